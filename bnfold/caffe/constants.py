@@ -9,7 +9,7 @@ Each layer is evaluated in float64 and rounded once, as Caffe rounds what it han
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from math import prod
 
@@ -18,16 +18,16 @@ import numpy as np
 from bnfold.algebra.affine import MAX_VALUES
 from bnfold.algebra.frontend import FoldContext
 from bnfold.caffe.caffe_pb2 import LayerParameter
-from bnfold.caffe.descriptors import put
 from bnfold.caffe.layers import Eltwise, canonical_axis, parameter_shape
 from bnfold.caffe.layers.infer import possible_shapes
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.operators.shapes import known_shapes
+from bnfold.caffe.plain import inner_product, product_by, retyped
 from bnfold.errors import counted
 from bnfold.net import Array, Blobs, Layer, Net, Shape
 
-KEPT = frozenset({"bottom", "exclude", "include", "name", "phase", "top"})
-"""The fields of a layer that stay when it becomes one of another type."""
+Learned = tuple[LayerParameter, Sequence[Array]]
+"""A layer's parameters and blobs, where it has learned what it read."""
 
 ARITHMETIC: Mapping[str, np.ufunc] = {
     "Add": np.add,
@@ -57,7 +57,7 @@ def fix_constants(context: FoldContext) -> None:
                 if layer.type != "Parameter":
                     evaluated.append(layer.name)
                     _become_parameter(net, layer, value)
-        elif sorted(constant) == [False, True] and not len(layer.blobs):
+        elif constant.count(False) == 1 < len(constant) and not len(layer.blobs):
             shapes = shapes or dict(known_shapes(net))
             _learn(net, layer, constant.index(False), values, shapes)
     kept = {*net.outputs, *context.keep}
@@ -110,32 +110,47 @@ def _become_parameter(net: Net, layer: Layer, value: Array) -> None:
 
 
 def _learn(net: Net, layer: Layer, place: int, values: Mapping[str, Array], shapes: Mapping[str, Shape | None]) -> None:
-    """Make a layer of data, its bottom `place`, and a constant a Scale or a Bias, if that lies along one axis."""
-    data = shapes[layer.bottoms[place]]
+    """Make a layer of data, its bottom `place`, and constants one that has learned them, if there is one."""
     around = [shapes[bottom] for bottom in layer.bottoms]
-    if data is None or None in around or possible_shapes(layer, [one or () for one in around]) != [data]:
+    tops = None if None in around else possible_shapes(layer, [one or () for one in around])
+    constants = [values[bottom] for bottom in layer.bottoms if bottom in values]
+    data = shapes[layer.bottoms[place]]
+    if tops is None or data is None:
         return
-    found = _as_affine(layer, place == 0, values[layer.bottoms[1 - place]], data)
-    if found is None:
-        return
-    layer_type, laid = found
-    axes = [axis for axis, size in enumerate(laid.shape) if size > 1]
-    if len(axes) > 1 or 0 in axes or any(laid.shape[axis] != data[axis] for axis in axes):
-        return
-    net.reads(layer, [layer.bottoms[place]])
-    layer.param = retyped(layer.param, layer_type)
-    said = layer.param.scale_param if layer_type == "Scale" else layer.param.bias_param
-    said.axis, said.num_axes = (axes[0], 1) if axes else (0, 0)
-    layer.type, layer.blobs = layer_type, Blobs([laid.reshape(-1 if axes else ())])
+    found = _as_product(layer, place, constants)
+    if found is None and tops == [data]:
+        found = _as_affine(layer, place == 0, constants[0], data)
+    if found is not None:
+        net.reads(layer, [layer.bottoms[place]])
+        layer.param, blobs = found
+        layer.type, layer.blobs = layer.param.type, Blobs(blobs)
 
 
-def _as_affine(layer: Layer, data_first: bool, value: Array, data: Shape) -> tuple[str, Array] | None:
-    """Whether the constant is a "Scale" or a "Bias", and the constant with as many axes as the data.
+def _as_product(layer: Layer, place: int, constants: Sequence[Array]) -> Learned | None:
+    """A MatMul, or a Gemm without factors, as an InnerProduct."""
+    if layer.type == "MatMul" and place == 0:
+        param = product_by(layer, constants[0].shape)
+        return (param, constants) if param is not None else None
+    said = layer.param.gemm_param
+    if layer.type != "Gemm" or place != 0 or said.transA or (said.alpha, said.beta) != (1.0, 1.0):
+        return None
+    matrix, added = constants
+    param = inner_product(layer.param, matrix.shape, turned=bool(said.transB), biased=True)
+    outputs = param.inner_product_param.num_output
+    if added.size not in (1, outputs) or added.shape[0] != 1:
+        return None  # it has a value for each sample
+    return param, [matrix, np.broadcast_to(added.reshape(-1), (outputs,))]
+
+
+def _as_affine(layer: Layer, data_first: bool, value: Array, data: Shape) -> Learned | None:
+    """What multiplies or adds a constant that lies along one axis, as a Scale or a Bias.
 
     What divides is neither, since its inverse would be rounded.
     """
     layer_type, rank = layer_type_of(layer), len(data)
     shape = value.shape
+    if len(layer.bottoms) != 2:
+        return None
     if layer_type == "Eltwise":
         view = Eltwise.of(layer, 2)
         layer_type = OPERATIONS[view.operation] if view.coeff == (1.0, 1.0) else ""
@@ -144,17 +159,13 @@ def _as_affine(layer: Layer, data_first: bool, value: Array, data: Shape) -> tup
         said = layer.param.scale_param if layer_type == "Scale" else layer.param.bias_param
         shape += (1,) * (rank - canonical_axis(said.axis, rank) - len(shape))
     kind = {"Add": "Bias", "Bias": "Bias", "Mul": "Scale", "Scale": "Scale", "Sub": "Bias"}.get(layer_type)
+    laid = (1,) * (rank - len(shape)) + shape
+    axes = [axis for axis, size in enumerate(laid) if size > 1]
     if kind is None or not (data_first or layer_type in ("Add", "Mul")):
         return None
-    laid = value.reshape((1,) * (rank - len(shape)) + shape)
-    return kind, -laid if layer_type == "Sub" else laid
-
-
-def retyped(present: LayerParameter, layer_type: str) -> LayerParameter:
-    """The parameters of a layer of another type at the same place."""
-    param = LayerParameter()
-    for descriptor, value in present.ListFields():
-        if descriptor.name in KEPT:
-            put(param, descriptor.name, value)
-    param.type = layer_type
-    return param
+    if len(axes) > 1 or 0 in axes or any(laid[axis] != data[axis] for axis in axes):
+        return None
+    param = retyped(layer.param, kind)
+    along = param.scale_param if kind == "Scale" else param.bias_param
+    along.axis, along.num_axes = (axes[0], 1) if axes else (0, 0)
+    return param, [(-value if layer_type == "Sub" else value).reshape(-1 if axes else ())]

@@ -19,12 +19,13 @@ from bnfold.algebra.scaled import Rounded, same_values, why_unstorable
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.batchnorm import follows_batch
 from bnfold.caffe.caffe_pb2 import LayerParameter
-from bnfold.caffe.constants import fix_constants, retyped
+from bnfold.caffe.constants import fix_constants
 from bnfold.caffe.layers import HOLES, LAYERS
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.match import require_fitting
 from bnfold.caffe.operators import AFFINES, OPERATORS, LayerContext
 from bnfold.caffe.operators.shapes import known_shapes
+from bnfold.caffe.plain import retyped
 from bnfold.errors import ModelError, quoted
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Origin, Shape
 

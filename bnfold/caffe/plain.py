@@ -4,6 +4,8 @@
                       the layer of that name with weight*mask and bias*mask
     InnerProduct with `normalize` (OpenVINO's training Caffe)
                       an InnerProduct whose rows are divided by sqrt(sum w^2 + 1e-6)
+    MatMul by one learned matrix (Synopsys)
+                      an InnerProduct along the last axis, without a bias
 
 So they fold, export and are written like the plain ones. The new weights are computed when they are read.
 """
@@ -84,6 +86,11 @@ def make_plain(layers: Iterable[Layer]) -> list[str]:
         elif layer.type == "InnerProduct" and layer.param.inner_product_param.normalize and len(layer.bottoms) == 1:
             _normalise(layer)
             notes.append(f"{before}: its weights are normalised once, where the layer does it in every run")
+        elif layer.type == "MatMul" and len(layer.bottoms) == 1:
+            shapes = layer.blobs.shapes or (tuple(layer.param.matmul_param.blob_shape),)
+            if len(shapes) == 1 and (param := product_by(layer, shapes[0])) is not None:
+                layer.type, layer.param = param.type, param
+                notes.append(f"{before}: read as the InnerProduct that it is")
     return notes
 
 
@@ -108,6 +115,34 @@ def _unmask(layer: Layer) -> None:
     layer.type, layer.param, layer.blobs = layer_type, param, Blobs(blobs)
 
 
+def product_by(layer: Layer, matrix: Shape) -> LayerParameter | None:
+    """A MatMul of data by one matrix as an InnerProduct; None where it is none."""
+    said = layer.param.matmul_param
+    if said.transpose_a or len(matrix) != 2:
+        return None
+    return inner_product(layer.param, matrix, turned=said.transpose_b)
+
+
+def inner_product(present: LayerParameter, matrix: Shape, *, turned: bool, biased: bool = False) -> LayerParameter:
+    """An InnerProduct along the last axis by a matrix (inputs, outputs), or turned round, at the place of a layer."""
+    param = retyped(present, "InnerProduct")
+    put(param, "param", present.param)
+    said = param.inner_product_param
+    said.num_output, said.axis = matrix[0 if turned else 1], -1
+    said.transpose, said.bias_term = not turned, biased
+    return param
+
+
+def retyped(present: LayerParameter, layer_type: str) -> LayerParameter:
+    """The parameters of a layer of another type at the same place."""
+    param = LayerParameter()
+    for descriptor, value in present.ListFields():
+        if descriptor.name in KEPT:
+            put(param, descriptor.name, value)
+    param.type = layer_type
+    return param
+
+
 def _normalise(layer: Layer) -> None:
     param: LayerParameter = deepcopy(layer.param)
     param.inner_product_param.ClearField("normalize")
@@ -117,6 +152,9 @@ def _normalise(layer: Layer) -> None:
         axis = 0 if param.inner_product_param.transpose else 1
         layer.blobs = Blobs([Derived(first, normalised, axis), *rest])
 
+
+KEPT = frozenset({"bottom", "exclude", "include", "name", "phase", "top"})
+"""The fields of a layer that stay when it becomes one of another type."""
 
 TRAINED = frozenset({"c_rate", "dynamicsplicing", "engine", "gamma", "iter_stop", "power", "splicing_rate"})
 """Fields of the masked layers that are about how the masks were found, or that have other values there."""

@@ -177,6 +177,11 @@ CHOSEN_CHANNELS = Row(
 REPEATED = layer("TileND", "tile_nd_param { multiples: 1 multiples: 2 multiples: 1 multiples: 3 }")
 BROADCAST = layer("BroadcastTo", "broadcast_to_param { shape: 2 shape: 4 shape: 3 shape: 5 }", (2, 4, 1, 5))
 BROADCAST_CHANNELS = layer("BroadcastTo", "broadcast_to_param { shape: 2 shape: 4 shape: 3 }", (2, 1, 3))
+MATRICES = Row("MatMul", 'type: "MatMul"', ((2, 4, 3), (2, 3, 5)))
+MATRICES_BY_ONE = Row("MatMul by one", 'type: "MatMul"', ((2, 4, 2, 3), (3, 5)))
+MATRICES_TURNED = Row(
+    "MatMul turned", 'type: "MatMul" matmul_param { transpose_a: true transpose_b: true }', ((2, 3, 4), (2, 5, 3))
+)
 PYRAMID = layer("ICNetSubgraph", shape=(2, 4, 9, 17))
 MOST = layer("ReduceMax", "reduce_max_param { axis: 2 axis: 3 }")
 LEAST = layer("ReduceMin", "reduce_min_param { axis: -1 keepdims: true }")
@@ -277,6 +282,9 @@ BACK = [
     Back(REPEATED, movable(REPEATED), (any_affine,), lambda affine: [take(affine, np.arange(4))]),
     Back(BROADCAST, any_affine),
     Back(BROADCAST_CHANNELS, uniform, (any_affine,), lambda affine: [take(affine, np.zeros(1, int))]),
+    Back(MATRICES, keeps_zero, (any_affine,)),
+    Back(MATRICES_BY_ONE, keeps_zero, (any_affine,)),
+    Back(MATRICES_TURNED, keeps_zero),
     Back(PYRAMID, any_affine),
     Back(MOST, keeps_order, (any_affine,)),
     Back(LEAST, keeps_order, (any_affine,)),
@@ -369,6 +377,8 @@ FORWARD = [
     Forward(REPEATED, once(any_affine)),
     Forward(BROADCAST, once(any_affine)),
     Forward(BROADCAST_CHANNELS, once(uniform, channels=1)),
+    Forward(MATRICES, once(keeps_zero, None), (once(any_affine, None),)),
+    Forward(MATRICES_BY_ONE, once(keeps_zero, None), (once(any_affine, None),)),
     Forward(PYRAMID, once(any_affine)),
     Forward(MOST, once(keeps_order), (once(any_affine),)),
     Forward(LEAST, once(keeps_order), (once(any_affine),)),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import nets
 import numpy as np
 import pytest
 from algebra.running import net_of
-from algebra.texts import checked, conv, data, layer, names
+from algebra.texts import checked, conv, data, layer, names, scale
 
 from bnfold.algebra import Folded, Kept, fold
 from bnfold.caffe.placeholder import with_placeholder_weights
@@ -56,8 +57,8 @@ def test_a_batchnorm_that_is_computed_in_parts_goes_into_the_weights() -> None:
     assert result.report.notes == [
         "5 layers computed constants from Parameters alone, 'add' first: what they give is written where it is read"
     ]
-    scale = net["gamma"].blobs[0] / np.sqrt(POSITIVE + 0.001)
-    np.testing.assert_allclose(result.net["fc"].blobs[0], net["fc"].blobs[0] * scale[:, None], rtol=1e-12)
+    factor = net["gamma"].blobs[0] / np.sqrt(POSITIVE + 0.001)
+    np.testing.assert_allclose(result.net["fc"].blobs[0], net["fc"].blobs[0] * factor[:, None], rtol=1e-12)
 
 
 def test_a_plan_without_weights_takes_parameters_for_positive_as_a_variance_is() -> None:
@@ -130,6 +131,49 @@ def test_what_multiplies_data_by_a_constant_or_adds_one_is_an_affine(
 def test_an_eltwise_of_one_row_and_a_constant_of_its_shape_is_an_affine() -> None:
     text = rows(parameter("c", 1, 4) + layer("sum", "Eltwise", "c fc", "", SUM)).replace("dim: 2", "dim: 1")
     assert names(checked(net_of(text, c=[SIGNED.reshape(1, 4)])).net) == ["data", "fc"]
+
+
+@pytest.mark.parametrize(("turned", "shape"), [("", (4, 3)), ("matmul_param { transpose_b: true }", (3, 4))])
+def test_a_product_with_a_matrix_of_a_parameter_is_an_inner_product_which_takes_a_shift(
+    turned: str, shape: tuple[int, ...]
+) -> None:
+    text = parameter("c", *shape) + layer("product", "MatMul", "fc c", "", turned) + scale("scale", "product")
+    result = checked(net_of(rows(text)))
+    assert [made.type for made in result.net.layers] == ["Input", "InnerProduct", "InnerProduct"]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_product_with_a_learned_matrix_is_read_as_an_inner_product(turned: bool) -> None:
+    said = "transpose_b: true blob_shape: 3 blob_shape: 4" if turned else "blob_shape: 4 blob_shape: 3"
+    text = layer("product", "MatMul", "fc", "", f"matmul_param {{ {said} }}") + scale("scale", "product")
+    net = net_of(rows(text))
+    assert (net["product"].type, net["product"].blobs.shapes) == ("InnerProduct", ((3, 4) if turned else (4, 3),))
+    assert any("(MatMul): read as the InnerProduct that it is" in note for note in nets.net(rows(text)).notes)
+    assert [made.type for made in checked(net).net.layers] == ["Input", "InnerProduct", "InnerProduct"]
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (1,), (1, 1)])
+def test_a_gemm_of_parameters_is_an_inner_product_with_its_bias(shape: tuple[int, ...]) -> None:
+    text = parameter("b", 3, 4) + parameter("c", *shape)
+    text += layer("product", "Gemm", "fc b c", "", "gemm_param { transB: 1 }") + scale("scale", "product")
+    result = checked(net_of(rows(text)))
+    assert [made.type for made in result.net.layers] == ["Input", "InnerProduct", "InnerProduct"]
+
+
+@pytest.mark.parametrize(
+    ("param", "shape"),
+    [("alpha: 0.5", (1, 3)), ("beta: 2", (1, 3)), ("", (2, 1)), ("", (2, 3)), ("transA: 1", (1, 3))],
+)
+def test_a_gemm_with_factors_or_a_value_for_each_row_keeps_its_constants(param: str, shape: tuple[int, ...]) -> None:
+    text = parameter("b", *((2, 3) if "transA" in param else (4, 3))) + parameter("c", *shape)
+    result = checked(net_of(rows(text + layer("product", "Gemm", "fc b c", "", f"gemm_param {{ {param} }}"))))
+    assert [made.type for made in result.net.layers][-3:] == ["Parameter", "Parameter", "Gemm"]
+
+
+def test_a_product_with_a_parameter_in_front_of_data_is_none() -> None:
+    text = parameter("c", 3, 2) + layer("product", "MatMul", "c fc") + scale("scale", "product")
+    result = checked(net_of(rows(text)))
+    assert [made.type for made in result.net.layers][2:4] == ["Parameter", "MatMul"]
 
 
 @pytest.mark.parametrize(

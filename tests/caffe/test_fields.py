@@ -152,6 +152,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "ExpandDimsND": [("expand_dims_nd_param { axis: 1 }", [IMAGE])],
     "Filter": [("", [IMAGE, (2, 1, 1, 1)]), ("", [IMAGE, (2,)])],
     "Floor": [("", [IMAGE])],
+    "Gemm": [("", [(3, 3), (3, 3), (1, 3)])],
     "GradientBlock": [("", [IMAGE])],
     "Gather": [("gather_param { indices: 2 indices: 0 indices: 2 indices: 1 shape: 2 shape: 2 axis: 1 }", [IMAGE])],
     "GatherND": [
@@ -169,6 +170,10 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "Lstm": [
         ("lstm_param { num_output: 5 clipping_threshold: 1 }", [(4, 3, 6)]),
         ("lstm_param { num_output: 5 batch_size: 2 }", [(6, 3, 2)]),
+    ],
+    "MatMul": [
+        ("", [(2, 3, 3), (2, 3, 3)]),
+        ("matmul_param { blob_shape: 2 blob_shape: 3 blob_shape: 3 }", [(2, 3, 3)]),
     ],
     "Maximum": [("", [IMAGE, IMAGE])],
     "Minimum": [("", [IMAGE, IMAGE])],
@@ -344,6 +349,7 @@ ELSEWHERE = {
     ),
     ("InnerProduct", "normalize"): "it is worked into the weights when they are read",
     ("Lstm", "clipping_threshold"): "it clips gradients alone",
+    ("MatMul", "blob_shape"): "the blob has the shape",
     ("Mul", "mul_shape"): "the blob has the shape",
     **dict.fromkeys(
         [("OutputDecay", name) for name in ("output_decay", "regularization_type")], "it changes gradients alone"

@@ -348,7 +348,7 @@ def test_a_type_of_its_own_is_no_misspelling_of_one_that_it_resembles(tmp_path: 
 
 
 def test_a_type_with_parameters_of_its_own_is_not_taken_for_misspelt(tmp_path: Path) -> None:
-    own = 'layer { name: "m" type: "MatMul" bottom: "fc" bottom: "fc" top: "m" matmul_param { transpose_b: true } }'
+    own = 'layer { name: "m" type: "OneHot" bottom: "fc" top: "m" one_hot_param { depth: 3 } }'
     (tmp_path / "net.prototxt").write_text(NET + own)
     (note,) = load(tmp_path / "net.prototxt").notes
-    assert note.startswith("no dialect that is known here has layers of type 'MatMul': 'm' stays as written")
+    assert note.startswith("no dialect that is known here has layers of type 'OneHot': 'm' stays as written")

@@ -494,6 +494,46 @@ def test_a_stack_has_a_new_axis_and_an_unstack_one_less() -> None:
         tops_of('type: "Unstack"', (1, 3), tops=2)
 
 
+def test_matrices_are_multiplied_as_their_caffe_does_it() -> None:
+    def product(words: str, *bottoms: Shape, blobs: Sequence[Shape] = ()) -> list[Shape] | None:
+        layer = layer_of(f'type: "MatMul" matmul_param {{ {words} }}', bottoms=len(bottoms), blobs=blobs)
+        return output_shapes(layer, bottoms)
+
+    assert product("", (7, 2, 3), (7, 3, 5)) == [(7, 2, 5)]
+    assert product("", (-1, 2, 3), (7, 3, 5)) == [(7, 2, 5)]
+    assert product("", (7, 8, 2, 3), (3, 5)) == [(7, 8, 2, 5)]
+    assert product("transpose_a: true transpose_b: true", (7, 3, 2), (7, 5, 3)) == [(7, 2, 5)]
+    assert product("", (2, 3), blobs=[(3, 5)]) == [(2, 5)]
+    assert product("blob_shape: 3 blob_shape: 5", (2, 3)) == [(2, 5)]
+    assert product("", (2, 3)) is None
+    for bottoms in (((3,), (3, 5)), ((3, 5), (7, 5, 5)), ((7, 7, 2, 3), (7, 3, 5))):
+        with pytest.raises(ModelError, match="are no matrices that it multiplies"):
+            product("", *bottoms)
+    with pytest.raises(ModelError, match="are no matrices that it multiplies"):
+        product("transpose_a: true", (7, 3, 2), (3, 5))
+    for first, second in (((2, 3), (4, 5)), ((7, 2, 3), (6, 3, 5))):
+        with pytest.raises(ModelError, match="must have the same shape"):
+            product("", first, second)
+
+
+def test_a_gemm_adds_what_broadcasts() -> None:
+    def gemm(words: str, *bottoms: Shape) -> list[Shape]:
+        return tops_of(f'type: "Gemm" gemm_param {{ {words} }}', *bottoms)
+
+    for added in ((2, 5), (2, 1), (1, 5), (1,)):
+        assert gemm("", (2, 3), (3, 5), added) == [(2, 5)]
+    assert gemm("transA: 1 transB: 1", (3, 2), (5, 3), (1,)) == [(2, 5)]
+    for wrong in ((5,), (), (5, 2), (1, 2, 5)):
+        with pytest.raises(ModelError, match="is not added to 2x5"):
+            gemm("", (2, 3), (3, 5), wrong)
+    with pytest.raises(ModelError, match="must have the same shape"):
+        gemm("transB: 1", (2, 3), (3, 5), (1,))
+    with pytest.raises(ModelError, match="transA and transB are not 0 or 1"):
+        gemm("transB: 2", (2, 3), (3, 5), (1,))
+    with pytest.raises(ModelError, match="its first bottoms are no matrices"):
+        gemm("", (2, 3, 1), (3, 5), (1,))
+
+
 def strided(words: str) -> str:
     """`begin 1 -2 | end 3 9 | axes 0 2` as a StridedSlice."""
     fields = [part.split() for part in words.split("|")]

@@ -116,6 +116,10 @@ def test_a_golden_that_fixes_the_batch_says_so(name: str) -> None:
         ('type: "Gather" gather_param { indices: 1 shape: 1 }', "it picks samples by their numbers"),
         ('type: "GatherND" gather_nd_param { indices: 1 indices_shape: 1 }', "it picks samples by their numbers"),
         ('type: "BroadcastTo" broadcast_to_param { shape: 2 shape: 3 shape: 4 }', "does not fit together"),
+        (
+            'type: "MatMul" matmul_param { blob_shape: 2 blob_shape: 4 blob_shape: 3 }',
+            "does not fit together",
+        ),
         ('type: "Permute" permute_param { order: 1 order: 0 }', "the batch does not stay in front"),
         ('type: "ArgMax" argmax_param { axis: 0 }', "it searches the batch"),
         ('type: "InnerProduct" inner_product_param { num_output: 5 axis: 0 }', "its weights lie along the batch"),

@@ -75,6 +75,36 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
     "smallest of all": ('type: "ReduceMin"', [IMAGE], 1),
     "product of channels": ('type: "ReduceProd" reduce_prod_param { axis: 1 }', [IMAGE], 1),
     "sum of the batch": ('type: "ReduceSum" reduce_sum_param { axis: 0 }', [IMAGE], 1),
+    "matrices of data": ('type: "MatMul"', [(2, 3, 4, 5), (2, 3, 5, 6)], 1),
+    "matrices of data by one": ('type: "MatMul"', [(2, 3, 4, 5), (5, 6)], 1),
+    "matrices turned round": (
+        'type: "MatMul" matmul_param { transpose_a: true transpose_b: true }',
+        [(2, 3, 5, 4), (2, 3, 6, 5)],
+        1,
+    ),
+    "matrices by learned ones": (
+        'type: "MatMul" matmul_param { blob_shape: 2 blob_shape: 5 blob_shape: 6 }',
+        [(2, 4, 5)],
+        1,
+    ),
+    "one matrix by a learned one": ('type: "MatMul" matmul_param { blob_shape: 5 blob_shape: 6 }', [(4, 5)], 1),
+    "a learned matrix, turned round": (
+        'type: "MatMul" matmul_param { transpose_b: true blob_shape: 6 blob_shape: 5 }',
+        [(2, 4, 5)],
+        1,
+    ),
+    "a matrix turned round by a learned one": (
+        'type: "MatMul" matmul_param { transpose_a: true blob_shape: 5 blob_shape: 6 }',
+        [(5, 4)],
+        1,
+    ),
+    "gemm": ('type: "Gemm" gemm_param { alpha: 0.5 beta: -2 }', [(4, 5), (5, 6), (1, 6)], 1),
+    "gemm turned round": (
+        'type: "Gemm" gemm_param { transA: 1 transB: 1 beta: 3 }',
+        [(5, 4), (6, 5), (4, 1)],
+        1,
+    ),
+    "gemm with one number": ('type: "Gemm"', [(4, 5), (5, 6), (1,)], 1),
     "atan": ('type: "Atan"', [IMAGE], 1),
     "every other row from the last, one column, all channels": (
         'type: "StridedSlice" strided_slice_param { begin: 0 begin: 1 begin: -1 begin: 3 end: 0 end: 5 end: 0 end: 0 '

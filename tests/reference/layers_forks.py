@@ -750,3 +750,17 @@ def tile_nd(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Ar
 
 def broadcast_to(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     return [np.broadcast_to(bottoms[0], layer.sub("broadcast_to_param").integers("shape"))]
+
+
+def matmul(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    first, second = [*bottoms, *blobs]
+    param = layer.sub("matmul_param")
+    if param.flag("transpose_a", False):
+        first = first.swapaxes(-1, -2)
+    return [first @ (second.swapaxes(-1, -2) if param.flag("transpose_b", False) else second)]
+
+
+def gemm(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    param = layer.sub("gemm_param")
+    a, b = (x.T if param.integer(word, 0) else x for x, word in zip(bottoms, ("transA", "transB"), strict=False))
+    return [param.number("alpha", 1) * (a @ b) + param.number("beta", 1) * bottoms[2]]

@@ -1,4 +1,4 @@
-"""Synopsys' arithmetic of two blobs that broadcast as in NumPy, the second a bottom or learned: Add, Sub, Mul ..."""
+"""Synopsys' arithmetic of blobs, the second a bottom or learned: Add, Sub, Mul ... as in NumPy, MatMul and Gemm."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from bnfold.caffe.layers.axes import UNKNOWN
-from bnfold.caffe.layers.row import LayerType
+from bnfold.caffe.layers.row import LayerType, merged
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
 
@@ -46,6 +46,56 @@ def arithmetic(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [broadcast(layer, *operands(layer, bottoms))]
 
 
+def factors(layer: Layer, bottoms: Sequence[Shape]) -> tuple[Shape, Shape]:
+    """The shapes of the two that a MatMul multiplies.
+
+    Raises:
+        ModelError: they are no matrices, or none that its Caffe multiplies.
+    """
+    said = tuple(layer.param.matmul_param.blob_shape)
+    first, second = (bottoms[0], said) if said and len(bottoms) == 1 else operands(layer, bottoms)
+    # By one matrix all others are multiplied as if they were one, which its Caffe cannot turn.
+    alone = len(second) == 2 < len(first) and not layer.param.matmul_param.transpose_a
+    if min(len(first), len(second)) < 2 or not (alone or len(first) == len(second)):
+        raise ModelError(f"{layer}: {sizes(first)} and {sizes(second)} are no matrices that it multiplies")
+    return first, second
+
+
+def matmul(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """The product of the last two axes, one by one along those in front, or all by one matrix (matmul_layer.cpp)."""
+    param = layer.param.matmul_param
+    if len(bottoms) == 1 and not len(layer.blobs) and not param.blob_shape:
+        return None
+    first, second = factors(layer, bottoms)
+    rows, inner = first[:-3:-1] if param.transpose_a else first[-2:]
+    other, columns = second[:-3:-1] if param.transpose_b else second[-2:]
+    merged(layer, (inner,), (other,))
+    before = first[:-2] if len(second) < len(first) else merged(layer, first[:-2], second[:-2])
+    return [(*before, rows, columns)]
+
+
+def matmul_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """The shape that `blob_shape` says, or as stored; nothing where the second matrix is a bottom."""
+    said = tuple(layer.param.matmul_param.blob_shape)
+    return [] if len(bottoms) > 1 else [said] if said else None
+
+
+def gemm(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The product of two matrices, transposed or not, to which a third broadcasts (gemm_layer.cpp, Reshape)."""
+    param = layer.param.gemm_param
+    if any(len(bottom) != 2 for bottom in bottoms[:2]) or not {param.transA, param.transB} <= {0, 1}:
+        raise ModelError(f"{layer}: transA and transB are not 0 or 1, or its first bottoms are no matrices")
+    (rows, inner), (other, columns) = (
+        bottom[::-1] if turned else bottom
+        for bottom, turned in zip(bottoms, (param.transA, param.transB), strict=False)
+    )
+    merged(layer, (inner,), (other,))
+    added = bottoms[2]
+    if added != (1,) and (len(added) != 2 or any(a not in (1, b) for a, b in zip(added, (rows, columns), strict=True))):
+        raise ModelError(f"{layer}: {sizes(added)} is not added to {sizes((rows, columns))}")
+    return [(rows, columns)]
+
+
 def as_stored(_: Layer, __: Sequence[Shape]) -> list[Shape] | None:
     """Only the file knows."""
     return None
@@ -67,6 +117,16 @@ def _row(products: Literal["", "value"] = "", **reads: str) -> LayerType:
 ROWS: Mapping[str, LayerType] = {
     "Add": _row(),
     "Div": _row(),
+    "Gemm": LayerType(gemm, bottoms=(3, 3), reads={"gemm_param": "alpha beta transA transB"}, dialects="Synopsys"),
+    "MatMul": LayerType(
+        matmul,
+        bottoms=(1, 2),
+        blobs=matmul_blobs,
+        reads={"matmul_param": "transpose_a transpose_b blob_shape"},
+        products="row",
+        dialects="MACE, Synopsys",
+        note="by one learned matrix it is read as an InnerProduct",
+    ),
     "Maximum": _row(),
     "Minimum": _row(),
     "Mul": _row("value", mul_param="mul_shape"),

@@ -69,6 +69,22 @@ def _broadcast(place: LayerContext) -> tuple[Steps, Steps]:
     return first, second
 
 
+def matrices(place: LayerContext) -> Product:
+    """`s*(x*y)` is `(s*x)*y` with one s for each row, and `x*(s*y)` with one for each column.
+
+    Source: matmul_layer.cpp of Synopsys' Caffe.
+    """
+    require(
+        len(place.layer.bottoms) == 2, "what it multiplies by was learned, and is no matrix that is as it is stored"
+    )
+    param, top = place.layer.param.matmul_param, place.tops[0]
+    x, y = place.bottoms
+    row, column = len(x) - (1 if param.transpose_a else 2), len(y) - (2 if param.transpose_b else 1)
+    rows, columns = Axes((*range(len(x) - 2), row, None)), Axes((*range(len(y) - 2), None, column))
+    over = len(top) - len(y)
+    return Product(((rows, *_laid((*top[:-1], 1), top, 0)), (columns, *_laid((*top[over:-2], 1, top[-1]), top, over))))
+
+
 def added(place: LayerContext) -> Sum:
     """`x + y`, y laid over x from an axis on.
 

@@ -63,6 +63,7 @@ PASSING: Mapping[str, Row] = {
     "GatherV2": passing.gather_v2,
     "ICNetSubgraph": passing.pyramid,
     "Interp": passing.interpolation,
+    "MatMul": join.matrices,
     "Maximum": join.broadcast_extreme,
     "Minimum": join.broadcast_extreme,
     "MirrorPad": passing.pad,

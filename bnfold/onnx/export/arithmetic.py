@@ -1,11 +1,12 @@
-"""Arithmetic of two blobs that broadcast as in NumPy, which is how ONNX's operators broadcast too."""
+"""Arithmetic of two blobs that broadcast as in NumPy, which is how ONNX's operators broadcast too; and of matrices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bnfold.caffe.layers.arithmetic import operands
+from bnfold.caffe.layers.arithmetic import factors, operands
 from bnfold.onnx.export.builder import Block, LayerFunction
+from bnfold.onnx.export.forms import transpose
 
 
 def _operator(name: str) -> LayerFunction:
@@ -21,9 +22,35 @@ def _operator(name: str) -> LayerFunction:
     return function
 
 
+def matmul(block: Block) -> str:
+    """The product of the last two axes, each transposed or not: Transpose, MatMul."""
+    param, (_, second) = block.layer.param.matmul_param, factors(block.layer, block.shapes)
+    if len(block.bottoms) == 1 and len(second) > 2 and second[0] != 1:
+        block.fixes_batch("its learned values lie along the batch")
+    x, y = block.bottom, block.bottoms[1] if len(block.bottoms) == 2 else block.learned(0, "operand")
+    if param.transpose_a:
+        x = transpose(block, x, _turned(block.rank), "a")
+    return block("MatMul", x, transpose(block, y, _turned(len(second)), "b") if param.transpose_b else y)
+
+
+def _turned(rank: int) -> list[int]:
+    return [*range(rank - 2), rank - 1, rank - 2]
+
+
+def gemm(block: Block) -> str:
+    """`alpha*a*b + beta*c`, the first two transposed or not: Gemm."""
+    param = block.layer.param.gemm_param
+    if param.transA:
+        block.fixes_batch("it sums over the batch")
+    numbers = {"alpha": float(param.alpha), "beta": float(param.beta), "transA": param.transA, "transB": param.transB}
+    return block("Gemm", *block.bottoms, **numbers)
+
+
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "Add": _operator("Add"),
     "Div": _operator("Div"),
+    "Gemm": gemm,
+    "MatMul": matmul,
     "Maximum": _operator("Max"),
     "Minimum": _operator("Min"),
     "Mul": _operator("Mul"),
