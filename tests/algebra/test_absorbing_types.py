@@ -38,6 +38,7 @@ OF_A_TYPE = {"DeformableConvolution": "pad: 1 deformable_group: 2", "DepthwiseCo
 
 LEARN_AND_ABSORB_NOTHING = {
     "APL": "its max(x, 0) has no factor of its own",
+    "Lstm": "what an affine in front of it would do to its gates stays in the affine",
     "Pow": "its exponent is no factor",
     "SqueezeConvolution": "read as a Convolution where its masks are known, and refused elsewhere",
     "SqueezeDeconvolution": "read as a Deconvolution where its masks are known, and refused elsewhere",
