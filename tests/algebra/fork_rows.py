@@ -79,6 +79,11 @@ def in_each_part_without_shift(rng: Rng) -> Affines:
     return [affine and affine.without_shift() for affine in in_each_part(rng)]
 
 
+def positive(rng: Rng, channels: int) -> Affine:
+    """Scales above 0, and no shift."""
+    return keeps_strict_order(rng, channels).without_shift()
+
+
 def places_below_3(*shape: int) -> Callable[[Rng], list[Array]]:
     """A blob, and which of its first three places along an axis are taken."""
     return lambda rng: [signed(rng, PLANE), rng.integers(0, 3, shape).astype(np.float64)]
@@ -187,6 +192,8 @@ MOST = layer("ReduceMax", "reduce_max_param { axis: 2 axis: 3 }")
 LEAST = layer("ReduceMin", "reduce_min_param { axis: -1 keepdims: true }")
 TOTAL = layer("ReduceSum", "reduce_sum_param { axis: 2 axis: 3 }")
 TOTAL_BATCH = layer("ReduceSum", "reduce_sum_param { axis: 0 keepdims: true }")
+MAGNITUDES = layer("ReduceL1", "reduce_l1_param { axes: 3 axes: 2 keepdims: 0 }")
+LENGTH = layer("ReduceL2", "reduce_l2_param { axes: -1 }")
 UNPOOL = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 3 out_stride: 2 out_pad: 1 }")
 UNPOOL_GAPS = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 2 out_stride: 3 }")
 UNPOOL_MIDDLE = layer("UnPooling", "unpooling_param { unpool: FIXED out_kernel_size: 2 out_stride: 2 }")
@@ -290,6 +297,8 @@ BACK = [
     Back(LEAST, keeps_order, (any_affine,)),
     Back(TOTAL, any_affine),
     Back(TOTAL_BATCH, keeps_zero, (any_affine,)),
+    Back(MAGNITUDES, keeps_both, (keeps_zero, keeps_order)),
+    Back(LENGTH, positive, (keeps_zero, keeps_strict_order)),
     Back(UNPOOL, any_affine),
     Back(UNPOOL_GAPS, keeps_zero, (any_affine,)),
     Back(UNPOOL_MIDDLE, keeps_zero, (any_affine,)),
@@ -384,6 +393,8 @@ FORWARD = [
     Forward(LEAST, once(keeps_order), (once(any_affine),)),
     Forward(TOTAL, once(any_affine)),
     Forward(TOTAL_BATCH, once(keeps_zero), (once(any_affine),)),
+    Forward(MAGNITUDES, once(keeps_both), (once(keeps_zero), once(keeps_order))),
+    Forward(LENGTH, once(positive), (once(keeps_zero), once(keeps_strict_order))),
     Forward(UNPOOL, once(any_affine)),
     Forward(UNPOOL_GAPS, once(keeps_zero), (once(any_affine),)),
     Forward(UNPOOL_MIDDLE, once(keeps_zero), (once(any_affine),)),

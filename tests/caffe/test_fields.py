@@ -166,6 +166,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "GSTiling": [("gs_tiling_param { stride: 2 reverse: true }", [IMAGE])],
     "Div": [("", [IMAGE, IMAGE])],
     "ICNetSubgraph": [("", [IMAGE])],
+    "LpNormalization": [("lp_normalization_param { axis: 1 p: 3 }", [IMAGE])],
     "LSTMUnit": [("", [(1, 2, 4), (1, 2, 16), (1, 2)])],
     "Lstm": [
         ("lstm_param { num_output: 5 clipping_threshold: 1 }", [(4, 3, 6)]),
@@ -200,6 +201,10 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
         f"Reduce{name}": [(f"reduce_{name.lower()}_param {{ axis: 2 }}", [IMAGE])]
         for name in ("Max", "Min", "Prod", "Sum")
     },
+    "ReduceL1": [("reduce_l1_param { axes: 2 }", [IMAGE])],
+    "ReduceL2": [("reduce_l2_param { axes: 2 }", [IMAGE])],
+    "ReduceLogSumExp": [("reduce_logsumexp_param { axis: 2 }", [IMAGE])],
+    "ReduceLogsumexp": [("reduce_logsumexp_param { axis: 2 }", [IMAGE])],
     "Reverse": [("reverse_param { axis: 1 }", [IMAGE])],
     "Round": [("", [IMAGE])],
     "ScaledTanH": [("scaled_tanh_param { alpha: 1.5 beta: 0.5 }", [IMAGE])],

@@ -494,6 +494,22 @@ def test_a_stack_has_a_new_axis_and_an_unstack_one_less() -> None:
         tops_of('type: "Unstack"', (1, 3), tops=2)
 
 
+def test_norms_keep_their_axes_unless_told_and_logarithms_do_not() -> None:
+    assert tops_of('type: "ReduceL1" reduce_l1_param { axes: 1 }', (2, 3, 4)) == [(2, 1, 4)]
+    assert tops_of('type: "ReduceL2" reduce_l2_param { axes: -1 keepdims: 0 }', (2, 3, 4)) == [(2, 3)]
+    assert tops_of('type: "ReduceL2"', (2, 3, 4)) == [(1, 1, 1)]
+    for name in ("ReduceLogSumExp", "ReduceLogsumexp"):
+        assert tops_of(f'type: "{name}" reduce_logsumexp_param {{ axis: 1 }}', (2, 3, 4)) == [(2, 4)]
+    with pytest.raises(ModelError, match="axis names an axis twice"):
+        tops_of('type: "ReduceL1" reduce_l1_param { axes: 1 axes: -2 }', (2, 3, 4))
+
+
+@pytest.mark.parametrize("words", ["", "axis: 1 axis: -2", "axis: 1 p: 0"])
+def test_a_normalisation_by_no_axis_or_no_power_is_refused(words: str) -> None:
+    with pytest.raises(ModelError, match=r"axis names none, or one twice|p 0 must be at least 1"):
+        tops_of(f'type: "LpNormalization" lp_normalization_param {{ {words} }}', (2, 3, 4))
+
+
 def test_matrices_are_multiplied_as_their_caffe_does_it() -> None:
     def product(words: str, *bottoms: Shape, blobs: Sequence[Shape] = ()) -> list[Shape] | None:
         layer = layer_of(f'type: "MatMul" matmul_param {{ {words} }}', bottoms=len(bottoms), blobs=blobs)

@@ -75,6 +75,18 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
     "smallest of all": ('type: "ReduceMin"', [IMAGE], 1),
     "product of channels": ('type: "ReduceProd" reduce_prod_param { axis: 1 }', [IMAGE], 1),
     "sum of the batch": ('type: "ReduceSum" reduce_sum_param { axis: 0 }', [IMAGE], 1),
+    "sum of magnitudes of the plane": ('type: "ReduceL1" reduce_l1_param { axes: -1 axes: 2 keepdims: 0 }', [IMAGE], 1),
+    "length of channels": ('type: "ReduceL2" reduce_l2_param { axes: 1 }', [IMAGE], 1),
+    "length of all": ('type: "ReduceL2" reduce_l2_param { keepdims: 2 }', [IMAGE], 1),
+    "logarithm of sums": (
+        'type: "ReduceLogSumExp" reduce_logsumexp_param { axis: 1 axis: 3 keepdims: true }',
+        [IMAGE],
+        1,
+    ),
+    "logarithm of the sum of the batch": ('type: "ReduceLogsumexp" reduce_logsumexp_param { axis: 0 }', [IMAGE], 1),
+    "by the length of the plane": ('type: "LpNormalization" lp_normalization_param { axis: 3 axis: -2 }', [IMAGE], 1),
+    "by the sum of channels": ('type: "LpNormalization" lp_normalization_param { axis: 1 p: 1 }', [IMAGE], 1),
+    "by the fourth root of a sum": ('type: "LpNormalization" lp_normalization_param { axis: 0 p: 4 }', [IMAGE], 1),
     "matrices of data": ('type: "MatMul"', [(2, 3, 4, 5), (2, 3, 5, 6)], 1),
     "matrices of data by one": ('type: "MatMul"', [(2, 3, 4, 5), (5, 6)], 1),
     "matrices turned round": (

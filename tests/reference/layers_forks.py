@@ -752,6 +752,24 @@ def broadcast_to(layer: Message, bottoms: list[Array], blobs: list[Array]) -> li
     return [np.broadcast_to(bottoms[0], layer.sub("broadcast_to_param").integers("shape"))]
 
 
+def norm(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """ReduceL1 and ReduceL2; ReduceLogSumExp has other words for its axes, and drops them unless it is told."""
+    kind = layer.word("type").removeprefix("Reduce").lower()
+    param = layer.sub(f"reduce_{kind}_param")
+    if kind == "logsumexp":
+        axes, keep = param.integers("axis"), param.flag("keepdims", False)
+        return [np.log(np.exp(bottoms[0]).sum(tuple(axes) or None, keepdims=keep))]
+    axes, keep = param.integers("axes"), param.integer("keepdims", 1) == 1
+    powers = np.abs(bottoms[0]) ** int(kind[1])
+    return [powers.sum(tuple(axes) or None, keepdims=keep) ** (1 / int(kind[1]))]
+
+
+def lp_normalization(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    param = layer.sub("lp_normalization_param")
+    p = param.integer("p", 2)
+    return [bottoms[0] / (np.abs(bottoms[0]) ** p).sum(tuple(param.integers("axis")), keepdims=True) ** (1 / p)]
+
+
 def matmul(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     first, second = [*bottoms, *blobs]
     param = layer.sub("matmul_param")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bnfold.caffe.layers.axes import canonical_axis
+from bnfold.caffe.layers.axes import at_least_1, canonical_axis
 from bnfold.caffe.layers.row import DETECTORS, OTHERS, LayerType, four_axes, per_channel, same
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
@@ -63,6 +63,26 @@ def normalization(_: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
     return [bottoms[0]] if len(bottoms[0]) == 2 else None
 
 
+def normalized_axes(layer: Layer, rank: int) -> list[int]:
+    """The axes over which an LpNormalization takes its norm, from the front.
+
+    Raises:
+        ModelError: it names none, for which versions of its Caffe stand in differently, or p is 0.
+    """
+    param = layer.param.lp_normalization_param
+    axes = sorted({canonical_axis(axis, rank, layer) for axis in param.axis})
+    if not axes or len(axes) < len(param.axis):
+        raise ModelError(f"{layer}: axis names none, or one twice")
+    at_least_1(layer, "p", (param.p,))
+    return axes
+
+
+def lp_normalization(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The bottom's (lp_normalization_layer.cpp, Reshape)."""
+    normalized_axes(layer, len(bottoms[0]))
+    return [bottoms[0]]
+
+
 ROWS: Mapping[str, LayerType] = {
     "ChannelNorm": LayerType(channel_norm, rank=2, dialects="Synopsys, FlowNet2"),
     "GRN": LayerType(same, rank=2, reads={"grn_param": "bias"}, dialects="OpenVINO's training Caffe"),
@@ -82,6 +102,13 @@ ROWS: Mapping[str, LayerType] = {
         note="over all axes of a sample",
     ),
     "LogSoftmax": LayerType(softmax, reads={"log_softmax_param": "axis"}, keeps="shape", dialects="Synopsys"),
+    "LpNormalization": LayerType(
+        lp_normalization,
+        reads={"lp_normalization_param": "axis p"},
+        keeps="shape",
+        dialects="Synopsys",
+        note="over the axes that it names; where it names none, versions of the fork differ",
+    ),
     "MVN": LayerType(
         same,
         rank=2,

@@ -80,7 +80,7 @@ def reduction(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 class Reduced(NamedTuple):
-    """What a ReduceMean, ReduceSum, ReduceProd, ReduceMax or ReduceMin says.
+    """What a ReduceMean, ReduceSum or any of their like says.
 
     Attributes:
         axes: those that it reduces, from the front and in order; all where it names none.
@@ -92,16 +92,17 @@ class Reduced(NamedTuple):
 
     @classmethod
     def of(cls, layer: Layer, rank: int) -> Self:
-        """Read any of the five.
+        """Read any of them; those of ONNX say `axes`, and keep them unless `keepdims` is not 1.
 
         Raises:
             ModelError: it names an axis twice, or one that the blob has not.
         """
         param = ROWS[layer.type].parameters(layer)
-        axes = sorted(canonical_axis(axis, rank, layer) for axis in param.axis)
+        named = param.axis if hasattr(param, "axis") else param.axes
+        axes = sorted(canonical_axis(axis, rank, layer) for axis in named)
         if len(set(axes)) < len(axes):
             raise ModelError(f"{layer}: axis names an axis twice")
-        return cls(axes or list(range(rank)), param.keepdims)
+        return cls(axes or list(range(rank)), param.keepdims == 1)
 
 
 def reduced(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -132,5 +133,15 @@ ROWS: Mapping[str, LayerType] = {
         )
         for name in ("Max", "Mean", "Min", "Prod", "Sum")
     },
+    **{
+        f"Reduce{name}": LayerType(
+            reduced, reads={f"reduce_{name.lower()}_param": "axes keepdims"}, dialects="Synopsys"
+        )
+        for name in ("L1", "L2")
+    },
+    **dict.fromkeys(
+        ("ReduceLogSumExp", "ReduceLogsumexp"),
+        LayerType(reduced, reads={"reduce_logsumexp_param": "axis keepdims"}, dialects="Synopsys"),
+    ),
     "Reduction": LayerType(reduction, reads={"reduction_param": "operation axis coeff"}),
 }

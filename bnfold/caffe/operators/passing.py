@@ -138,11 +138,12 @@ SUM_OF_ANY_SIZE = "a sum over as many values as the data has takes a scale, but 
 
 
 def reduced(place: LayerContext) -> Pass:
-    """A mean, a sum or an extreme of what is constant over the axes that it reduces; an extreme needs order kept.
+    """A mean, a sum, an extreme or a norm of what is constant over the axes that it reduces.
 
-    A sum over the batch takes no shift, since the batch may be of any size.
+    An extreme needs order kept, and a norm zero as well. A sum over the batch takes no shift, since the batch may be of
+    any size.
 
-    Source: ReduceMean, ReduceSum, ReduceMax and ReduceMin of Synopsys' Caffe.
+    Source: ReduceMean, ReduceSum, ReduceMax, ReduceMin, ReduceL1 and ReduceL2 of Synopsys' Caffe.
     """
     bottom = place.bottom
     axes, keep = Reduced.of(place.layer, len(bottom))
@@ -150,6 +151,12 @@ def reduced(place: LayerContext) -> Pass:
     passing = Pass(plane=axes, steps=() if keep else (stays,))
     if place.layer.type == "ReduceMean":
         return passing
+    if place.layer.type in ("ReduceL1", "ReduceL2"):
+        strict = (
+            "the square of what is scaled so little or so much leaves float32" if place.layer.type[-1] == "2" else ""
+        )
+        zero, order = "a shift would move the 0 from which a norm measures", "a negative scale would be lost"
+        return passing._replace(zero=zero, order=order, strict=strict)
     if place.layer.type != "ReduceSum":
         return passing._replace(order="a maximum or minimum needs every scale >= 0")
     total = count([bottom[axis] for axis in axes])

@@ -78,6 +78,8 @@ PASSING: Mapping[str, Row] = {
     "Pooling3D": passing.pooling,
     "RReLU": passing.rectifier,
     "ReLU": passing.rectifier,
+    "ReduceL1": passing.reduced,
+    "ReduceL2": passing.reduced,
     "ReduceMax": passing.reduced,
     "ReduceMean": passing.reduced,
     "ReduceMin": passing.reduced,

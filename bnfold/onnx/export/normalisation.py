@@ -13,6 +13,7 @@ import numpy as np
 
 from bnfold.caffe.batchnorm import Statistics, read_batchnorm
 from bnfold.caffe.layers import dropout_scale
+from bnfold.caffe.layers.normalisation import normalized_axes
 from bnfold.errors import WeightsError
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
@@ -295,6 +296,20 @@ def grn(block: Block) -> str:
     return block("Div", block.bottom, root)
 
 
+def lp_normalization(block: Block) -> str:
+    """`x / (sum of |x|^p)^(1/p)` over the axes that are named: ReduceSum, Sqrt or Pow, Div; NaN where all x are 0."""
+    axes, p = normalized_axes(block.layer, block.rank), block.layer.param.lp_normalization_param.p
+    if 0 in axes:
+        block.fixes_batch("it normalises over the batch")
+    if p == 2:
+        return block("Div", block.bottom, block("Sqrt", _sum_of_squares(block, axes)))
+    x = block("Abs", block.bottom)
+    if p == 1:
+        return block("Div", block.bottom, reduce(block, "ReduceSum", x, axes))
+    total = reduce(block, "ReduceSum", block("Pow", x, block.floats(p, "p"), step="powers"), axes)
+    return block("Div", block.bottom, block("Pow", total, block.floats(1 / p, "root"), step="norm"))
+
+
 def layer_norm(block: Block) -> str:
     """`(x - mean)/sqrt(variance + eps) * scale + shift` over a sample, by parts: LayerNormalization is of opset 17."""
     param = block.layer.param.layer_norm_param
@@ -335,6 +350,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "LRN": lrn,
     "LayerNorm": layer_norm,
     "LogSoftmax": log_softmax,
+    "LpNormalization": lp_normalization,
     "MVN": mvn,
     "Normalization": normalization,
     "Normalize": normalize,

@@ -99,6 +99,20 @@ def _reduced(operator: str, words: str) -> LayerFunction:
     return function
 
 
+def norm(block: Block) -> str:
+    """The sum of magnitudes over the axes that are named, or the root of that of squares: ReduceSum, Sqrt.
+
+    Not ReduceL1: OpenVINO takes its axes for all of them.
+    """
+    axes, keep = Reduced.of(block.layer, block.rank)
+    if 0 in axes:
+        block.fixes_batch("it reduces the batch")
+    squares = block.layer.type == "ReduceL2"
+    x = block("Mul", block.bottom, block.bottom, step="square") if squares else block("Abs", block.bottom)
+    total = reduce(block, "ReduceSum", x, axes, keep=keep)
+    return block("Sqrt", total) if squares else total
+
+
 def reduction(block: Block) -> str:
     """SUM, ASUM, SUMSQ or MEAN over `axis` and all axes behind it, times `coeff`: ReduceSum or ReduceMean.
 
@@ -119,6 +133,10 @@ def reduction(block: Block) -> str:
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "ArgMax": argmax,
     "CTCGreedyDecoder": ctc_greedy_decoder,
+    "ReduceL1": norm,
+    "ReduceL2": norm,
+    "ReduceLogSumExp": _reduced("ReduceLogSumExp", "logarithm of the sum of e^x"),
+    "ReduceLogsumexp": _reduced("ReduceLogSumExp", "logarithm of the sum of e^x"),
     "ReduceMax": _reduced("ReduceMax", "largest"),
     "ReduceMean": _reduced("ReduceMean", "mean"),
     "ReduceMin": _reduced("ReduceMin", "smallest"),
