@@ -77,7 +77,7 @@ def absorb_backward(linear: Linear | Constant, affine: Affine) -> Change:
     require(linear.bias is not None or not linear.unbiased, linear.unbiased)
     _placed(affine.shift, linear.outputs, linear.view)
     affine = affine.constant_along(set(range(affine.scale.ndim)) - {port.axis for port in linear.outputs})
-    scale, shift, bias = aligned(affine.scale, affine.shift, np.zeros(()) if linear.bias is None else linear.bias)
+    scale, shift, bias = aligned(affine.scale, affine.shift, linear.shift)
     return _changed(weight, _full(scale * bias + shift, linear))
 
 
@@ -97,14 +97,14 @@ def absorb_forward(linear: Linear, affine: Affine) -> Change:
     gain = _over_top(_weighted_sum(linear, _placed(affine.shift, linear.inputs, linear.view)), linear)
     if linear.bias is None and linear.unbiased:
         return _changed(weight, None)._replace(left=Affine(shift=gain))
-    bias, gain = aligned(np.zeros(()) if linear.bias is None else linear.bias, gain)
+    bias, gain = aligned(linear.shift, gain)
     return _changed(weight, _full(bias + gain, linear))
 
 
 def tail_of(linear: Linear) -> Affine:
     """What a normalisation does last, as an affine on its top."""
     scale = _over_top(exact_values(linear.weight).reshape(linear.view), linear)
-    return Affine(scale, 0.0 if linear.bias is None else linear.bias)
+    return Affine(scale, linear.shift)
 
 
 def without_tail(linear: Linear) -> Change:

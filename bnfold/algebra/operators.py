@@ -276,6 +276,11 @@ class Linear(NamedTuple):
     tail: bool = False
     window: Window | None = None
 
+    @property
+    def shift(self) -> npt.NDArray[np.float64]:
+        """The bias, 0 where there is none."""
+        return np.zeros(()) if self.bias is None else self.bias
+
 
 def sliding(weight: Array | LazyArray, bias: npt.NDArray[np.float64] | None, group: int, transposed: bool) -> Linear:
     """A convolution with a weight (Cout, Cin/group, kernel), seen as [group, Cout/group, Cin/group, kernel].

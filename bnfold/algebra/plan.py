@@ -121,6 +121,22 @@ class _Taken(NamedTuple):
     change: Change | None
 
 
+class _Direction(NamedTuple):
+    """What becomes of the layers that an affine meets on its way.
+
+    Attributes:
+        change: of a layer that absorbs it.
+        compose: of an affine that takes it in.
+        rescale: of an affine that a scale gets past.
+        clip: of bounds that it gets past.
+    """
+
+    change: Callable[[Linear | Constant, Affine], Change]
+    compose: Callable[[Affine, Affine], Affine]
+    rescale: Callable[[Affine, Affine], Affine]
+    clip: Callable[[Clip, Affine], Clip]
+
+
 @dataclass(slots=True, eq=False)
 class _Journal:
     """What a search has decided so far; a failed alternative is taken back by cutting the lists.
@@ -132,10 +148,7 @@ class _Journal:
     """
 
     scene: Scene
-    change: Callable[[Linear | Constant, Affine], Change]
-    compose: Callable[[Affine, Affine], Affine]
-    rescale: Callable[[Affine, Affine], Affine]
-    clip: Callable[[Clip, Affine], Clip]
+    direction: _Direction
     absorbed: list[_Taken] = field(default_factory=list)
     rescaled: list[tuple[Layer, Affine | Clip]] = field(default_factory=list)
     through: list[Layer] = field(default_factory=list)
@@ -166,7 +179,7 @@ class _Journal:
             operator = self._operator(layer)
             if isinstance(operator, Linear | Constant):
                 try:
-                    change = self.change(operator, affine)
+                    change = self.direction.change(operator, affine)
                 except OutOfRange:
                     self.scene.note_refusal(layer)
                     raise
@@ -174,17 +187,17 @@ class _Journal:
                 self.wider = True
                 try:
                     require(not self.past, "")
-                    self._writable(layer, operator, affine, self.compose)
+                    self._writable(layer, operator, affine, self.direction.compose)
                 except Blocked as blocked:
                     if not affine.keeps_zero or any(layer is other for other, _ in self.rescaled):
                         raise
                     if not self.past:
                         self.refused = self.refused or f"{layer}: {blocked}"
                     if not operator.keeps_zero:
-                        self.rescaled.append((layer, self._writable(layer, operator, affine, self.rescale)))
+                        self.rescaled.append((layer, self._writable(layer, operator, affine, self.direction.rescale)))
                     return Pass()
             elif isinstance(operator, Clip):
-                if (bounds := self.clip(operator, affine)) != operator:
+                if (bounds := self.direction.clip(operator, affine)) != operator:
                     self.rescaled.append((layer, bounds))
                 return Pass()
             elif isinstance(operator, Commuting):
@@ -230,7 +243,7 @@ class _Journal:
                 plan.changes.append((layer, change))
             elif isinstance(own := self.scene.operator(layer), Affine):
                 with _naming(layer):
-                    plan.merged.append((layer, self._writable(layer, own, affine, self.compose)))
+                    plan.merged.append((layer, self._writable(layer, own, affine, self.direction.compose)))
         return plan
 
     def _writable(
@@ -249,7 +262,7 @@ class _Journal:
         layer, affine = before.layer, before.affine.then(after.affine)
         with _naming(layer):
             operator = self.scene.operator(layer)
-            change = self.change(operator, affine) if isinstance(operator, Linear | Constant) else None
+            change = self.direction.change(operator, affine) if isinstance(operator, Linear | Constant) else None
         return _Taken(layer, affine, change)
 
 
@@ -264,15 +277,13 @@ def plan_backward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
     Raises:
         Blocked: some layer on the way neither absorbs it nor lets it pass, or an output would get a reader.
     """
-    journal = _Journal(
-        scene, absorb_backward, lambda own, arriving: own.then(arriving), _rescaled, commute.clipped_back
-    )
+    journal = _Journal(scene, BACKWARD)
     bottom, top = layer.bottoms[0], layer.tops[0]
     try:
         _run(_demand(scene, journal, bottom, affine, layer))
     except Blocked as blocked:
-        again = _Journal(scene, journal.change, journal.compose, journal.rescale, journal.clip)
-        together = _demand_together(again, bottom, affine, layer) if journal.wider and affine.keeps_zero else None
+        wider = journal.wider and affine.keeps_zero
+        together = _demand_together(_Journal(scene, BACKWARD), bottom, affine, layer) if wider else None
         if together is None:
             raise Blocked(journal.refused or str(blocked)) from None
         journal = together
@@ -448,7 +459,7 @@ def plan_forward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
     Raises:
         Blocked: its top must survive, or some use neither absorbs the affine nor lets it pass.
     """
-    journal = _forward_journal(scene)
+    journal = _Journal(scene, FORWARD)
     past = replace(journal.copy(), past=True)
     try:
         return _carry_forward(scene, journal, layer.tops[0], affine)
@@ -524,12 +535,7 @@ def plan_apart(scene: Scene, layer: Layer, affine: Affine) -> tuple[Plan, Plan]:
 
     behind = plan_backward(seen(own=True), layer, affine)
     inverse = Affine(1 / affine.scale, affine.shift)
-    return behind, _carry_forward(seen(own=False), _forward_journal(scene), bottom, inverse)
-
-
-def _forward_journal(scene: Scene) -> _Journal:
-    compose, clip = (lambda own, arriving: arriving.then(own)), commute.clipped_forward
-    return _Journal(scene, _taken_from_in_front, compose, _rescaled_by_inverse, clip)
+    return behind, _carry_forward(seen(own=False), _Journal(scene, FORWARD), bottom, inverse)
 
 
 def _taken_from_in_front(operator: Linear | Constant, affine: Affine) -> Change:
@@ -546,6 +552,12 @@ def _rescaled_by_inverse(own: Affine, scaling: Affine) -> Affine:
     """`a*(s*x) + b = s*(a*x + b/s)`: likewise forward."""
     require(bool((scaling.scale != 0).all()), "a scale of 0 cannot pass what adds a number")
     return _rescaled(own, Affine(1 / scaling.scale))
+
+
+BACKWARD = _Direction(absorb_backward, lambda own, arriving: own.then(arriving), _rescaled, commute.clipped_back)
+FORWARD = _Direction(
+    _taken_from_in_front, lambda own, arriving: arriving.then(own), _rescaled_by_inverse, commute.clipped_forward
+)
 
 
 @contextmanager

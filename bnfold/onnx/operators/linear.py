@@ -143,30 +143,25 @@ def matmul(place: NodeContext) -> Operator:
     count = len(shape)
     if not shape or not bottom:
         raise Unfit("one of its sides has no axes")
+    lost = len(bottom) == 1  # a vector has one axis less in the result
+    end = 2 if left and not lost else 1
+    top_axis, bottom_axis = len(top) - end, len(bottom) - end
     if count == 1:
-        behind = max(len(bottom) - (2 if left else 1), 0)
         lone = "its weight is a vector, which knows no axis of what it gives"
-        return Linear(weight, None, shape, (), (Port(behind, (0,)),), (0,), unbiased=lone)
-    if len(bottom) == 1:
-        top_axis, bottom_axis = len(top) - 1, 0
-    else:
-        top_axis, bottom_axis = (len(top) - 2, len(bottom) - 2) if left else (len(top) - 1, len(bottom) - 1)
+        return Linear(weight, None, shape, (), (Port(bottom_axis, (0,)),), (0,), unbiased=lone)
     out, summed = (count - 2, count - 1) if left else (count - 1, count - 2)
     outputs, inputs = [Port(top_axis, (out,))], [Port(bottom_axis, (summed,))]
-    lost = 1 if len(bottom) == 1 else 0  # a vector has one axis less in the result
-    for axis in range(count - 2):
-        if shape[axis] == 1:
-            continue
+    for axis in (axis for axis in range(count - 2) if shape[axis] != 1):
         outputs.append(Port(len(top) + lost - count + axis, (axis,)))
-        behind = len(bottom) - count + axis
-        if behind >= 0 and not lost and bottom[behind] == shape[axis]:
-            inputs.append(Port(behind, (axis,)))
+        own = len(bottom) - count + axis
+        if own >= 0 and not lost and bottom[own] == shape[axis]:
+            inputs.append(Port(own, (axis,)))
     if len(place.node.proto.input) != 2:
         raise Unfit("it does not read two matrices")
     bias = None
     if (stored := place.learned(2)) is not None:
-        bias = exact_values(stored).reshape((1,) * top_axis + (-1,) + (1,) * (len(top) - 1 - top_axis))
-        bias = np.broadcast_to(bias, [shape[out] if axis == top_axis else 1 for axis in range(len(top))])
+        bias = np.broadcast_to(exact_values(stored).reshape(-1), (shape[out],))
+        bias = bias.reshape([-1 if axis == top_axis else 1 for axis in range(len(top))])
     unbiased = "" if count == 2 else "its weight is a batch of matrices, to which no bias is added"
     return Linear(
         weight=weight,
