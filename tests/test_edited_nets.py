@@ -427,6 +427,91 @@ def test_new_values_are_not_those_of_another_node_that_reads_the_old_ones(model:
     assert bnfold.compare(model, bnfold.fold(model).net).passed
 
 
+def small(nodes: list[onnx.NodeProto], sizes: dict[str, Shape], *ports: onnx.ValueInfoProto) -> Net:
+    """A net of one input and one output, whose constants differ everywhere."""
+    random = np.random.default_rng(0)
+    stored = [from_array(random.uniform(1, 2, size).astype(np.float32), name) for name, size in sizes.items()]
+    graph = helper.make_graph(nodes, "g", [*ports[:1]], [*ports[1:]], stored)
+    return bnfold.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8))
+
+
+def dims_of(net: Net) -> list[list[int]]:
+    onnx.checker.check_model(bnfold.to_onnx(net), full_check=True)
+    outputs = bnfold.to_onnx(net).graph.output
+    return [[dim.dim_value for dim in said.type.tensor_type.shape.dim] for said in outputs]
+
+
+@pytest.mark.parametrize("first", [bnfold.fold, lambda net: bnfold.FoldResult(net, bnfold.FoldReport())])
+def test_weights_of_other_shapes_give_other_sizes_in_front_of_a_fold_and_behind_it(
+    first: Callable[[Net], bnfold.FoldResult],
+) -> None:
+    said = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, size]) for name, size in (("x", 4), ("y", 3))]
+    nodes = [
+        helper.make_node("Mul", ["x", "factor"], ["m"], name="mul"),
+        helper.make_node("Gemm", ["m", "weight", "bias"], ["y"], name="fc", alpha=2.0),
+    ]
+    net = first(small(nodes, {"factor": (4,), "weight": (4, 3), "bias": (3,)}, *said)).net
+    net["fc"].blobs = Blobs(np.concatenate([blob, blob], axis=-1) for blob in net["fc"].blobs)
+    assert dims_of(net) == [[2, 6]]
+    folded = bnfold.fold(net).net
+    assert [layer.name for layer in folded.layers] == ["fc"]
+    assert dims_of(folded) == [[2, 6]]
+    assert bnfold.compare(net, folded).passed
+
+
+def test_an_affine_that_a_program_has_read_another_blob_has_the_sizes_of_that() -> None:
+    said = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 1]) for name in "xy"]
+    nodes = [
+        helper.make_node("Div", ["x", "divisor"], ["d"], name="div"),
+        helper.make_node("Add", ["d", "shift"], ["y"], name="add"),
+    ]
+    net = small(nodes, {"divisor": (1, 1), "shift": (1,)}, *said)
+    turned = replace(net["div"].param, number=-1, proto=helper.make_node("Transpose", ["d"], ["t"]))
+    net.insert(Layer("t", "Transpose", ["d"], ["t"], Blobs(), replace(turned, slots=turned.slots[:1])), net["div"])
+    net["add"].bottoms[0] = "t"
+    assert dims_of(net) == [[1, 2]]
+    folded = bnfold.fold(net).net
+    assert dims_of(folded) == [[1, 2]]
+    assert bnfold.compare(net, folded).passed
+
+
+def test_a_cast_that_does_something_behind_another_type_stays() -> None:
+    said = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in "xy"]
+    nodes = [
+        helper.make_node("Cast", ["x"], ["a"], name="first", to=TensorProto.FLOAT),
+        helper.make_node("Relu", ["a"], ["b"], name="act"),
+        helper.make_node("Cast", ["b"], ["c"], name="second", to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["c", "factor"], ["d"], name="mul"),
+        helper.make_node("Relu", ["d"], ["y"], name="last"),
+    ]
+    net = small(nodes, {"factor": (3,)}, *said)
+    assert [layer.name for layer in bnfold.fold(net).net.layers] == ["act", "mul", "last"]
+    net["first"].param = net["first"].param.edited(to=TensorProto.DOUBLE)
+    folded = bnfold.fold(net).net
+    assert [layer.name for layer in folded.layers] == ["first", "act", "second", "mul", "last"]
+    assert bnfold.compare(net, folded).passed
+
+
+def test_an_output_that_a_fold_or_a_list_made_keeps_its_type() -> None:
+    said = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 2, 3]) for name in "xy"]
+    nodes = [
+        helper.make_node("MatMul", ["x", "weight"], ["m"], name="matmul"),
+        helper.make_node("Add", ["m", "shift"], ["a"], name="add"),
+        helper.make_node("Mul", ["a", "factor"], ["y"], name="mul"),
+    ]
+    net = bnfold.fold(small(nodes, {"weight": (3, 3), "shift": (1, 3), "factor": (3,)}, *said)).net
+    net.rename("y", "other")
+    net.outputs = ["other"]
+    assert dims_of(net) == [[2, 2, 3]]
+    parts = helper.make_node("SplitToSequence", ["x"], ["list"], axis=0)
+    given = helper.make_node("ConcatFromSequence", ["list"], ["y"], axis=0)
+    graph = helper.make_graph([parts, given], "g", said[:1], said[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    net = bnfold.load(onnx.shape_inference.infer_shapes(model))
+    net.outputs.append("list")
+    assert bnfold.to_onnx(net).graph.output[1].type.HasField("sequence_type")
+
+
 def test_sizes_that_nobody_knows_are_not_taken_for_the_same() -> None:
     nodes = [helper.make_node("NonZero", [name], [f"{name}n"], name=f"{name}n") for name in "xz"]
     nodes.append(helper.make_node("Cast", ["xn"], ["y"], name="y", to=TensorProto.FLOAT))

@@ -5,7 +5,7 @@ What a fold does keeps all of them: an affine has the sizes of what it reads, so
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from bnfold.net import Layer, Net, Shape
@@ -20,20 +20,30 @@ KEEPING = frozenset({"BatchNormalization", "Cast", "Dropout", "Identity", "Neg"}
 
 def behind_edits(net: Net) -> set[str]:
     """The blobs behind nodes that a program may have made to give other sizes than the file says."""
-    known = _Known(net.origin.types.shapes, _kept(net.origin))
     behind: set[str] = set()
+    for layer, kept in _told_apart(net):
+        if not kept or not behind.isdisjoint(layer.bottoms):
+            behind.update(layer.tops)
+    return behind
+
+
+def edited_layers(net: Net) -> list[Layer]:
+    """The layers of the file that a program may have made to give other sizes or types."""
+    return [layer for layer, kept in _told_apart(net) if not kept and isinstance(layer.source, NodeSource)]
+
+
+def _told_apart(net: Net) -> Iterator[tuple[Layer, bool]]:
+    """Each layer, and whether it gives the sizes that the file says where it reads such."""
+    known = _Known(net.origin.types.shapes, _kept(net.origin))
     read: dict[str, str] = {}  # what a blob is called now -> in the file
     for layer in net.layers:
         old: Sequence[str] = layer.source.tops if isinstance(layer.source, NodeSource) else layer.tops
         if is_bias := _is_bias(layer, net):
             old = [read.get(layer.bottoms[0], layer.bottoms[0])]
-        stated = all(
-            new not in known.shapes or known.alike(new, was) for new, was in zip(layer.tops, old, strict=False)
-        )
-        if not (stated and (is_bias or _is_alike(layer, known, read)) and behind.isdisjoint(layer.bottoms)):
-            behind.update(layer.tops)
+        tops = zip(layer.tops, old, strict=False)
+        stated = all(new not in known.shapes or known.alike(new, was) for new, was in tops)
+        yield layer, stated and (is_bias or _is_alike(layer, known, read))
         read.update(zip(layer.tops, old, strict=False))
-    return behind
 
 
 class _Known(NamedTuple):
@@ -89,7 +99,7 @@ def _is_alike(layer: Layer, known: _Known, read: Mapping[str, str]) -> bool:
     if layer.param.proto is source.param.proto:
         same = layer.blobs.shapes[: len(source.blobs)] == source.blobs.shapes
     else:
-        same = layer.param.replaces is source.param.proto
+        same = layer.param.replaces is source.param.proto and layer.param.shaped in (None, layer.blobs.shapes)
     bottoms = zip(layer.bottoms, source.bottoms, strict=False)
     return same and all(known.alike(read.get(new, new), old) for new, old in bottoms)
 

@@ -64,6 +64,7 @@ def edition(net: Net) -> Edition:
     behind = behind_edits(net)
     edited = _Editing(net, behind).edit()
     _require_known(edited, net.origin.document.model)
+    behind |= {port.name for port in edited.outputs or () if port.type.WhichOneof("value") is None}
     if behind:
         _resize(edited, net, behind)
     return edited
@@ -160,7 +161,9 @@ class _Editing:
 
     def _ports(self) -> Iterator[ValueInfoProto]:
         """The outputs: those of the file as it declares them, others as far as their shapes and types are known."""
-        declared = {port.name: port for port in self._origin.document.model.graph.output}
+        graph = self._origin.document.model.graph
+        declared = {port.name: port for port in graph.output}
+        lists = {port.name: port for port in graph.value_info if not port.type.HasField("tensor_type")}
         sources = ((layer.source, layer) for layer in self._net.layers if isinstance(layer.source, NodeSource))
         old = {new: was for source, layer in sources for was, new in zip(source.tops, layer.tops, strict=False)}
         for name in self._net.outputs:
@@ -169,7 +172,10 @@ class _Editing:
             else:  # sizes that were given are none of the file's
                 was, origin = old.get(name, name), self._origin
                 dims = origin.declared.dims(was, origin.sizes_named)
-                yield _port(ValueInfoProto(name=name), origin.types.elements.get(was, 0), dims)
+                port = _port(ValueInfoProto(name=name), origin.types.elements.get(was, 0), dims)
+                if was in lists:
+                    port.type.CopyFrom(lists[was].type)
+                yield port
 
     def _message(self, layer: Layer) -> NodeProto | None:
         """The layer as a node; None where it is what it was. Notes what it reads."""

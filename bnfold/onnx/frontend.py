@@ -15,6 +15,7 @@ from bnfold.algebra.operators import Alias, Clip, Constant, Move, Opaque, Operat
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import Rounded, exact_values, why_unstorable
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
+from bnfold.onnx.behind import edited_layers
 from bnfold.onnx.biases import fuse_biases, part_biases
 from bnfold.onnx.constants import shape_alone
 from bnfold.onnx.edition import types_of
@@ -45,7 +46,14 @@ class OnnxFrontEnd:
         self._read = read
 
     def prepare(self, context: FoldContext) -> None:
-        """A MatMul and the bias behind it become one layer, constants that are joined with data layers of their own."""
+        """A MatMul and the bias behind it become one layer, constants that are joined with data layers of their own.
+
+        What a program has changed is from now on what was read, as far as the sizes of the file are no more believed.
+        """
+        types = types_of(context.net)
+        context.types = types.elements
+        for layer in edited_layers(context.net) if types is not context.net.origin.types else ():
+            layer.param, layer.source = layer.param.edited(), layer.source._replace(bottoms=tuple(layer.bottoms))
         fuse_biases(context)
         part_constants(context)
 
@@ -214,6 +222,9 @@ class OnnxFrontEnd:
         """What `prepare` did is undone; what was assumed is said once; kept constants stay."""
         join_constants(context.net)
         part_biases(context)
+        for layer in context.net.layers:
+            if layer.param.replaces is not None:
+                layer.param = replace(layer.param, shaped=layer.blobs.shapes)
         origin: OnnxOrigin = context.net.origin
         if kept := origin.constants.keys() & set(context.keep):
             context.net.origin = replace(origin, pinned=origin.pinned | kept)
@@ -288,15 +299,14 @@ def _become(layer: Layer, op_type: str, values: Sequence[Array], dtype: np.dtype
 
 def _shape_of(layer: Layer, context: FoldContext) -> Shape | None:
     """The shape of what an affine reads; what those read that it took in has the same, though nobody may say so."""
-    names = layer.source.bottoms if layer.source is not None else layer.bottoms
-    known = context.shapes.get(names[0])
-    return context.shapes.get(layer.bottoms[0]) if known is None else known
+    known = context.shapes.get(layer.bottoms[0])
+    return context.shapes.get(layer.source.bottoms[0]) if known is None and layer.source is not None else known
 
 
 def _type_of(layer: Layer, context: FoldContext) -> np.dtype[Any] | None:
     """The float type of what a node gives."""
     names = layer.source.tops if layer.source is not None else layer.tops
-    found = element_type(context.net.origin.types.elements.get(names[0], 0))
+    found = element_type(context.types.get(names[0], 0))
     if found is None:
         return next((blob.dtype for blob in layer.blobs.stored), None)
     return found if is_float(found) else None

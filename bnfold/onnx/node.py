@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, defs, helper
 
-from bnfold.net import Array, Blobs, Layer
+from bnfold.net import Array, Blobs, Layer, Shape
 
 T = TypeVar("T")
 
@@ -100,6 +100,7 @@ class Node:
         fused: what a MatMul and the Add behind it were before they became one layer, while a net is folded.
         whole: what it was before its constants became layers of their own, likewise.
         replaces: the message whose outputs have the same sizes as this one's, where a fold wrote another.
+        shaped: the shapes of its constants of a float type by which that holds, when the fold is done.
         attributes: what the message says, by name.
     """
 
@@ -113,6 +114,7 @@ class Node:
     fused: Fused | None = None
     whole: Node | None = None
     replaces: NodeProto | None = None
+    shaped: tuple[Shape, ...] | None = None
     attributes: dict[str, AttributeProto] = field(init=False)
 
     def __post_init__(self) -> None:

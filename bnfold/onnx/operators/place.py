@@ -56,8 +56,8 @@ class NodeContext(NamedTuple):
     @property
     def element(self) -> int:
         """ONNX's number of the type of the first bottom; 0 where it is unknown."""
-        source, types = self.layer.source, self.context.net.origin.types.elements
-        number: int = types.get((source.bottoms if source is not None else self.layer.bottoms)[0], 0)
+        source = self.layer.source
+        number: int = self.context.types.get((source.bottoms if source is not None else self.layer.bottoms)[0], 0)
         return number
 
     def data(self, place: int) -> int | None:
