@@ -168,4 +168,4 @@ def _as_affine(layer: Layer, data_first: bool, value: Array, data: Shape) -> Lea
     param = retyped(layer.param, kind)
     along = param.scale_param if kind == "Scale" else param.bias_param
     along.axis, along.num_axes = (axes[0], 1) if axes else (0, 0)
-    return param, [(-value if layer_type == "Sub" else value).reshape(-1 if axes else ())]
+    return param, [np.asarray(-value if layer_type == "Sub" else value).reshape(-1 if axes else ())]

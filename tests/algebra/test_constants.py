@@ -109,6 +109,7 @@ def test_what_is_computed_of_parameters_is_one_parameter(layer_type: str, param:
         ("Mul", "", "conv c", ()),
         ("Add", "", "c conv", (4, 1, 1)),
         ("Sub", "", "conv c", (4, 1, 1)),
+        ("Sub", "", "conv c", ()),
         ("Eltwise", PROD, "conv c", ()),
         ("Eltwise", "eltwise_param { operation: PROD axis: 1 }", "conv c", (4,)),
         ("Eltwise", "eltwise_param { operation: SUM axis: -3 }", "conv c", (4,)),
