@@ -40,6 +40,7 @@ AHEAD = 4  # pieces that are waiting for each worker; more would only wait to be
 MAX_LOCAL = 512
 """Worker processes that are started on this machine: a number with a digit too many would take all of it."""
 TRIES = 2
+NOT_STARTED = "--cluster {}: a worker did not start ({}), as where memory is short; try again, or with fewer"
 # Ctrl-C on a terminal reaches all processes there, and each worker would answer with a traceback. They start with the
 # signals of who starts them, which are deferred meanwhile; SIGTERM is how they are told to go.
 WITHOUT_SIGINT = (
@@ -172,7 +173,7 @@ def connected(cluster: Any) -> Iterator[Client]:
 
 @contextmanager
 def _started(number: int) -> Iterator[Client]:
-    """A client of so many workers on this machine, which end with it. Raises UsageError where these are too many."""
+    """A client of so many workers on this machine, which end with it. Raises UsageError where they do not start."""
     from multiprocessing import resource_tracker
 
     import dask
@@ -186,16 +187,19 @@ def _started(number: int) -> Iterator[Client]:
         if os.name == "posix":  # whoever starts it lets signals through again (multiprocessing/resource_tracker.py)
             resource_tracker.ensure_running()
         with defer_signals():  # Dask cannot take down what has half started
-            workers = LocalCluster(
-                n_workers=number,
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=None,
-                dashboard_address=None,
-                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # a port that nobody has, and nobody outside
-                silence_logs=50,
-                preload=[WITHOUT_SIGINT],
-            )
+            try:
+                workers = LocalCluster(
+                    n_workers=number,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=None,
+                    dashboard_address=None,
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # a port that nobody has, and nobody outside
+                    silence_logs=50,
+                    preload=[WITHOUT_SIGINT],
+                )
+            except (RuntimeError, TimeoutError) as error:
+                raise UsageError(NOT_STARTED.format(number, error.__cause__ or error)) from None
             kept.enter_context(workers)
             client = kept.enter_context(Client(workers))
         yield client

@@ -472,6 +472,12 @@ def test_more_workers_than_a_machine_can_start_are_a_sentence(tmp_path: Path, wo
         compare(*models(tmp_path), images(), cluster=workers)
 
 
+def test_a_worker_that_ends_while_it_starts_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "WITHOUT_SIGINT", "import os; os._exit(1)")
+    with pytest.raises(UsageError, match=r"--cluster 1: a worker did not start \(.*\), as where memory is short"):
+        compare(*models(tmp_path), cluster=1)
+
+
 def test_a_float64_run_that_is_too_large_to_be_sent_is_a_sentence() -> None:
     class Huge:
         def __reduce__(self) -> str:
