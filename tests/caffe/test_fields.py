@@ -152,6 +152,8 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "ExpandDimsND": [("expand_dims_nd_param { axis: 1 }", [IMAGE])],
     "Filter": [("", [IMAGE, (2, 1, 1, 1)]), ("", [IMAGE, (2,)])],
     "Floor": [("", [IMAGE])],
+    "FloorDiv": [("", [IMAGE, IMAGE])],
+    "FloorMod": [("", [IMAGE, IMAGE])],
     "Gemm": [("", [(3, 3), (3, 3), (1, 3)])],
     "GradientBlock": [("", [IMAGE])],
     "Gather": [("gather_param { indices: 2 indices: 0 indices: 2 indices: 1 shape: 2 shape: 2 axis: 1 }", [IMAGE])],

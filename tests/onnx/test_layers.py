@@ -597,6 +597,15 @@ def test_mish_is_x_times_the_tanh_of_softplus() -> None:
     assert_close(exported(layer_net('type: "Mish"', [x.shape]), [x]), [x * np.tanh(np.log1p(np.exp(x)))])
 
 
+def test_a_floor_division_rounds_down_and_its_rest_has_the_divisors_sign() -> None:
+    x, y = np.array([[7, -7, 7, -7, 6]], np.float32), np.array([[2, 2, -2, -2, 3]], np.float32)
+    for layer_type, top in (("FloorDiv", [3, -4, -4, 3, 2]), ("FloorMod", [1, 1, -1, -1, 0])):
+        two = layer_net(f'type: "{layer_type}"', [x.shape, y.shape])
+        assert_close(exported(two, [x, y]), [np.array([top], np.float32)], tolerance=0)
+        one = layer_net(f'type: "{layer_type}"', [x.shape], blobs=[y[0]])
+        assert_close(exported(one, [x]), [np.array([top], np.float32)], tolerance=0)
+
+
 @pytest.mark.parametrize(("layer_type", "rounded"), [("Ceil", np.ceil), ("Floor", np.floor), ("Round", np.rint)])
 def test_integers_are_found_as_c_finds_them_halves_and_negative_numbers_too(
     layer_type: str, rounded: Callable[[Array], Array]

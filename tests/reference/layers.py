@@ -87,6 +87,8 @@ FORWARD: dict[str, Forward] = {
     "Filter": layers_shape.filter_,
     "Flatten": layers_shape.flatten,
     "Floor": layers_pointwise.floor,
+    "FloorDiv": layers_forks.arithmetic,
+    "FloorMod": layers_forks.arithmetic,
     "FlowWarp": layers_forks.flow_warp,
     "Gemm": layers_forks.gemm,
     "GradientBlock": layers_shape.each,

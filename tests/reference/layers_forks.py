@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from itertools import product
 from math import ceil, floor, log
 from typing import Any
@@ -13,9 +14,11 @@ from reference.binary import Array
 from reference.layers_detect import sigmoid
 from reference.text import Message
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[[Array, Array], Array]] = {
     "Add": np.add,
     "Div": np.divide,
+    "FloorDiv": lambda x, y: np.floor(x / y),
+    "FloorMod": lambda x, y: x - np.floor(x / y) * y,
     "Maximum": np.maximum,
     "Minimum": np.minimum,
     "Mul": np.multiply,

@@ -163,7 +163,7 @@ ROWS: Mapping[str, LayerType] = {
     "SeLu": LayerType(same, reads={"selu_param": "lambda alpha"}, dialects="soeaver's, Synopsys"),
     "Sigmoid": LayerType(same, reads={"sigmoid_param": ""}, aligned=True, gradient="top"),
     "Sin": LayerType(same, dialects="Synopsys"),
-    "Softplus": LayerType(same, dialects="Synopsys", note="BNLL under another name"),
+    "Softplus": LayerType(same, dialects="Synopsys", note="BNLL under another name; its Caffe gives infinity above 88"),
     "Softsign": LayerType(same, dialects="Synopsys"),
     "Swish": LayerType(same, reads={"swish_param": "beta"}, gradient="top"),
     "TanH": LayerType(same, reads={"tanh_param": ""}, aligned=True, gradient="top"),

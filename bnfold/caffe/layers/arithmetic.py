@@ -109,14 +109,16 @@ def _row(products: Literal["", "value"] = "", **reads: str) -> LayerType:
         reads=reads,
         products=products,
         dialects="Synopsys",
-        note="broadcasts as NumPy does; the second operand is a bottom or learned; all but Pow also as the Python "
-        "layer `eltwise.Eltwise` of two bottoms, with coefficients of 1 and -1",
+        note="broadcasts as NumPy does; the second operand is a bottom or learned; Add, Sub, Mul, Div, Maximum and "
+        "Minimum also as the Python layer `eltwise.Eltwise` of two bottoms, with coefficients of 1 and -1",
     )
 
 
 ROWS: Mapping[str, LayerType] = {
     "Add": _row(),
     "Div": _row(),
+    "FloorDiv": _row(),
+    "FloorMod": _row(),
     "Gemm": LayerType(gemm, bottoms=(3, 3), reads={"gemm_param": "alpha beta transA transB"}, dialects="Synopsys"),
     "MatMul": LayerType(
         matmul,

@@ -141,7 +141,12 @@ ROWS: Mapping[str, LayerType] = {
     },
     **dict.fromkeys(
         ("ReduceLogSumExp", "ReduceLogsumexp"),
-        LayerType(reduced, reads={"reduce_logsumexp_param": "axis keepdims"}, dialects="Synopsys"),
+        LayerType(
+            reduced,
+            reads={"reduce_logsumexp_param": "axis keepdims"},
+            dialects="Synopsys",
+            note="its Caffe gives infinity where a value is above 88",
+        ),
     ),
     "Reduction": LayerType(reduction, reads={"reduction_param": "operation axis coeff"}),
 }

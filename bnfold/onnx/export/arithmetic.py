@@ -11,15 +11,27 @@ from bnfold.onnx.export.forms import transpose
 
 def _operator(name: str) -> LayerFunction:
     def function(block: Block) -> str:
-        _, second = operands(block.layer, block.shapes)
-        if len(block.bottoms) == 2:
-            return block(name, *block.bottoms)
-        if len(second) == block.rank and second[0] != 1:
-            block.fixes_batch("its learned values lie along the batch")
-        return block(name, block.bottom, block.learned(0, "operand"))
+        return block(name, *_both(block))
 
     function.__doc__ = f"{name} of two bottoms, or of a bottom and what was learned, broadcasting."
     return function
+
+
+def _both(block: Block) -> tuple[str, str]:
+    """The operands, the second a bottom or learned."""
+    _, second = operands(block.layer, block.shapes)
+    if len(block.bottoms) == 2:
+        return block.bottoms[0], block.bottoms[1]
+    if len(second) == block.rank and second[0] != 1:
+        block.fixes_batch("its learned values lie along the batch")
+    return block.bottom, block.learned(0, "operand")
+
+
+def floor_division(block: Block) -> str:
+    """`floor(x/y)`, or what that leaves of x, `x - floor(x/y)*y`: Div, Floor, Mul, Sub."""
+    x, y = _both(block)
+    whole = block("Floor", block("Div", x, y))
+    return whole if block.layer.type == "FloorDiv" else block("Sub", x, block("Mul", whole, y))
 
 
 def matmul(block: Block) -> str:
@@ -49,6 +61,8 @@ def gemm(block: Block) -> str:
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "Add": _operator("Add"),
     "Div": _operator("Div"),
+    "FloorDiv": floor_division,
+    "FloorMod": floor_division,
     "Gemm": gemm,
     "MatMul": matmul,
     "Maximum": _operator("Max"),
