@@ -538,6 +538,40 @@ def test_layers_that_a_program_puts_into_another_order_are_written_in_it(tmp_pat
     assert [layer.name for layer in saved_onnx(net, tmp_path).layers] == ["b", "a", "y"]
 
 
+def test_what_reads_no_more_than_a_type_or_a_shape_stands_in_front_of_who_reads_it() -> None:
+    said = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in "xy"]
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"], name="shape"),
+        helper.make_node("ConstantOfShape", ["shape"], ["zero"]),
+        helper.make_node("Add", ["x", "zero"], ["a"], name="add"),
+        helper.make_node("Mul", ["a", "factor"], ["y"], name="mul"),
+    ]
+    net = small(nodes, {"factor": (3,)}, *said)
+    again = replace(net["shape"].copy(), name="again", tops=["again"])
+    net.insert(again, after=net["shape"])
+    net.layers.sort(key=lambda layer: layer.name == "shape")
+    net.outputs.append("again")
+    written = bnfold.to_onnx(net)
+    onnx.checker.check_model(written, full_check=True)
+    assert [node.op_type for node in written.graph.node] == ["Shape", "Shape", "ConstantOfShape", "Add", "Mul"]
+
+
+def test_a_new_affine_that_takes_another_in_is_written_in_its_type() -> None:
+    said = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3, 4, 4]) for name in "xy"]
+    nodes = [
+        helper.make_node("GlobalLpPool", ["x"], ["p"], name="pool"),
+        helper.make_node("Mul", ["p", "factor"], ["y"], name="mul"),
+    ]
+    said[1].type.tensor_type.shape.dim[2].dim_value = said[1].type.tensor_type.shape.dim[3].dim_value = 1
+    net = small(nodes, {"factor": (3, 1, 1)}, *said)
+    negative = replace(net["pool"].param, number=-1, proto=helper.make_node("Neg", ["x"], ["n"], name="neg"))
+    net.layers.insert(0, Layer("neg", "Neg", ["x"], ["n"], Blobs(), negative))
+    net["pool"].bottoms[0] = "n"
+    folded = bnfold.fold(net).net
+    assert [layer.type for layer in folded.layers] == ["BatchNormalization", "GlobalLpPool"]
+    assert bnfold.compare(net, folded).passed
+
+
 def branching() -> onnx.ModelProto:
     """A MaxPool that both bodies of an If read, which say its size, and what `summing` does behind that."""
     model = summing()

@@ -45,7 +45,7 @@ class FoldContext:
         keep: blobs that the user keeps.
         excluded: layers that must stay exactly as they are, by identity.
         settled: whether what stays could move no further, so that two which stay are better one.
-        types: blob -> what the language says of its type, for the front end, under the names of the beginning.
+        types: layer, by identity -> what the language says of the types of its first bottom and top, for the front end.
         notes: sentences for the user, to be appended to.
     """
 
@@ -57,7 +57,7 @@ class FoldContext:
     keep: Collection[str] = ()
     excluded: Collection[int] = ()
     settled: bool = False
-    types: Mapping[str, Any] = field(default_factory=dict)
+    types: Mapping[int, tuple[Any, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def note_assumed(self, how: str) -> None:

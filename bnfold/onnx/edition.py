@@ -6,7 +6,7 @@ nobody does any more, it goes, and so do the nodes that computed it.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -266,22 +266,32 @@ class _Editing:
     def _ordered(
         self, messages: dict[int, NodeProto | None], alive: set[int]
     ) -> Iterator[tuple[int, NodeProto | None]]:
-        """The nodes of the new file: layers in their order, expressions in front of who reads them."""
+        """The nodes of the new file: layers in their order, what computes constants where it stood or is first read."""
         nodes = self._origin.document.model.graph.node
-        makers = {name: number for number in self._origin.expressions for name in nodes[number].output}
-        waiting = sorted(self._origin.expressions)
-        position = 0
+        layers = (layer for layer in self._net.layers if layer.param.number >= 0)
+        known = {layer.param.number: layer for layer in layers if _is_known(layer, self._origin)}
+        makers = {name: number for number in (*self._origin.expressions, *known) for name in nodes[number].output}
+        waiting = deque(sorted(self._origin.expressions))
+        done: set[int] = set()
         for layer in self._net.layers:
-            number, param = layer.param.number, layer.param
+            param, number = layer.param, layer.param.number
+            is_known = known.get(number) is layer
+            needed: set[int] = set()
+            front = [number] if is_known else []
+            while waiting and waiting[0] < number:
+                front.append(waiting.popleft())
             read = (slot.name for slot in param.slots if isinstance(slot, ConstantInput))
-            behind = max([number, *(makers.get(name, -1) for name in (*read, *param.captures))])
-            while position < len(waiting) and waiting[position] <= behind:
-                if waiting[position] in alive:
-                    yield waiting[position], None
-                position += 1
-            if number < 0 or not _is_known(layer, self._origin) or number in alive:
+            front += [makers[name] for name in (*read, *param.captures) if name in makers]
+            while front:
+                if (one := front.pop()) not in done:
+                    done.add(one)
+                    needed.add(one)
+                    front += [makers[name] for name in nodes[one].input if name in makers]
+            for one in sorted(needed & alive):
+                yield one, messages[id(known[one])] if one in known else None
+            if not is_known:
                 yield number, messages[id(layer)]
-        yield from ((number, None) for number in waiting[position:] if number in alive)
+        yield from ((number, None) for number in waiting if number in alive and number not in done)
 
 
 def _forget_sizes(node: NodeProto) -> None:

@@ -26,6 +26,7 @@ from bnfold.onnx.operators.affine import is_in_training
 from bnfold.onnx.operators.place import NodeContext, Unfit
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.parts import join_constants, part_constants
+from bnfold.onnx.shapes import Types
 from bnfold.onnx.write import write_stream
 from bnfold.options import ReadOptions
 
@@ -51,7 +52,9 @@ class OnnxFrontEnd:
         What a program has changed is from now on what was read, as far as the sizes of the file are no more believed.
         """
         types = types_of(context.net)
-        context.types = types.elements
+        context.types = {
+            id(layer): (_element(types, layer.bottoms), _element(types, layer.tops)) for layer in context.net.layers
+        }
         for layer in edited_layers(context.net) if types is not context.net.origin.types else ():
             layer.param, layer.source = layer.param.edited(), layer.source._replace(bottoms=tuple(layer.bottoms))
         fuse_biases(context)
@@ -239,6 +242,11 @@ class OnnxFrontEnd:
         return self._read, (stream.getvalue(), options, net.file)
 
 
+def _element(types: Types, blobs: Sequence[str]) -> int:
+    """ONNX's number of the type of the first of some blobs; 0 where it is unknown."""
+    return types.elements.get(blobs[0], 0) if blobs else 0
+
+
 def _put(slots: list[Slot], stored: list[Array | LazyArray], place: int, values: LazyArray) -> None:
     """Have a place of a node's inputs hold new values."""
     present = slots[place] if place < len(slots) else None
@@ -305,8 +313,7 @@ def _shape_of(layer: Layer, context: FoldContext) -> Shape | None:
 
 def _type_of(layer: Layer, context: FoldContext) -> np.dtype[Any] | None:
     """The float type of what a node gives."""
-    names = layer.source.tops if layer.source is not None else layer.tops
-    found = element_type(context.types.get(names[0], 0))
+    found = element_type(context.types.get(id(layer), (0, 0))[1])
     if found is None:
         return next((blob.dtype for blob in layer.blobs.stored), None)
     return found if is_float(found) else None

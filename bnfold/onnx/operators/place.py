@@ -56,8 +56,7 @@ class NodeContext(NamedTuple):
     @property
     def element(self) -> int:
         """ONNX's number of the type of the first bottom; 0 where it is unknown."""
-        source = self.layer.source
-        number: int = self.context.types.get((source.bottoms if source is not None else self.layer.bottoms)[0], 0)
+        number: int = self.context.types.get(id(self.layer), (0, 0))[0]
         return number
 
     def data(self, place: int) -> int | None:
