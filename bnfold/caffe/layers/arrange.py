@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise, zip_longest
 from typing import Any, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, canonical_axis
+from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, canonical_axis, fields_at_least_1
 from bnfold.caffe.layers.row import LayerType, count, covered, merged
 from bnfold.errors import ModelError, counted
 from bnfold.net import Layer, Shape, sizes
@@ -205,7 +205,7 @@ def split(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 def tile(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """`tiles` times the size along `axis` (tile_layer.cpp, Reshape)."""
     bottom, param = bottoms[0], layer.param.tile_param
-    at_least_1(layer, "tiles", (param.tiles,))
+    fields_at_least_1(layer, param, "tiles")
     axis = canonical_axis(param.axis, len(bottom), layer)
     return [(*bottom[:axis], count((bottom[axis], param.tiles)), *bottom[axis + 1 :])]
 

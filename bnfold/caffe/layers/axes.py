@@ -112,3 +112,9 @@ def at_least_1(layer: Layer, word: str, values: Sequence[int]) -> None:
     """
     if values and min(values) < 1:
         raise ModelError(f"{layer}: {word} {'x'.join(map(str, values))} must be at least 1")
+
+
+def fields_at_least_1(layer: Layer, param: Any, *names: str) -> None:
+    """Refuse fields of which one is below 1, naming them. Raises ModelError."""
+    *first, last = names
+    at_least_1(layer, f"{', '.join(first)} and {last}" if first else last, [getattr(param, name) for name in names])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, written
+from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, fields_at_least_1, written
 from bnfold.caffe.layers.row import DETECTORS, LayerType, count, four_axes
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
@@ -241,7 +241,7 @@ class DetectionOutput(NamedTuple):
         """
         param = layer.param.detection_output_param
         nms = param.nms_param
-        at_least_1(layer, "num_classes", (param.num_classes,))
+        fields_at_least_1(layer, param, "num_classes")
         if not (nms.nms_threshold >= 0 and 0 < nms.eta <= 1):
             raise ModelError(f"{layer}: nms_threshold {nms.nms_threshold} or eta {nms.eta} makes no sense")
         layouts = [name for name in ("ratio_permute", "no_permute") if getattr(param, name)]
@@ -318,8 +318,7 @@ class YoloDetectionOutput(NamedTuple):
         biases = tuple(param.biases)
         boxes = param.num_box if third or param.HasField("num_box") or not biases else len(biases) // 2
         if third:
-            positive = (param.num_classes, boxes, param.mask_group_num)
-            at_least_1(layer, "num_classes, num_box and mask_group_num", positive)
+            fields_at_least_1(layer, param, "num_classes", "num_box", "mask_group_num")
         if len(biases) % 2:
             raise ModelError(f"{layer}: biases are pairs of width and height, and there are {len(biases)}")
         said = param.num_classes, boxes, 4 if third else param.coords, param.confidence_threshold, param.nms_threshold

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, each_size
+from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, each_size, fields_at_least_1
 from bnfold.caffe.layers.row import OTHERS, LayerType, four_axes, merged
 from bnfold.errors import ModelError
 from bnfold.net import Array, Layer, Shape, sizes
@@ -28,7 +28,7 @@ def correlation(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     most d; or of their absolute difference.
     """
     first, param = merged(layer, four_axes(layer, bottoms[0]), bottoms[1]), layer.param.correlation_param
-    at_least_1(layer, "kernel_size, stride_1 and stride_2", (param.kernel_size, param.stride_1, param.stride_2))
+    fields_at_least_1(layer, param, "kernel_size", "stride_1", "stride_2")
     if param.kernel_size % 2 == 0:
         raise ModelError(f"{layer}: kernel_size {param.kernel_size} must be odd")
     border = param.max_displacement + (param.kernel_size - 1) // 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import at_least_1, canonical_axis
+from bnfold.caffe.layers.axes import canonical_axis, fields_at_least_1
 from bnfold.caffe.layers.convolution import squeezed_blobs
 from bnfold.caffe.layers.row import LayerType, count
 from bnfold.caffe.limits import INT_MAX
@@ -40,7 +40,7 @@ class InnerProduct(NamedTuple):
         param = ROWS[layer.type].parameters(layer)
         if getattr(param, "normalize", False) and len(layer.bottoms) > 1:
             raise ModelError(f"{layer}: normalize beside a weight that is a bottom is not known here")
-        at_least_1(layer, "num_output", (param.num_output,))
+        fields_at_least_1(layer, param, "num_output")
         slope = param.negative_slope if getattr(param, "relu", False) else None
         return cls(param.num_output, param.bias_term, param.axis, param.transpose, slope)
 
@@ -60,8 +60,8 @@ def parameter_shape(layer: Layer) -> Shape:
 def embed(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """One more axis of num_output (embed_layer.cpp, Reshape)."""
     param = layer.param.embed_param
-    at_least_1(layer, "num_output", (param.num_output,))
-    at_least_1(layer, "input_dim", (param.input_dim,))
+    fields_at_least_1(layer, param, "num_output")
+    fields_at_least_1(layer, param, "input_dim")
     return [(*bottoms[0], param.num_output)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bnfold.caffe.layers.axes import at_least_1, canonical_axis
+from bnfold.caffe.layers.axes import canonical_axis, fields_at_least_1
 from bnfold.caffe.layers.row import DETECTORS, OTHERS, LayerType, four_axes, per_channel, same
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
@@ -73,7 +73,7 @@ def normalized_axes(layer: Layer, rank: int) -> list[int]:
     axes = sorted({canonical_axis(axis, rank, layer) for axis in param.axis})
     if not axes or len(axes) < len(param.axis):
         raise ModelError(f"{layer}: axis names none, or one twice")
-    at_least_1(layer, "p", (param.p,))
+    fields_at_least_1(layer, param, "p")
     return axes
 
 

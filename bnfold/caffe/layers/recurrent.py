@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least_1
+from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, fields_at_least_1
 from bnfold.caffe.layers.row import OTHERS, LayerType, count, merged
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError, counted
@@ -38,7 +38,7 @@ class Recurrent(NamedTuple):
             ModelError: `num_output` is missing or 0, or the number of bottoms fits no form of the layer.
         """
         param = layer.param.recurrent_param
-        at_least_1(layer, "num_output", (param.num_output,))
+        fields_at_least_1(layer, param, "num_output")
         states, gates = (2, 4) if layer.type == "LSTM" else (1, 1)
         extra = len(layer.bottoms) - 2 - (states if param.expose_hidden else 0)
         if extra not in (0, 1):
@@ -74,7 +74,7 @@ class Lstm(NamedTuple):
         if not flat and len(bottom) != 3:
             return None
         batch = param.batch_size if flat else bottom[1]
-        at_least_1(layer, "num_output", (param.num_output,))
+        fields_at_least_1(layer, param, "num_output")
         if flat:
             at_least_1(layer, "batch_size", (batch,))
         if flat and bottom[0] != UNKNOWN and bottom[0] % batch:
@@ -109,10 +109,10 @@ def indicator(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
             raise ModelError(
                 f"{layer}: in one Caffe its bottom says how many sequences there are, in another which go on"
             )
-        at_least_1(layer, "time_step", (param.time_step,))
+        fields_at_least_1(layer, param, "time_step")
         return [(param.time_step, bottoms[0][0])]
     batch = param.batch_size
-    at_least_1(layer, "time_step and batch_size", (param.time_step, batch))
+    fields_at_least_1(layer, param, "time_step", "batch_size")
     if param.time_step * batch > INT_MAX:
         raise ModelError(f"{layer}: {param.time_step}x{batch} is more than a blob holds")
     return [(param.time_step, batch)]

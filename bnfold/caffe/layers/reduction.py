@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, canonical_axis
+from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis, fields_at_least_1
 from bnfold.caffe.layers.row import LayerType, count
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
@@ -51,7 +51,7 @@ def reduction_operation(layer: Layer) -> str:
 def argmax(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """With an axis top_k along it, else (N, 1 or 2, top_k) filled up with 1 (argmax_layer.cpp, Reshape)."""
     bottom, param = bottoms[0], layer.param.argmax_param
-    at_least_1(layer, "top_k", (param.top_k,))
+    fields_at_least_1(layer, param, "top_k")
     axis = canonical_axis(param.axis, len(bottom), layer) if param.HasField("axis") else None
     candidates = count(bottom[1:]) if axis is None else bottom[axis]
     if candidates != UNKNOWN and param.top_k > candidates:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least_1
+from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, fields_at_least_1
 from bnfold.caffe.layers.python_code import proposal_words
 from bnfold.caffe.layers.row import LayerType, count, four_axes
 from bnfold.errors import ModelError, counted
@@ -63,8 +63,7 @@ class Proposal(NamedTuple):
                 if others := sorted(named - set(words.split()) - shared):
                     raise ModelError(f"{layer}: beside {others[0]} stands a field of {whose}; keep one fork's")
                 return read(layer)
-        sizes_above_0 = (param.feat_stride, param.base_size, param.post_nms_topn)
-        at_least_1(layer, "feat_stride, base_size and post_nms_topn", sizes_above_0)
+        fields_at_least_1(layer, param, "feat_stride", "base_size", "post_nms_topn")
         ratios = tuple(param.ratio) or (0.5, 1.0, 2.0)
         if not all(0 < ratio < math.inf for ratio in ratios):
             raise ModelError(f"{layer}: ratio {ratios} must name numbers above 0")
@@ -82,8 +81,7 @@ class Proposal(NamedTuple):
     @classmethod
     def _synopsys(cls, layer: Layer) -> Self:
         param = layer.param.proposal_param
-        sizes_above_0 = (param.feat_stride, param.anchor_base_size, param.max_rois)
-        at_least_1(layer, "feat_stride, anchor_base_size and max_rois", sizes_above_0)
+        fields_at_least_1(layer, param, "feat_stride", "anchor_base_size", "max_rois")
         return cls(
             (param.feat_stride, param.feat_stride),
             param.anchor_base_size,
@@ -100,8 +98,7 @@ class Proposal(NamedTuple):
     def _vitis(cls, layer: Layer) -> Self:
         """Its own proposal_layer.cpp."""
         param = layer.param.proposal_param
-        sizes_above_0 = (param.stride_h, param.stride_w, param.nms_input_num, param.nms_output_num)
-        at_least_1(layer, "stride_h, stride_w, nms_input_num and nms_output_num", sizes_above_0)
+        fields_at_least_1(layer, param, "stride_h", "stride_w", "nms_input_num", "nms_output_num")
         if not param.anchor or not 0 <= param.nms_iou_th <= 1:
             raise ModelError(f"{layer}: it must list anchors, and have an nms_iou_th from 0 to 1")
         return cls(
@@ -162,8 +159,8 @@ def proposal(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
 def psroi_pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """(R, output_dim, group_size, group_size) (R-FCN, psroi_pooling_layer.cu)."""
     param, channels = layer.param.psroi_pooling_param, four_axes(layer, bottoms[0])[1]
-    at_least_1(layer, "output_dim", (param.output_dim,))
-    at_least_1(layer, "group_size", (param.group_size,))
+    fields_at_least_1(layer, param, "output_dim")
+    fields_at_least_1(layer, param, "group_size")
     needed = param.output_dim * param.group_size**2
     if channels not in (UNKNOWN, needed):
         raise ModelError(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isqrt, prod
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, canonical_axis, each_size
+from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, canonical_axis, each_size, fields_at_least_1
 from bnfold.caffe.layers.row import DETECTORS, OTHERS, LayerType, count, four_axes, merged
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError, counted
@@ -37,10 +37,10 @@ class DepthToSpace(NamedTuple):
         """
         if layer.type == "GSTiling":
             tiling = layer.param.gs_tiling_param
-            at_least_1(layer, "stride", (tiling.stride,))
+            fields_at_least_1(layer, tiling, "stride")
             return cls(tiling.stride, False, tiling.reverse)
         param = ROWS[layer.type].parameters(layer)
-        at_least_1(layer, "block_size", (param.block_size,))
+        fields_at_least_1(layer, param, "block_size")
         if param.data_format not in ("NHWC", "NCHW", "DCR", "CRD"):
             raise ModelError(f"{layer}: data_format {param.data_format!r} is none of NHWC, NCHW, DCR, CRD")
         last, mode = param.data_format == "NHWC", "CRD" if param.data_format == "CRD" else "DCR"
@@ -148,7 +148,7 @@ def pixel_shuffle_factor(layer: Layer) -> int:
     """
     param = ROWS[layer.type].parameters(layer)
     if layer.type == "Tiling":
-        at_least_1(layer, "tile_dim", (param.tile_dim,))
+        fields_at_least_1(layer, param, "tile_dim")
         return int(param.tile_dim)
     given = [name for name in ("upscale_factor", "sigma", "scale") if param.HasField(name)]
     if len(given) > 1:
@@ -170,7 +170,7 @@ def pixel_shuffle(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 def reorg(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """Pixels become channels, or back (darknet's `reorg_cpu`, as in MobileNet-YOLO)."""
     bottom, param = four_axes(layer, bottoms[0]), layer.param.reorg_param
-    at_least_1(layer, "stride", (param.stride,))
+    fields_at_least_1(layer, param, "stride")
     top = _blocks(bottom, param.stride, up=param.reverse)
     if top is None:
         divided, by = (bottom[1:2], param.stride**2) if param.reverse else (bottom[2:], param.stride)

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, each_size, per_axis, written
+from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, each_size, fields_at_least_1, per_axis, written
 from bnfold.caffe.layers.row import OTHERS, LayerType, count, four_axes, merged
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
@@ -215,7 +215,7 @@ class Resample(NamedTuple):
             raise ModelError(f"{layer}: type AREA is declared and not made in any Caffe")
         if len(layer.bottoms) == 2:
             return cls(kind, param.antialias, None)
-        at_least_1(layer, "height and width", (param.height, param.width))
+        fields_at_least_1(layer, param, "height", "width")
         return cls(kind, param.antialias, (param.height, param.width))
 
     def matrices(self, layer: Layer, image: tuple[int, int], size: tuple[int, int]) -> tuple[Array, ...]:
