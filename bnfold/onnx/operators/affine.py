@@ -36,14 +36,12 @@ def batch_normalization(place: NodeContext) -> Operator:
         if not place.context.assume_global_stats:
             raise Blocked("it is in training mode, so its statistics follow each batch; --assume-global-stats folds it")
         place.context.assumed.append(place.layer)
-    parameters = [place.learned(index) for index in range(1, 5)]
-    for index, word in enumerate(("scale", "bias", "mean", "variance"), 1):
-        if parameters[index - 1] is None:
-            raise Blocked(f"its {word} {why_unknown(place, index)}")
+    gamma, beta, mean, variance = (
+        _parameter(place, index, word) for index, word in enumerate(("scale", "bias", "mean", "variance"), 1)
+    )
     shape, channels = place.context.shapes.get(place.layer.bottoms[0]) if place.layer.bottoms else None, -1
     if shape is not None:
         channels = shape[1] if len(shape) > 1 else 0
-    gamma, beta, mean, variance = (exact_values(one) for one in parameters if one is not None)
     if node.opset < 9 and not node.attribute("spatial", 1):
         alike = len({one.shape for one in (gamma, beta, mean, variance)}) == 1
         if not alike or (shape is not None and gamma.ndim != len(shape) - 1):
@@ -55,6 +53,13 @@ def batch_normalization(place: NodeContext) -> Operator:
     scale = gamma / np.sqrt(variance + np.float64(np.float32(node.attribute("epsilon", 1e-5))))
     shift = beta - mean * scale
     return Affine(scale[None], shift[None])
+
+
+def _parameter(place: NodeContext, index: int, word: str) -> Array:
+    stored = place.learned(index)
+    if stored is None:
+        raise Blocked(f"its {word} {why_unknown(place, index)}")
+    return exact_values(stored)
 
 
 def negate(place: NodeContext) -> Operator:
