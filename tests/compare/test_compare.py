@@ -488,6 +488,7 @@ def test_a_share_is_said_in_as_many_figures_as_tell_whether_it_passes() -> None:
     assert "agree for 100 % of 1000000 samples, 99.99 % needed" in agreement_gate(one_in_a_million, 0.9999).sentence
     assert "drops by 1.00001 %, 1 % allowed" in top1_gate(one_in_a_million, 0.01).sentence
     assert "drops by 1 %, 2 % allowed" in top1_gate(one_in_a_million, 0.02).sentence
+    assert top1_gate(replace(found, reference_top1=0.8, candidate_top1=0.7), 0.1).passed  # 0.10000000000000009
 
 
 def test_what_was_assumed_of_a_file_that_was_read_for_it_is_told() -> None:

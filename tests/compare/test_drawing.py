@@ -10,6 +10,7 @@ from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper, nump
 from onnx_models import change
 
 from bnfold.compare.comparison import compare
+from bnfold.errors import ModelError
 from bnfold.net import Array
 
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
@@ -121,6 +122,13 @@ def test_what_does_not_draw_is_compared(between: list[NodeProto]) -> None:
 def test_a_function_that_draws_otherwise_is_no_proof() -> None:
     report = compare(network(DRAWS["a function"]), network(DRAWS["a function"], spread=2.0))
     assert report.verdict.startswith("Nothing is proved: no output was compared")
+
+
+def test_a_function_that_calls_itself_ends_in_a_sentence() -> None:
+    net = network([called("Round", "a")])
+    net.functions.append(helper.make_function("f", "Round", ["i"], ["o"], [called("Round", "i", written="o")], OPSETS))
+    with pytest.raises(ModelError):
+        compare(net, net)
 
 
 @pytest.mark.skipif(not hasattr(NodeProto(), "overload"), reason="this onnx knows no overloads")

@@ -1,6 +1,7 @@
 """What a proof may not pass over: values that say nothing, outputs that nothing reaches, labels that fit nothing."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from onnx_models import change, classifier, model
 from present import present
 
 from bnfold import fold, load
+from bnfold.compare.classify import near_chance
 from bnfold.compare.comparison import compare
 from bnfold.compare.records import DiffReport
 from bnfold.compare.saturation import Positions
@@ -193,6 +195,8 @@ def test_a_reference_no_better_than_chance_gets_a_note() -> None:
     labels = np.random.default_rng(0).integers(0, 5, 40)
     doubtful = compare(classifier(), classifier(), IMAGES, labels=labels)
     assert any("chance for 20 %" in note and "--mean" in note for note in doubtful.notes)
+    better = [replace(present(doubtful.classifier), reference_top1=share) for share in (0.38, 0.42)]
+    assert [near_chance(one) is None for one in better] == [False, True]  # three deviations of 40 samples are at 0.39
 
 
 def test_a_reference_that_recognises_and_a_handful_of_samples_get_no_note() -> None:
