@@ -22,7 +22,7 @@ from bnfold.compare.backends import MANY
 from bnfold.compare.batches import BatchLayout, Run, runs
 from bnfold.compare.exact import COARSE, MOVED
 from bnfold.compare.measure import Counts, Measurement, MeasurePlan, Progress
-from bnfold.compare.memory import COMPILED, Needs, room
+from bnfold.compare.memory import COMPILED, Needs, memory_budget
 from bnfold.compare.merging import merge
 from bnfold.compare.models import Model
 from bnfold.compare.threads import Threads, result_of
@@ -120,7 +120,7 @@ class Engine:
         self._inputs, self._count = layout.sizes(data), data.count
         self._first: tuple[Run, list[Mapping[str, Any]], list[Counts]] | None = None
         self._share = share
-        self._held = room(options.memory, self._threads, share)
+        self._held = memory_budget(options.memory, self._threads, share)
         self.overlapping, self.alternating = True, False
         whole = self._segment()
         whole.names += dict.fromkeys(name for side in sides for name in side.pairs)

@@ -109,7 +109,7 @@ class Needs:
 WIDENING = {"float64": 1, "float32": 2}
 
 
-def room(memory: int | None, threads: int, processes: int = 1) -> int | None:
+def memory_budget(memory: int | None, threads: int, processes: int = 1) -> int | None:
     """Bytes for weights, blobs and code in a process that may hold so much in all; None where the system says nothing.
 
     Args:

@@ -165,12 +165,12 @@ def test_a_checkpoint_holds_the_batch_that_another_budget_would_change(
 ) -> None:
     file = tmp_path / "state.json"
     pair = classifier(batch="N"), change(classifier(batch="N"), "conv1_w", (4, 1, 0, 2), 3.0)
-    monkeypatch.setattr(engine, "room", lambda *_: 60_000)
+    monkeypatch.setattr(engine, "memory_budget", lambda *_: 60_000)
     first = compare(*pair, images(), checkpoint=file)
     assert first.blobs[0].shape[0] < 8
     state = json.loads(file.read_text())
     for size in (1_000, 1 << 30):
-        monkeypatch.setattr(engine, "room", lambda *_, size=size: size)
+        monkeypatch.setattr(engine, "memory_budget", lambda *_, size=size: size)
         again = compare(*pair, images(), checkpoint=file)
         assert said(again) == said(first)
     assert json.loads(file.read_text()) == state

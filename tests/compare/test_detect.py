@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+from nets import net
 from onnx import ModelProto, helper
 from onnx_models import model
 from present import present
 
 from bnfold.compare.comparison import compare
-from bnfold.compare.detect import Detection, iou, match, only_boxes, real_rows
+from bnfold.compare.detect import Detection, iou, match, only_boxes, real_rows, same_detector
+from bnfold.compare.models import open_model
 from bnfold.net import Array
+from bnfold.onnx import to_onnx
 
 ROWS = np.array(
     [
@@ -50,6 +53,20 @@ def test_each_box_has_one_partner_and_the_best_goes_first() -> None:
     pairs, overlaps = match(ours, theirs, 0.5)
     assert pairs == [(1, 0)]
     assert overlaps == [1.0]
+
+
+NET = """
+input: "loc" input_shape {{ dim: 1 dim: 8 }} input: "conf" input_shape {{ dim: 1 dim: 4 }}
+input: "prior" input_shape {{ dim: 1 dim: 2 dim: 8 }}
+layer {{ name: "out" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "prior" top: "out"
+  detection_output_param {{ num_classes: 2 nms_param {{ nms_threshold: {} top_k: 30 }} keep_top_k: 20 }} }}
+"""
+
+
+def test_a_detector_is_the_same_as_operators_of_onnx_and_another_with_other_thresholds() -> None:
+    ours, same, other = (net(NET.format(threshold)) for threshold in (0.45, 0.45, 0.5))
+    models = [open_model(one, "") for one in (ours, same, to_onnx(ours), other)]
+    assert [same_detector(models[0], one, "out", "out") for one in models] == [True, True, True, False]
 
 
 def test_of_boxes_in_one_place_those_of_one_score_are_partners() -> None:

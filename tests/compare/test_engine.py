@@ -39,7 +39,7 @@ def pair() -> tuple[ModelProto, ModelProto]:
 
 def leave_room(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Have so many bytes for weights and blobs, whatever else is in this process."""
-    monkeypatch.setattr(engines, "room", lambda *_asked: size)
+    monkeypatch.setattr(engines, "memory_budget", lambda *_asked: size)
 
 
 def parts(cuts: list[int], monkeypatch: pytest.MonkeyPatch, count: int = 80) -> list[Measurement]:
@@ -411,7 +411,7 @@ def test_a_plan_is_parted_in_time_that_grows_as_the_blobs_do() -> None:
 def test_processes_that_share_a_memory_have_the_same_part_of_it_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "resident_memory", lambda: 1 << 20)
     monkeypatch.setattr(memory, "available_memory", lambda: 1 << 32)
-    alone, shared = memory.room(1 << 30, 2), memory.room(1 << 30, 2, 4)
+    alone, shared = memory.memory_budget(1 << 30, 2), memory.memory_budget(1 << 30, 2, 4)
     assert alone is not None
     assert shared == alone - (3 << 28)
-    assert memory.room(None, 2, 4) == 1 << 29
+    assert memory.memory_budget(None, 2, 4) == 1 << 29
