@@ -59,14 +59,16 @@ NET = """
 input: "loc" input_shape {{ dim: 1 dim: 8 }} input: "conf" input_shape {{ dim: 1 dim: 4 }}
 input: "prior" input_shape {{ dim: 1 dim: 2 dim: 8 }}
 layer {{ name: "out" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "prior" top: "out"
-  detection_output_param {{ num_classes: 2 nms_param {{ nms_threshold: {} top_k: 30 }} keep_top_k: 20 }} }}
+  detection_output_param {{ num_classes: 2 nms_param {{ nms_threshold: {} top_k: 30 }} keep_top_k: {} }} }}
 """
 
 
 def test_a_detector_is_the_same_as_operators_of_onnx_and_another_with_other_thresholds() -> None:
-    ours, same, other = (net(NET.format(threshold)) for threshold in (0.45, 0.45, 0.5))
+    ours, same, other = (net(NET.format(threshold, 20)) for threshold in (0.45, 0.45, 0.5))
     models = [open_model(one, "") for one in (ours, same, to_onnx(ours), other)]
     assert [same_detector(models[0], one, "out", "out") for one in models] == [True, True, True, False]
+    assert compare(ours, to_onnx(ours)).passed
+    assert not compare(ours, to_onnx(net(NET.format(0.45, 1)))).passed
 
 
 def test_of_boxes_in_one_place_those_of_one_score_are_partners() -> None:

@@ -203,6 +203,15 @@ def test_indices_along_any_axis_of_an_onnx_model_are_settled(made: ModelProto) -
     assert not compare(made, change(made, "w", (0, 1), 1.0), data.astype(np.float32)).passed
 
 
+def test_indices_of_another_number_are_a_difference() -> None:
+    data = np.random.default_rng(0).normal(3, 1, (2, 4, 2)).astype(np.float32)
+    more = chooser("TopK", -1)
+    next(one for one in more.graph.initializer if one.name == "k").CopyFrom(numpy_helper.from_array(np.array([3]), "k"))
+    assert (
+        "no partner of the same name and shape for output 'chosen'" in compare(chooser("TopK", -1), more, data).verdict
+    )
+
+
 @pytest.mark.parametrize("param", ["axis: 2", "axis: 1 top_k: 2", "axis: -1"])
 def test_indices_along_any_axis_of_a_caffe_net_are_settled(param: str) -> None:
     text = f"""
