@@ -76,7 +76,9 @@ class Blobs(Sequence[Array]):
     __slots__ = ("stored",)
 
     def __init__(self, stored: Iterable[Array | LazyArray] = ()) -> None:
-        self.stored: tuple[Array | LazyArray, ...] = tuple(stored)
+        # What numpy makes of arithmetic with an array of no axes is none.
+        arrays = [np.asarray(blob) if isinstance(blob, np.generic) else blob for blob in stored]
+        self.stored: tuple[Array | LazyArray, ...] = tuple(arrays)
 
     def __len__(self) -> int:
         return len(self.stored)

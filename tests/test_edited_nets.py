@@ -572,6 +572,15 @@ def test_a_new_affine_that_takes_another_in_is_written_in_its_type() -> None:
     assert bnfold.compare(net, folded).passed
 
 
+def test_a_constant_of_no_axes_may_be_reckoned_with() -> None:
+    said = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in "xy"]
+    net = small([helper.make_node("Mul", ["x", "factor"], ["y"], name="mul")], {"factor": ()}, *said)
+    (factor,) = net["mul"].blobs
+    net["mul"].blobs = Blobs(2 * blob for blob in net["mul"].blobs)
+    assert bnfold.load(bnfold.to_onnx(net))["mul"].blobs[0] == 2 * factor
+    assert net["mul"].blobs.shapes == ((),)
+
+
 def branching() -> onnx.ModelProto:
     """A MaxPool that both bodies of an If read, which say its size, and what `summing` does behind that."""
     model = summing()
