@@ -91,10 +91,11 @@ def _resize(edited: Edition, net: Net, behind: set[str]) -> None:
     outputs = list(graph.output) if edited.outputs is None else edited.outputs
     stated = [port for port in (renamed(port, edited) for port in graph.value_info) if port is not None]
     found = _found(net, edited, behind, as_declared=True)
+    called = found.called(origin.sizes_named)
     for port in (*outputs, *stated):
         if port.name in behind and port.type.WhichOneof("value") in (None, "tensor_type"):
             element = found.elements.get(port.name, port.type.tensor_type.elem_type)
-            resized = _port(port, element, found.dims(port.name, origin.sizes_named))
+            resized = _port(port, element, found.dims(port.name, called))
             if resized != port:
                 edited.resized[port.name] = resized
     if any(port.name in edited.resized for port in outputs):
@@ -161,7 +162,8 @@ class _Editing:
 
     def _ports(self) -> Iterator[ValueInfoProto]:
         """The outputs: those of the file as it declares them, others as far as their shapes and types are known."""
-        graph = self._origin.document.model.graph
+        origin, graph = self._origin, self._origin.document.model.graph
+        called = origin.declared.called(origin.sizes_named)
         declared = {port.name: port for port in graph.output}
         lists = {port.name: port for port in graph.value_info if not port.type.HasField("tensor_type")}
         sources = ((layer.source, layer) for layer in self._net.layers if isinstance(layer.source, NodeSource))
@@ -170,8 +172,8 @@ class _Editing:
             if name in declared:
                 yield declared[name]
             else:  # sizes that were given are none of the file's
-                was, origin = old.get(name, name), self._origin
-                dims = origin.declared.dims(was, origin.sizes_named)
+                was = old.get(name, name)
+                dims = origin.declared.dims(was, called)
                 port = _port(ValueInfoProto(name=name), origin.types.elements.get(was, 0), dims)
                 if was in lists:
                     port.type.CopyFrom(lists[was].type)

@@ -86,14 +86,12 @@ class Types:
         )
         return is_new
 
-    def dims(self, name: str, names: Collection[str]) -> list[int | str | None] | None:
-        """The sizes of a value as a model declares them, None where its rank is unknown.
+    def called(self, names: Iterable[str]) -> dict[int, str]:
+        """Number of a size that is not known -> its name, of those that a model has."""
+        return {self._named[name]: name for name in names if name in self._named}
 
-        Args:
-            name: of the value.
-            names: those of sizes that the model has.
-        """
-        called = {self._named[name]: name for name in names if name in self._named}
+    def dims(self, name: str, called: Mapping[int, str]) -> list[int | str | None] | None:
+        """The sizes of a value as a model declares them, by what `called` gives; None where its rank is unknown."""
         shape = self.shapes.get(name)
         return None if shape is None else [size if size >= 0 else called.get(size) for size in shape]
 
