@@ -634,6 +634,23 @@ ADDED_FIELDS = (
             start=1,
         )
     ),
+    # Local of the forks that took Caffe's pull request 1271: a convolution with a weight for each pixel.
+    *_parameters("texts", ("local", 30018, "Local")),
+    *(
+        Fact("LocalParameter", name, 30000 + number, "optional", kind, False, default, ("texts",))
+        for number, (name, kind, default) in enumerate(
+            (
+                ("num_output", "uint32", ""),
+                ("bias_term", "bool", "true"),
+                ("pad", "uint32", "0"),
+                ("kernel_size", "uint32", ""),
+                ("stride", "uint32", "1"),
+                ("weight_filler", "FillerParameter", ""),
+                ("bias_filler", "FillerParameter", ""),
+            ),
+            start=1,
+        )
+    ),
     # Normalization of several forks, of which some have a norm to choose.
     Fact("LayerParameter", "normalization_param", 30016, "optional", "NormalizationParameter", False, "", ("texts",)),
     Fact("NormalizationParameter", "norm", 30001, "optional", "NormalizationParameter.Norm", False, "", ("texts",)),

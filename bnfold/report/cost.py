@@ -143,6 +143,8 @@ def _products(layer: Layer, shapes: Shapes, each: str) -> int | None:
     learned = prod(layer.blobs.shapes[0])
     if each == "value":
         return prod(shape)
+    if each == "sample":
+        return learned * shape[0]
     return learned * (prod(shape[:-1]) if each == "row" else shape[0] * prod(shape[2:]))
 
 

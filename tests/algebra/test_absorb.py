@@ -240,8 +240,69 @@ def test_a_shift_in_front_of_zeros_refuses_since_it_would_be_wrong_at_the_border
 
 
 def test_every_row_of_the_tables_has_its_properties() -> None:
-    assert {row.type for row in ROWS} == set(LINEAR) - {"LayerNorm", "Normalize", "Parameter"} - FORWARD_ONLY.keys()
-    assert {row.type for row in ROWS if row.forward} == LINEAR.keys() - BACKWARD_ONLY.keys() - FORWARD_ONLY.keys()
+    elsewhere = {"LayerNorm", "Local", "Normalize", "Parameter"} | FORWARD_ONLY.keys()
+    assert {row.type for row in ROWS} == set(LINEAR) - elsewhere
+    assert {row.type for row in ROWS if row.forward} == LINEAR.keys() - BACKWARD_ONLY.keys() - elsewhere
+
+
+def local_of(pad: int, bias: bool) -> tuple[str, Array, list[Array]]:
+    """Text, bottom and blobs of a Local whose top is (2, 5, 2 + 2*pad, 3 + 2*pad)."""
+    rng = np.random.default_rng(0)
+    text = f'type: "Local" local_param {{ num_output: 5 kernel_size: 2 pad: {pad} bias_term: {str(bias).lower()} }}'
+    pixels = (2 + 2 * pad) * (3 + 2 * pad)
+    return (
+        text,
+        signed(rng, (2, 4, 3, 4)),
+        [signed(rng, (5, 1, 16, pixels)), signed(rng, (1, 1, 5, pixels))][: 1 + bias],
+    )
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+@pytest.mark.parametrize("pad", [0, 1])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_local_takes_what_stands_behind_it_and_varies_along_any_axis(axis: int, pad: int, bias: bool) -> None:
+    text, bottom, blobs = local_of(pad, bias)
+    (top,) = run(text, [bottom], blobs=blobs)
+    rng = np.random.default_rng(1)
+    affine = Affine.along(axis, signed(rng, (top.shape[axis],)), signed(rng, (top.shape[axis],)) * bias)
+    layer = layer_of(text, blobs=blobs)
+    changed = absorb_backward(layer, [bottom.shape], affine)
+    assert difference([applied(affine, top)], run(text, [bottom], blobs=list(changed.blobs))) <= 1e-12
+    assert changed.blobs.shapes == layer.blobs.shapes
+    if not bias:
+        with pytest.raises(Blocked, match="it has no bias"):
+            absorb_backward(layer, [bottom.shape], any_affine(rng, 5))
+
+
+@pytest.mark.parametrize("pad", [0, 1])
+def test_a_local_takes_what_stands_in_front_of_it_but_no_shift_at_a_padded_border(pad: int) -> None:
+    text, bottom, blobs = local_of(pad, bias=True)
+    layer, affine = layer_of(text, blobs=blobs), any_affine(np.random.default_rng(1), 4)
+    if pad:
+        with pytest.raises(Blocked, match="a shift in front of its padding"):
+            absorb_forward(layer, [bottom.shape], affine)
+        affine = affine.without_shift()
+    changed = absorb_forward(layer, [bottom.shape], affine)
+    wanted = run(text, [applied(affine, bottom)], blobs=blobs)
+    assert difference(wanted, run(text, [bottom], blobs=list(changed.blobs))) <= 1e-12
+    with pytest.raises(Blocked, match="along axis 2"):
+        absorb_forward(layer, [bottom.shape], Affine.along(2, [1.0, 2.0, 3.0], 0.0))
+
+
+def test_a_local_without_a_bias_hands_a_shift_from_in_front_on() -> None:
+    net = net_of(
+        """
+        input: "x" input_shape { dim: 2 dim: 4 dim: 6 dim: 6 }
+        layer { name: "scale" type: "Scale" bottom: "x" top: "s" scale_param { bias_term: true } }
+        layer { name: "l" type: "Local" bottom: "s" top: "l"
+                local_param { num_output: 3 kernel_size: 4 bias_term: false } }
+        layer { name: "fc" type: "InnerProduct" bottom: "l" top: "y" inner_product_param { num_output: 2 } }
+        """,
+        3,
+    )
+    folded = bnfold.fold(net)
+    assert [layer.type for layer in folded.net.layers] == ["Input", "Local", "InnerProduct"]
+    assert difference([run_net(net)["y"]], [run_net(folded.net)["y"]]) <= 1e-12
 
 
 def test_the_scale_and_shift_of_a_layer_norm_take_an_affine() -> None:

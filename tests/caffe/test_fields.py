@@ -170,6 +170,10 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "ICNetSubgraph": [("", [IMAGE])],
     "LpNormalization": [("lp_normalization_param { axis: 1 p: 3 }", [IMAGE])],
     "LSTMUnit": [("", [(1, 2, 4), (1, 2, 16), (1, 2)])],
+    "Local": [
+        ("local_param { num_output: 3 kernel_size: 3 stride: 2 pad: 1 }", [IMAGE]),
+        ("local_param { num_output: 3 kernel_size: 2 bias_term: false }", [IMAGE]),
+    ],
     "Lstm": [
         ("lstm_param { num_output: 5 clipping_threshold: 1 }", [(4, 3, 6)]),
         ("lstm_param { num_output: 5 batch_size: 2 }", [(6, 3, 2)]),

@@ -206,6 +206,8 @@ def test_several_bottoms_of_a_convolution_make_several_tops() -> None:
             [(4, 2, 5), (4, 2), (1, 2, 7), (1, 2, 7)],
             [(4, 2, 7), (1, 2, 7), (1, 2, 7)],
         ),
+        ('type: "Local" local_param { num_output: 7 kernel_size: 3 stride: 2 pad: 1 }', [(2, 4, 5, 8)], [(2, 7, 3, 4)]),
+        ('type: "Local" local_param { num_output: 7 kernel_size: 3 }', [(-1, -1, -1, 8)], [(-1, 7, -1, 6)]),
         ('type: "LSTMUnit"', [(1, 2, 7), (1, 2, 28), (1, 2)], [(1, 2, 7), (1, 2, 7)]),
         ('type: "LSTMUnit"', [(1, -1, 7), (1, 2, 28), (1, -1)], [(1, -1, 7), (1, -1, 7)]),
     ],
@@ -322,6 +324,12 @@ def test_clustered_priors_are_as_many_as_there_are_pairs_of_sizes() -> None:
         ('type: "SPP" spp_param { pyramid_height: 4000000000 }', [(1, 4, 8, 8)], "is not between 1 and 16"),
         ('type: "Scale" scale_param { num_axes: 9 }', [(1, 4, 8, 8)], "reach beyond a bottom of 1x4x8x8"),
         ('type: "Tile" tile_param { tiles: 2147483647 }', [(1, 4)], "more than Caffe can hold"),
+        ('type: "Local" local_param { num_output: 4 }', [(1, 2, 6, 6)], "kernel_size 0 must be at least 1"),
+        (
+            'type: "Local" local_param { num_output: 4 kernel_size: 5 pad: 1 }',
+            [(1, 2, 2, 6)],
+            "kernel 5 does not fit a plane of 2x6 with pad 1",
+        ),
         ('type: "LRN" lrn_param { local_size: 4 }', [(1, 4, 8, 8)], "local_size 4 must be odd"),
         ('type: "Permute" permute_param { order: 1 order: 1 }', [(1, 4)], "names no distinct axes"),
     ],
@@ -391,6 +399,16 @@ def test_an_input_that_holds_nothing_is_refused() -> None:
         ('type: "Scale" scale_param { axis: 0 bias_term: true }', [(2, 3, 4), (2, 3)], [(2, 3)]),
         ('type: "Bias" bias_param { axis: -1 }', [(2, 3, 4)], [(4,)]),
         ('type: "BatchNorm"', [(2, 3, 4)], [(3,), (3,), (1,)]),
+        (
+            'type: "Local" local_param { num_output: 7 kernel_size: 3 }',
+            [(2, 4, 5, 6)],
+            [(7, 1, 36, 12), (1, 1, 7, 12)],
+        ),
+        (
+            'type: "Local" local_param { num_output: 7 kernel_size: 3 bias_term: false }',
+            [(2, 4, 5, 6)],
+            [(7, 1, 36, 12)],
+        ),
         ('type: "LSTM" recurrent_param { num_output: 2 }', [(4, 2, 5), (4, 2), (2, 3)], [(8, 5), (8,), (8, 3), (8, 2)]),
         ('type: "ReLU"', [(2, 3, 4)], []),
     ],
@@ -405,6 +423,9 @@ def test_what_only_the_file_knows_is_not_promised() -> None:
     five = layer_of('type: "BatchNorm"', blobs=[(3,), (3,), (1,), (3,), (3,)])
     assert blob_shapes(five, [(1, 3, 4, 4)]) is None
     assert blob_shapes(layer_of('type: "BatchNorm" batch_norm_param { scale_bias: true }'), [(1, 3, 4, 4)]) is None
+    local = layer_of('type: "Local" local_param { num_output: 7 kernel_size: 3 }')
+    assert blob_shapes(local, [(1, 4, -1, 6)]) is None
+    assert blob_shapes(layer_of('type: "Local" convolution_param { num_output: 7 }'), [(1, 4, 6, 6)]) is None
     dynamic = layer_of('type: "InnerProduct" inner_product_param { num_output: 7 }')
     assert blob_shapes(dynamic, [(1, -1)]) is None
     assert blob_shapes(layer_of('type: "Python"'), [(1, 3)]) is None

@@ -509,6 +509,30 @@ def test_a_recurrent_layer_of_one_step_brings_no_weight_that_nothing_reads(layer
     assert {weight.name for weight in graph.initializer} <= read
 
 
+@pytest.mark.parametrize("param", ["", "pad: 2", "stride: 2 bias_term: false", "kernel_size: 1 pad: 1 stride: 3"])
+def test_a_local_gives_what_the_oracle_gives(param: str) -> None:
+    shape = (2, 4, 5, 7)
+    size = "" if "kernel_size" in param else "kernel_size: 3"
+    text, (x,) = f'type: "Local" local_param {{ num_output: 3 {size} {param} }}', noise([shape])
+    net = layer_net(text, [shape])
+    oracle = by_oracle(text, net, [x])
+    assert_close(exported(net, [x]), oracle)
+    assert_close(exported_double(net, [x]), oracle, 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("", "it has no `local_param`"),
+        ("convolution_param { num_output: 3 }", "its parameters are in convolution_param"),
+    ],
+)
+def test_a_local_without_its_parameters_has_no_onnx_form(said: str, reason: str) -> None:
+    net = layer_net(f'type: "Local" {said}', [(2, 4, 5, 7)], blobs=noise([(3, 4)]))
+    with pytest.raises(UnsupportedError, match=reason):
+        to_onnx(net)
+
+
 @pytest.mark.parametrize(
     ("param", "shape"), [("", (1, 3, 4)), ("", (6, 4)), ("batch_size: 3", (6, 4)), ("", (5, 1, 4))]
 )

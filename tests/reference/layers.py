@@ -110,6 +110,7 @@ FORWARD: dict[str, Forward] = {
     "Interp": layers_window.interp,
     "LayerNorm": layers_forks.layer_norm,
     "Log": layers_pointwise.log,
+    "Local": layers_linear.local,
     "LogSoftmax": layers_forks.log_softmax,
     "LpNormalization": layers_forks.lp_normalization,
     "LRN": layers_normalize.lrn,

@@ -123,6 +123,19 @@ def deconvolve(bottom: Array, blobs: list[Array], param: Message, group: int) ->
     return with_bias(top[(slice(None), slice(None), *inside)], blobs, param)
 
 
+def local(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Each value of the top has a weight (C*k*k) of its own, of (M, 1, C*k*k, pixels), and a bias (local_layer.cpp)."""
+    param, (image,) = layer.sub("local_param"), bottoms
+    size, stride, pad = (param.integer(name, one) for name, one in (("kernel_size", 0), ("stride", 1), ("pad", 0)))
+    padded = np.pad(image, [(0, 0), (0, 0), (pad, pad), (pad, pad)])
+    rows, columns = ((extent - size) // stride + 1 for extent in padded.shape[2:])
+    top = np.zeros((len(image), param.integer("num_output", 0), rows, columns), image.dtype)
+    for n, m, i, j in np.ndindex(*top.shape):
+        window = padded[n, :, i * stride : i * stride + size, j * stride : j * stride + size]
+        top[n, m, i, j] = window.ravel() @ blobs[0].reshape(top.shape[1], -1, rows, columns)[m, :, i, j]
+    return [top + blobs[1].reshape(top.shape[1:]) if len(blobs) > 1 else top]
+
+
 def im2col(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """Top (N, C*k..., out...): the channel runs slowest, then the kernel's rows, then its columns."""
     (bottom,) = bottoms

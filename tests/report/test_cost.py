@@ -39,6 +39,11 @@ def test_each_layer_counts_its_products_of_a_learned_value_and_an_input() -> Non
     assert found["Convolution"][2] == "108 -> 112"
 
 
+def test_a_kernel_for_each_pixel_is_multiplied_once_for_each_sample() -> None:
+    found = rows(net(CAFFE.replace("Convolution", "Local").replace("convolution_param", "local_param")), every=True)
+    assert found["Local"][:2] == ("1 -> 1", f"{amount(2 * 9 * 108)} -> {amount(2 * 9 * 108)}")
+
+
 def test_what_stands_behind_an_unknown_shape_is_unknown_and_not_nothing() -> None:
     text = CAFFE.replace('name: "c"', 'name: "u" type: "Strange" bottom: "x" top: "u" } layer { name: "c"')
     text = text.replace('type: "Convolution" bottom: "x"', 'type: "Convolution" bottom: "u"')

@@ -25,6 +25,66 @@ ALWAYS_DEPTHWISE = frozenset({"ConvolutionDepthwise"})
 DEPTHWISE_UNLESS_SAID = frozenset({"DepthwiseConvolution", "DepthwiseDeconvolution"})
 
 
+class Local(NamedTuple):
+    """What a Local says, a convolution that has a kernel of its own for each pixel of its top.
+
+    Attributes:
+        num_output: channels of the top.
+        kernel, stride, pad: one number for both axes of the plane.
+        bias: a bias is learned, for each value of the top.
+    """
+
+    num_output: int
+    kernel: int
+    stride: int
+    pad: int
+    bias: bool
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self | None:
+        """Read it; None for another Caffe's, which says nothing of this."""
+        param = layer.param.local_param
+        if not layer.param.HasField("local_param"):
+            return None
+        view = cls(param.num_output, param.kernel_size, param.stride, param.pad, param.bias_term)
+        for name, value in (("num_output", view.num_output), ("kernel_size", view.kernel), ("stride", view.stride)):
+            at_least_1(layer, name, (value,))
+        return view
+
+    def window(self) -> dict[str, list[int]]:
+        """Kernel, stride and padding as attributes of ONNX's Conv."""
+        return {
+            "kernel_shape": [self.kernel] * 2,
+            "strides": [self.stride] * 2,
+            "pads": [self.pad] * 4,
+        }
+
+
+def local(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """(N, num_output, (H + 2p - k)/s + 1, likewise W) (local_layer.cpp, Reshape)."""
+    batch, _, *plane = four_axes(layer, bottoms[0])
+    view = Local.of(layer)
+    if view is None:
+        return None
+    if any(size != UNKNOWN and size + 2 * view.pad < view.kernel for size in plane):
+        raise ModelError(
+            f"{layer}: kernel {view.kernel} does not fit a plane of {sizes(tuple(plane))} with pad {view.pad}"
+        )
+    tops = [UNKNOWN if size == UNKNOWN else (size + 2 * view.pad - view.kernel) // view.stride + 1 for size in plane]
+    return [(batch, view.num_output, *tops)]
+
+
+def local_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """Weight (num_output, 1, C*k*k, H'*W'), bias (1, 1, num_output, H'*W') (local_layer.cpp, LayerSetUp)."""
+    view, tops = Local.of(layer), local(layer, bottoms)
+    channels = bottoms[0][1]
+    if view is None or tops is None or UNKNOWN in (channels, *tops[0][2:]):
+        return None
+    pixels = prod(tops[0][2:])
+    bias: list[Shape] = [(1, 1, view.num_output, pixels)]
+    return [(view.num_output, 1, channels * view.kernel**2, pixels), *bias[: view.bias]]
+
+
 class Convolution(NamedTuple):
     """What a Convolution, Deconvolution or depthwise convolution says, one value per spatial axis in order h, w.
 
@@ -378,6 +438,15 @@ ROWS: Mapping[str, LayerType] = {
         "each tap moved by the second bottom; zero outside of the image, and its last row and column go on for a pixel",
     )._replace(bottoms=(2, 2), reads={"deformable_convolution_param": DEFORMABLE_FIELDS}),
     "Im2col": LayerType(im2col, bottoms=(1, None), reads={"convolution_param": WINDOW}),
+    "Local": LayerType(
+        local,
+        blobs=local_blobs,
+        fillers="weight_filler bias_filler",
+        reads={"local_param": "num_output bias_term kernel_size stride pad"},
+        products="sample",
+        dialects=OTHERS,
+        note="a convolution with a kernel of its own for each pixel; where `local_param` says nothing, it is opaque",
+    ),
     "SqueezeConvolution": _squeezed(_row(convolution)),
     "SqueezeDeconvolution": _squeezed(_row(deconvolution)),
 }

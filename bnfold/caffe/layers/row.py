@@ -41,8 +41,8 @@ class LayerType(NamedTuple):
             BVLC's coord_map.py passes through (PASS_THROUGH_LAYERS).
         gradient: what Backward_cpu reads that a layer in place behind it may have overwritten: the values of its "top"
             (dy/dx = y*(1 - y) in sigmoid_layer.cpp), or of its "bottom", which is its top where it is in place itself.
-        products: what costs one multiplication for each learned value: a "pixel" or "row" of the top, a "pixel read" of
-            the bottom; an affine's cost is one for each "value" of the top.
+        products: what costs one multiplication for each learned value: a "sample", a "pixel" or "row" of the top, a
+            "pixel read" of the bottom; an affine's cost is one for each "value" of the top.
         passes_variance: a Dropout's change of variance reaches a BatchNorm behind it (Li et al., arXiv:1801.05134).
         dialects: who has the type, empty for BVLC and the forks with it.
         note: what a user should know besides.
@@ -60,7 +60,7 @@ class LayerType(NamedTuple):
     fixed: Mapping[int, tuple[Shape, str]] = MappingProxyType({})
     aligned: bool = False
     gradient: Literal["", "bottom", "top"] = ""
-    products: Literal["", "pixel", "pixel read", "row", "value"] = ""
+    products: Literal["", "pixel", "pixel read", "row", "sample", "value"] = ""
     passes_variance: bool = False
     dialects: str = ""
     note: str = ""

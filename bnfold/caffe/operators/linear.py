@@ -2,6 +2,7 @@
 
 Convolution     see `bnfold.algebra.operators.sliding`, and for Deconvolution
 InnerProduct    [N, C, ...], or [C, ..., N] with `transpose`
+Local           [Cout, Cin, kernel, rows, columns], of the top
 Embed           [inputs, N]
 LSTM, RNN       [gates*D, C, ...], of what is read at each step
 """
@@ -14,6 +15,7 @@ from bnfold.algebra.operators import Constant, Linear, Port, Window, sliding
 from bnfold.algebra.records import require
 from bnfold.algebra.scaled import exact_values
 from bnfold.caffe.layers import UNKNOWN, Convolution, InnerProduct
+from bnfold.caffe.layers.convolution import Local
 from bnfold.caffe.operators.place import LayerContext
 from bnfold.net import Array, Layer
 
@@ -56,6 +58,27 @@ def _convolution(place: LayerContext) -> tuple[Layer, Convolution]:
     axis = place.axis(view.axis)
     require(axis == 1, f"its channel axis is {axis}")
     return layer, view
+
+
+def local(place: LayerContext) -> Linear:
+    """(Cout, 1, Cin*k*k, pixels of the top), and a bias for each value of the top (local_layer.cpp)."""
+    layer = _with_weight(place)
+    view, top = Local.of(layer), place.shape(layer.tops[0])
+    require(view is not None and top is not None and UNKNOWN not in top[2:], "its size is unknown")
+    assert view is not None
+    assert top is not None
+    channels = layer.blobs.shapes[0][2] // view.kernel**2
+    biased = len(layer.blobs) > 1
+    return Linear(
+        weight=layer.blobs.stored[0],
+        bias=exact_values(layer.blobs.stored[1]).reshape(1, *top[1:]) if biased else None,
+        view=(view.num_output, channels, view.kernel**2, *top[2:]),
+        outputs=(Port(1, (0,)), Port(2, (3,)), Port(3, (4,))),
+        inputs=(Port(1, (1,)),),
+        summed=(1, 2),
+        padded="a shift in front of its padding would be wrong at the border" if view.pad else "",
+        unbiased="" if biased else "it has no bias, which would be one for each pixel",
+    )
 
 
 def inner_product(place: LayerContext) -> Linear:

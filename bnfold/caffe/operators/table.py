@@ -134,6 +134,7 @@ LINEAR: Mapping[str, Row] = {
     "DepthwiseConvolution": linear.convolution,
     "DepthwiseDeconvolution": linear.deconvolution,
     "InnerProduct": linear.inner_product,
+    "Local": linear.local,
 }
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from bnfold.caffe.layers import Convolution, InnerProduct, parameter_shape
-from bnfold.caffe.layers.convolution import convolution_view
+from bnfold.caffe.layers.convolution import Local, convolution_view
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.flow import bilinear
-from bnfold.onnx.export.forms import cut, rectified, reshape, split, window
+from bnfold.onnx.export.forms import cut, rectified, reduce, reshape, split, window
 
 
 def convolution(block: Block) -> list[str]:
@@ -130,6 +130,25 @@ def im2col(block: Block) -> str:
     return block("Conv", block.bottom, block.floats(kernels, "pick"), group=block.shape[1], **_sliding(view))
 
 
+def local(block: Block) -> str:
+    """`sum of w[pixel]*x + b[pixel]` over the windows that Im2col lays out: Conv, Mul, ReduceSum, Add."""
+    view = Local.of(block.layer)
+    if view is None:
+        raise Refused("it has no `local_param`")
+    channels, taps, top = block.shape[1], view.kernel**2, block.tops[0]
+    pixels = math.prod(top[2:])
+    block.affords(taps * taps * channels)
+    kernels = block.floats(
+        np.tile(np.eye(taps).reshape(taps, 1, view.kernel, view.kernel), (channels, 1, 1, 1)), "pick"
+    )
+    x = block("Conv", block.bottom, kernels, group=channels, **view.window(), step="windows")
+    x = reshape(block, x, (-1, 1, channels * taps, pixels), "pixels")
+    weight = block.learned(0, "weight", (view.num_output, channels * taps, pixels))
+    y = reduce(block, "ReduceSum", block("Mul", x, weight, step="products"), [2], keep=False, step="sum")
+    y = reshape(block, y, (-1, *top[1:]), "plane")
+    return block("Add", y, block.learned(1, "bias", top[1:]), step="biased") if view.bias else y
+
+
 def inner_product(block: Block) -> str:
     """`y = x w' + b` over all axes from `axis` on: Flatten, Gemm, and the axes in front put back.
 
@@ -174,5 +193,6 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Embed": embed,
     "Im2col": im2col,
     "InnerProduct": inner_product,
+    "Local": local,
     "Parameter": parameter,
 }
