@@ -235,9 +235,11 @@ class Alone:
 def alone(row: Row) -> Alone:
     model = row.model()
     net = load_bytes(model.SerializeToString())
-    layer = next(layer for layer in net.layers if layer.type == row.op)
     assert net.front is not None
-    context = FoldContext(net, dict(net.front.shapes(net)))
+    context = FoldContext(net)
+    net.front.prepare(context)  # which also says what the types are
+    context.shapes = net.front.shapes(net)
+    layer = next(layer for layer in net.layers if layer.type == row.op)
     return Alone(layer, net.front.operator(layer, context), ReferenceEvaluator(model), row)
 
 
