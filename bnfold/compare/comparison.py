@@ -387,7 +387,7 @@ class Comparison:
                     one.notes += dict.fromkeys(notes)
                 found = self._pass_over(engine, data, state, progress, notes)
                 for place, one in enumerate(opened):
-                    self._decide(engine, place, one, found[place])
+                    self._decide(engine, place, one, found[place], store)
                 ran = engine.executions
             reports = [
                 one.report(measurement, (ran[0], execution))
@@ -442,7 +442,7 @@ class Comparison:
         beyond = [blob for blob in report.blobs if blob.judged > one.options.limit]
         if not beyond:
             return report
-        whole = replace(one, options=replace(one.options, layers=True), pairs=dict(one.all_pairs))
+        whole = one.whole()
         output = min(beyond, key=lambda blob: blob.depth)
         sample = output.worst.sample if output.worst is not None else 0
         if isinstance(one.data, Noise):  # each sample is judged by itself
@@ -484,7 +484,7 @@ class Comparison:
                 state.save()
         return state.found
 
-    def _decide(self, engine: Engine, place: int, one: Opened, found: Measurement) -> None:
+    def _decide(self, engine: Engine, place: int, one: Opened, found: Measurement, store: WeightStore) -> None:
         """Let a float64 run of the reference decide about blobs that rounding may have brought beyond the tolerance."""
         data, shape = one.data, one.layout
         doubtful, notes = one.doubtful(found), list(found.notes)
@@ -494,25 +494,40 @@ class Comparison:
         numbers = sorted({at.sample for at in worst if at is not None})
         if data.count <= EVERY_SAMPLE:
             numbers = list(range(data.count))
+        starts = list(dict.fromkeys(number // shape.batch * shape.batch for number in numbers)) if worst else []
         try:
-            truth = engine.open_exact(partial(open_exact, engine.reference, found.notes)) if worst else None
-            if truth is None:
-                return
-            for start in dict.fromkeys(number // shape.batch * shape.batch for number in numbers):
-                run = run_at(data, shape, start)
-                for given in engine.give(run):
-                    exact = truth.run(run.feeds, given[0])
-                    moved = rounded_otherwise(one, run, given[1 + place]) if len(engine.segments) == 1 else []
-                    if unasked and not moved:
-                        return
-                    one.judge(found, run, exact, given[0], given[1 + place], moved)
-                    del given, exact, moved  # or they would stand beside the next segment in memory
-        except UnsupportedError as error:
+            if one.options.layers or one.coarse is not None:
+                self._judge(engine, place, one, found, starts, unasked)
+            elif starts:  # each stretch of layers counts, and not what all of them together make
+                whole = one.whole()
+                with Engine(one.ours, [whole.side()], shape, data, self.options, store, fixed=True) as opened:
+                    self._judge(opened, 0, whole, found, starts, unasked)
+        except (UnsupportedError, UsageError) as error:
             found.notes.append(f"no float64 run decides about rounding: {error}")
             found.distances.clear()
         finally:
             if unasked:
                 found.notes = notes
+
+    def _judge(
+        self, engine: Engine, place: int, one: Opened, found: Measurement, starts: Sequence[int], unasked: bool
+    ) -> None:
+        """Hold the runs that begin with some samples against a float64 run."""
+        truth = engine.open_exact(partial(open_exact, engine.reference, found.notes)) if starts else None
+        if truth is None:
+            return
+        for start in starts:
+            run = run_at(one.data, one.layout, start)
+            for given in engine.give(run):
+                exact = truth.run(run.feeds, given[0])
+                moved = rounded_otherwise(one, run, given[1 + place]) if len(engine.segments) == 1 else []
+                if unasked and not moved:
+                    return
+                one.judge(found, run, exact, given[0], given[1 + place], moved)
+                del exact, moved
+                if one.coarse is None:
+                    one.judge_stretches(found, run, truth, given[0], given[1 + place])
+                del given  # or they would stand beside the next segment in memory
 
     def _drawn(self, data: Noise, shape: BatchLayout, reference: Session) -> Noise:
         """The noise with the scales that the reference needs, which are found once."""

@@ -2,17 +2,13 @@
 
 It also decides, unasked, where the tolerance is passed by rounding alone: a Sigmoid of scores around 4000 turns their
 rounding into 1e-4 of its own range, in the original as in the folded network, and which of the two rounds better at a
-place is chance. With t the float64 run, a blob is as exact as the reference if, for each sample,
+place is chance. A blob is as exact as the reference if all compared blobs in front of it are, and
 
-    rms(c - t)  <=  2 * rms(r - t) + 2^-23 * max(range, max abs(r))
+    its own stretch is off by no more than rounding explains (`stretches.py`),
+    or the same layer makes it in both of what it reads, without weights or with equal ones of a normalisation.
 
-or if the same layer makes it in both, of blobs of which that is true, without weights or with equal ones of a
-normalisation: of a plane that is constant it divides what rounding left by sqrt(epsilon). The factor is the chance: two
-programs that round equally well are seldom twice as far from the truth over a whole blob. A fault is: beside a weight
-that is wrong by a thousandth, float32 rounds a thousand times better. What rounding left of one channel hides no fault
-of another: none may be off by more than the tolerance, and 4 times as far as in the reference. A few values, as one
-score a sample, are no whole blob, and may lie near 0 by chance, where what was added up to them is as large as in other
-samples: they may be 8 units off of the largest value of the run.
+A fault is not: beside a weight that is wrong by a thousandth, float32 rounds a thousand times better. With t the
+float64 run, a note says how far both are from it.
 
 In float16 and bfloat16 (if the networks run so) the weights are no truth either: those that a fold computed are rounded
 once, and a network whose sums cancel shows it. So the candidate runs in float32 too, as it is and MOVED times with each
@@ -31,7 +27,7 @@ speaks against all: a tolerance of 1e-2 hides faults of a channel in one place t
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
@@ -39,8 +35,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bnfold.compare.divergence import upstream
-from bnfold.compare.kernels import span
-from bnfold.compare.metrics import ENOUGH, NOISE, extremes, in_pieces, magnitude
+from bnfold.compare.metrics import extremes, in_pieces, magnitude
 from bnfold.compare.models import Model, is_copy
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array
@@ -56,7 +51,7 @@ UNITS_ASTRAY = 8.0  # nor is one that is farther away than so many units, where 
 UNIT = 2.0**-23  # the distance of two floats around 1
 ROUNDING = 100.0  # times the tolerance: what is farther away at the first place is no rounding, and a float64 run slow
 FEW = 8  # values of a sample of which a mean says nothing
-UNITS_OF_FEW = 8  # how many units of the largest value of all samples these may be off; a sum of 64 terms is off by 2
+UNITS_OF_FEW = 8  # how many units of their own largest value these may be off; a sum of 64 terms is off by 2
 CHANCE_OF_ONE = 4.0  # of 10,000 values hardly one is so many times as far off as their root mean square
 UNITS_OF_ONE = 2.0  # each of several operators behind one another rounds by half a unit
 MOVED = 8  # seldom are so many draws all far smaller than what the rounding of one channel's weights did
@@ -75,8 +70,7 @@ class Distances:
         unit: the distance of two floats at the blob's largest value, likewise.
         moved: how far rounding the candidate's weights otherwise moves it.
         astray: a reference that is so far away is not rounded.
-        narrow: the largest excess of a channel, each held to its own range.
-        alone: how far the candidate is from the truth in a channel in which the reference is much nearer to it.
+        strays: whether its own stretch is off by more than rounding; None where that was not looked at.
     """
 
     reference: float
@@ -84,8 +78,7 @@ class Distances:
     unit: float = UNIT
     moved: float = 0.0
     astray: float = ASTRAY
-    narrow: float = 0.0
-    alone: float = 0.0
+    strays: bool | None = None
 
     @classmethod
     def of(cls, truth: Array, reference: Array, candidate: Array, size: float, largest: float = 0.0) -> Distances:
@@ -137,48 +130,10 @@ class Distances:
             channels = [replace(one, unit=one.unit + usual) for one in channels]
         return max(channels, key=lambda one: one.weight, default=cls(0.0, 0.0))
 
-    @classmethod
-    def in_channels(cls, truth: Array, reference: Array, candidate: Array) -> float:
-        """The largest excess of a channel along the first axis, by its own range.
-
-        Of a few values r may meet the truth by chance, and c be what was rounded worst: they may be as far off as a
-        `BlobError.small_channel`, beside what half of the channels of r are.
-        """
-        if 0 < truth.size < FEW * len(truth):
-            flat = [side.reshape(len(side), -1).astype(np.float64) for side in (truth, reference, candidate)]
-            with np.errstate(all="ignore"):
-                ours, theirs = (np.sqrt(np.square(side - flat[0]).mean(axis=1)) for side in flat[1:])
-            usual = NOISE * math.sqrt(ENOUGH / flat[0].shape[1]) * np.sort(ours)[(len(ours) - 1) // 2]
-            excess = theirs - CHANCE * ours - UNITS_OF_FEW * UNIT * np.abs(flat[0]).max(axis=1) - usual
-            return float(np.max(excess, initial=0.0, where=np.isfinite(excess)))
-        worst = 0.0
-        for true, ours, theirs in zip(truth, reference, candidate, strict=True):
-            ends = extremes(ours)
-            worst = max(worst, cls.of(true, ours, theirs, span(*ends), magnitude(*ends)).excess)
-        return worst
-
-    @classmethod
-    def in_one(cls, size: float, truth: Array, reference: Array, candidate: Array) -> float:
-        """The largest distance of the candidate in a channel in which the reference is much nearer; 0 of a few values.
-
-        Args:
-            size: as in `of`.
-            truth, reference, candidate: with the channel as first axis.
-        """
-        if truth.size < FEW * len(truth):
-            return 0.0
-        each = (
-            cls.of(*sides, size, magnitude(*extremes(sides[1])))
-            for sides in zip(truth, reference, candidate, strict=True)
-        )
-        return max(
-            (one.candidate for one in each if one.candidate > CHANCE_OF_ONE * one.reference + one.unit), default=0.0
-        )
-
     def joined(self, other: Distances) -> Distances:
-        """Of two samples the one that speaks more against the candidate, with the larger excess of a channel."""
+        """Of two samples the one that speaks more against the candidate."""
         worse = max(self, other, key=lambda one: one.weight)
-        return replace(worse, narrow=max(self.narrow, other.narrow), alone=max(self.alone, other.alone))
+        return replace(worse, strays=self.strays or other.strays)
 
     @property
     def excess(self) -> float:
@@ -213,42 +168,24 @@ class Coarse(NamedTuple):
         return cls(UNITS[run], tolerance, 10 * tolerance) if stored in COARSE else None
 
 
-def as_exact(
-    reference: Model,
-    candidate: Model,
-    pairs: Mapping[str, str],
-    found: Mapping[str, Distances],
-    tolerance: float = math.inf,
-    within: Collection[str] = (),
-) -> set[str]:
-    """The blobs that are as exact as the reference's, by their own distances or by those of what they are made of.
+def as_exact(reference: Model, candidate: Model, pairs: Mapping[str, str], found: Mapping[str, Distances]) -> set[str]:
+    """The blobs that are as exact as the reference's: each stretch up to them is, or is the same function in both.
 
-    What is made of a blob may show a channel that is small in it, so there each channel has to be as exact. Where both
-    read the same rounding, which is far from the truth, it is none to what they make of it.
+    Of types of 2 bytes a blob may be so by itself.
 
     Args:
         reference, candidate: the networks.
         pairs: blob of the reference -> blob of the candidate.
         found: blob -> its distances.
-        tolerance: what a channel alone may be off by, and what is far.
-        within: the blobs in which both are the same up to that.
     """
     exact: set[str] = set()
-    narrowly: set[str] = set()
+    pairs = {blob: partner for blob, partner in pairs.items() if blob in found}
     for blob, partner in pairs.items():  # in order of execution
-        if blob not in found:
-            continue
-        made_of = [read for read in reference.reads[blob] if read in reference.writers]
-        nearest = set(upstream(blob, reference.reads, found)).intersection(found, within)
-        shared = any(found[name].reference > tolerance for name in nearest)
-        by_itself = found[blob].excess <= 0 and found[blob].alone <= tolerance and not shared
-        by_read = (
-            bool(made_of) and narrowly.issuperset(made_of) and same_function(reference, candidate, blob, partner, pairs)
-        )
-        if by_itself or by_read:
+        apart = found[blob]
+        in_front = exact.issuperset(pairs.keys() & set(upstream(blob, reference.reads, pairs)))
+        by_itself = apart.excess <= 0 if apart.strays is None else in_front and not apart.strays
+        if by_itself or (in_front and same_function(reference, candidate, blob, partner, pairs)):
             exact.add(blob)
-        if by_read or (by_itself and found[blob].narrow <= 0):
-            narrowly.add(blob)
     return exact
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -92,6 +92,11 @@ class Model:
     def makers(self) -> dict[str, NodeProto]:
         """Value -> the node that makes it."""
         return {name: node for node in self.proto.graph.node for name in node.output}
+
+    @cached_property
+    def inputs(self) -> dict[str, Sequence[str]]:
+        """Value -> what the node that makes it reads."""
+        return {name: node.input for name, node in self.makers.items()}
 
     def reading_through_copies(self, compared: Collection[str]) -> Model:
         """The network, whose `reads` name in the place of a copy that is not compared what it was made of."""

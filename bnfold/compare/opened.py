@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,12 +16,10 @@ from bnfold.compare.detect import detector_reads, find_detections, same_detector
 from bnfold.compare.divergence import first_divergent_layer, upstream
 from bnfold.compare.engine import Side
 from bnfold.compare.exact import (
-    FEW,
     LEAST_TOLERANCE,
     MOVED,
     NORMALISING,
     ROUNDING,
-    UNITS_OF_FEW,
     Coarse,
     Distances,
     as_exact,
@@ -49,6 +48,7 @@ from bnfold.compare.records import (
     Uncompared,
 )
 from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, Saturating, saturating
+from bnfold.compare.stretches import FAIR, MadeBlob, fed_by, straying
 from bnfold.compare.ties import Ties
 from bnfold.compare.unproved import unproved
 from bnfold.data.samples import Noise, Samples
@@ -56,6 +56,9 @@ from bnfold.errors import ModelError, named, quoted
 from bnfold.net import Array, Shape
 from bnfold.options import TOLERANCES, CompareOptions
 from bnfold.runtime import Execution
+
+if TYPE_CHECKING:
+    from bnfold.onnx.evaluator import Evaluator
 
 WORSE = 2.0  # a ratio of weight ranges that is twice as large: the median channel loses a bit
 GROWN = "more than rounding mostly adds, though within the tolerance; --exact tells whether it is rounding"
@@ -125,6 +128,10 @@ class Opened:
     def side(self) -> Side:
         """The candidate as the pass over the data needs it."""
         return Side(self.theirs, self.inputs, self.pairs, self.watched, self.ties)
+
+    def whole(self) -> Opened:
+        """The same, of which every blob is compared that both have."""
+        return replace(self, options=replace(self.options, layers=True), pairs=dict(self.all_pairs))
 
     @property
     def watched(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -244,9 +251,7 @@ class Opened:
             and a note, where nothing is beyond it.
         """
         doubtful = [name for name in self.doubtful(found) if name in found.distances]
-        limit = self.options.limit
-        within = [name for name, error in found.errors.items() if error.judged <= limit and self.coarse is None]
-        exact = as_exact(self.ours, self.theirs, self.pairs, found.distances, limit, within)
+        exact = as_exact(self.ours, self.theirs, self.all_pairs, found.distances)
         inexact = {name: apart for name, apart in found.distances.items() if name not in exact}
         decided = {name: name in exact and (self.coarse is None or not inexact) for name in doubtful}
         if self.coarse is None or doubtful:
@@ -269,7 +274,7 @@ class Opened:
         if not beyond:
             return []
         first = found.errors[beyond[0]]
-        if self.ours.writers[beyond[0]].type in (*NORMALISING, "Div"):  # what rounding left of a constant plane is any
+        if self._enlarges(beyond[0]):  # what rounding left of a constant plane is any
             return beyond
         # Beside values far from 0, which float32 cannot tell apart, a range may be small; so it may where those that
         # are added cancel: the mean of what was centred is what rounding left. Of others the unit is their own.
@@ -278,6 +283,12 @@ class Opened:
         read = [found.errors[name] for name in self.ours.reads[beyond[0]] if name in found.errors and adds]
         added = max((magnitude(error.low, error.high) for error in read), default=0.0)
         return beyond if farthest <= ROUNDING * tolerance or first.max_abs <= tolerance * added else []
+
+    def _enlarges(self, blob: str) -> bool:
+        """Whether a normalisation or a division stands in a blob's stretch, and nothing that gives indices."""
+        stretch = {blob, *upstream(blob, self.ours.inputs, self.pairs)} - (self.pairs.keys() - {blob})
+        types = {self.ours.makers[name].op_type for name in stretch & self.ours.makers.keys()}
+        return not types.isdisjoint((*NORMALISING, "Div")) and stretch.isdisjoint(self.ties.pointers)
 
     def is_coarse_and_small(self, found: Measurement) -> bool:
         """Whether the float64 run decides unasked: the tolerance of 2 bytes hides faults of a few per cent."""
@@ -313,26 +324,44 @@ class Opened:
             if r is None or c is None or truth is None or boxes or truth.size != r.size or c.size != r.size:
                 continue
             by_row = self.layout.has_rows(r)
-            elsewhere = UNITS_OF_FEW * magnitude(*extremes(r)) if by_row and r[0].size < FEW else 0.0
             for row in range(len(run.numbers)) if by_row else [...]:
                 true, ours, theirs = (values.reshape(r.shape)[row] for values in (truth, r, c))
-                error = found.errors[name]
+                error = found.errors.get(name)
                 small = beside_mask(ours) if not moved else None
                 if small is not None:  # the mask is so large that beside it nothing would be wrong
                     true, ours, theirs = true[small], ours[small], theirs[small]
                 ends = extremes(ours)
-                size = span(*ends) if error.by_own_range or small is not None else error.range
+                size = span(*ends) if error is None or error.by_own_range or small is not None else error.range
                 if self.coarse is not None and moved:
                     others = [one[partner].reshape(r.shape)[row] for one in moved]
                     found_here = [_along_channels(values, by_row) for values in (true, ours, theirs, *others)]
                     distances = Distances.by_channel(found_here, size, self.coarse)
                 else:
-                    distances = Distances.of(true, ours, theirs, size, max(magnitude(*ends), elsewhere))
-                    if small is None:
-                        channels = [_along_channels(values, by_row) for values in (true, ours, theirs)]
-                        narrow, alone = Distances.in_channels(*channels), Distances.in_one(size, *channels)
-                        distances = replace(distances, narrow=narrow, alone=alone)
+                    distances = Distances.of(true, ours, theirs, size, magnitude(*ends))
                 found.distances[name] = found.distances.get(name, distances).joined(distances)
+
+    def judge_stretches(
+        self, found: Measurement, run: Run, truth: Evaluator, first: Mapping[str, Array], second: Mapping[str, Array]
+    ) -> None:
+        """Hold each stretch of one run against what the reference's layers make of the candidate's own blobs.
+
+        Args:
+            found: where it is marked what strays.
+            run: the samples.
+            truth: the float64 run.
+            first, second: what either network gave.
+        """
+        stretches = {}
+        for name, partner in self.pairs.items():
+            r, c = first.get(name), second.get(partner)
+            if name in found.distances and r is not None and c is not None and 0 < r.size == c.size:
+                rows = len(run.numbers) if self.layout.has_rows(r) else None
+                stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, self._enlarges(name))
+        fair = FAIR if set(self.options.providers) == {"cpu"} else np.inf
+        off = straying(truth, run.feeds, stretches, fed_by(self.ours), self.options.limit, fair)
+        for name in stretches:
+            apart = found.distances[name]
+            found.distances[name] = replace(apart, strays=apart.strays or name in off)
 
     @property
     def coarse(self) -> Coarse | None:
@@ -430,7 +459,7 @@ def _rounded(name: str, found: Distances, exact: bool) -> str:
     said = f"rms {found.candidate:.1e} of its range from a float64 run, the reference {found.reference:.1e}"
     if not exact:
         return f"blob '{name}' is beyond the tolerance, and not by rounding: {said}"
-    by_read = "; what it is made of is as exact as the reference's" if found.excess > 0 else ""
+    by_read = "; each layer up to it is as exact as the reference's" if found.excess > 0 else ""
     return f"blob '{name}' is beyond the tolerance by rounding: {said}{by_read}"
 
 

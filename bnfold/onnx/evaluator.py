@@ -397,6 +397,10 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
 """In place of onnx's own, below an opset."""
 
 
+Instead = Callable[[str, Array], Array]
+"""The name of a blob, and what was computed -> what its readers get."""
+
+
 class Evaluator:
     """A network in float64.
 
@@ -451,12 +455,15 @@ class Evaluator:
         except Exception as error:  # protobuf's own, which shares no base with others
             raise UnsupportedError(f"a float64 network of 2 GB or more cannot be sent ({error})") from error
 
-    def run(self, feeds: Mapping[str, Array], blobs: Collection[str] | None = None) -> dict[str, Array]:
+    def run(
+        self, feeds: Mapping[str, Array], blobs: Collection[str] | None = None, instead: Instead | None = None
+    ) -> dict[str, Array]:
         """Blob -> values, in float64.
 
         Args:
             feeds: what the network is fed.
             blobs: those that are wanted, all by default; others go with their last reader, and it ends with the last.
+            instead: what those that read one of `blobs` get in the place of what was computed.
 
         Raises:
             UnsupportedError: the reference arithmetic fails.
@@ -464,22 +471,26 @@ class Evaluator:
         wanted = set(self._names if blobs is None else blobs)
         values: dict[str, Any] = {"": None, **self._evaluator.rt_inits_}
         values |= {name: np.asarray(feeds[name], dtype) for name, dtype in self._types.items() if name in feeds}
+        found = {name: values[name] for name in wanted & values.keys()}
         try:
             with np.errstate(all="ignore"):  # a network may be undefined in places; both runs show it as NaN
                 for node, read_last in zip(self._evaluator.rt_nodes_, self._read_last, strict=True):
                     read = [values[name] for name in node.input]
                     made = node.run(*read, context=values) if node.need_context() else node.run(*read)
                     values.update(zip(node.output, made, strict=False))
+                    for name in wanted.intersection(node.output):
+                        found[name] = values[name]
+                        values[name] = values[name] if instead is None else instead(name, values[name])
                     values[""] = None  # also where an output that nobody wants has no name
                     del read, made
-                    for name in read_last - wanted:
+                    for name in read_last:
                         values.pop(name, None)
-                    if wanted <= values.keys():
+                    if wanted <= found.keys():
                         break
         except Exception as error:  # whatever numpy or onnx make of an operator that they implement in part
             raise UnsupportedError(f"onnx's reference arithmetic cannot run the network ({error})") from error
-        found = {name: values.get(name) for name in self._names if name in wanted}
-        return {name: np.asarray(value) for name, value in found.items() if isinstance(value, np.ndarray | np.generic)}
+        kept = {name: found[name] for name in self._names if isinstance(found.get(name), np.ndarray | np.generic)}
+        return {name: np.asarray(value) for name, value in kept.items()}
 
 
 def _sent_evaluator(model: bytes) -> Evaluator:

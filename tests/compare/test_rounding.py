@@ -22,6 +22,7 @@ from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.conditioning import ill_conditioned
 from bnfold.compare.exact import Coarse, Distances, as_exact, same_function
 from bnfold.compare.models import open_model
+from bnfold.compare.stretches import FAIR, MadeBlob
 from bnfold.errors import UsageError
 from bnfold.net import Array, Blobs, Net
 from bnfold.onnx.evaluator import Evaluator
@@ -66,9 +67,9 @@ def test_the_float64_run_decides_in_segments_or_says_that_it_does_not_fit(monkey
     runs: list[int] = []
     real = Evaluator.run
 
-    def run(self: Evaluator, feeds: Any, blobs: Any = None) -> dict[str, Array]:
+    def run(self: Evaluator, feeds: Any, blobs: Any, *instead: Any) -> dict[str, Array]:
         runs.append(len(blobs))
-        return real(self, feeds, blobs)
+        return real(self, feeds, blobs, *instead)
 
     monkeypatch.setattr(Evaluator, "run", run)
     monkeypatch.setattr(engine, "room", lambda *_asked: 130_000)
@@ -860,26 +861,90 @@ def test_what_rounding_left_of_a_constant_plane_is_no_fault_and_hides_none(kind:
             assert not compare(reference, bnfold.fold(candidate).net).passed
 
 
-def test_rounding_that_both_networks_read_explains_no_fault_behind_it() -> None:
-    def behind(seed: int, factor: float) -> ModelProto:
-        made = normalised(seed, "InstanceNormalization")
-        random = np.random.default_rng(seed)
-        weights = {one.name: numpy_helper.to_array(one) for one in made.graph.initializer}
-        weights["w2"] = random.normal(0, 0.3, (6, 6, 3, 3)).astype(np.float32)
-        weights["gamma2"] = (1 + random.random(6)).astype(np.float32)
-        weights["gamma2"][-1] *= factor
-        norm = ["c2", "gamma2", "b", "mean", "variance"]
-        nodes = [
-            *made.graph.node,
-            helper.make_node("Conv", ["y", "w2"], ["c2"], "conv2"),
-            helper.make_node("BatchNormalization", norm, ["z"], "bn2"),
-        ]
-        return model(nodes, {"data": (2, 3, 9, 9)}, ["z"], weights)
+def with_more(made: ModelProto, seed: int, channel: int, factor: float, *between: str) -> ModelProto:
+    """A normalisation behind which layers without weights, and perhaps a Conv, stand in front of another BatchNorm.
 
-    for seed in range(6):
-        reference = bnfold.load(behind(seed, 1.0))
-        assert compare(reference, bnfold.fold(reference).net).passed
-        assert not compare(reference, bnfold.fold(bnfold.load(behind(seed, 1.01))).net).passed
+    Args:
+        made: the network so far, up to y.
+        channel, factor: the channel of the last scale that is wrong, and by what.
+        between: the types of the layers.
+    """
+    random = np.random.default_rng(seed)
+    weights = {one.name: numpy_helper.to_array(one) for one in made.graph.initializer}
+    weights["w2"] = random.normal(0, 0.3, (6, 6, 3, 3)).astype(np.float32)
+    weights["gamma2"] = (1 + random.random(6)).astype(np.float32)
+    weights["gamma2"][channel] *= factor
+    nodes, top = list(made.graph.node), "y"
+    for layer in between:
+        nodes.append(helper.make_node(layer, [top, "w2"][: 1 + (layer == "Conv")], [f"{top}+"], f"{top}+"))
+        top += "+"
+    norm = [top, "gamma2", "b", "mean", "variance"]
+    nodes.append(helper.make_node("BatchNormalization", norm, ["z"], "bn2"))
+    return model(nodes, {"data": (2, 3, 9, 9)}, ["z"], weights)
+
+
+@pytest.mark.parametrize("near", [0.0, 1e-6])
+@pytest.mark.parametrize(
+    ("kind", "between"),
+    [
+        ("InstanceNormalization", ()),  # whose scale and shift it goes into
+        ("InstanceNormalization", ("Conv",)),
+        *((kind, ("Relu", "Conv")) for kind in [*NORMALISED, "nodes"] if kind != "GroupNormalization"),
+    ],
+)
+def test_a_stretch_behind_noise_is_judged_by_what_the_candidate_read(
+    kind: str, between: tuple[str, ...], near: float
+) -> None:
+    """What rounding left of a constant plane is in every channel behind a Conv, and hides none that is 1 % off."""
+    for seed in range(4):
+        made = normalised(seed, kind, near)
+        reference = bnfold.load(with_more(made, seed, 0, 1.0, *between))
+        folded = bnfold.fold(reference).net
+        assert folded.layers[-1].type == (between or [kind])[-1]
+        wrong = bnfold.fold(bnfold.load(with_more(made, seed, 1 + seed, 1.01, *between))).net
+        for layers in (True, False):
+            report = compare(reference, folded, layers=layers)
+            assert report.passed, report.verdict
+            assert not compare(reference, wrong, layers=layers).passed
+
+
+def strays(ours: float, theirs: float, moves: float, *, enlarges: bool = False, fair: float = FAIR) -> bool:
+    """Whether a stretch strays in one channel of values of size 1, which rounding moves by these root mean squares."""
+    exact = np.linspace(-1, 1, 16).reshape(1, 1, 16)
+    off = np.resize([1, -1], 16).reshape(1, 1, 16)
+    stretch = MadeBlob.of(exact + ours * off, exact + theirs * off, 1, enlarges)
+    each = np.full((1, 1), moves)
+    return stretch.strays(exact, np.full((1, 1), ours), each, np.full((1, 1), 1e-4), fair)
+
+
+def test_rounding_explains_of_a_stretch_what_its_own_arithmetic_loses() -> None:
+    assert not strays(1e-6, 1.9e-6, 1e-7)
+    assert strays(1e-6, 3e-6, 1e-7)
+    assert not strays(0.0, 2.9e-5, 1e-5)
+    assert strays(0.0, 1e-3, 1e-2)  # more than the tolerance is lost, which proves nothing
+    assert not strays(0.0, 1e-3, 1e-2, enlarges=True)
+    assert strays(1e-2, 1e-2, 1e-7)  # a reference that is so far away reads an operator otherwise
+    assert not strays(1e-2, 1e-2, 1e-7, fair=np.inf)  # or has products of fewer bits
+    assert strays(0.0, np.nan, 1e-7)
+
+
+def test_what_stands_beside_a_mask_is_not_judged_by_it() -> None:
+    scores = np.random.default_rng(0).normal(size=(1, 2, 16)).astype(np.float32)
+    scores[..., ::4] = -1e9
+    exact = scores.astype(np.float64)
+    for factor, wrong in ((1.0, False), (1.001, True)):
+        found = np.where(scores < -1e8, scores, scores * np.float32(factor))
+        stretch = MadeBlob.of(scores, found, 1, False)
+        nothing = np.zeros((1, 2))
+        assert stretch.strays(exact, nothing, nothing + 1e-7, np.ones((1, 1)), FAIR) == wrong
+
+
+def test_a_float64_run_may_go_on_from_other_values() -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Neg", ["r"], ["y"])]
+    truth = Evaluator.of_model(model(nodes, {"x": (2,)}, ["y"]), (), None, ["r"])
+    found = truth.run({"x": np.array([1, 2])}, ["r", "y"], lambda _, values: values + 1)
+    assert found["r"].tolist() == [1, 2]
+    assert found["y"].tolist() == [-2, -3]
 
 
 @pytest.mark.parametrize("off", [0.001, 0.005, 0.05])

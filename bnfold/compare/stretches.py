@@ -1,0 +1,190 @@
+"""Each stretch of a candidate by itself: held against what the reference's own layers make of the same, in float64.
+
+Behind a normalisation of a constant plane both networks hold what rounding left, divided by sqrt(epsilon). A float64
+run from the inputs on is as far from the one as from the other there: a fault passes for rounding, or rounding for a
+fault. So let t(x) be what the reference's layers between a blob and the compared blobs nearest in front of it make of
+these in float64: t(r') of the reference's own, t(c') of the candidate's. In each sample and channel
+
+    rms(c - t(c'))  <=  2 * min(rms(r - t(r')), 50 * q) + 3 * q + 2^-23 * max(range, max abs(t(c')))
+
+where q is how far t(c') moves as each value of c' is a unit in its last place off, up or down by chance: the most of
+MOVES draws. The second q counts up to the tolerance, since what is lost where sums cancel proves nothing; behind a
+normalisation or a division, which enlarge what rounding left, it counts as it is. (A reference that is farther from t
+than 50 * q does not round, but reads an operator otherwise; on a GPU its products may have fewer bits, and it counts.)
+Of a few values r may meet t by chance: NOISE times what half of the channels are off by is added, for n values
+sqrt(16 / n) times more, and 8 units take the place of one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bnfold.compare.exact import CHANCE, CHANCE_OF_MOVED, FEW, UNIT, UNITS_OF_FEW
+from bnfold.compare.metrics import ENOUGH, NOISE, beside_mask
+from bnfold.errors import UnsupportedError
+from bnfold.net import Array
+
+if TYPE_CHECKING:
+    from bnfold.compare.models import Model
+    from bnfold.onnx.evaluator import Evaluator
+
+MOVES = 3
+FAIR = 50.0  # float32 sums of thousands of terms are hardly so many times as far off as their terms' last places
+
+
+@dataclass(slots=True)
+class MadeBlob:
+    """A blob that the layers in front of it make.
+
+    Attributes:
+        reference, candidate: its values in either network, in the reference's shape.
+        rows: how many samples it has a row for; None where it has none for each.
+        enlarges: whether a normalisation or a division is among the layers.
+        counts: where values say something: not where both have the same that is not finite, nor in a mask, which would
+            hide what stands beside it.
+    """
+
+    reference: Array
+    candidate: Array
+    rows: int | None
+    enlarges: bool
+    counts: Array
+
+    @classmethod
+    def of(cls, reference: Array, candidate: Array, rows: int | None, enlarges: bool) -> MadeBlob:
+        """One whose `counts` are found."""
+        same = (reference == candidate) | np.isnan(reference) & np.isnan(candidate)
+        counts = np.isfinite(reference) | ~same
+        for row in [...] if rows is None else range(rows):
+            if (small := beside_mask(reference[row])) is not None:
+                counts[row] &= small
+        return cls(reference, candidate, rows, enlarges, counts)
+
+    def channels(self, values: Array) -> Array:
+        """Values as (rows, channels, values), NaN where they do not count."""
+        held = np.where(self.counts, values, np.nan)
+        if self.rows is not None:
+            return held[: self.rows].reshape(self.rows, *(held.shape[1:2] or (1,)), -1)
+        along = np.moveaxis(held, 1, 0) if held.ndim > 1 else np.atleast_1d(held)
+        return along.reshape(1, len(along), -1)
+
+    def apart(self, values: Array, exact: Array) -> Array:
+        """Root mean squares of the differences in each row and channel."""
+        errors = self.channels(_errors(values, exact))
+        counts = ~np.isnan(errors)
+        with np.errstate(over="ignore"):
+            total = np.square(np.where(counts, errors, 0)).sum(axis=-1)
+        return np.asarray(np.sqrt(total / np.maximum(counts.sum(axis=-1), 1)))
+
+    def strays(self, exact: Array, ours: Array, moves: Array, most: Array, fair: float) -> bool:
+        """Whether rounding does not explain how far the candidate is off.
+
+        Args:
+            exact: t(c').
+            ours, moves: root mean squares of the reference, and q.
+            most: what q counts up to in each row.
+            fair: how many times q the reference may be off.
+        """
+        theirs, held = self.apart(self.candidate, exact), self.channels(exact)
+        unit = UNIT * _extent(held, -1)
+        if (count := held.shape[-1]) < FEW:
+            usual = NOISE * math.sqrt(ENOUGH / count)
+            unit, ours, moves = UNITS_OF_FEW * unit, ours + usual * _middle(ours), moves + usual * _middle(moves)
+        explained = CHANCE * np.minimum(ours, fair * moves + unit) + unit
+        explained += CHANCE_OF_MOVED * (moves if self.enlarges else np.minimum(moves, most))
+        return not ((theirs <= explained) & np.isfinite(theirs)).all()
+
+
+def straying(
+    truth: Evaluator,
+    feeds: Mapping[str, Array],
+    stretches: Mapping[str, MadeBlob],
+    fed: Collection[str],
+    tolerance: float,
+    fair: float = FAIR,
+) -> set[str]:
+    """The blobs whose own stretch is off by more than rounding explains.
+
+    Args:
+        truth: the float64 run of the reference.
+        feeds: what both networks were fed.
+        stretches: blob of the reference -> its stretch.
+        fed: what may be moved, see `fed_by`.
+        tolerance: as a share of a blob's range in each row, what q counts up to.
+        fair: how many times q the reference may be off.
+    """
+
+    def made_of(blobs: Mapping[str, Array], seed: int | None = None) -> dict[str, Array]:
+        random = np.random.default_rng(seed)
+
+        def read(name: str, values: Array) -> Array:
+            return values if seed is None or name not in fed else _moved(values, random)
+
+        def instead(name: str, values: Array) -> Array:
+            return read(name, blobs[name]).astype(values.dtype) if blobs[name].shape == values.shape else values
+
+        given = truth.run({name: read(name, values) for name, values in feeds.items()}, list(blobs), instead)
+        return {name: one.reshape(blobs[name].shape) for name, one in given.items() if one.size == blobs[name].size}
+
+    ours = made_of({name: one.reference for name, one in stretches.items()})
+    apart = {name: stretches[name].apart(stretches[name].reference, values) for name, values in ours.items()}
+    del ours
+    theirs = {name: one.candidate for name, one in stretches.items()}
+    exact = made_of(theirs)
+    moves = {name: np.zeros((1, 1)) for name in exact}
+    for seed in range(MOVES):
+        with suppress(UnsupportedError):  # a size may be among the values
+            for name, values in made_of(theirs, seed).items():
+                still = np.where(np.isfinite(exact[name]) & np.isfinite(values), exact[name], values)
+                moves[name] = np.maximum(moves[name], stretches[name].apart(still, values))
+    found = set(stretches)
+    for name in apart.keys() & exact.keys():
+        one = stretches[name]
+        most = tolerance * _extent(one.channels(one.reference), (-2, -1))[:, np.newaxis]
+        if not one.strays(exact[name], apart[name], moves[name], most, fair):
+            found.remove(name)
+    return found
+
+
+def fed_by(model: Model) -> set[str]:
+    """The inputs, and the blobs that are made of their values and not of their sizes."""
+    found = set(model.feeds)
+    for name, writer in model.writers.items():
+        if writer.type not in ("Shape", "Size") and not found.isdisjoint(model.reads[name]):
+            found.add(name)
+    return found
+
+
+def _moved(values: Array, random: np.random.Generator) -> Array:
+    """Each value that is not 0 a unit in its last place off, in float64."""
+    if values.dtype.kind != "f":
+        return values
+    with np.errstate(all="ignore"):
+        moved = values.astype(np.float64) + np.spacing(values) * random.choice([-1.0, 1.0], values.shape)
+    return np.where(np.isfinite(moved) & (values != 0), moved, values)
+
+
+def _errors(values: Array, exact: Array) -> Array:
+    """The differences, infinite where one side alone is finite, NaN where none is."""
+    with np.errstate(all="ignore"):
+        errors = values.astype(np.float64) - exact
+    broken = np.isfinite(values) != np.isfinite(exact)
+    return np.where(broken, np.inf, np.where(np.isfinite(values), errors, np.nan))
+
+
+def _extent(values: Array, axes: int | tuple[int, ...]) -> Array:
+    """The larger one of range and magnitude along some axes."""
+    sound = np.isfinite(values)
+    low, high = np.min(values, axes, initial=np.inf, where=sound), np.max(values, axes, initial=-np.inf, where=sound)
+    return np.where(low <= high, np.maximum(high - low, np.maximum(abs(low), abs(high))), 0.0)
+
+
+def _middle(each: Array) -> Array:
+    """What half of the channels have at most, in each row."""
+    return np.sort(each, axis=-1)[..., [(each.shape[-1] - 1) // 2]]
