@@ -14,7 +14,9 @@ ALONE = 0.9  # share of the squared error that one channel must carry to be name
 
 
 def first_divergent_layer(ours: Model, theirs: Model, blobs: Sequence[BlobDiff]) -> FirstDivergent | None:
-    """The first blob with `error > 10 * max(error of what its layer reads, 1e-6)`; 1e-4 behind layers without weights.
+    """The first blob with `error > 10 * max(error of what its layer reads, 1e-6)`.
+
+    A layer without weights has 1e-4 in place of 1e-6, unless all that it reads is equal: nothing is amplified then.
 
     Args:
         ours, theirs: the reference and the candidate.
@@ -22,13 +24,14 @@ def first_divergent_layer(ours: Model, theirs: Model, blobs: Sequence[BlobDiff])
     """
     errors = {blob.partner: blob.channel_rel for blob in blobs}
     for blob in blobs:
-        before, learned = 0.0, theirs.writers[blob.partner].weighted
+        before, learned, known = 0.0, theirs.writers[blob.partner].weighted, True
         for tensor in upstream(blob.partner, theirs.reads, errors):
             if tensor in errors:
                 before = max(before, errors[tensor])
             elif tensor in theirs.writers:
-                learned |= theirs.writers[tensor].weighted
-        if blob.channel_rel > GROWTH * max(before, FLOOR if learned else AMPLIFIED):
+                learned, known = learned or theirs.writers[tensor].weighted, False
+        floor = FLOOR if learned or (known and not before) else AMPLIFIED
+        if blob.channel_rel > GROWTH * max(before, floor):
             worst = blob.channel, blob.channel_rel, blob.channel_share
             return blame(ours, theirs, blob.blob, {one.blob: one.partner for one in blobs}, before, worst)
     return None

@@ -47,6 +47,30 @@ def test_what_a_softmax_makes_of_rounding_is_no_fault_of_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ('type: "MVN" mvn_param { eps: 0.01 }', 'type: "MVN" mvn_param { eps: 0.0103 }'),
+        ('type: "LRN" lrn_param { alpha: 0.01 }', 'type: "LRN" lrn_param { alpha: 0.0105 }'),
+        ('type: "ReLU" relu_param { negative_slope: 0.1 }', 'type: "ReLU" relu_param { negative_slope: 0.1003 }'),
+    ],
+)
+def test_a_setting_a_little_off_is_traced_to_its_layer_where_all_in_front_is_equal(right: str, wrong: str) -> None:
+    text = """
+        input: "data" input_shape {{ dim: 2 dim: 3 dim: 8 dim: 8 }}
+        layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv"
+                convolution_param {{ num_output: 6 kernel_size: 3 }} }}
+        layer {{ name: "wrong" bottom: "conv" top: "wrong" {} }}
+        layer {{ name: "fc" type: "InnerProduct" bottom: "wrong" top: "fc" inner_product_param {{ num_output: 4 }} }}
+    """
+    report = compare(
+        net(text.format(right)), net(text.format(wrong)), np.random.default_rng(3).normal(0, 0.5, (2, 3, 8, 8))
+    )
+    assert not report.passed
+    assert max(blob.channel_rel for blob in report.blobs) < 1e-3
+    assert present(report.first_divergent).layer == "wrong"
+
+
+@pytest.mark.parametrize(
     ("weight", "index", "layer", "channel"),
     [
         ("conv1_w", (4, 1, 0, 2), "conv1", 4),
