@@ -275,7 +275,9 @@ class Comparison:
         if self._samples is not None:
             data = part_of(data, *part)
         elif self.options.sample_limit is not None or self.options.sample_seed is not None:
-            raise UsageError("a part of the samples can be taken where --data names some")
+            raise UsageError(
+                "--limit and --sample (sample_limit, sample_seed) take a part of given samples: name some by --data"
+            )
         next(runs(data, shape), None)
         self._opened = shape, data
         return data

@@ -116,5 +116,5 @@ def test_a_part_of_the_samples_is_compared_with_its_labels() -> None:
     assert (len(report.samples), present(report.classifier).samples) == (6, 6)
     assert report.data == "6, chosen by seed 1, of 21 samples of given arrays"
     assert [sample.name for sample in report.samples] != [sample.name for sample in whole.samples][:6]
-    with pytest.raises(UsageError, match="a part of the samples can be taken where --data names some"):
+    with pytest.raises(UsageError, match=r"--limit and --sample \(sample_limit, sample_seed\) take a part"):
         compare(made, made, sample_limit=6)
