@@ -267,6 +267,17 @@ def test_c3ds_convolution_is_bvlcs_on_three_axes(tmp_path: Path) -> None:
     assert_answers(by_onnxruntime(again, data), by_onnxruntime(read, data), TOLERANCE)
 
 
+def test_a_local_stays_one() -> None:
+    local = net("""
+        input: "x" input_shape { dim: 1 dim: 2 dim: 5 dim: 6 }
+        layer { name: "l" type: "Local" bottom: "x" top: "y" local_param { num_output: 3 kernel_size: 2 stride: 2 } }
+    """)
+    (_, layer) = in_stock_words(local).layers
+    assert layer.type == "Local"
+    assert (layer.param.local_param.num_output, layer.param.local_param.kernel_size) == (3, 2)
+    assert not layer.param.HasField("convolution_param")
+
+
 def test_axpy_is_a_scale_of_two_bottoms_and_a_sum(tmp_path: Path) -> None:
     case = golden("senet_axpy")
     prototxt, caffemodel = written(case.load(), tmp_path)

@@ -450,8 +450,6 @@ ROWS: Mapping[str, LayerType] = {
     "SqueezeConvolution": _squeezed(_row(convolution)),
     "SqueezeDeconvolution": _squeezed(_row(deconvolution)),
 }
-KERNELS = frozenset(
-    layer_type for layer_type, row in ROWS.items() if row.blobs and row.shapes is not deformable_convolution
-)
+KERNELS = frozenset(layer_type for layer_type, row in ROWS.items() if row.shapes in (convolution, deconvolution))
 """Types whose first blob is a kernel that slides over every bottom, with as many axes as it says and two more."""
 DECONVOLUTIONS = frozenset(layer_type for layer_type, row in ROWS.items() if row.shapes is deconvolution)
