@@ -358,7 +358,7 @@ def test_workers_report_one_failure_of_the_float64_run_whoever_meets_it_first(
 def test_workers_of_a_machine_refuse_a_memory_that_is_too_little_for_all_of_them(
     tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "room", lambda *_asked: 1 << 30)  # here, and not in the workers
+    monkeypatch.setattr(engine, "memory_budget", lambda *_asked: 1 << 30)  # here, and not in the workers
     with pytest.raises(ModelError, match="1M is too little memory: comparing these networks in 2 workers takes at le"):
         compare(*models(tmp_path), images(), batch=2, cluster=client, memory=1 << 20)
 

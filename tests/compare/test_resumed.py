@@ -182,6 +182,6 @@ def test_ties_are_counted_once_where_the_blobs_are_compared_in_turns(monkeypatch
         return real(self, *given)
 
     monkeypatch.setattr(engine.Engine, "measure", measure)
-    monkeypatch.setattr(engine, "room", lambda *_: 1_000)
+    monkeypatch.setattr(engine, "memory_budget", lambda *_: 1_000)
     assert compare(reference, candidate, data).notes == whole.notes
     assert min(turns) > 1

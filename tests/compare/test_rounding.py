@@ -72,10 +72,10 @@ def test_the_float64_run_decides_in_segments_or_says_that_it_does_not_fit(monkey
         return real(self, feeds, blobs, *instead)
 
     monkeypatch.setattr(Evaluator, "run", run)
-    monkeypatch.setattr(engine, "room", lambda *_asked: 130_000)
+    monkeypatch.setattr(engine, "memory_budget", lambda *_asked: 130_000)
     assert compare(reference, folded, images(1000), tolerance=1e-5) == whole
     assert len(runs) > 3  # once a sample
-    monkeypatch.setattr(engine, "room", lambda *_asked: 80_000)
+    monkeypatch.setattr(engine, "memory_budget", lambda *_asked: 80_000)
     report = compare(reference, folded, images(1000), tolerance=1e-5)
     assert not report.passed
     assert any("no float64 run decides about rounding: 1M is too little memory" in note for note in report.notes)
