@@ -48,7 +48,7 @@ from bnfold.compare.records import (
     Uncompared,
 )
 from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, Saturating, saturating
-from bnfold.compare.stretches import FAIR, MadeBlob, fed_by, straying
+from bnfold.compare.stretches import FAIR, MadeBlob, straying
 from bnfold.compare.ties import Ties
 from bnfold.compare.unproved import unproved
 from bnfold.data.samples import Noise, Samples
@@ -277,11 +277,13 @@ class Opened:
         if self._enlarges(beyond[0]):  # what rounding left of a constant plane is any
             return beyond
         # Beside values far from 0, which float32 cannot tell apart, a range may be small; so it may where those that
-        # are added cancel: the mean of what was centred is what rounding left. Of others the unit is their own.
+        # are added cancel, since the mean of what was centred is what rounding left, and where a Sigmoid, which
+        # float32 computes to a unit of 1, is near 0 everywhere. Of others the unit is their own.
         farthest = min(first.judged, relative(first.max_abs, magnitude(first.low, first.high)))
         adds = self.ours.writers[beyond[0]].type in SUMS
         read = [found.errors[name] for name in self.ours.reads[beyond[0]] if name in found.errors and adds]
-        added = max((magnitude(error.low, error.high) for error in read), default=0.0)
+        squashed = float(self.ours.writers[beyond[0]].type in SQUASHING)
+        added = max((magnitude(error.low, error.high) for error in read), default=squashed)
         return beyond if farthest <= ROUNDING * tolerance or first.max_abs <= tolerance * added else []
 
     def _enlarges(self, blob: str) -> bool:
@@ -358,7 +360,7 @@ class Opened:
                 rows = len(run.numbers) if self.layout.has_rows(r) else None
                 stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, self._enlarges(name))
         fair = FAIR if set(self.options.providers) == {"cpu"} else np.inf
-        off = straying(truth, run.feeds, stretches, fed_by(self.ours), self.options.limit, fair)
+        off = straying(truth, run.feeds, stretches, self.options.limit, fair)
         for name in stretches:
             apart = found.distances[name]
             found.distances[name] = replace(apart, strays=apart.strays or name in off)

@@ -7,8 +7,9 @@ these in float64: t(r') of the reference's own, t(c') of the candidate's. In eac
 
     rms(c - t(c'))  <=  2 * min(rms(r - t(r')), 50 * q) + 3 * q + 2^-23 * max(range, max abs(t(c')))
 
-where q is how far t(c') moves as each value of c' is a unit in its last place off, up or down by chance: the most of
-MOVES draws. The second q counts up to the tolerance, since what is lost where sums cancel proves nothing; behind a
+where q is how far t(c') moves as each value of c', of what is stored and of what is computed in between is a unit in its
+last place off, up or down by chance: the most of MOVES draws. (Of a Sigmoid and its like, which float32 computes to a
+unit of 1, a unit of that.) The second q counts up to the tolerance, since what is lost where sums cancel proves nothing; behind a
 normalisation or a division, which enlarge what rounding left, it counts as it is. (A reference that is farther from t
 than 50 * q does not round, but reads an operator otherwise; on a GPU its products may have fewer bits, and it counts.)
 Of a few values r may meet t by chance: NOISE times what half of the channels are off by is added, for n values
@@ -18,7 +19,7 @@ sqrt(16 / n) times more, and 8 units take the place of one.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,7 +32,6 @@ from bnfold.errors import UnsupportedError
 from bnfold.net import Array
 
 if TYPE_CHECKING:
-    from bnfold.compare.models import Model
     from bnfold.onnx.evaluator import Evaluator
 
 MOVES = 3
@@ -105,7 +105,6 @@ def straying(
     truth: Evaluator,
     feeds: Mapping[str, Array],
     stretches: Mapping[str, MadeBlob],
-    fed: Collection[str],
     tolerance: float,
     fair: float = FAIR,
 ) -> set[str]:
@@ -115,21 +114,25 @@ def straying(
         truth: the float64 run of the reference.
         feeds: what both networks were fed.
         stretches: blob of the reference -> its stretch.
-        fed: what may be moved, see `fed_by`.
         tolerance: as a share of a blob's range in each row, what q counts up to.
         fair: how many times q the reference may be off.
     """
 
+    real = truth.real_values()
+
     def made_of(blobs: Mapping[str, Array], seed: int | None = None) -> dict[str, Array]:
         random = np.random.default_rng(seed)
 
-        def read(name: str, values: Array) -> Array:
-            return values if seed is None or name not in fed else _moved(values, random)
+        def rounded(name: str, values: Array, least: float) -> Array:
+            return _moved(values, random, least) if name in real else values
 
         def instead(name: str, values: Array) -> Array:
-            return read(name, blobs[name]).astype(values.dtype) if blobs[name].shape == values.shape else values
+            if blobs[name].shape != values.shape:
+                return values
+            return (blobs[name] if seed is None else rounded(name, blobs[name], 0.0)).astype(values.dtype)
 
-        given = truth.run({name: read(name, values) for name, values in feeds.items()}, list(blobs), instead)
+        moved = feeds if seed is None else {name: rounded(name, values, 0.0) for name, values in feeds.items()}
+        given = truth.run(moved, list(blobs), instead, None if seed is None else rounded)
         return {name: one.reshape(blobs[name].shape) for name, one in given.items() if one.size == blobs[name].size}
 
     ours = made_of({name: one.reference for name, one in stretches.items()})
@@ -152,21 +155,13 @@ def straying(
     return found
 
 
-def fed_by(model: Model) -> set[str]:
-    """The inputs, and the blobs that are made of their values and not of their sizes."""
-    found = set(model.feeds)
-    for name, writer in model.writers.items():
-        if writer.type not in ("Shape", "Size") and not found.isdisjoint(model.reads[name]):
-            found.add(name)
-    return found
-
-
-def _moved(values: Array, random: np.random.Generator) -> Array:
-    """Each value that is not 0 a unit in its last place off, in float64."""
-    if values.dtype.kind != "f":
+def _moved(values: Array, random: np.random.Generator, least: float) -> Array:
+    """Each value that is not 0 a unit of float32 in its last place off, or that of `least`, in float64."""
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
         return values
     with np.errstate(all="ignore"):
-        moved = values.astype(np.float64) + np.spacing(values) * random.choice([-1.0, 1.0], values.shape)
+        unit = np.spacing(np.maximum(np.abs(values), least).astype(np.float32))
+        moved = values + unit * random.choice([-1.0, 1.0], values.shape)
     return np.where(np.isfinite(moved) & (values != 0), moved, values)
 
 

@@ -400,6 +400,16 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
 Instead = Callable[[str, Array], Array]
 """The name of a blob, and what was computed -> what its readers get."""
 
+Rounded = Callable[[str, Array, float], Array]
+"""The name of a value, what is stored or was computed, and the least size at which it is rounded -> the value."""
+
+OF_UNIT_SIZE = frozenset({"Erf", "HardSigmoid", "Sigmoid", "Softmax", "Tanh"})
+"""Operators that float32 computes to a unit of 1, however small their values are."""
+
+
+SIZED = frozenset({"Range", "Resize", "Upsample"})
+"""Operators that read sizes or scales as real values behind their first input."""
+
 
 class Evaluator:
     """A network in float64.
@@ -456,7 +466,11 @@ class Evaluator:
             raise UnsupportedError(f"a float64 network of 2 GB or more cannot be sent ({error})") from error
 
     def run(
-        self, feeds: Mapping[str, Array], blobs: Collection[str] | None = None, instead: Instead | None = None
+        self,
+        feeds: Mapping[str, Array],
+        blobs: Collection[str] | None = None,
+        instead: Instead | None = None,
+        rounded: Rounded | None = None,
     ) -> dict[str, Array]:
         """Blob -> values, in float64.
 
@@ -464,6 +478,7 @@ class Evaluator:
             feeds: what the network is fed.
             blobs: those that are wanted, all by default; others go with their last reader, and it ends with the last.
             instead: what those that read one of `blobs` get in the place of what was computed.
+            rounded: what becomes of each value that is stored or computed.
 
         Raises:
             UnsupportedError: the reference arithmetic fails.
@@ -476,7 +491,15 @@ class Evaluator:
             with np.errstate(all="ignore"):  # a network may be undefined in places; both runs show it as NaN
                 for node, read_last in zip(self._evaluator.rt_nodes_, self._read_last, strict=True):
                     read = [values[name] for name in node.input]
+                    if rounded is not None:
+                        read = [
+                            rounded(name, value, 0.0) if name in self._evaluator.rt_inits_ else value
+                            for name, value in zip(node.input, read, strict=True)
+                        ]
                     made = node.run(*read, context=values) if node.need_context() else node.run(*read)
+                    if rounded is not None:
+                        least = float(node.op_type in OF_UNIT_SIZE)
+                        made = [rounded(name, value, least) for name, value in zip(node.output, made, strict=False)]
                     values.update(zip(node.output, made, strict=False))
                     for name in wanted.intersection(node.output):
                         found[name] = values[name]
@@ -491,6 +514,20 @@ class Evaluator:
             raise UnsupportedError(f"onnx's reference arithmetic cannot run the network ({error})") from error
         kept = {name: found[name] for name in self._names if isinstance(found.get(name), np.ndarray | np.generic)}
         return {name: np.asarray(value) for name, value in kept.items()}
+
+    def real_values(self) -> set[str]:
+        """The values that are made of the inputs', and the stored ones that meet these: not what sizes are made of."""
+        graph = self._evaluator.proto_.graph
+        found, stored = set(self._types), {*self._evaluator.rt_inits_}
+        for node in graph.node:
+            if node.op_type not in ("Shape", "Size") and not found.isdisjoint(node.input):
+                found.update(node.output)
+        met = set()
+        for node in graph.node:
+            if not found.isdisjoint(node.output):
+                met.update(node.input[:1] if node.op_type in SIZED else node.input)
+        constants = {name for node in graph.node if node.op_type == "Constant" for name in node.output}
+        return found | met & (stored | constants)
 
 
 def _sent_evaluator(model: bytes) -> Evaluator:

@@ -13,6 +13,7 @@ from growing import growth
 from nets import FACTOR, net
 from onnx import ModelProto, helper, numpy_helper
 from onnx_models import change, classifier, model
+from onnx_texts import values
 from present import present
 
 import bnfold
@@ -22,7 +23,7 @@ from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.conditioning import ill_conditioned
 from bnfold.compare.exact import Coarse, Distances, as_exact, same_function
 from bnfold.compare.models import open_model
-from bnfold.compare.stretches import FAIR, MadeBlob
+from bnfold.compare.stretches import FAIR, MadeBlob, straying
 from bnfold.errors import UsageError
 from bnfold.net import Array, Blobs, Net
 from bnfold.onnx.evaluator import Evaluator
@@ -57,6 +58,52 @@ def test_a_sigmoid_of_large_scores_is_judged_by_a_float64_run(scale: int, layers
     assert report.as_exact == ("prob",)
     assert "beyond the tolerance by rounding, and as near to a float64 run as the reference: 'prob'" in report.verdict
     assert any("blob 'prob' is beyond the tolerance by rounding: rms" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("bias", [-12.0, -14.5, -16.5])
+def test_a_sigmoid_that_is_near_0_everywhere_is_rounded_as_others_are(bias: float) -> None:
+    """Float32 computes it to a unit of 1, which is a large part of the range of such values."""
+
+    def scores(off: float) -> ModelProto:
+        nodes = [
+            helper.make_node("Conv", ["x", "w"], ["c"], "c"),
+            helper.make_node("BatchNormalization", ["c", "gamma", "beta", "mean", "variance"], ["s"], "s"),
+            helper.make_node("Sigmoid", ["s"], ["y"], "y"),
+        ]
+        named = {"gamma": 1.3, "beta": bias + off, "mean": 0.2, "variance": 0.9}
+        weights = {name: np.full(1, value, np.float32) for name, value in named.items()}
+        weights["w"] = values(1, 3, 3, 3) * np.float32(0.03)
+        return model(nodes, {"x": (1, 3, 6, 6)}, ["y"], weights)
+
+    def folded(made: ModelProto) -> Net:
+        return bnfold.fold(bnfold.load(made)).net
+
+    data = np.random.default_rng(3).normal(size=(6, 3, 6, 6)).astype(np.float32)
+    report = compare(scores(0), folded(scores(0)), data)
+    assert report.outputs[0].judged > 1e-2  # it would fail without
+    assert report.passed, report.verdict
+    for off in (0.05, 0.002):
+        assert not compare(scores(0), folded(scores(off)), data).passed
+
+
+def test_rounding_of_what_is_stored_and_of_values_in_between_counts() -> None:
+    """Where a channel reads zeros alone, what is stored cancels, and a fold rounds it in other places."""
+    random = np.random.default_rng(7)
+    bias = random.uniform(1000, 1001, 8).astype(np.float32)
+    made = model(
+        [helper.make_node("Conv", ["x", "w", "b"], ["c"]), helper.make_node("Add", ["c", "k"], ["y"])],
+        {"x": (1, 2, 4, 4)},
+        ["y"],
+        {"w": random.normal(size=(8, 2, 1, 1)).astype(np.float32), "b": bias, "k": np.full(1, -1000, np.float32)},
+    )
+    truth = Evaluator.of_model(made, (), None, ["y"])
+    feeds = {"x": np.zeros((1, 2, 4, 4), np.float32)}
+    exact = truth.run(feeds)["y"].astype(np.float32)
+    for off, strays in ((np.spacing(np.float32(1000)), False), (0.003, True)):
+        found = exact.copy()
+        found[:, 3] += off
+        made_blob = MadeBlob.of(exact, found, 1, False)
+        assert straying(truth, feeds, {"y": made_blob}, 1e-4) == ({"y"} if strays else set())
 
 
 def test_the_float64_run_decides_in_segments_or_says_that_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
