@@ -285,7 +285,8 @@ def test_a_scheduler_says_itself_how_often_a_piece_may_kill_its_worker() -> None
 
     data = SimpleNamespace(count=3, name=str)
     future = SimpleNamespace(
-        exception=lambda: KilledWorker("piece", cast("Any", SimpleNamespace(address="tcp://there")), 3)
+        status="error",
+        exception=lambda: KilledWorker("piece", cast("Any", SimpleNamespace(address="tcp://there")), 3),
     )
     work = cast("cluster.Work", SimpleNamespace(layout=SimpleNamespace(batch=1), data=data))
     assert "4 times: the worker that measured them died" in cluster._failure(future, work, [range(3)], 0)
