@@ -7,13 +7,13 @@ these in float64: t(r') of the reference's own, t(c') of the candidate's. In eac
 
     rms(c - t(c'))  <=  2 * min(rms(r - t(r')), 50 * q) + 3 * q + 2^-23 * max(range, max abs(t(c')))
 
-where q is how far t(c') moves as each value of c', of what is stored and of what is computed in between is a unit in its
-last place off, up or down by chance: the most of MOVES draws. (Of a Sigmoid and its like, which float32 computes to a
-unit of 1, a unit of that.) The second q counts up to the tolerance, since what is lost where sums cancel proves nothing; behind a
-normalisation or a division, which enlarge what rounding left, it counts as it is. (A reference that is farther from t
-than 50 * q does not round, but reads an operator otherwise; on a GPU its products may have fewer bits, and it counts.)
-Of a few values r may meet t by chance: NOISE times what half of the channels are off by is added, for n values
-sqrt(16 / n) times more, and 8 units take the place of one.
+where q is how far t(c') moves as each value of c', of what is stored and of what is computed in between is a unit in
+its last place off, up or down by chance: the most of MOVES draws. (Of a Sigmoid and its like, which float32 computes to
+a unit of 1, a unit of that.) The second q counts up to the tolerance, since what is lost where sums cancel proves
+nothing; behind a normalisation or a division, which enlarge what rounding left, it counts as it is. (A reference that
+is farther from t than 50 * q does not round, but reads an operator otherwise; on a GPU its products may have fewer
+bits, and it counts.) Of a few values r may meet t by chance: NOISE times what half of the channels are off by is added,
+for n values sqrt(16 / n) times more, and 8 units take the place of one.
 """
 
 from __future__ import annotations
