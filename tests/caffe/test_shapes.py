@@ -709,3 +709,9 @@ def test_a_deephi_resize_rounds_down_and_says_both_sizes() -> None:
             tops_of(f'type: "DeephiResize" deephi_resize_param {{ {half} }}', (1, 2, 8, 8))
     with pytest.raises(ModelError, match="a size of its top"):
         tops_of('type: "DeephiResize" deephi_resize_param { scale_h: 0.1 scale_w: 1 }', (1, 2, 8, 8))
+
+
+@pytest.mark.parametrize("factor", ["3e38", "-3e38", "nan"])
+def test_a_factor_of_a_deephi_resize_of_which_no_size_comes_is_refused(factor: str) -> None:
+    with pytest.raises(ModelError, match=r"scale_h .* makes no size of 8"):
+        tops_of(f'type: "DeephiResize" deephi_resize_param {{ scale_h: {factor} scale_w: 1 }}', (1, 2, 8, 8))

@@ -181,7 +181,7 @@ def _times(layer: Layer, size: int, name: str, factor: float) -> int:
         return UNKNOWN
     with np.errstate(over="ignore"):
         scaled = np.float32(size) * np.float32(factor)
-    if not scaled <= INT_MAX:  # NaN is not, either
+    if not abs(scaled) <= INT_MAX:  # NaN is not, either
         raise ModelError(f"{layer}: {name} {factor:g} makes no size of {size}")
     return int(np.floor(scaled))
 
