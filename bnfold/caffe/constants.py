@@ -17,6 +17,7 @@ import numpy as np
 
 from bnfold.algebra.affine import MAX_VALUES
 from bnfold.algebra.frontend import FoldContext
+from bnfold.algebra.scaled import loses_digits
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.layers import Eltwise, canonical_axis, parameter_shape
 from bnfold.caffe.layers.infer import possible_shapes
@@ -78,7 +79,7 @@ def _learned(layer: Layer) -> Array | None:
 
 
 def _evaluated(layer: Layer, values: Mapping[str, Array]) -> Array | None:
-    """What a layer of constants gives; None where that is not known here, or not finite."""
+    """What a layer of constants gives; None where that is not known here, not finite, or below the normal numbers."""
     layer_type = layer_type_of(layer)
     if layer_type not in (*ARITHMETIC, "Eltwise", "Power"):
         return None
@@ -99,7 +100,8 @@ def _evaluated(layer: Layer, values: Mapping[str, Array]) -> Array | None:
     else:
         value = ARITHMETIC[layer_type](*wide)
     rounded = np.asarray(value, np.result_type(np.float32, *operands))
-    return rounded if rounded.shape == shapes[0] and np.isfinite(rounded).all() else None
+    sound = np.isfinite(rounded).all() and not loses_digits(float(np.abs(value).max(initial=0.0)), rounded.dtype)
+    return rounded if rounded.shape == shapes[0] and sound else None
 
 
 def _become_parameter(net: Net, layer: Layer, value: Array) -> None:
