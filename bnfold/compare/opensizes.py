@@ -119,7 +119,7 @@ def _size(feed: Feed, axis: int, usual: Usual) -> int:
         return 1  # the samples of a state, which begins with layers or directions
     if rank < 4:
         return usual.signal if rank < 3 and feed.meaning is None else usual.length
-    last = shape[1] is None and (shape[-1] or rank * COLOURS) <= COLOURS
+    last = shape[1] is None and shape[-1] is not None and shape[-1] <= COLOURS
     spatial = range(1, rank - 1) if last else range(2, rank)
     if axis not in spatial:
         return usual.colours
