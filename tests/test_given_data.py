@@ -87,7 +87,7 @@ def test_the_data_line_names_sixteen_bits_and_the_size(here: Path, run: Run) -> 
         (("--data", "fifo.npz"), "fifo.npz: is not a regular file"),
         (("--data", "images", "--mean", "fifo.binaryproto"), "fifo.binaryproto: is not a regular file"),
         (("--data", "images", "--sample", "3"), "say how many with --limit"),
-        (("--limit", "3"), "where --data names some"),
+        (("--limit", "3"), "take a part of given samples: name some by --data"),
         (("--batch", "99999999999999999999"), "more than"),
     ],
 )
