@@ -89,11 +89,11 @@ def _shapes(model: Model, layout: BatchLayout, usual: Usual) -> dict[str, tuple[
     ports = {port.name: port.type.tensor_type.shape.dim for port in model.proto.graph.input}
     names = {name: [dim.dim_param for dim in ports[name]] for name in layout.feeds}
     named: dict[str, int] = {}
+    start, batch = (1 if layout.batched else 0), (1 if layout.is_open else layout.batch)
     for blob, feed in layout.feeds.items():
         for axis, name in enumerate(names[blob]):
             if name.isidentifier():
-                named.setdefault(name, feed.shape[axis] or _size(feed, axis, usual))
-    start = 1 if layout.batched else 0
+                named.setdefault(name, feed.shape[axis] or (batch if axis < start else _size(feed, axis, usual)))
     shapes: dict[str, tuple[int | None, ...]] = {}
     for blob, feed in layout.feeds.items():
         known = [

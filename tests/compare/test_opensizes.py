@@ -67,6 +67,13 @@ def conv_bn(shape: str = "n,2,h,w", channels: int = 2, front: str = "p = Identit
             ),
             "'x' 1x1024 and 'state' 2x1x3",
         ),
+        (
+            net(
+                "float[b,t] x, float[2,b,3] state",
+                "m = ReduceMean <axes = [1]> (x) y = Add (state, m)",
+            ),
+            "'x' ?x1024 and 'state' 2x2x3",
+        ),
     ],
 )
 def test_sizes_are_found_that_the_model_takes(made: ModelProto, said: str) -> None:
