@@ -152,6 +152,7 @@ class Comparison:
             raise UsageError("the labels are masked; -1 says that a class is not known")
         self._labels = None if labels is None else np.asarray(labels)
         self._opened: tuple[BatchLayout, Samples] | None = None
+        self._sized: tuple[BatchLayout, BatchLayout, str] | None = None
         self._noise: Noise | None = None
         self._is_read = isinstance(reference, Net)
         self.reference = open_model(reference, "reference", options)
@@ -324,7 +325,9 @@ class Comparison:
         if self._samples is None and ours.net is None:
             from bnfold.compare.opensizes import with_usual_sizes
 
-            shape, sized = with_usual_sizes(ours, shape)
+            if self._sized is None or self._sized[0] != shape:
+                self._sized = shape, *with_usual_sizes(ours, shape)
+            _, shape, sized = self._sized
         data = self._data(shape)
         if options.batch is None:
             ours, theirs, shape = widened(ours, theirs, inputs, shape, data)

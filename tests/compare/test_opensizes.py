@@ -1,6 +1,7 @@
 """Models that leave sizes open are proved on noise of sizes that they take, which a note says."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,7 +10,8 @@ from onnx import ModelProto
 from onnx_cases import Array
 from onnx_texts import folded, model, statistics, stored, values
 
-from bnfold import compare
+from bnfold import Comparison, compare
+from bnfold.compare import opensizes
 from bnfold.errors import UsageError
 from bnfold.options import ReadOptions
 from bnfold.pipeline import Folding, Job, Reading, Writing
@@ -132,3 +134,18 @@ def test_a_model_that_takes_no_usual_size_is_refused_unless_there_is_nothing_to_
     reading, writing = Reading(tmp_path / "net.onnx", None, ReadOptions()), Writing((tmp_path / "out.onnx",))
     (proof,) = fold_files(Job(reading, writing, Folding())).proofs
     assert (proof.passed, proof.equal) == (True, True)
+
+
+def test_sizes_are_sought_once_for_all_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[opensizes.Usual] = []
+    real = opensizes._shapes
+
+    def shapes(made: Any, layout: Any, usual: opensizes.Usual) -> dict[str, tuple[int | None, ...]]:
+        tried.append(usual)
+        return real(made, layout, usual)
+
+    monkeypatch.setattr(opensizes, "_shapes", shapes)
+    opened = Comparison(conv_bn())
+    assert opened.against(folded(conv_bn())).passed
+    assert opened.against(conv_bn()).passed
+    assert tried == [opensizes.USUAL[0]]
