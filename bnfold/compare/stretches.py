@@ -28,6 +28,7 @@ import numpy as np
 
 from bnfold.compare.exact import CHANCE, CHANCE_OF_MOVED, FEW, UNIT, UNITS_OF_FEW
 from bnfold.compare.metrics import ENOUGH, NOISE, beside_mask
+from bnfold.compare.saturation import SQUASHING
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array
 
@@ -117,21 +118,20 @@ def straying(
         tolerance: as a share of a blob's range in each row, what q counts up to.
         fair: how many times q the reference may be off.
     """
-
     real = truth.real_values()
 
     def made_of(blobs: Mapping[str, Array], seed: int | None = None) -> dict[str, Array]:
         random = np.random.default_rng(seed)
 
-        def rounded(name: str, values: Array, least: float) -> Array:
-            return _moved(values, random, least) if name in real else values
+        def rounded(name: str, values: Array, op_type: str = "") -> Array:
+            return _moved(values, random, float(op_type in SQUASHING)) if name in real else values
 
         def instead(name: str, values: Array) -> Array:
             if blobs[name].shape != values.shape:
                 return values
-            return (blobs[name] if seed is None else rounded(name, blobs[name], 0.0)).astype(values.dtype)
+            return (blobs[name] if seed is None else rounded(name, blobs[name])).astype(values.dtype)
 
-        moved = feeds if seed is None else {name: rounded(name, values, 0.0) for name, values in feeds.items()}
+        moved = feeds if seed is None else {name: rounded(name, values) for name, values in feeds.items()}
         given = truth.run(moved, list(blobs), instead, None if seed is None else rounded)
         return {name: one.reshape(blobs[name].shape) for name, one in given.items() if one.size == blobs[name].size}
 

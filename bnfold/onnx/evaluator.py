@@ -400,11 +400,8 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
 Instead = Callable[[str, Array], Array]
 """The name of a blob, and what was computed -> what its readers get."""
 
-Rounded = Callable[[str, Array, float], Array]
-"""The name of a value, what is stored or was computed, and the least size at which it is rounded -> the value."""
-
-OF_UNIT_SIZE = frozenset({"Erf", "HardSigmoid", "Sigmoid", "Softmax", "Tanh"})
-"""Operators that float32 computes to a unit of 1, however small their values are."""
+Rounded = Callable[[str, Array, str], Array]
+"""The name of a value, what is stored or was computed, and the operator that computed it, if one did -> the value."""
 
 
 SIZED = frozenset({"Range", "Resize", "Upsample"})
@@ -493,13 +490,13 @@ class Evaluator:
                     read = [values[name] for name in node.input]
                     if rounded is not None:
                         read = [
-                            rounded(name, value, 0.0) if name in self._evaluator.rt_inits_ else value
+                            rounded(name, value, "") if name in self._evaluator.rt_inits_ else value
                             for name, value in zip(node.input, read, strict=True)
                         ]
                     made = node.run(*read, context=values) if node.need_context() else node.run(*read)
                     if rounded is not None:
-                        least = float(node.op_type in OF_UNIT_SIZE)
-                        made = [rounded(name, value, least) for name, value in zip(node.output, made, strict=False)]
+                        named = zip(node.output, made, strict=False)
+                        made = [rounded(name, value, node.op_type) for name, value in named]
                     values.update(zip(node.output, made, strict=False))
                     for name in wanted.intersection(node.output):
                         found[name] = values[name]
@@ -521,7 +518,7 @@ class Evaluator:
         found, stored = set(self._types), {*self._evaluator.rt_inits_}
         for node in graph.node:
             if node.op_type not in ("Shape", "Size") and not found.isdisjoint(node.input):
-                found.update(node.output)
+                found.update(filter(None, node.output))
         met = set()
         for node in graph.node:
             if not found.isdisjoint(node.output):

@@ -473,3 +473,15 @@ def test_quantisation_and_unknown_operators_have_no_double() -> None:
     made = helper.make_model(odd, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)])
     with pytest.raises(UnsupportedError, match="cannot take the network"):
         Evaluator.of_model(made, (), None, [])
+
+
+def test_what_a_left_out_input_meets_is_no_value_of_the_network() -> None:
+    """An output without a name has the name of an input that is left out."""
+    nodes = [
+        helper.make_node("Dropout", ["x"], ["y", ""]),
+        helper.make_node("Split", ["y"], ["", "z"], axis=1),
+        helper.make_node("Clip", ["scale", "", "most"], ["sizes"]),
+    ]
+    weights = {"scale": np.ones(2, np.float32), "most": np.full((), 3, np.float32)}
+    made = model(nodes, {"x": (1, 4)}, ["z"], weights, opset=13)
+    assert Evaluator.of_model(made, (), None, []).real_values() == {"x", "y", "z"}
