@@ -19,7 +19,7 @@ for n values sqrt(16 / n) times more, and 8 units take the place of one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -120,7 +120,7 @@ def straying(
     """
     real = truth.real_values()
 
-    def made_of(blobs: Mapping[str, Array], seed: int | None = None) -> dict[str, Array]:
+    def made_of(blobs: Mapping[str, Array], seed: int | None = None) -> Iterator[tuple[str, Array]]:
         random = np.random.default_rng(seed)
 
         def rounded(name: str, values: Array, op_type: str = "") -> Array:
@@ -132,20 +132,23 @@ def straying(
             return (blobs[name] if seed is None else rounded(name, blobs[name])).astype(values.dtype)
 
         moved = feeds if seed is None else {name: rounded(name, values) for name, values in feeds.items()}
-        given = truth.run(moved, list(blobs), instead, None if seed is None else rounded)
-        return {name: one.reshape(blobs[name].shape) for name, one in given.items() if one.size == blobs[name].size}
+        for name, values in truth.each(moved, list(blobs), instead, None if seed is None else rounded):
+            if values.size == blobs[name].size:
+                yield name, values.reshape(blobs[name].shape)
+
+    def moved_by(name: str, values: Array) -> Array:
+        still = np.where(np.isfinite(exact[name]) & np.isfinite(values), exact[name], values)
+        return stretches[name].apart(still, values)
 
     ours = made_of({name: one.reference for name, one in stretches.items()})
-    apart = {name: stretches[name].apart(stretches[name].reference, values) for name, values in ours.items()}
-    del ours
+    apart = {name: stretches[name].apart(stretches[name].reference, values) for name, values in ours}
     theirs = {name: one.candidate for name, one in stretches.items()}
-    exact = made_of(theirs)
+    exact = dict(made_of(theirs))  # the one copy of all blobs in float64: of others a blob is there at a time
     moves = {name: np.zeros((1, 1)) for name in exact}
     for seed in range(MOVES):
         with suppress(UnsupportedError):  # a size may be among the values
-            for name, values in made_of(theirs, seed).items():
-                still = np.where(np.isfinite(exact[name]) & np.isfinite(values), exact[name], values)
-                moves[name] = np.maximum(moves[name], stretches[name].apart(still, values))
+            found_here = {name: moved_by(name, values) for name, values in made_of(theirs, seed)}
+            moves |= {name: np.maximum(moves[name], found_here[name]) for name in moves.keys() & found_here.keys()}
     found = set(stretches)
     for name in apart.keys() & exact.keys():
         one = stretches[name]

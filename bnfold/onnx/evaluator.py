@@ -5,7 +5,7 @@ What that computes otherwise than ONNX defines it, or in the memory of many blob
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import product
 from math import erf, prod
 from pathlib import Path
@@ -462,14 +462,19 @@ class Evaluator:
         except Exception as error:  # protobuf's own, which shares no base with others
             raise UnsupportedError(f"a float64 network of 2 GB or more cannot be sent ({error})") from error
 
-    def run(
+    def run(self, feeds: Mapping[str, Array], blobs: Collection[str] | None = None) -> dict[str, Array]:
+        """Blob -> values, as `each` gives them."""
+        found = dict(self.each(feeds, blobs))
+        return {name: found[name] for name in self._names if name in found}
+
+    def each(
         self,
         feeds: Mapping[str, Array],
         blobs: Collection[str] | None = None,
         instead: Instead | None = None,
         rounded: Rounded | None = None,
-    ) -> dict[str, Array]:
-        """Blob -> values, in float64.
+    ) -> Iterator[tuple[str, Array]]:
+        """Blobs with their values in float64, as they are computed; what is no array is left out.
 
         Args:
             feeds: what the network is fed.
@@ -480,37 +485,45 @@ class Evaluator:
         Raises:
             UnsupportedError: the reference arithmetic fails.
         """
-        wanted = set(self._names if blobs is None else blobs)
-        values: dict[str, Any] = {"": None, **self._evaluator.rt_inits_}
+        left = set(self._names if blobs is None else blobs)
+        values: dict[str, Any] = {**self._evaluator.rt_inits_}
         values |= {name: np.asarray(feeds[name], dtype) for name, dtype in self._types.items() if name in feeds}
-        found = {name: values[name] for name in wanted & values.keys()}
+        for name in left & values.keys():
+            left.remove(name)
+            yield name, np.asarray(values[name])
+        for node, read_last in zip(self._evaluator.rt_nodes_, self._read_last, strict=True):
+            if not left:
+                return
+            for name, value in self._made(node, values, rounded):
+                values[name] = value
+                if name in left:
+                    left.remove(name)
+                    if isinstance(value, np.ndarray | np.generic):
+                        given = np.asarray(value)
+                        yield name, given
+                        values[name] = value if instead is None else instead(name, given)
+                        del given
+                del value  # or it would stand beside what the next node makes
+            for name in read_last:
+                values.pop(name, None)
+
+    def _made(self, node: Any, values: dict[str, Any], rounded: Rounded | None) -> list[tuple[str, Any]]:
+        """Output and value of a node, where outputs that nobody wants have no name."""
+        values[""] = None
         try:
             with np.errstate(all="ignore"):  # a network may be undefined in places; both runs show it as NaN
-                for node, read_last in zip(self._evaluator.rt_nodes_, self._read_last, strict=True):
-                    read = [values[name] for name in node.input]
-                    if rounded is not None:
-                        read = [
-                            rounded(name, value, "") if name in self._evaluator.rt_inits_ else value
-                            for name, value in zip(node.input, read, strict=True)
-                        ]
-                    made = node.run(*read, context=values) if node.need_context() else node.run(*read)
-                    if rounded is not None:
-                        named = zip(node.output, made, strict=False)
-                        made = [rounded(name, value, node.op_type) for name, value in named]
-                    values.update(zip(node.output, made, strict=False))
-                    for name in wanted.intersection(node.output):
-                        found[name] = values[name]
-                        values[name] = values[name] if instead is None else instead(name, values[name])
-                    values[""] = None  # also where an output that nobody wants has no name
-                    del read, made
-                    for name in read_last:
-                        values.pop(name, None)
-                    if wanted <= found.keys():
-                        break
+                read = [values[name] for name in node.input]
+                if rounded is not None:
+                    read = [
+                        rounded(name, value, "") if name in self._evaluator.rt_inits_ else value
+                        for name, value in zip(node.input, read, strict=True)
+                    ]
+                made = node.run(*read, context=values) if node.need_context() else node.run(*read)
+                if rounded is not None:
+                    made = [rounded(*one, node.op_type) for one in zip(node.output, made, strict=False)]
         except Exception as error:  # whatever numpy or onnx make of an operator that they implement in part
             raise UnsupportedError(f"onnx's reference arithmetic cannot run the network ({error})") from error
-        kept = {name: found[name] for name in self._names if isinstance(found.get(name), np.ndarray | np.generic)}
-        return {name: np.asarray(value) for name, value in kept.items()}
+        return list(zip(node.output, made, strict=False))
 
     def real_values(self) -> set[str]:
         """The values that are made of the inputs', and the stored ones that meet these: not what sizes are made of."""

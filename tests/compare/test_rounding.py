@@ -1,6 +1,8 @@
 """Where rounding alone passes the tolerance a float64 run decides, and ill-conditioned folds are warned of."""
 
+import itertools
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -989,9 +991,27 @@ def test_what_stands_beside_a_mask_is_not_judged_by_it() -> None:
 def test_a_float64_run_may_go_on_from_other_values() -> None:
     nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Neg", ["r"], ["y"])]
     truth = Evaluator.of_model(model(nodes, {"x": (2,)}, ["y"]), (), None, ["r"])
-    found = truth.run({"x": np.array([1, 2])}, ["r", "y"], lambda _, values: values + 1)
+    found = dict(truth.each({"x": np.array([1, 2])}, ["r", "y"], lambda _, values: values + 1))
     assert found["r"].tolist() == [1, 2]
     assert found["y"].tolist() == [-2, -3]
+
+
+def test_stretches_hold_all_blobs_in_float64_once() -> None:
+    """As `--memory` plans it: what rounding moves is looked at a blob at a time."""
+    depth, shape = 32, (1, 4, 64, 64)
+    names = ["data", *(f"b{place}" for place in range(depth))]
+    nodes = [helper.make_node("Softsign", [bottom], [top]) for bottom, top in itertools.pairwise(names)]
+    truth = Evaluator.of_model(model(nodes, {"data": shape}, names[-1:]), (), None, names[1:])
+    feeds = {"data": np.random.default_rng(0).normal(size=shape).astype(np.float32)}
+    given = {name: values.astype(np.float32) for name, values in truth.run(feeds).items()}
+    stretches = {name: MadeBlob.of(values, values, 1, False) for name, values in given.items()}
+    tracemalloc.start()
+    try:
+        assert straying(truth, feeds, stretches, 1e-4) == set()
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 1.5 * depth * 8 * np.prod(shape)
 
 
 @pytest.mark.parametrize("off", [0.001, 0.005, 0.05])
