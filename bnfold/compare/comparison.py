@@ -505,6 +505,7 @@ class Comparison:
                 self._judge(engine, place, one, found, starts, unasked)
             elif starts:  # each stretch of layers counts, and not what all of them together make
                 whole = one.whole()
+                engine.close_sessions()
                 with Engine(one.ours, [whole.side()], shape, data, self.options, store, fixed=True) as opened:
                     self._judge(opened, 0, whole, found, starts, unasked)
         except (UnsupportedError, UsageError) as error:

@@ -148,9 +148,15 @@ class Engine:
         for pool in (self._pool, self._decoders):
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
+        self.close_sessions()
+        for segment in self.segments:
+            segment.ties.clear()
+
+    def close_sessions(self) -> None:
+        """Free what the networks hold until they run again."""
         for segment in self.segments:
             segment.sessions.clear()
-            segment.ties.clear()
+        give_back()
 
     @property
     def session(self) -> Session:
@@ -189,8 +195,7 @@ class Engine:
             UnsupportedError: there is no room for it.
         """
         if self.exact is None:
-            for segment in self.segments:
-                segment.sessions.clear()
+            self.close_sessions()
             self._in_double = True
             try:
                 self._plan((), fixed=True, refusing=True)

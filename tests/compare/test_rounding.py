@@ -3,6 +3,7 @@
 import itertools
 import re
 import tracemalloc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from bnfold.compare import engine, memory, opened
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.conditioning import ill_conditioned
 from bnfold.compare.exact import Coarse, Distances, as_exact, same_function
-from bnfold.compare.models import open_model
+from bnfold.compare.models import Model, open_model
 from bnfold.compare.stretches import FAIR, MadeBlob, straying
 from bnfold.errors import UsageError
 from bnfold.net import Array, Blobs, Net
@@ -930,6 +931,24 @@ def with_more(made: ModelProto, seed: int, channel: int, factor: float, *between
     norm = [top, "gamma2", "b", "mean", "variance"]
     nodes.append(helper.make_node("BatchNormalization", norm, ["z"], "bn2"))
     return model(nodes, {"data": (2, 3, 9, 9)}, ["z"], weights)
+
+
+def test_networks_are_open_once_while_outputs_alone_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A float64 run decides by every blob, which takes other sessions: those for the outputs are closed before."""
+    reference = bnfold.load(with_more(normalised(0, "InstanceNormalization", 1e-6), 0, 0, 1.0, "Conv"))
+    opened_sessions: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def session(self: Model, *given: Any, really: Any = Model.session) -> Any:
+        made = really(self, *given)
+        opened_sessions.append(weakref.ref(made._session))
+        alive.append(sum(one() is not None for one in opened_sessions))
+        return made
+
+    monkeypatch.setattr(Model, "session", session)
+    report = compare(reference, bnfold.fold(reference).net, layers=False)
+    assert any("by rounding" in note for note in report.notes)
+    assert max(alive) == 2
 
 
 @pytest.mark.parametrize("near", [0.0, 1e-6])
