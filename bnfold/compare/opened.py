@@ -151,7 +151,9 @@ class Opened:
                 shapes = f"its shape is {first[name]} in the reference and {second[partner]} in the candidate"
                 self.notes.append(f"blob '{name}' was not compared: {shapes}")
                 if name not in self.ours.outputs and prod(first[name]) != prod(second[partner]):
-                    self.resized.append(f"blob '{name}' has another size: {shapes}")
+                    writer = self.ours.writers[name]
+                    made = f"blob '{name}', which layer '{writer.layer}' ({writer.type}) makes"
+                    self.resized.append(f"{made}, has another size: {shapes}")
                 del self.pairs[name]
         scores = find_scores(self.ours, self.pairs, first, self.labels, self.layout.batch)
         if scores is not None:

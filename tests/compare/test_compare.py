@@ -420,15 +420,15 @@ def test_an_inner_blob_of_another_size_is_a_difference_though_the_outputs_agree(
 
     def net(kernel: int) -> onnx.ModelProto:
         nodes = [
-            helper.make_node("MaxPool", ["x"], ["inner"], "inner", kernel_shape=[kernel, kernel]),
+            helper.make_node("MaxPool", ["x"], ["inner"], "pool", kernel_shape=[kernel, kernel]),
             helper.make_node("GlobalMaxPool", ["inner"], ["y"], "y"),
         ]
         return model(nodes, {"x": (1, 2, 6, 6)}, ["y"])
 
     report = compare(net(1), net(2))
     assert report.verdict == (
-        "The networks differ: blob 'inner' has another size: its shape is (1, 2, 6, 6) in the reference and "
-        "(1, 2, 5, 5) in the candidate."
+        "The networks differ: blob 'inner', which layer 'pool' (MaxPool) makes, has another size: its shape is "
+        "(1, 2, 6, 6) in the reference and (1, 2, 5, 5) in the candidate."
     )
     assert [gate.name for gate in report.gates if not gate.passed] == ["shapes"]
     assert compare(net(1), net(2), layers=False).passed
