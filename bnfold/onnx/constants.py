@@ -127,10 +127,8 @@ def _constant(call: Call) -> Array:
 
 
 def _as(value: Array, target: np.dtype[Any] | None) -> Array:
-    if target is None or value.dtype.kind not in "biuf" or target.kind not in "biuf":
-        if target is not None and target == value.dtype:
-            return value
-        raise NotConstant  # numbers of ml_dtypes are rounded twice by numpy
+    if target is None or not (np.can_cast(value.dtype, target) or value.dtype.isbuiltin == target.isbuiltin == 1):
+        raise NotConstant  # numpy rounds to numbers of ml_dtypes twice, and ONNX cuts what is too large for them
     if target.kind in "iub" and value.dtype.kind == "f":
         limits = np.iinfo(target) if target.kind != "b" else None
         if limits is not None and not np.all((value >= limits.min) & (value <= limits.max)):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, parser
+from onnx import TensorProto, helper, numpy_helper, parser
 from onnx_cases import Array, run
+from onnx_models import model
 
+import bnfold
 from bnfold.onnx.constants import Call, compute
 
 X = np.array([[[1, -2, 3], [-4, 5, -6]]], np.float32)
@@ -98,6 +101,38 @@ def test_a_batchnormalization_of_a_constant_is_what_onnxruntime_makes_of_it() ->
     assert made[0].dtype == made[1].dtype
     np.testing.assert_allclose(made[0], made[1], rtol=1e-6, atol=1e-6)  # values up to 16
     assert np.abs(made[2] - made[0]).max() > 0.1
+
+
+SMALL_FLOATS = [ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2]
+
+
+@pytest.mark.parametrize("stored", SMALL_FLOATS)
+def test_weights_stored_in_a_smaller_type_fold_as_they_are_read(stored: type) -> None:
+    random = np.random.default_rng(2)
+    small: Array = random.normal(size=(4, 3, 2, 2)).astype(np.float32).astype(stored)
+    learned = {name: random.uniform(0.5, 2, 4).astype(np.float32) for name in ("gamma", "beta", "mean", "variance")}
+    nodes = [
+        helper.make_node("Cast", ["w8"], ["w"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["x", "w"], ["conv"], "conv"),
+        helper.make_node("BatchNormalization", ["conv", *learned], ["y"], "bn"),
+    ]
+    made = model(nodes, {"x": (2, 3, 4, 4)}, ["y"], learned, opset=21)
+    made.graph.initializer.append(numpy_helper.from_array(small, "w8"))
+    made.ir_version = 10
+    folded = bnfold.to_onnx(bnfold.fold(bnfold.load(made)).net)
+    assert [node.op_type for node in folded.graph.node] == ["Conv"]
+    data = {"x": random.normal(size=(2, 3, 4, 4)).astype(np.float32)}
+    np.testing.assert_allclose(run(folded, data)["y"], run(made, data)["y"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E5M2"])
+def test_what_is_rounded_to_a_smaller_type_than_numpy_has_is_not_computed(target: str) -> None:
+    """ONNX takes 1e6 for the largest number of float8, ml_dtypes for an infinite one."""
+    number = TensorProto.DataType.Value(target)
+    node = helper.make_node("Cast", ["x"], ["y"], to=number)
+    assert compute(Call(node, 21, [np.array([1e6], np.float32)])) is None
+    same = np.ones(2, helper.tensor_dtype_to_np_dtype(number))
+    assert compute(Call(node, 21, [same])) is not None
 
 
 def test_nothing_is_computed_once_as_much_as_is_allowed_was() -> None:
