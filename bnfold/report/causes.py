@@ -9,6 +9,7 @@ from bnfold.algebra.records import Kept
 from bnfold.errors import with_article
 
 _LAYER = re.compile(r"(?:layer )?'[^']*' \((\w+)\)")
+_NAMED = re.compile(r"\b((?:its|unknown) \w+) '[^']*'")
 _NAME = re.compile(r"(?<!\w)'[^']*'")  # and no apostrophe
 _BOTH = re.compile(r"^backward: (.*); forward: \1$")
 _NUMBER = re.compile(r"\d+")
@@ -39,8 +40,10 @@ def cause(reason: str) -> str:
         "this net's layers stand in front of a blob"
         >>> cause("backward: layer 's1' (Sigmoid) lets nothing pass; forward: layer 's2' (Sigmoid) lets nothing pass")
         'both ways: a Sigmoid lets nothing pass'
+        >>> cause("backward: layer 'conv1' (Conv): its weight 'w1' is computed by layer 'cast1' (Cast)")
+        'backward: a Conv: its weight is computed by a Cast'
     """
-    general = _LAYER.sub(lambda found: with_article(found.group(1)), reason)
+    general = _NAMED.sub(r"\1", _LAYER.sub(lambda found: with_article(found.group(1)), reason))
     return _BOTH.sub(r"both ways: \1", _NAME.sub("a blob", general))
 
 

@@ -46,5 +46,7 @@ def test_a_sentence_that_several_layers_have_word_for_word_keeps_its_names() -> 
     assert [said for said, _ in kept_by_cause([Kept("a", "Bias", same, "Bias"), Kept("b", "Bias", same, "Bias")])] == [
         same
     ]
+    kept = [Kept(name, "Bias", f"it sets an unknown field '{name}' of BiasParameter", "Bias") for name in "ab"]
+    assert [said for said, _ in kept_by_cause(kept)] == ["it sets an unknown field of BiasParameter"]
     two = [Kept("a", "Bias", "'x' is an output", "Bias"), Kept("b", "Bias", "'y' is an output", "Bias")]
     assert [said for said, _ in kept_by_cause(two)] == ["a blob is an output"]
