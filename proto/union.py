@@ -363,6 +363,21 @@ ADDED_FIELDS = (
             (("kernel_depth", ""), ("temporal_stride", "1"), ("temporal_pad", "0")), start=1
         )
     ),
+    # VideoData of C3D and of Temporal Segment Networks (video_data_layer.cpp); their numbers differ from fork to fork.
+    Fact("ImageDataParameter", "new_length", 30001, "optional", "uint32", False, "1", ("c3d",)),
+    *(
+        Fact("VideoDataParameter", name, 30000 + number, "optional", kind, False, default, ("texts",))
+        for number, (name, kind, default) in enumerate(
+            (
+                ("new_length", "uint32", "1"),
+                ("new_height", "uint32", "0"),
+                ("new_width", "uint32", "0"),
+                ("num_segments", "uint32", "1"),
+                ("modality", "VideoDataParameter.Modality", ""),
+            ),
+            start=1,
+        )
+    ),
     # CRNN's layers for sequences.
     Fact("LayerParameter", "transpose_param", 30004, "optional", "TransposeParameter", False, "", ("texts",)),
     Fact("TransposeParameter", "dim", 1, "repeated", "int32", False, "", ("texts",)),
@@ -676,6 +691,7 @@ ADDED_ENUMS = {
     "NormalizationParameter.Norm": ("L1=1 L2=2 L3=3", ["texts"]),
     "PaddingParameter.Method": ("CONSTANT=0 MIRROR=1", ["texts"]),
     "UnPoolingParameter.Method": ("FIXED=0 DIV=1 REP=2 MAX=3", ["texts"]),
+    "VideoDataParameter.Modality": ("RGB=1 FLOW=2", ["texts"]),
     "YoloEvalDetectionParameter.ScoreType": ("OBJ=0 PROB=1 MULTIPLY=2", ["vitis"]),
     # Layers that were added to a V1 Caffe; the numbers are ours.
     "V1LayerParameter.LayerType": ("BN=30001 CONVOLUTION3D=30002 POOLING3D=30003", ["texts"]),

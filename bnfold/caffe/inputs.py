@@ -18,7 +18,7 @@ from math import prod
 from operator import is_
 from typing import NamedTuple
 
-from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter
+from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter, VideoDataParameter
 from bnfold.caffe.layers.infer import ANOTHER
 from bnfold.caffe.layers.source import for_each_top
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
@@ -41,6 +41,7 @@ GUESSES: tuple[Shape, ...] = (
 LABELLED = frozenset({"Data", "ImageData", "MemoryData", "WindowData"})
 """Data layers whose second top is (N,) (data_layer.cpp, and that of each of the others)."""
 COLOURS = 3
+PLANES = {VideoDataParameter.RGB: COLOURS, VideoDataParameter.FLOW: 2}
 FRAMES = 16
 UNSAID = "nothing says its shape"  # in a note on a shape that is guessed
 
@@ -187,13 +188,32 @@ def _concluded(top: str, data: Mapping[str, LayerParameter], known: Mapping[str,
         return Sample((memory.batch_size, memory.channels, memory.height, memory.width))
     for size, word in _planes(layer):
         if all(size):
-            wanted = tells(top).channels
-            source = f"the weights of its reader ask for {wanted}" if wanted else f"{COLOURS} are assumed"
-            count = wanted or (1 if _is_grey(layer) else COLOURS)
-            if not wanted and count == 1:
-                source = "the data layer makes it grey"
-            return Sample((1, count, *size), f"'{layer.name}' ({layer.type}) has {word}, and of channels {source}")
+            return _of_plane(layer, size, word, tells(top).channels)
     return None
+
+
+def _of_plane(layer: LayerParameter, plane: Shape, word: str, wanted: int | None) -> Sample:
+    """A sample of that plane (video_data_layer.cpp of C3D, and of Temporal Segment Networks).
+
+    Image:     C x H x W
+    C3D's:     C x new_length x H x W
+    Segments:  (num_segments*new_length*(3 of RGB or 2 of FLOW)) x H x W
+    """
+    video = layer.video_data_param
+    depth: Shape = ()
+    if wanted:
+        count, source = wanted, f"the weights of its reader ask for {wanted}"
+    elif video.HasField("modality"):
+        planes, frames = PLANES[video.modality], video.num_segments * video.new_length
+        count, source = planes * frames, f"{planes} for each of {frames} frames"
+    elif _is_grey(layer):
+        count, source = 1, "the data layer makes it grey"
+    else:
+        count, source = COLOURS, f"{COLOURS} are assumed"
+    if not video.HasField("modality"):
+        depth = tuple(param.new_length for param in (video, layer.image_data_param) if param.HasField("new_length"))[:1]
+        word += "".join(f" and new_length {length}" for length in depth)
+    return Sample((1, count, *depth, *plane), f"'{layer.name}' ({layer.type}) has {word}, and of channels {source}")
 
 
 def _dummy(layer: LayerParameter, place: int) -> Sample | None:
@@ -209,8 +229,9 @@ def _planes(layer: LayerParameter) -> list[tuple[Shape, str]]:
     """Height and width of a sample, and where they are said; the last thing that is done to it comes first."""
     transform = layer.transform_param
     resize = transform.resize_param[0] if transform.resize_param else None
-    image, dense = layer.image_data_param, layer.dense_image_data_param
-    crop = transform.crop_size
+    image, dense, video = layer.image_data_param, layer.dense_image_data_param, layer.video_data_param
+    # C3D's V1 layer, which no upgrade changes, crops by the field that those of images had.
+    crop = transform.crop_size or (image.crop_size if layer.type == "VideoData" else 0)
     return [
         ((crop, crop), f"crop_size {crop}"),
         ((transform.crop_h, transform.crop_w), "crop_h and crop_w"),
@@ -218,6 +239,7 @@ def _planes(layer: LayerParameter) -> list[tuple[Shape, str]]:
         ((dense.crop_height, dense.crop_width), "crop_height and crop_width"),
         ((resize.height, resize.width) if resize else (0, 0), "a resize_param"),
         ((image.new_height, image.new_width), "new_height and new_width"),
+        ((video.new_height, video.new_width), "new_height and new_width"),
         ((dense.new_height, dense.new_width), "new_height and new_width"),
     ]
 

@@ -13,7 +13,7 @@ from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.read import build
 from bnfold.caffe.text import parse_prototxt
 from bnfold.errors import ModelError, UsageError
-from bnfold.net import Net
+from bnfold.net import Net, Shape
 
 DATA = """
 layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN } data_param { source: "train" } }
@@ -265,6 +265,33 @@ def test_a_shape_that_was_concluded_is_named_where_sizes_do_not_fit() -> None:
     wanted = "does not divide by 10x32x32; but input 'data' is taken as 1x3x32x32: 'video'.*assumed; --input-shape says"
     with pytest.raises(ModelError, match=wanted):
         infer_shapes(net)
+
+
+VIDEO = 'layer {{ name: "v" type: "VideoData" top: "data" {} }}'
+FILM = 'layers {{ name: "v" type: VIDEO_DATA top: "data" {} }}'
+CROP = "transform_param { crop_size: 32 }"
+
+
+@pytest.mark.parametrize(
+    ("data", "shape"),
+    [
+        (VIDEO.format(CROP + " video_data_param { new_length: 5 num_segments: 3 modality: FLOW }"), (1, 30, 32, 32)),
+        (VIDEO.format(CROP + " video_data_param { num_segments: 3 modality: RGB }"), (1, 9, 32, 32)),
+        (VIDEO.format(CROP + " video_data_param { new_length: 16 new_height: 40 new_width: 50 }"), (1, 3, 16, 32, 32)),
+        (VIDEO.format("video_data_param { new_length: 8 new_height: 40 new_width: 50 }"), (1, 3, 8, 40, 50)),
+        (
+            FILM.format("image_data_param { crop_size: 32 new_length: 16 new_width: 9 new_height: 9 }"),
+            (1, 3, 16, 32, 32),
+        ),
+    ],
+)
+def test_a_video_layer_says_frames_as_c3d_and_temporal_segment_networks_lay_them(
+    data: str, shape: Shape, tmp_path: Path
+) -> None:
+    """C3D's 3 x new_length x H x W; the other's planes of all frames of all segments, 3 of RGB and 2 of FLOW."""
+    kind = "layers { type: RELU" if data.startswith("layers") else 'layer { type: "ReLU"'
+    (tmp_path / "net.prototxt").write_text(data + kind + ' name: "r" bottom: "data" top: "r" }')
+    assert bnfold.load(tmp_path / "net.prototxt").inputs == {"data": shape}
 
 
 def test_a_guess_is_said_aloud() -> None:
