@@ -38,6 +38,7 @@ class Call:
         inputs: the value at each place, None where nothing is given or it is no constant.
         shapes: the shape at each place, None where it is unknown.
         types: the element type at each place, None where it is unknown.
+        output: the place of the output that is meant.
         attributes: what the node says, by name.
     """
 
@@ -46,6 +47,7 @@ class Call:
     inputs: Sequence[Array | None]
     shapes: Sequence[Shape | None] = ()
     types: Sequence[np.dtype[Any] | None] = ()
+    output: int = 0
     attributes: dict[str, AttributeProto] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,14 +86,16 @@ class Call:
 
 
 def compute(call: Call, allowed: int = MAX_COMPUTED) -> Array | None:
-    """The first output of a node; None where it is no expression that is computed here.
+    """An output of a node; None where it is no expression that is computed here.
 
     Args:
         call: the node.
         allowed: how many values it may have that are not a view of another constant's.
     """
     expression = EXPRESSIONS.get(call.node.op_type)
-    if expression is None or call.node.domain not in STANDARD or len(list(filter(None, call.node.output))) != 1:
+    if expression is None or call.node.domain not in STANDARD:
+        return None
+    if call.node.op_type != "Split" and len(list(filter(None, call.node.output))) != 1:
         return None
     if is_newer(call.node.op_type, call.opset):
         return None
@@ -192,6 +196,13 @@ def _slice(call: Call) -> Array:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         window[axis] = slice_of(start, end, step, call[0].shape[axis])
     return call[0][tuple(window)]
+
+
+def _split(call: Call) -> Array:
+    axis, count = call.attribute("axis", 0), len(call.node.output)
+    sizes = call.numbers(1, "split", [-(-call[0].shape[axis] // count)] * count)
+    stops = np.cumsum(sizes)[:-1]
+    return np.split(call[0], stops, axis)[call.output]
 
 
 def slice_of(start: int, end: int, step: int, size: int) -> slice:
@@ -370,6 +381,7 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "Shape": Expression(_shape, shape_alone=0),
     "Size": Expression(lambda call: np.asarray(prod(_known(call)), np.int64), shape_alone=0),
     "Slice": Expression(_slice),
+    "Split": Expression(_split),
     "Squeeze": Expression(_squeeze),
     "Transpose": Expression(_transpose),
     "Unsqueeze": Expression(_unsqueeze),

@@ -46,6 +46,7 @@ class OnnxOrigin:
         options: how it was read.
         tensors: the initialisers, by name.
         declared: what `types` would be without the sizes that whoever reads the file gave.
+        given: names of whole numbers among the constants that follow from these sizes.
         sized: `constants`, and those of a float type that follow from the sizes that were given.
     """
 
@@ -61,6 +62,7 @@ class OnnxOrigin:
     options: ReadOptions = ReadOptions()
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     declared: Types = field(default_factory=Types)
+    given: frozenset[str] = frozenset()
     sized: Mapping[str, Array | None] = field(default_factory=dict)
 
     @property

@@ -89,12 +89,14 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
     _require_sense(document, tensors, captures)
     # A model stays open for other sizes than those that are given: they may say what moves where, but be no weights.
     declared, constants = types, sized = _known(document, tensors, fed)
+    given = frozenset[str]()
     if options.input_shapes or options.batch is not None:
         give_sizes(model, options.input_shapes or {}, document.path)
         if options.batch is not None:
             _give_batch(document, options.batch)
         types, sized = _known(document, tensors, fed)
         whole = {name for name, value in sized.items() if value is not None and value.dtype.kind in "biu"}
+        given = frozenset(whole - constants.keys())
         constants = {name: value for name, value in sized.items() if name in constants or name in whole}
     pinned = list(_other_reads(document))
     read = _Layers(model, constants, captures, {*pinned, *options.until})
@@ -113,6 +115,7 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
         options=options,
         tensors=tensors,
         declared=declared,
+        given=given,
         sized=sized,
     )
     if options.until:

@@ -52,10 +52,12 @@ class Types:
         shapes: name -> shape; names whose rank is unknown are missing. A size that is not known is negative: -1 equals
             nothing, -2, -3 .. stand for sizes that the model names ("batch"), equal ones for equal sizes.
         elements: name -> ONNX element type; values that are no tensors are missing.
+        sizes: name -> whole numbers of which some follow from sizes that are not known (`bnfold.onnx.sizes.is_open`).
     """
 
     shapes: dict[str, Shape] = field(default_factory=dict)
     elements: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, Array] = field(default_factory=dict)
     _named: dict[object, int] = field(default_factory=dict)
 
     def add(self, port: ValueInfoProto) -> None:
@@ -204,41 +206,47 @@ class _Follower:
         self._model, self._types, self._constants = model, types, constants
         self._opset = opset_of(model)
         self._allowed = MAX_COMPUTED
-        self._sizes: dict[str, Array] = {}
+        self._sizes = types.sizes
         self._changed: set[str] = set()
 
     def visit(self, node: NodeProto, readable: NodeProto) -> None:
         """Find what a node makes; `readable` is the same node as onnx can read it."""
-        types, name = self._types, next(iter(node.output), "")
-        value = self._constants[name] if name in self._constants else self._constant(node)
-        if value is not None:
-            self._constants[name] = value
-        elif (value := self._counted(node)) is not None:
-            (self._sizes if is_open(value).any() else self._constants)[name] = value
-        if value is not None:
-            types.take(name, value)
-            if node.op_type != "Constant":
-                self._changed.add(name)
-        elif any(min(types.shapes.get(one, (UNKNOWN,)), default=0) < 0 for one in node.output):
+        types = self._types
+        known = [self._valued(node, place, name) for place, name in enumerate(node.output) if name]
+        if not all(known) and any(min(types.shapes.get(one, (UNKNOWN,)), default=0) < 0 for one in node.output):
             found = self._found(node, readable).items()
             self._changed.update(one for one, shape in found if shape is not None and types.refine(one, shape))
 
-    def _constant(self, node: NodeProto) -> Array | None:
+    def _valued(self, node: NodeProto, place: int, name: str) -> bool:
+        """Find the value of an output; whether there is one."""
+        value = self._constants[name] if name in self._constants else self._constant(node, place)
+        if value is not None:
+            self._constants[name] = value
+        elif (value := self._counted(node, place)) is not None:
+            (self._sizes if is_open(value).any() else self._constants)[name] = value
+        else:
+            return False
+        self._types.take(name, value)
+        if node.op_type != "Constant":
+            self._changed.add(name)
+        return True
+
+    def _constant(self, node: NodeProto, place: int) -> Array | None:
         """What a node computes of constants alone."""
         if not _may_be_constant(node, self._constants):
             return None
         shapes = [self._types.shapes.get(one) for one in node.input]
         elements = [element_type(self._types.elements.get(one, 0)) for one in node.input]
         inputs = [self._constants.get(one) for one in node.input]
-        value = compute(Call(node, self._opset, inputs, shapes, elements), self._allowed)
+        value = compute(Call(node, self._opset, inputs, shapes, elements, place), self._allowed)
         if value is not None and value.base is None:
             self._allowed -= value.size
         return value
 
-    def _counted(self, node: NodeProto) -> Array | None:
+    def _counted(self, node: NodeProto, place: int) -> Array | None:
         """What a node computes of sizes, of which some are not known."""
         is_one = node.op_type == "Shape" or not self._sizes.keys().isdisjoint(node.input)
-        return computed_sizes(self._call(node)) if is_one else None
+        return computed_sizes(self._call(node, place)) if is_one else None
 
     def _found(self, node: NodeProto, readable: NodeProto) -> Mapping[str, Shape | None]:
         """The shapes of what a node makes, as far as they follow from what onnx had not found."""
@@ -249,11 +257,11 @@ class _Follower:
             return {node.output[0]: shape}
         return {} if self._changed.isdisjoint(node.input) else _inferred(self._model, self._call(readable), self._types)
 
-    def _call(self, node: NodeProto) -> Call:
+    def _call(self, node: NodeProto, place: int = 0) -> Call:
         """A node with the sizes that it reads, known or not."""
         shapes = (self._types.shapes.get(one) for one in node.input)
         coded_shapes = [shape and tuple(map(coded, shape)) for shape in shapes]
-        return Call(node, self._opset, [self._size(one) for one in node.input], coded_shapes)
+        return Call(node, self._opset, [self._size(one) for one in node.input], coded_shapes, output=place)
 
     def _size(self, name: str) -> Array | None:
         """A value that may be sizes; none of many numbers, nor one that only looks like a size that is open."""

@@ -116,6 +116,30 @@ def _common(one: int, other: int) -> int:
     return one if one == other else min(one, other, OPEN - UNKNOWN)
 
 
+def _padded(call: Call) -> Shape | None:
+    """What a Pad makes: axes that it leaves alone are known whatever the others become."""
+    before, amounts = call.shape(), call.value(1)
+    if before is None or call.given(3) or amounts is None or amounts.size != 2 * len(before):
+        return None
+    sides = zip(before, *amounts.reshape(2, -1).tolist(), strict=True)
+    return _shape([_sum(size, start, end) for size, start, end in sides])
+
+
+def _sum(size: int, start: int, end: int) -> int:
+    if start == end == 0:
+        return size
+    return size + start + end if max(size, start, end) <= OPEN else OPEN - UNKNOWN
+
+
+def _sliced(call: Call) -> Shape | None:
+    """What a Slice makes of axes that it does not cut; onnx finds the others where they are known."""
+    before, axes, ends = call.shape(), call.value(3), (call.value(1), call.value(2))
+    if not before or axes is None or not any(end is None or is_open(end).any() for end in ends):
+        return None
+    cut = {axis % len(before) for axis in axes.reshape(-1).tolist()}
+    return _shape([OPEN - UNKNOWN if axis in cut else size for axis, size in enumerate(before)])
+
+
 def _shape(sizes: Sequence[int]) -> Shape:
     """Sizes as a shape has them."""
     return tuple(max(size, UNKNOWN) if size <= OPEN else OPEN - size for size in sizes)
@@ -138,10 +162,12 @@ def _left(before: Shape | None, others: Sequence[int]) -> int:
 
 SIZED: Mapping[str, Callable[[Call], Shape | None]] = {
     "Expand": _expanded,
+    "Pad": _padded,
     "Reshape": _reshaped,
     "Resize": _resized,
+    "Slice": _sliced,
     "Upsample": _resized,
 }
 """What makes a blob of computed sizes, and the shape that they give it, None where that is not known."""
-MOVING = frozenset(["Cast", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"])
+MOVING = frozenset(["Cast", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"])
 """Operators that move the elements of their first input, and may do so with sizes that are not known."""

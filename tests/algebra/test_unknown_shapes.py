@@ -202,3 +202,50 @@ def test_sizes_given_to_read_a_model_say_which_axes_stay() -> None:
     x = np.random.default_rng(0).standard_normal((2, 2, 4, 5)).astype(np.float32)
     wanted, found = (np.asarray(ReferenceEvaluator(net).run(None, {"x": x})) for net in (model, to_onnx(folded)))
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+PADDED = """size = Shape <start = 2, end = 3> (c)\nmissing = Sub (eight, size)\nmore = Max (missing, zero)
+    pads = Concat <axis = 0> (zeros, more, zero)"""
+"""Zeros below a plane, until it has 8 rows."""
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        f"{PADDED}\np = Pad (c, pads)",
+        f"{PADDED.replace('pads =', 'all =')}\na, b = Split <axis = 0> (all, halves)\nr = Concat <axis = 0> (a, b)\n"
+        "p = Pad (c, r)",
+        f"{PADDED.replace('pads =', 'all =')}\npads = Mod (all, eight)\np = Pad (c, pads)",  # which is not followed
+        'a = Conv <auto_pad = "SAME_UPPER", strides = [2, 2]> (c, u)\n'
+        'b = Conv <auto_pad = "SAME_UPPER", strides = [2, 2]> (c, v)\np = Add (a, b)',
+    ],
+)
+def test_what_is_right_for_the_sizes_that_were_given_alone_is_not_folded(nodes: str) -> None:
+    """At 8 rows nothing is padded, and of SAME another side than at an odd size."""
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 1, H, W] x) => (float[1, 1, K, L] y)
+        <float[1, 1, 1, 1] w = {{ 2.0 }}, int64[1] eight = {{ 8 }}, int64[1] zero = {{ 0 }}, float[1] shift = {{ 3.0 }},
+         int64[6] zeros = {{ 0, 0, 0, 0, 0, 0 }}, int64[2] halves = {{ 4, 4 }}, float[1, 1, 1, 1] u = {{ -3.0 }},
+         float[1, 1, 3, 3] v = {{ 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0 }}>
+        {{ c = Conv (x, w)\n{nodes}\ny = Add (p, shift) }}""")
+    folded = fold(load(model.SerializeToString(), options=ReadOptions(input_shapes={"x": (1, 1, 8, 8)}))).net
+    for rows in (5, 8):
+        x = np.random.default_rng(rows).standard_normal((1, 1, rows, 8)).astype(np.float32)
+        wanted, found = (np.asarray(ReferenceEvaluator(net).run(None, {"x": x})) for net in (model, to_onnx(folded)))
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_a_scale_goes_back_through_a_pad_of_the_plane_by_amounts_that_sizes_decide() -> None:
+    """As tf2onnx writes a transposed convolution of an open plane, whose amounts it takes apart and lays in order."""
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 2, H, W] x) => (float[1, 2, K, L] y)
+        <float[2, 2, 1, 1] w = {{ 2.0, 1.0, 0.5, 4.0 }}, int64[1] eight = {{ 8 }}, int64[1] zero = {{ 0 }},
+         int64[6] zeros = {{ 0, 0, 0, 0, 0, 0 }}, int64[2] halves = {{ 4, 4 }}, float[1, 2, 1, 1] s = {{ 3.0, -1.0 }}>
+        {{ c = Conv (x, w)\n{PADDED.replace("pads =", "all =")}\na, b = Split <axis = 0> (all, halves)
+        r = Concat <axis = 0> (a, b)\np = Pad (c, r)\ny = Mul (p, s) }}""")
+    folded = fold(load(model.SerializeToString())).net
+    assert "Mul" not in [layer.type for layer in folded.layers]
+    for rows in (5, 8):
+        x = np.random.default_rng(rows).standard_normal((1, 2, rows, 3)).astype(np.float32)
+        wanted, found = (np.asarray(ReferenceEvaluator(net).run(None, {"x": x})) for net in (model, to_onnx(folded)))
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)

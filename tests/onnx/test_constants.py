@@ -69,6 +69,31 @@ def test_an_expression_is_what_onnxruntime_makes_of_it(expression: str) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize(
+    ("expression", "opset"),
+    [
+        ("a, b, c = Split <axis = -1> (x, sizes)", 13),
+        ("a, b = Split <axis = 1> (x)", 13),
+        ("a, b = Split <axis = 2, split = [2, 1]> (x)", 11),
+        ("a, b = Split <axis = 2, num_outputs = 2> (x)", 18),
+    ],
+)
+def test_each_part_of_a_constant_is_what_onnxruntime_makes_of_it(expression: str, opset: int) -> None:
+    node, sizes = parser.parse_node(expression), np.array([1, 0, 2])
+    graph = helper.make_graph(
+        [node],
+        "one",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, X.shape)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in node.output],
+        [numpy_helper.from_array(sizes, "sizes")],
+    )
+    made = run(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), {"x": X})
+    for place, name in enumerate(node.output):
+        found = compute(Call(node, opset, [X, sizes][: len(node.input)], output=place))
+        assert found is not None
+        np.testing.assert_array_equal(found, made[name])
+
+
 @pytest.mark.parametrize("expression", LEFT)
 def test_what_runtimes_read_in_two_ways_is_not_computed(expression: str) -> None:
     found, _ = both_of(expression, LEFT[expression])

@@ -184,7 +184,7 @@ def pad(place: NodeContext) -> Operator:
     """Pad: zeros around, or copies of what is inside; amounts are an input from opset 11 on, axes from 18."""
     node, rank = place.node, len(place.bottom())
     mode = node.attribute("mode", "constant")
-    amounts = place.integers("pads", 1, 11, "how much it pads is")
+    amounts = node.ints("pads") if node.opset < 11 else place.stated_integers(1)
     if amounts is None:
         raise Unfit("how much it pads is known only when it runs")
     written = place.integers("axes", 3, 18, "which axes it pads is")
@@ -192,14 +192,14 @@ def pad(place: NodeContext) -> Operator:
     if len(amounts) != 2 * len(axes):
         raise Unfit("its pads do not fit its axes")
     sides = dict(zip(axes, zip(amounts[: len(axes)], amounts[len(axes) :], strict=True), strict=True))
-    around = {axis: both for axis, both in sides.items() if any(both)}
+    around = {axis: both for axis, both in sides.items() if both != (0, 0)}
     if mode == "constant":
         value: Array | float | None = node.attribute("value", 0.0) if node.opset < 11 else 0.0
         if node.given(2):
             value = place.values(2)
         if value is None or np.any(np.asarray(value, np.float64) != 0):
             raise Unfit("it pads with a value of its own that is not 0")
-        added = any(max(both) > 0 for both in around.values())
+        added = any(amount is None or amount > 0 for both in around.values() for amount in both)
         return Pass(zero="it pads with zeros, and a shift would be missing there" if added else "", plane=around.keys())
     if mode not in COPYING:
         raise Unfit(f"its mode '{mode}' has no law")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from bnfold.algebra.frontend import FoldContext
 from bnfold.net import Array, Layer, LazyArray, Shape
 from bnfold.onnx.node import ConstantInput, Data, Node
+from bnfold.onnx.sizes import is_open
 
 MAX_VALUES = 1 << 22
 """Values of a constant that is read as an affine; more are a table of data."""
@@ -88,6 +89,14 @@ class NodeContext(NamedTuple):
         if found is None and self.node.given(place):
             raise Unfit(f"{what} known only when it runs")
         return found
+
+    def stated_integers(self, place: int) -> Sequence[int | None] | None:
+        """Whole numbers at a place by what the file says, None for each that follows from sizes that it leaves open."""
+        origin, name = self.context.net.origin, self.node.proto.input[place]
+        values = origin.declared.sizes.get(name)
+        if values is not None:
+            return [None if is_open(one) else int(one) for one in values.reshape(-1)]
+        return None if name in origin.given else self.node.integers(place)
 
     def axes(self, since: int, rank: int) -> list[int] | None:
         """The attribute `axes`, from the front, which is the second input since an opset. Raises Unfit."""
