@@ -183,7 +183,7 @@ class Comparison:
         stored, said = self._stored_type, []
         if self._in_float32:
             seldom = " and ".join(sorted(self._seldom))
-            said = [f"onnxruntime has not all of its operators in {seldom}, so both networks were run in float32"]
+            said = [f"not all that is {seldom} can be computed and read here, so both networks were run in float32"]
         if self._typed and stored != "float32":
             cause = "it was run so" if self.options.limit > TOLERANCES[stored] else f"its values are stored as {stored}"
             said += [f"the tolerance is {self.options.limit:g} of a blob's range, since {cause}"]

@@ -162,8 +162,10 @@ class Model:
         """Whether a provider has all operators in the types of the model; asked only where some are seldom there."""
         if self.net is not None or self.float_types.isdisjoint(SELDOM):
             return True
-        if any(port.type.tensor_type.elem_type not in ELEMENTS for port in self.proto.graph.input):
-            return False  # numpy has no such values to be fed
+        ports = (*self.proto.graph.input, *self.proto.graph.output)
+        unheld = provider == "cpu" and "bfloat16" in self.float_types
+        if unheld or any(port.type.tensor_type.elem_type not in ELEMENTS for port in ports):
+            return False  # numpy has no such values to be fed or given
         from bnfold.onnx.graph import with_inputs_for
 
         try:
@@ -387,6 +389,7 @@ def layer_settings(layer: Layer) -> dict[str, Any]:
 
 def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -> Model:
     from bnfold.onnx.graph import lists_in
+    from bnfold.onnx.narrow import with_narrow_values_read
     from bnfold.onnx.node import bodies, captured
 
     stored = {tensor.name for tensor in proto.graph.initializer} | {weight.name for weight in weights}
@@ -407,6 +410,7 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
     feeds = _feeds(proto, stored)
     for blob, meaning in onnx_stand_ins(proto, feeds, weights).items():
         feeds[blob] = replace(feeds[blob], meaning=meaning)
+    proto = with_narrow_values_read(proto, weights)
     return Model(name, proto, weights, None, None, writers, reads, feeds, outputs, hidden=hidden)
 
 

@@ -210,7 +210,12 @@ def pointer_of(model: Model, blob: str) -> Pointer | None:
         return None
     if model.net is None:
         rule = ONNX_POINTERS.get(writer.type)
-        return rule(model, blob, next(node for node in model.proto.graph.node if blob in node.output)) if rule else None
+        if rule is None:
+            return None
+        from bnfold.onnx.narrow import STORED
+
+        made = {blob, blob + STORED}
+        return rule(model, blob, next(node for node in model.proto.graph.node if not made.isdisjoint(node.output)))
     values = model.reads[blob][:1]
     layer = model.net.producer(blob)
     if layer is None:
@@ -240,13 +245,16 @@ def _onnx_indices(model: Model, blob: str, node: NodeProto) -> Pointer | None:
 
 def _onnx_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
     """How the steps of an ONNX node are read; None where they are of sizes that are computed."""
+    from bnfold.onnx.narrow import narrow_numbers
+
     names = [name for name in node.input[1:] if name]
     known = _known(model, names)
     if any(name not in known or known[name].ndim > 1 for name in names):
         return None
     sizes = [known[name] for name in names]
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
-    look = partial(on_step, sizes=sizes, edges=STEPS[node.op_type], axis=axis)
+    numbers = narrow_numbers(model.proto, blob)
+    look = partial(on_step, sizes=sizes, edges=STEPS[node.op_type], axis=axis, numbers=numbers)
     return Pointer(model.reads[blob][:1], look, "values differ by a step whose edge is near")
 
 
@@ -377,22 +385,34 @@ def in_tensor(values: Array, indices: Array) -> Array | None:
 
 
 def on_step(
-    values: Array, whole: Array, *, sizes: Sequence[Array], edges: tuple[float, float] | None, axis: int
+    values: Array,
+    whole: Array,
+    *,
+    sizes: Sequence[Array],
+    edges: tuple[float, float] | None,
+    axis: int,
+    numbers: Array | None = None,
 ) -> Array | None:
-    """The nearest values that give such whole numbers.
+    """The nearest values that give such whole numbers, or such numbers of float8.
 
     Args:
         values, whole: what is read and what is made of it.
         sizes: the scale and the zero point of QuantizeLinear, a number each or one for each place along `axis`.
         edges: from where to where a step reaches; None for what is cut off towards 0 and becomes an integer.
         axis: of the sizes.
+        numbers: all that there are, rising, where they are not all whole numbers of a type.
     """
     if values.shape != whole.shape or whole.dtype.kind not in "fiu":
         return None
-    if edges is None and (values.dtype.kind, whole.dtype.kind) not in (("f", "i"), ("f", "u")):
+    if numbers is None and edges is None and (values.dtype.kind, whole.dtype.kind) not in (("f", "i"), ("f", "u")):
         return None  # it rounds to another type, or widens
     behind = max(values.ndim - 1 - axis % max(values.ndim, 1), 0)
     scale, zero = (size.astype(np.float64).reshape(-1, *[1] * behind) for size in (*sizes, *UNSCALED[len(sizes) :]))
+    if numbers is not None:
+        turns = np.array([-np.inf, *(numbers[1:] + numbers[:-1]) / 2, np.inf])
+        place = np.searchsorted(numbers[:-1], whole)
+        low, high = ((turns[one] - zero) * scale for one in (place, place + 1))
+        return np.asarray(np.clip(values.astype(np.float64), low, high))
     below, above = (-1.0 * (whole <= 0), 1.0 * (whole >= 0)) if edges is None else edges
     low, high = ((whole - zero + edge) * scale for edge in (below, above))
     if whole.dtype.kind in "iu":  # what is beyond the type comes out as its bounds

@@ -444,3 +444,51 @@ def test_flags_of_whole_numbers_are_compared(op_type: str) -> None:
     report = compare(made(1), made(2), {"x": data})
     assert next(blob for blob in report.blobs if blob.blob == "f").max_abs == 1
     assert not report.passed
+
+
+def in_narrow_type(kind: str, factor: float, values: Array) -> ModelProto:
+    """Values that become a type that numpy has not and come back, in more blobs than are fetched one by one."""
+    element, quantised = TensorProto.DataType.Value(kind.partition(",")[0]), "cast" not in kind
+    made, read = ("QuantizeLinear", "DequantizeLinear") if quantised else ("Cast", "Cast")
+    sizes = ["scale", "zero"] if quantised else []
+    nodes = [
+        helper.make_node("Mul", ["x", "factor"], ["scaled"], "scaled"),
+        helper.make_node(made, ["scaled", *sizes], ["small"], "small"),
+        helper.make_node(read, ["small", *sizes], ["back"], "back"),
+        *(helper.make_node("Relu", ["back"], [f"y{index}"], f"y{index}") for index in range(12)),
+    ]
+    if not quantised:
+        nodes[1].attribute.append(helper.make_attribute("to", element))
+        nodes[2].attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
+    zero = np.zeros((), helper.tensor_dtype_to_np_dtype(element))
+    weights = {"factor": np.array([factor], np.float32)}
+    weights |= {"scale": np.array(0.25, np.float32), "zero": zero} if quantised else {}
+    built = model(nodes, {"x": values.shape}, [f"y{index}" for index in range(12)], weights, opset=21)
+    built.ir_version = 10
+    return built
+
+
+@pytest.mark.parametrize("kind", ["FLOAT8E4M3FN", "FLOAT8E5M2", "FLOAT8E5M2, by a cast", "INT4", "UINT4"])
+def test_values_of_types_that_numpy_has_not_are_compared_and_settled(kind: str) -> None:
+    values: Array = np.random.default_rng(1).normal(0, 1, (2, 4, 5, 5)).astype(np.float32)
+    between = {"FLOAT8E4M3FN": 1.0625, "FLOAT8E5M2": 1.125}.get(kind.partition(",")[0], 0.5)
+    values[0, 0, 0, 0] = between * (1.0 if "cast" in kind else 0.25)
+    reference = in_narrow_type(kind, 1 - 1e-6, values)
+    near = compare(reference, in_narrow_type(kind, 1 + 1e-6, values), values)
+    assert near.passed, near.verdict
+    assert {"small", "back"} <= {blob.blob for blob in near.blobs}
+    assert any("'small': 1 of 200 values differ by a step whose edge is near" in note for note in near.notes)
+    far = compare(reference, in_narrow_type(kind, 1 + 2e-3, values), values)
+    assert {"small", "back"} <= {blob.blob for blob in far.blobs if blob.judged > far.tolerance}
+
+
+@pytest.mark.parametrize("kind", ["BFLOAT16, by a cast", "FLOAT8E4M3FN", "INT4"])
+def test_outputs_of_types_that_numpy_has_not_are_compared(kind: str) -> None:
+    values: Array = np.random.default_rng(1).normal(0, 1, (2, 4, 5, 5)).astype(np.float32)
+    one, other = (in_narrow_type(kind, factor, values) for factor in (1.0, 1.5))
+    for made in (one, other):
+        element = TensorProto.DataType.Value(kind.partition(",")[0])
+        made.graph.output.append(helper.make_tensor_value_info("small", element, values.shape))
+    assert compare(one, one, values, layers=False).passed
+    differing = compare(one, other, values, layers=False)
+    assert "small" in {blob.blob for blob in differing.blobs if blob.judged > differing.tolerance}
