@@ -247,6 +247,38 @@ def test_what_stands_behind_a_layer_that_cannot_be_run_is_not_proved(tmp_path: P
     )
 
 
+COPYING = """
+    input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+    layer { name: "a" type: "Convolution" bottom: "data" top: "a"
+            convolution_param { num_output: 4 kernel_size: 3 bias_term: false } }
+    layer { name: "bn" type: "Scale" bottom: "a" top: "a" }
+    layer { name: "split" type: "Split" bottom: "a" top: "unary" top: "first" }
+    layer { name: "crf" type: "MultiStageMeanfield" bottom: "unary" bottom: "first" bottom: "data" top: "crf" }
+    layer { name: "relu" type: "ReLU" bottom: "crf" top: "crf" }
+    layer { name: "drop" type: "Dropout" bottom: "crf" top: "crf" }
+    layer { name: "fc" type: "InnerProduct" bottom: "crf" top: "fc" inner_product_param { num_output: 2 axis: 3 } }
+"""
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_copies_that_folding_drops_around_what_cannot_be_run_leave_it_the_same(layers: bool) -> None:
+    net = nets.net(
+        COPYING, a=[np.arange(-50, 58, dtype=np.float32).reshape(4, 3, 3, 3)], bn=[np.full(4, 3, np.float32)]
+    )
+    fc = next(layer for layer in net.layers if layer.name == "fc")
+    fc.blobs = Blobs([np.arange(12, dtype=np.float32).reshape(2, 6), np.ones(2, np.float32)])
+    folded = bnfold.fold(net).net
+    assert [layer.name for layer in folded.layers] == ["input", "a", "crf", "relu", "fc"]
+    report = compare(net, folded, layers=layers)
+    assert report.passed
+    assert [blob.blob for blob in report.blobs] == ["a"]
+    for name, index, wrong in (("crf", 1, "data"), ("fc", 0, "a"), ("relu", 0, "a")):
+        other = folded.copy()
+        layer = next(layer for layer in other.layers if layer.name == name)
+        layer.bottoms[index] = wrong
+        assert not compare(net, other, layers=layers).passed, name
+
+
 def test_a_layer_that_only_one_network_cannot_run_is_named_with_the_reason() -> None:
     text = """
         input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }

@@ -358,7 +358,7 @@ class Comparison:
             self._known(data),
             options,
             notes,
-            same_behind(ours.hidden, theirs.hidden, {*pairs, *ours.feeds}),
+            same_behind(ours.hidden, theirs.hidden, {**{name: name for name in ours.feeds}, **pairs}),
         )
 
     def _run(self, opened: Sequence[Opened], progress: Progress | None) -> list[DiffReport]:

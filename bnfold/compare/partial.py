@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from math import prod
@@ -11,7 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnfold.algebra.frontend import FoldContext
+from bnfold.algebra.operators import Alias
+from bnfold.algebra.records import Blocked
 from bnfold.compare.records import Uncompared
+from bnfold.errors import ModelError
 from bnfold.net import Layer, Net
 from bnfold.runtime import BOOL
 
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
 
     from onnx import FunctionProto, NodeProto, TensorProto
 
+    from bnfold.caffe.caffe_pb2 import LayerParameter
     from bnfold.onnx.functions import Key
     from bnfold.onnx.graph import Parts
 
@@ -32,9 +39,10 @@ class Hidden:
         layers: those that cannot be run, and those behind them, in order of execution.
         reasons: name of a layer of Caffe that cannot be run -> why.
         outputs: the network's outputs among their tops, each with its reason.
-        reads: what these layers read of the part that runs.
+        reads: what these layers read of the part that runs, and what that is a copy of.
         nodes: of an ONNX network these nodes, each as a message with a digest of what is stored for it.
         blobs: what these nodes write.
+        copies: of a network of Caffe, top of any layer that hands its bottom on -> that bottom.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -43,6 +51,7 @@ class Hidden:
     reads: tuple[str, ...] = ()
     nodes: tuple[bytes, ...] = ()
     blobs: frozenset[str] = frozenset()
+    copies: Mapping[str, str] = field(default_factory=dict)
 
 
 NOTHING_HIDDEN = Hidden()
@@ -69,8 +78,23 @@ def runnable(net: Net) -> tuple[Net, Hidden]:
         for blob in net.outputs
         if blob in culprit
     ]
+    copies = _copies(net)
     reads = dict.fromkeys(bottom for layer in hidden for bottom in layer.bottoms if bottom not in culprit)
-    return part, Hidden(tuple(hidden), dict(reasons.values()), tuple(outputs), tuple(reads))
+    reads |= dict.fromkeys(source for blob in reads for source in _sources(copies, blob))
+    return part, Hidden(tuple(hidden), dict(reasons.values()), tuple(outputs), tuple(reads), copies=copies)
+
+
+def _copies(net: Net) -> dict[str, str]:
+    """Top -> bottom, where a layer hands on what it reads: a Split, a Dropout."""
+    from bnfold.caffe.frontend import CAFFE
+
+    context, copies = FoldContext(net, CAFFE.shapes(net)), dict[str, str]()
+    for layer in net.layers:
+        if not len(layer.blobs):  # what learned something computes
+            with suppress(Blocked, ModelError):
+                if isinstance(CAFFE.operator(layer, context), Alias):
+                    copies.update(dict.fromkeys(layer.tops, layer.bottoms[0]))
+    return copies
 
 
 DRAWING = frozenset(
@@ -173,17 +197,49 @@ class _Drawing:
 
 def same_layers(reference: Sequence[Layer], candidate: Sequence[Layer]) -> bool:
     """Whether two lists hold the same layers, which compute the same of the same bottoms: equal to the last weight."""
-    return len(reference) == len(candidate) and all(map(_same, reference, candidate))
+    return [(layer.bottoms, layer.tops) for layer in reference] == [
+        (layer.bottoms, layer.tops) for layer in candidate
+    ] and all(map(_same, reference, candidate))
 
 
-def same_behind(reference: Hidden, candidate: Hidden, compared: Collection[str]) -> bool:
-    """Whether what cannot be run is the same in both networks, and reads only what was compared or fed."""
-    return (
-        bool(reference.layers or reference.nodes)
-        and same_layers(reference.layers, candidate.layers)
-        and reference.nodes == candidate.nodes
-        and set(reference.reads) <= set(compared)
-    )
+def same_behind(reference: Hidden, candidate: Hidden, compared: Mapping[str, str]) -> bool:
+    """Whether what cannot be run is the same in both networks, and reads only what was compared or fed.
+
+    Given:   proposal -> roi -> fc6 -> drop6 -> score        and:   proposal -> roi -> fc6 -> score
+    Result:  the same, if proposal and roi read what was compared: a Dropout hands on what it reads
+
+    Args:
+        reference: what is hidden of it.
+        candidate: likewise.
+        compared: blob of the reference -> the candidate's that it was compared to, or that is fed as it is.
+    """
+    if not reference.layers:
+        return bool(reference.nodes) and reference.nodes == candidate.nodes and set(reference.reads) <= set(compared)
+    partners = dict(compared)
+    theirs = set(partners.values())
+
+    def alike(ours: Iterable[str], others: Iterable[str]) -> bool:
+        read = [next(filter(None, map(partners.get, _sources(reference.copies, blob))), None) for blob in ours]
+        return read == [next((one for one in _sources(candidate.copies, blob) if one in theirs), "") for blob in others]
+
+    for layer, other in zip_longest(_computing(reference), _computing(candidate)):
+        if layer is None or other is None or not _same(layer, other) or not alike(layer.bottoms, other.bottoms):
+            return False
+        partners.update(zip(layer.tops, other.tops, strict=True))
+        theirs.update(other.tops)
+    outputs = [output.blob for output in reference.outputs]
+    return alike(outputs, outputs)
+
+
+def _computing(hidden: Hidden) -> Iterator[Layer]:
+    return (layer for layer in hidden.layers if not (layer.tops and hidden.copies.keys() >= set(layer.tops)))
+
+
+def _sources(copies: Mapping[str, str], blob: str | None) -> Iterator[str]:
+    """A blob, what it is a copy of, what that is one of, and so on."""
+    while blob is not None:
+        yield blob
+        blob = copies.get(blob)
 
 
 def run_in_one(reference: tuple[Net, Hidden], candidate: tuple[Net, Hidden]) -> list[str]:
@@ -201,11 +257,20 @@ def run_in_one(reference: tuple[Net, Hidden], candidate: tuple[Net, Hidden]) -> 
 
 
 def _same(ours: Layer, theirs: Layer) -> bool:
+    """Whether they compute the same, whatever their blobs are called."""
     return (
-        (ours.name, ours.type, ours.bottoms, ours.tops) == (theirs.name, theirs.type, theirs.bottoms, theirs.tops)
-        and (ours.param is theirs.param or ours.param == theirs.param)
+        (ours.name, ours.type, len(ours.tops)) == (theirs.name, theirs.type, len(theirs.tops))
+        and (ours.param is theirs.param or _unnamed(ours.param) == _unnamed(theirs.param))
         and ours.blobs.shapes == theirs.blobs.shapes
         and all(
             np.array_equal(blob, other, equal_nan=True) for blob, other in zip(ours.blobs, theirs.blobs, strict=True)
         )
     )
+
+
+def _unnamed(param: LayerParameter) -> LayerParameter:
+    """What a layer says, without the blobs that it names."""
+    unnamed = deepcopy(param)
+    unnamed.ClearField("bottom")
+    unnamed.ClearField("top")
+    return unnamed
