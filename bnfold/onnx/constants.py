@@ -93,9 +93,7 @@ def compute(call: Call, allowed: int = MAX_COMPUTED) -> Array | None:
         allowed: how many values it may have that are not a view of another constant's.
     """
     expression = EXPRESSIONS.get(call.node.op_type)
-    if expression is None or call.node.domain not in STANDARD:
-        return None
-    if call.node.op_type != "Split" and len(list(filter(None, call.node.output))) != 1:
+    if expression is None or call.node.domain not in STANDARD or (call.output and call.node.op_type != "Split"):
         return None
     if is_newer(call.node.op_type, call.opset):
         return None
@@ -297,14 +295,46 @@ def _mean(call: Call) -> Array:
 
 
 def _normalized(call: Call) -> Array:
-    """`gamma*(x - mean)/sqrt(variance + epsilon) + beta`, of a weight that is standardised by its own statistics."""
+    """`gamma*(x - mean)/sqrt(variance + epsilon) + beta`, of a weight that is standardised by its own statistics.
+
+    In training mode, which has more outputs, it computes these itself.
+    """
     value = call[0]
-    if call.opset < 9 or call.attribute("training_mode", 0) or value.dtype.kind != "f" or value.ndim < 2:
+    is_training = bool(call.attribute("training_mode", 0))
+    if call.opset < (14 if any(call.node.output[1:]) else 9) or value.dtype.kind != "f" or value.ndim < 2:
         raise NotConstant
     by_channel = (call[place].astype(np.float64).reshape(-1, *[1] * (value.ndim - 2)) for place in range(1, 5))
     gamma, beta, mean, variance = by_channel
+    if is_training:
+        others = (0, *range(2, value.ndim))
+        mean = np.asarray(np.mean(value, axis=others, dtype=np.float64, keepdims=True))[0]
+        variance = np.asarray(np.var(value, axis=others, dtype=np.float64, keepdims=True))[0]
     deviation = np.sqrt(variance + call.attribute("epsilon", 1e-5))
     return (gamma * (value - mean) / deviation + beta).astype(value.dtype)
+
+
+def _clip(call: Call) -> Array:
+    low, high = (call[place] if call.given(place) else None for place in (1, 2))
+    if call.opset < 11:
+        raise NotConstant  # older ones have bounds in attributes
+    value = call[0] if low is None else np.maximum(call[0], low)
+    return np.asarray(value if high is None else np.minimum(value, high), call[0].dtype)
+
+
+def _matmul(call: Call) -> Array:
+    """A product of matrices and vectors, as what a weight is divided by is made of one (spectral norm)."""
+    one, other = call[0], call[1]
+    if one.dtype != other.dtype or one.dtype.kind != "f" or max(one.ndim, other.ndim) > 2:
+        raise NotConstant
+    return np.asarray(one.astype(np.float64) @ other.astype(np.float64), one.dtype)
+
+
+def _softmax(call: Call) -> Array:
+    if call.opset < 13 or call[0].dtype.kind != "f":
+        raise NotConstant  # older ones make a matrix of it
+    axis = call.attribute("axis", -1)
+    powers = np.exp(call[0].astype(np.float64) - np.max(call[0], axis=axis, keepdims=True))
+    return np.asarray(powers / np.sum(powers, axis=axis, keepdims=True), call[0].dtype)
 
 
 def _where(call: Call) -> Array:
@@ -326,6 +356,7 @@ ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
     "Add": np.add,
     "Ceil": np.ceil,
     "Div": _divide,
+    "Exp": np.exp,
     "Floor": np.floor,
     "Max": lambda *values: reduce(np.maximum, values),
     "Min": lambda *values: reduce(np.minimum, values),
@@ -333,8 +364,11 @@ ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
     "Neg": np.negative,
     "Pow": np.power,
     "Reciprocal": lambda value: 1 / value,
+    "Relu": lambda value: np.maximum(value, 0),
+    "Sigmoid": lambda value: 1 / (1 + np.exp(-value)),
     "Sqrt": np.sqrt,
     "Sub": np.subtract,
+    "Tanh": np.tanh,
 }
 
 
@@ -362,6 +396,7 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "CastLike": Expression(
         lambda call: _as(call[0], call.types[1] if len(call.types) > 1 else None), _as_first, shape_alone=1
     ),
+    "Clip": Expression(_clip, _as_first),
     "Concat": Expression(_concat, lambda call: (sum(value.size for value in call.inputs if value is not None),)),
     "Constant": Expression(_constant),
     "ConstantOfShape": Expression(_constant_of_shape, lambda call: call.numbers(0)),
@@ -372,15 +407,18 @@ EXPRESSIONS: Mapping[str, Expression] = {
         _gather, lambda call: (*call[1].shape, call[0].size // max(1, len(call[0])) if call[0].ndim else 1)
     ),
     "Identity": Expression(lambda call: call[0]),
+    "MatMul": Expression(_matmul, lambda call: (call[0].size, *call[1].shape[1:])),  # as many products
     "Mod": Expression(_mod, _broadcast),
     "Range": Expression(_range, _steps),
     "ReduceL2": Expression(_reduced(lambda value, **how: np.sqrt(np.sum(value * value, **how)))),
     "ReduceMean": Expression(_mean),
+    "ReduceProd": Expression(_reduced(np.prod)),
     "ReduceSum": Expression(_reduced(np.sum)),
     "Reshape": Expression(_reshape),
     "Shape": Expression(_shape, shape_alone=0),
     "Size": Expression(lambda call: np.asarray(prod(_known(call)), np.int64), shape_alone=0),
     "Slice": Expression(_slice),
+    "Softmax": Expression(_softmax, _as_first),
     "Split": Expression(_split),
     "Squeeze": Expression(_squeeze),
     "Transpose": Expression(_transpose),

@@ -291,7 +291,7 @@ class _Layers:
         for number, (node, inner) in enumerate(zip(model.graph.node, captures, strict=True)):
             reads = [name for name in (*node.input, *inner) if name]
             self.reads += reads
-            outputs = [name for name in node.output if name]
+            outputs = [name for place, name in enumerate(node.output) if name in self._wanted or (name and not place)]
             if outputs and all(name in constants for name in (*outputs, *reads)):
                 self.expressions[number] = tuple(reads)
             else:

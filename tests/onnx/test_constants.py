@@ -105,27 +105,64 @@ def test_a_mean_of_whole_numbers_is_not_computed() -> None:
     assert compute(Call(parser.parse_node("y = ReduceMean (x)"), 18, [X.astype(np.int64)])) is None
 
 
-def test_a_batchnormalization_of_a_constant_is_what_onnxruntime_makes_of_it() -> None:
-    names = ["x", "gamma", "beta", "mean", "variance"]
-    values = [X, *(np.array(one, np.float32) for one in ([2, -3], [0.5, 1], [-1, 4], [0.25, 9]))]
-    ports = [helper.make_tensor_value_info(*port, None) for port in zip(names, [TensorProto.FLOAT] * 5, strict=True)]
-    made = []
-    for said in ("epsilon = 0.01", "epsilon = 0.01, training_mode = 1"):
-        node = parser.parse_node(f"y = BatchNormalization <{said}> ({', '.join(names)})")
-        found = compute(Call(node, 18, values))
-        if "training_mode" in said:  # by the statistics of what it reads
-            assert found is None
-            node.output.extend(["m", "v"])
-        else:
-            assert found is not None
-            assert compute(Call(node, 7, values)) is None  # by pixel, where `spatial` says so
-            made.append(found)
-        graph = helper.make_graph([node], "one", ports, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-        made.append(run(model, dict(zip(names, values, strict=True)))["y"])
-    assert made[0].dtype == made[1].dtype
-    np.testing.assert_allclose(made[0], made[1], rtol=1e-6, atol=1e-6)  # values up to 16
-    assert np.abs(made[2] - made[0]).max() > 0.1
+NORM = "(x, gamma, beta, mean, variance)"
+MADE_OF_WEIGHTS = {
+    "y = Clip (x, low, high)": 18,
+    "y = Clip (x, , high)": 11,
+    "y = Clip (x, high, low)": 18,
+    "y = MatMul (matrix, matrix)": 18,
+    "y = MatMul (matrix, gamma)": 18,
+    "y = MatMul (gamma, beta)": 18,
+    "y = Exp (x)": 18,
+    "y = Relu (x)": 18,
+    "y = Sigmoid (x)": 18,
+    "y = Softmax (x)": 18,
+    "y = Softmax <axis = 1> (x)": 13,
+    "y = Tanh (x)": 18,
+    "y = ReduceProd <keepdims = 0> (x)": 18,
+    f"y = BatchNormalization <epsilon = 0.01> {NORM}": 18,
+    f"y, m, v = BatchNormalization <epsilon = 0.01, training_mode = 1> {NORM}": 14,
+}
+"""Expression -> the opset."""
+WEIGHTS = {
+    "x": X,
+    "low": np.array(-2.5, np.float32),
+    "high": np.array(3.5, np.float32),
+    "matrix": np.array([[1, 2], [-3, 0.5]], np.float32),
+    **{
+        name: np.array(values, np.float32)
+        for name, values in {"gamma": [2, -3], "beta": [0.5, 1], "mean": [-1, 4], "variance": [0.25, 9]}.items()
+    },
+}
+
+
+@pytest.mark.parametrize("expression", MADE_OF_WEIGHTS)
+def test_what_a_weight_is_made_of_is_what_onnxruntime_makes_of_it(expression: str) -> None:
+    node, opset = parser.parse_node(expression), MADE_OF_WEIGHTS[expression]
+    values = {name: WEIGHTS[name] for name in node.input if name}
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape) for name, value in values.items()]
+    graph = helper.make_graph([node], "one", ports, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    imports = [helper.make_opsetid("", opset)]
+    expected = run(helper.make_model(graph, opset_imports=imports, ir_version=8), values)["y"]
+    found = compute(Call(node, opset, [values.get(name) for name in node.input]))
+    assert found is not None
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)  # values up to 20
+
+
+@pytest.mark.parametrize(
+    ("expression", "opset"),
+    [
+        (f"y = BatchNormalization {NORM}", 7),  # by pixel, where `spatial` says so
+        (f"y, m, v = BatchNormalization {NORM}", 13),  # in training mode, of which it is not said how
+        ("y = Clip <max = 1.0> (x)", 10),
+        ("y = MatMul (x, x)", 18),  # of two stacks
+        ("y = Softmax (x)", 12),  # of a matrix with all but the first axis as columns
+    ],
+)
+def test_what_other_opsets_say_otherwise_is_not_computed(expression: str, opset: int) -> None:
+    node = parser.parse_node(expression)
+    assert compute(Call(node, opset, [WEIGHTS[name] for name in node.input])) is None
 
 
 SMALL_FLOATS = [ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2]

@@ -108,3 +108,14 @@ def test_each_is_there_once_and_there_are_many() -> None:
     assert len(names) == len(set(names)) > 300
     types = {op_type for trap in traps() for op_type in re.findall(r"= (?:own\.)?(\w+)", trap.body)}
     assert len(types) > 70
+
+
+def test_a_weight_that_is_standardised_in_training_mode_is_a_constant_where_nobody_reads_the_statistics() -> None:
+    (trap,) = (trap for trap in traps() if "giving its statistics" in trap.name)
+    model = trap.model()
+    for port in [port for port in model.graph.output if port.name != "y"]:
+        model.graph.output.remove(port)
+    written, _ = folded(model.SerializeToString(), trap)
+    assert [node.op_type for node in ModelProto.FromString(written).graph.node] == ["Conv"]
+    feeds = trap.feeds()
+    assert error(run(written, feeds, ["y"])["y"], run(model, feeds, ["y"])["y"]) < TOLERANCES["float"]
