@@ -634,6 +634,25 @@ ADDED_FIELDS = (
         Fact("NormFaceParameter", name, 30001 + number, "optional", "bool", False, "false", ("texts",))
         for number, name in enumerate(["rescale", "fix_gradient", "bp_norm"])
     ),
+    # Convolution and InnerProduct of Dynamic Network Surgery, and of those who prune by its code otherwise.
+    *_parameters("texts", ("cconvolution", 30030, "CConvolution"), ("cinner_product", 30031, "CInnerProduct")),
+    *(
+        Fact(f"{message}Parameter", name, 30000 + number, "optional", kind, False, "", ("texts",))
+        for message in ("CConvolution", "CInnerProduct")
+        for number, (name, kind) in enumerate(
+            (
+                ("gamma", "float"),
+                ("power", "float"),
+                ("c_rate", "float"),
+                ("iter_stop", "float"),
+                ("weight_mask_filler", "FillerParameter"),
+                ("bias_mask_filler", "FillerParameter"),
+                ("pruning_type", "string"),
+                ("sparsity_ratio", "float"),
+            ),
+            start=1,
+        )
+    ),
     # Lstm of junhyukoh's Caffe, which CRNN's and CTPN's took without a batch size.
     *_parameters("texts", ("lstm", 30017, "Lstm")),
     *(

@@ -2,6 +2,8 @@
 
     SqueezeConvolution, SqueezeDeconvolution, SqueezeInnerProduct (Synopsys)
                       the layer of that name with weight*mask and bias*mask
+    CConvolution, CInnerProduct (Dynamic Network Surgery)
+                      likewise
     InnerProduct with `normalize` (OpenVINO's training Caffe)
                       an InnerProduct whose rows are divided by sqrt(sum w^2 + 1e-6)
     MatMul by one learned matrix (Synopsys)
@@ -81,8 +83,10 @@ def make_plain(layers: Iterable[Layer]) -> list[str]:
             continue
         before = str(layer)
         if layer.type in SQUEEZED:
-            _unmask(layer)
-            notes.append(f"{before}: read as the {layer.type} that it is at inference, its weights times their masks")
+            if _unmask(layer):
+                notes.append(
+                    f"{before}: read as the {layer.type} that it is at inference, its weights times their masks"
+                )
         elif layer.type == "InnerProduct" and layer.param.inner_product_param.normalize and len(layer.bottoms) == 1:
             _normalise(layer)
             notes.append(f"{before}: its weights are normalised once, where the layer does it in every run")
@@ -94,25 +98,26 @@ def make_plain(layers: Iterable[Layer]) -> list[str]:
     return notes
 
 
-def _unmask(layer: Layer) -> None:
+def _unmask(layer: Layer) -> bool:
+    """Whether a layer was made plain: not with other blobs than weights and as many masks."""
     layer_type = SQUEEZED[layer.type]
-    source, target = (next(iter(LAYERS[one].reads)) for one in (layer.type, layer_type))
+    (source, *others), (target, *_) = (list(LAYERS[one].reads) for one in (layer.type, layer_type))
+    squeezed, stored = getattr(layer.param, source), layer.blobs.stored
+    count = 2 if squeezed.bias_term else 1
+    if 0 < len(stored) < 2 * count:
+        return False
     param: LayerParameter = deepcopy(layer.param)
     param.type = layer_type
-    squeezed, plain = getattr(layer.param, source), getattr(param, target)
+    for field in (source, *others):
+        param.ClearField(field)
+    plain = getattr(param, target)
     for field, value in squeezed.ListFields():
         if field.name not in TRAINED and field.name in plain.DESCRIPTOR.fields_by_name:
             put(plain, field.name, value)
-    param.ClearField(source)
-    count = 2 if squeezed.bias_term else 1
     del param.param[count:]
-    stored = layer.blobs.stored
-    blobs = (
-        [Derived(stored[index], masked, stored[count + index]) for index in range(count)]
-        if len(stored) >= 2 * count
-        else []
-    )
-    layer.type, layer.param, layer.blobs = layer_type, param, Blobs(blobs)
+    masks = [Derived(stored[index], masked, stored[count + index]) for index in range(count)] if stored else []
+    layer.type, layer.param, layer.blobs = layer_type, param, Blobs(masks)
+    return True
 
 
 def product_by(layer: Layer, matrix: Shape) -> LayerParameter | None:
@@ -160,6 +165,8 @@ TRAINED = frozenset({"c_rate", "dynamicsplicing", "engine", "gamma", "iter_stop"
 """Fields of the masked layers that are about how the masks were found, or that have other values there."""
 
 SQUEEZED = {
+    "CConvolution": "Convolution",
+    "CInnerProduct": "InnerProduct",
     "SqueezeConvolution": "Convolution",
     "SqueezeDeconvolution": "Deconvolution",
     "SqueezeInnerProduct": "InnerProduct",

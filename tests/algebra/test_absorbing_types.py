@@ -38,6 +38,8 @@ OF_A_TYPE = {"DeformableConvolution": "pad: 1 deformable_group: 2", "DepthwiseCo
 
 LEARN_AND_ABSORB_NOTHING = {
     "APL": "its max(x, 0) has no factor of its own",
+    "CConvolution": "read as a Convolution where its masks are known, and refused elsewhere",
+    "CInnerProduct": "read as an InnerProduct where its masks are known, and refused elsewhere",
     "FloorDiv": "it rounds what it divides",
     "FloorMod": "it takes away what it has rounded",
     "Lstm": "what an affine in front of it would do to its gates stays in the affine",

@@ -282,6 +282,8 @@ def test_a_type_that_no_golden_has_computes_what_the_reference_does(
 
 
 NOT_IN_A_NET = {
+    "CConvolution": "read as a Convolution, its weight times the mask",
+    "CInnerProduct": "read as an InnerProduct, its weight times the mask",
     "DummyData": "it is an input of the net, and no layer",
     "SqueezeConvolution": "read as a Convolution, its weight times the mask",
     "SqueezeDeconvolution": "read as a Deconvolution, its weight times the mask",
@@ -303,6 +305,8 @@ def test_the_types_that_no_golden_has_are_these() -> None:
             'dummy_data_param { shape { dim: 2 } } } layer { name: "r" type: "ReLU" bottom: "y0" top: "r"',
             [],
         ),
+        ("CConvolution", f"convolution_param {{ {WINDOW} }} cconvolution_param {{ c_rate: 1 }}", [IMAGE]),
+        ("CInnerProduct", "inner_product_param { num_output: 5 }", [IMAGE]),
         ("SqueezeConvolution", f"squeeze_convolution_param {{ {WINDOW} }}", [IMAGE]),
         ("SqueezeDeconvolution", f"squeeze_convolution_param {{ {WINDOW} }}", [IMAGE]),
         ("SqueezeInnerProduct", "squeeze_inner_product_param { num_output: 5 }", [IMAGE]),

@@ -73,6 +73,20 @@ def squeeze_convolution(layer: Message, bottoms: list[Array], blobs: list[Array]
     return [convolve(bottom, masked, param, param.integer("group", 1)) for bottom in bottoms]
 
 
+def masked(blobs: list[Array]) -> list[Array]:
+    """Dynamic Network Surgery's: weight, bias, weight mask, bias mask (compress_conv_layer.cpp)."""
+    half = len(blobs) // 2
+    return [blob * mask.reshape(blob.shape) for blob, mask in zip(blobs[:half], blobs[half:], strict=True)]
+
+
+def pruned_convolution(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return convolution(layer, bottoms, masked(blobs))
+
+
+def pruned_inner_product(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return inner_product(layer, bottoms, masked(blobs))
+
+
 def with_depth(param: Message) -> Message:
     """C3D's fields for the depth, joined with those for the plane into one value per axis."""
     joined = Message(param)

@@ -360,7 +360,10 @@ def channels_read(layer: Layer, weight: Shape) -> int:
 
 
 def squeezed_blobs(weights: BlobFunction) -> BlobFunction:
-    """Weight, bias, a mask for each, then two numbers of training where the file has them (Synopsys' Caffe)."""
+    """Weight, bias, a mask for each, then two numbers of training where the file has them (Synopsys' Caffe).
+
+    Dynamic Network Surgery has no such numbers (compress_conv_layer.cpp, compress_inner_product_layer.cpp).
+    """
 
     def blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
         plain = weights(layer, bottoms)
@@ -382,6 +385,10 @@ DEFORMABLE_FIELDS = (
     "pad_w dilation axis"
 )
 SQUEEZE_FIELDS = f"num_output bias_term group gamma power {WINDOW}"
+SURGERY, SURGERY_FIELDS = (
+    "Dynamic Network Surgery",
+    "gamma power c_rate iter_stop weight_mask_filler bias_mask_filler pruning_type sparsity_ratio",
+)
 HOLES = ("hole", "hole_h", "hole_w")
 DEPTH = {"kernel_size": "kernel_depth", "stride": "temporal_stride", "pad": "temporal_pad"}
 THREE_D = frozenset({"Convolution3D"})
@@ -406,17 +413,17 @@ def _row(shapes: ShapeFunction, dialects: str = "", note: str = SYNOPSYS_PADS, *
     )
 
 
-def _squeezed(row: LayerType) -> LayerType:
+def squeezed(row: LayerType, dialects: str, reads: Mapping[str, str]) -> LayerType:
+    """The record of a type whose weights have masks, by that of the type without."""
     assert row.blobs is not None
-    return row._replace(
-        blobs=squeezed_blobs(row.blobs),
-        reads={"squeeze_convolution_param": SQUEEZE_FIELDS},
-        dialects="Synopsys",
-        note="read as the layer without masks, its weight times the mask",
-    )
+    note = "read as the layer without masks, its weight times the mask"
+    return row._replace(blobs=squeezed_blobs(row.blobs), reads=reads, dialects=dialects, note=note)
 
 
 ROWS: Mapping[str, LayerType] = {
+    "CConvolution": squeezed(
+        _row(convolution), SURGERY, {"convolution_param": FIELDS, "cconvolution_param": SURGERY_FIELDS}
+    ),
     "Convolution": _row(convolution),
     "Convolution3D": _row(
         convolution,
@@ -447,8 +454,8 @@ ROWS: Mapping[str, LayerType] = {
         dialects=OTHERS,
         note="a convolution with a kernel of its own for each pixel; where `local_param` says nothing, it is opaque",
     ),
-    "SqueezeConvolution": _squeezed(_row(convolution)),
-    "SqueezeDeconvolution": _squeezed(_row(deconvolution)),
+    "SqueezeConvolution": squeezed(_row(convolution), "Synopsys", {"squeeze_convolution_param": SQUEEZE_FIELDS}),
+    "SqueezeDeconvolution": squeezed(_row(deconvolution), "Synopsys", {"squeeze_convolution_param": SQUEEZE_FIELDS}),
 }
 KERNELS = frozenset(layer_type for layer_type, row in ROWS.items() if row.shapes in (convolution, deconvolution))
 """Types whose first blob is a kernel that slides over every bottom, with as many axes as it says and two more."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 from bnfold.caffe.layers.axes import canonical_axis, fields_at_least_1
-from bnfold.caffe.layers.convolution import squeezed_blobs
+from bnfold.caffe.layers.convolution import SURGERY, SURGERY_FIELDS, squeezed
 from bnfold.caffe.layers.row import LayerType, count
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
@@ -99,6 +99,11 @@ def inner_product_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] |
 PRODUCT = "num_output bias_term axis transpose"
 
 ROWS: Mapping[str, LayerType] = {
+    "CInnerProduct": squeezed(
+        LayerType(inner_product, blobs=inner_product_blobs),
+        SURGERY,
+        {"inner_product_param": PRODUCT, "cinner_product_param": SURGERY_FIELDS},
+    ),
     "Embed": LayerType(
         embed,
         blobs=embed_blobs,
@@ -115,12 +120,10 @@ ROWS: Mapping[str, LayerType] = {
         passes_variance=True,
         note="with two bottoms the second is the weight; OpenVINO's `normalize` is done once",
     ),
-    "SqueezeInnerProduct": LayerType(
-        inner_product,
-        blobs=squeezed_blobs(inner_product_blobs),
-        reads={"squeeze_inner_product_param": f"{PRODUCT} gamma power"},
-        dialects="Synopsys",
-        note="read as the layer without masks, its weight times the mask",
+    "SqueezeInnerProduct": squeezed(
+        LayerType(inner_product, blobs=inner_product_blobs),
+        "Synopsys",
+        {"squeeze_inner_product_param": f"{PRODUCT} gamma power"},
     ),
     "Parameter": LayerType(
         parameter, bottoms=(0, 0), blobs=parameter, stand_in="positive", reads={"parameter_param": "shape"}

@@ -1,0 +1,67 @@
+"""Layers that are read as another layer with other weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import by_onnxruntime, distance
+from reference.net import load
+from wire_encoder import blob, layer
+
+import bnfold
+
+PRUNED = """
+    input: "data" input_shape { dim: 2 dim: 3 dim: 6 dim: 6 }
+    layer { name: "conv" type: "CConvolution" bottom: "data" top: "conv"
+            param { lr_mult: 1 } param { lr_mult: 2 } param { lr_mult: 0 } param { lr_mult: 0 }
+            convolution_param { num_output: 4 kernel_size: 3 stride: 2 }
+            cconvolution_param { gamma: 0.0001 power: 1 c_rate: -0.5 iter_stop: 14000
+                                 weight_mask_filler { type: "constant" value: 1 }
+                                 bias_mask_filler { type: "constant" value: 1 } } }
+    layer { name: "scale" type: "Scale" bottom: "conv" top: "conv" }
+    layer { name: "ip" type: "CInnerProduct" bottom: "conv" top: "ip" inner_product_param { num_output: 5 }
+            cinner_product_param { c_rate: 1.1 pruning_type: "han" sparsity_ratio: 0.3 } }
+    layer { name: "bias" type: "Bias" bottom: "ip" top: "ip" }
+"""
+
+
+def learned(rng: np.random.Generator, *shapes: tuple[int, ...]) -> list[bytes]:
+    """Values of these shapes, then masks of 0 and 1 of the same."""
+    values = [rng.standard_normal(shape) for shape in shapes]
+    masks = [rng.integers(0, 2, shape) for shape in shapes]
+    return [blob([float(value) for value in array.ravel()], *array.shape) for array in (*values, *masks)]
+
+
+def write(folder: Path, masks: int = 2) -> tuple[Path, Path]:
+    rng = np.random.default_rng(3)
+    conv, product = learned(rng, (4, 3, 3, 3), (4,)), learned(rng, (5, 16), (5,))
+    (folder / "net.prototxt").write_text(PRUNED)
+    (folder / "net.caffemodel").write_bytes(
+        layer("conv", "CConvolution", *conv[: 2 + masks])
+        + layer("scale", "Scale", blob([2.0, -3.0, 0.5, 1.5], 4))
+        + layer("ip", "CInnerProduct", *product)
+        + layer("bias", "Bias", blob([1.0, -2.0, 3.0, -4.0, 5.0], 5))
+    )
+    return folder / "net.prototxt", folder / "net.caffemodel"
+
+
+def test_pruned_layers_compute_by_weights_times_masks_and_fold(tmp_path: Path) -> None:
+    files = write(tmp_path)
+    inputs = {"data": np.random.default_rng(4).standard_normal((2, 3, 6, 6)).astype(np.float32)}
+    answer = load(*files).run(inputs)["ip"]
+    net = bnfold.load(*files)
+    folded = bnfold.fold(net).net
+    assert [one.type for one in folded.layers] == ["Input", "Convolution", "InnerProduct"]
+    for one in (net, folded):
+        assert distance(by_onnxruntime(one, inputs)["ip"], answer) < 1e-5
+    assert sum(note.endswith("its weights times their masks") for note in net.notes) == 2
+
+
+@pytest.mark.parametrize("masks", [0, 1])
+def test_a_pruned_layer_without_a_mask_for_each_weight_stays_as_it_is(masks: int, tmp_path: Path) -> None:
+    """Forks of Dynamic Network Surgery that keep one mask say no more of what it masks."""
+    folded = bnfold.fold(bnfold.load(*write(tmp_path, masks))).net
+    assert [one.type for one in folded.layers] == ["Input", "CConvolution", "InnerProduct"]
+    assert len(folded.layers[1].blobs) == 2 + masks
