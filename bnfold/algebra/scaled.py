@@ -221,9 +221,14 @@ def rounded(values: Factor, dtype: npt.DTypeLike) -> Array:
 
 
 def exact_values(blob: Array | LazyArray) -> Factor:
-    """The values of a blob in float64, as exactly as they are known."""
+    """The values of a blob in float64, as exactly as they are known. Raises `NotFiniteError` as `Scaled.chunks`."""
     if isinstance(blob, Rounded):
         return blob.exact
+    if isinstance(blob, Scaled):
+        looked_at = replace(blob, largest=_largest(blob.weight))
+        if blob.largest is None and not (stays_finite(looked_at) and keeps_digits(looked_at)):
+            raise NotFiniteError
+        return replace(looked_at, stored=np.dtype(np.float64)).array()
     return np.asarray(values_of(blob), np.float64)
 
 
