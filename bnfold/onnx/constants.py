@@ -366,6 +366,7 @@ ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
     "Reciprocal": lambda value: 1 / value,
     "Relu": lambda value: np.maximum(value, 0),
     "Sigmoid": lambda value: 1 / (1 + np.exp(-value)),
+    "Sign": np.sign,
     "Sqrt": np.sqrt,
     "Sub": np.subtract,
     "Tanh": np.tanh,
@@ -421,6 +422,9 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "Softmax": Expression(_softmax, _as_first),
     "Split": Expression(_split),
     "Squeeze": Expression(_squeeze),
+    "Tile": Expression(
+        lambda call: np.tile(call[0], call.numbers(1)), lambda call: (call[0].size, *map(abs, call.numbers(1)))
+    ),
     "Transpose": Expression(_transpose),
     "Unsqueeze": Expression(_unsqueeze),
     "Where": Expression(_where, _broadcast),

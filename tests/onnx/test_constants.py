@@ -30,6 +30,7 @@ COMPUTED: dict[str, list[list[int]]] = {
     "y = Slice (x, s, e, a)": [[0], [2**31 - 1], [0]],
     "y = Squeeze (x)": [],
     "y = Squeeze (x, a)": [[0]],
+    "y = Tile (x, r)": [[2, 1, 3]],
     "y = Unsqueeze (x, a)": [[-1, 0]],
 }
 """Expression -> the whole numbers that it reads."""
@@ -116,6 +117,7 @@ MADE_OF_WEIGHTS = {
     "y = Exp (x)": 18,
     "y = Relu (x)": 18,
     "y = Sigmoid (x)": 18,
+    "y = Sign (x)": 18,
     "y = Softmax (x)": 18,
     "y = Softmax <axis = 1> (x)": 13,
     "y = Tanh (x)": 18,
