@@ -30,6 +30,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*+|\[[\w./\s]*+\]")
 _SCALAR = re.compile(
     rf"""(?:{_STRING})(?:(?:\s++|#[^\n]*+)*+(?:{_STRING}))*+|-?\s*+[^\s{{}}<>\[\],;:#"'-][^\s{{}}<>\[\],;:#"']*+"""
 )
+_PLACEHOLDER = re.compile(r"\$\{\w{1,60}\}|\$\w{1,60}|\{\{[^{}\n]{1,60}\}\}|%(?:\(\w{1,60}\))?[dfgrs]\b|@\w{1,60}@")
 _STRUCTURE = re.compile(rf"""{_STRING}|#[^\n]*+|[{{}}<>\[\]"']""")
 
 
@@ -79,7 +80,11 @@ class Prototxt:
         return line, offset - self._line_starts[line - 1] + 1
 
     def error(self, message: str, offset: int) -> ParseError:
-        """An error that says where `offset` is."""
+        """An error that says where `offset` is, and if what a script should have filled in stands there."""
+        for at in (offset, max(offset - 1, 0)):  # a scalar ends in front of the brace of ${NUM_LABELS}
+            if unfilled := _PLACEHOLDER.match(self.text, at):
+                way_out = "is a placeholder of a template: give the file that its script makes, or put the value there"
+                return ParseError(f"{unfilled.group()!r} {way_out} ({message})", self.file, *self.place(at))
         return ParseError(message, self.file, *self.place(offset))
 
     def fields(self, at: int = 0, end: int | None = None) -> Iterator[TextField]:

@@ -477,6 +477,12 @@ def test_brackets_and_hashes_in_strings_are_no_structure() -> None:
         ("version https://git-lfs.github.com/spec/v1", "is a git-lfs pointer", (None, None)),
         ("404: Not Found", "the download failed", (None, None)),
         (b"layer { phase: \xae }", "a byte that is no text stands outside comments and strings", (1, 16)),
+        ("layer { pooling_param { pad: ${PAD} } }", "'${PAD}' is a placeholder of a template: give the file", (1, 30)),
+        ("layer { pooling_param { pad: $pad } }", "'$pad' is a placeholder of a template", (1, 30)),
+        ("layer { pooling_param { pad: %(pad)d } }", "'%(pad)d' is a placeholder of a template", (1, 30)),
+        ("layer { pooling_param { pad: @PAD@ } }", "'@PAD@' is a placeholder of a template", (1, 30)),
+        ("layer { pooling_param { pad: {{ pad }} } }", "'{{ pad }}' is a placeholder of a template", (1, 30)),
+        ("layer { }\n${HEAD}", "'${HEAD}' is a placeholder of a template", (2, 1)),
     ],
 )
 def test_what_does_not_parse_is_refused_where_it_is(
