@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 BOOL = 9  # onnx.TensorProto's element type, which DLPack says as bytes
+TEXT = 8  # likewise
 MANY = 8  # outputs from which on they are worth being bound
 FATAL = 4  # onnxruntime's severity: its errors come as exceptions, too, and its warnings are about optimisations
 

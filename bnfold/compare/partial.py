@@ -19,12 +19,12 @@ from bnfold.algebra.records import Blocked
 from bnfold.compare.records import Uncompared
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Net
-from bnfold.runtime import BOOL
+from bnfold.runtime import BOOL, TEXT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from onnx import FunctionProto, NodeProto, TensorProto
+    from onnx import FunctionProto, NodeProto, TensorProto, ValueInfoProto
 
     from bnfold.caffe.caffe_pb2 import LayerParameter
     from bnfold.onnx.functions import Key
@@ -112,7 +112,11 @@ LOGIC: Mapping[str, Callable[[Sequence[bool]], bool]] = {
 
 
 def drawn(parts: Parts) -> Hidden:
-    """The nodes of an ONNX network that draw their values, and what stands behind: no two runs give the same."""
+    """The nodes of an ONNX network of which no values can be compared, and what stands behind.
+
+    They draw them, so that no two runs give the same, or make an output that is no tensor of numbers: maps of classes,
+    as scikit-learn's classifiers give them, lists, text.
+    """
     from bnfold.onnx.functions import functions_of
     from bnfold.onnx.graph import stored_weights
     from bnfold.onnx.node import captured
@@ -122,7 +126,8 @@ def drawn(parts: Parts) -> Hidden:
     flags = dict.fromkeys(["", *(port.name for port in graph.input)], False)  # not given; fed, as a stand-in is
     flags |= {one.name: bool(one.array().any()) for one in weights if one.dtype == bool and prod(one.shape) == 1}
     flags = drawing.known_among(graph.node, graph.initializer, flags)
-    if not any(drawing.draws(node, flags) for node in graph.node):
+    unlike = {port.name for port in graph.output if not _holds_numbers(port)}
+    if not unlike and not any(drawing.draws(node, flags) for node in graph.node):
         return NOTHING_HIDDEN
     stored, culprit = stored_weights(parts), dict[str, str]()
     nodes, reads = [], dict[str, None]()
@@ -131,6 +136,8 @@ def drawn(parts: Parts) -> Hidden:
         before = [culprit[name] for name in read if name in culprit and node.op_type not in ("Shape", "Size")]
         if not before and drawing.draws(node, flags):
             before = [f"node '{node.name or node.output[0]}' ({node.op_type}), which draws other values in each run"]
+        if not before and not unlike.isdisjoint(node.output):
+            before = [f"node '{node.name or node.output[0]}' ({node.op_type}), which makes no tensor of numbers"]
         if not before:
             continue
         culprit.update(dict.fromkeys(filter(None, node.output), before[0]))
@@ -141,6 +148,11 @@ def drawn(parts: Parts) -> Hidden:
     uncompared = (Uncompared(name, f"stands behind {culprit[name]}") for name in outputs)
     nodes += [function.SerializeToString(deterministic=True) for function in model.functions]
     return Hidden((), {}, tuple(uncompared), tuple(reads), tuple(nodes), frozenset(culprit))
+
+
+def _holds_numbers(port: ValueInfoProto) -> bool:
+    kind = port.type.WhichOneof("value")
+    return kind is None or (kind == "tensor_type" and port.type.tensor_type.elem_type != TEXT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx_models import change, classifier, model
 from present import present
 
@@ -14,7 +14,7 @@ from bnfold.compare.classify import near_chance
 from bnfold.compare.comparison import compare
 from bnfold.compare.records import DiffReport
 from bnfold.compare.saturation import Positions
-from bnfold.errors import ModelError, UsageError
+from bnfold.errors import UsageError
 from bnfold.options import CompareOptions
 
 OUTPUTS = CompareOptions(layers=False)
@@ -231,15 +231,46 @@ def test_shapes_that_follow_the_values_are_compared_run_by_run() -> None:
     assert not [note for note in report.notes if "not finite" in note]
 
 
-def test_an_output_that_is_a_sequence_is_a_sentence() -> None:
-    node = helper.make_node("SplitToSequence", ["x"], ["s"], "s", axis=1)
-    port = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 4))
-    output = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)
-    made = helper.make_model(
-        helper.make_graph([node], "g", [port], [output]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+def mapped(weight: float = 2, classes: tuple[int, ...] = (0, 1), *, scored: bool = False) -> ModelProto:
+    """What gives a map of each sample, as scikit-learn's classifiers do, or the scores beside it."""
+    nodes = [
+        helper.make_node("Mul", ["x", "w"], ["p"], "p"),
+        helper.make_node("ZipMap", ["p"], ["maps"], "zip", domain="ai.onnx.ml", classlabels_int64s=classes),
+    ]
+    key = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+    outputs = [helper.make_value_info("maps", helper.make_sequence_type_proto(key))]
+    if scored:
+        outputs.append(helper.make_tensor_value_info("p", TensorProto.FLOAT, (3, 2)))
+    port = helper.make_tensor_value_info("x", TensorProto.FLOAT, (3, 2))
+    stored = [numpy_helper.from_array(np.array([weight], np.float32), "w")]
+    versions = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    return helper.make_model(
+        helper.make_graph(nodes, "g", [port], outputs, stored), opset_imports=versions, ir_version=8
     )
-    with pytest.raises(ModelError, match="'s' is a sequence and no tensor"):
-        compare(made, made)
+
+
+@pytest.mark.parametrize("scored", [False, True])
+@pytest.mark.parametrize("options", [CompareOptions(), OUTPUTS])
+def test_an_output_of_maps_is_judged_by_what_it_is_made_of(scored: bool, options: CompareOptions) -> None:
+    report = compare(mapped(scored=scored), mapped(scored=scored), options=options)
+    assert report.passed
+    assert [blob.blob for blob in report.blobs] == ["p"]
+    assert "stands behind node 'zip' (ZipMap), which makes no tensor of numbers" in report.verdict
+    assert not compare(mapped(scored=scored), mapped(2.1, scored=scored), options=options).passed
+    other = compare(mapped(scored=scored), mapped(classes=(1, 0), scored=scored), options=options)
+    assert other.passed == scored  # of the scores alone, as the verdict says
+
+
+def test_an_output_that_is_a_list_is_the_same_where_equal_nodes_make_it_of_what_is_fed() -> None:
+    def listed(axis: int) -> ModelProto:
+        node = helper.make_node("SplitToSequence", ["x"], ["s"], "s", axis=axis)
+        port = helper.make_tensor_value_info("x", TensorProto.FLOAT, (4, 4))
+        output = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)
+        graph = helper.make_graph([node], "g", [port], [output])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    assert compare(listed(1), listed(1)).passed
+    assert not compare(listed(1), listed(0)).passed
 
 
 def test_a_list_inside_a_net_that_was_folded_in_memory_is_no_blob() -> None:
@@ -258,13 +289,21 @@ def test_a_list_inside_a_net_that_was_folded_in_memory_is_no_blob() -> None:
     assert [blob.blob for blob in compare(net, folded).blobs] == ["m", "y"]
 
 
-def test_text_is_no_blob_and_as_an_output_a_sentence() -> None:
+def test_text_is_no_blob_and_as_an_output_follows_from_what_is_compared() -> None:
     as_text = helper.make_node("Cast", ["data"], ["text"], "text", to=TensorProto.STRING)
     as_number = helper.make_node("Cast", ["text"], ["number"], "number", to=TensorProto.FLOAT)
     made = model([as_text, as_number], {"data": (2, 3)}, ["number"])
     assert [blob.blob for blob in compare(made, made).blobs] == ["number"]
-    with pytest.raises(ModelError, match="'text' holds text, so there is nothing to compare it by"):
-        compare(model([as_text], {"data": (2, 3)}, ["text"]), model([as_text], {"data": (2, 3)}, ["text"]))
+    scaled = helper.make_node("Mul", ["data", "two"], ["scaled"], "scaled")
+    as_text.input[0] = "scaled"
+    one, other = (
+        model([scaled, as_text], {"data": (2, 3)}, ["text"], {"two": np.array([factor], np.float32)})
+        for factor in (2, 3)
+    )
+    report = compare(one, one)
+    assert report.passed
+    assert "stands behind node 'text' (Cast), which makes no tensor of numbers" in report.verdict
+    assert not compare(one, other).passed
 
 
 @pytest.mark.parametrize("stored", [False, True])
