@@ -38,6 +38,7 @@ from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape
 
 DEFAULT_EPS = 1e-5
 STOCK_CONVOLUTION = members(FIELDS, "ConvolutionParameter", "bvlc") or frozenset()
+BY_AXIS = frozenset({"kernel_size_3d", "pad_3d", "stride_3d"})
 _NAMED = 3
 
 
@@ -76,6 +77,8 @@ def _is_readable(layer: Layer, keep: bool) -> bool:
     source = layer.source
     if source is None or not source.text or source.unsaid:
         return True
+    if any(field.name in BY_AXIS for field, _ in layer.param.pooling_param.ListFields()):
+        return True  # in Intel's words, or in those of a Caffe that lists them under BVLC's names
     try:
         text_format.Parse(source.text, NetParameter(), allow_unknown_field=keep or layer.type not in STOCK_TYPES)
     except text_format.ParseError:

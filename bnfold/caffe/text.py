@@ -184,6 +184,7 @@ BEHIND_RETURN = (
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _LINE = re.compile(r"\r\s*+(\S)")
 _NUMBER = re.compile(r"-?[0-9]{1,10}")
+_SIZE = re.compile(r"[0-9]{1,9}")
 _TOKEN = re.compile(r"""#[^\n]*+|"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|'[^'\\\n]*+(?:\\.[^'\\\n]*+)*+'""")
 
 
@@ -295,6 +296,8 @@ class _Diagnosis:
         self.dropped: list[tuple[int, int]] = []
         self.foreign = Foreign()
         self.moved: list[tuple[int, TextField]] = []
+        self.number = 0  # of the layer that is looked at
+        self.axes: list[tuple[int, str, list[int]]] = []
         # Layers in a list are not told apart here.
         self.has_lists = any(found.opener == "[" for found in fields if found.name in ("layer", "layers"))
 
@@ -324,6 +327,8 @@ class _Diagnosis:
             param = self.foreign.params.setdefault(owner, caffe_pb2.LayerParameter())
             self._merge(body[found.begin : found.end], param, found.begin)
         self._merge(_blank(body, [found.span for _, found in self.moved]), net)
+        for number, name, sizes in self.axes:
+            getattr((net.layer or net.layers)[number].pooling_param, f"{name}_3d").extend(sizes)
         return net, self.notes
 
     def _merge(self, text: str, message: Any, begin: int = 0) -> None:
@@ -370,6 +375,7 @@ class _Diagnosis:
     def _in_layer(self, layer: TextField, number: int) -> Iterator[_Finding]:
         if layer.opener == "[":
             return
+        self.number = number
         fields = list(self.prototxt.fields(layer.at, layer.stop)) if layer.opener else []
         values = self._said(fields)
         layer_type, who = values.get("type", ""), _who(values)
@@ -418,11 +424,8 @@ class _Diagnosis:
         if known is None:
             yield self._unknown_field(found, message, who, weight)
         elif found.opener == "[" and not is_repeated(known):
-            if _is_size(found, message):
-                yield _Finding(found, who, f"own value of {message.name}'s {found.name} for each axis", weight)
-            else:
-                problem = f"{message.name}'s {found.name} takes one value, and is given a list"
-                yield _Finding(found, who, problem, _Weight.FATAL)
+            problem = f"{message.name}'s {found.name} takes one value, and is given a list"
+            yield _Finding(found, who, problem, _Weight.FATAL)
         elif known.enum_type is not None and not found.opener:
             word, words = self.prototxt.value(found), known.enum_type.values_by_name
             if word not in words and not (_NUMBER.fullmatch(word) and int(word) in known.enum_type.values_by_number):
@@ -454,23 +457,29 @@ class _Diagnosis:
 
     def _inside(self, outer: TextField, message: Descriptor, who: str, weight: _Weight) -> Iterator[_Finding]:
         """What is wrong in the fields of a field that is a message."""
+        fields = list(self.prototxt.fields(outer.at, outer.stop))
+        if message is caffe_pb2.PoolingParameter.DESCRIPTOR and not self.has_lists:
+            fields = self._without_sizes_by_axis(fields)
         seen: dict[str, TextField] = {}
-        for found in self.prototxt.fields(outer.at, outer.stop):
+        for found in fields:
             yield from self._in_field(found, message, who, weight)
-            if self._is_another_axis(found, seen.get(found.name), message):
-                word = self.prototxt.value(found)[:MAX_QUOTED]
-                problem = f"additional value '{word}' of {message.name}'s {found.name}, for another axis"
-                yield _Finding(found, who, problem, weight)
-            else:
-                self._note_repetition(found, seen, message, who)
+            self._note_repetition(found, seen, message, who)
 
-    def _is_another_axis(self, found: TextField, first: TextField | None, message: Descriptor) -> bool:
-        """Whether a size of a Pooling differs from its first: some Caffes take one for each axis.
+    def _without_sizes_by_axis(self, fields: list[TextField]) -> list[TextField]:
+        """The fields of a Pooling but for sizes of which there is one for each axis, as some Caffes take them.
 
-        In those `kernel_size` is repeated (mkldnn_pooling_layer.cpp of Intel's); in BVLC's there is one for all axes.
+        In those `kernel_size` is repeated (pooling_layer.cpp of video-caffe, mkldnn_pooling_layer.cpp of Intel's), and
+        Intel's schema has `kernel_size_3d` for the same; in BVLC's there is one for all axes, as where all are equal.
         """
-        value = self.prototxt.value
-        return first is not None and _is_size(found, message) and value(found) != value(first)
+        left = fields
+        for name in ("kernel_size", "stride", "pad"):
+            same = [found for found in fields if found.name == name]
+            words = [word for found in same for word in re.split(r"[\s,]+", self.prototxt.value(found)) if word]
+            if (len(set(words)) > 1 or any(found.opener for found in same)) and all(map(_SIZE.fullmatch, words)):
+                self.axes.append((self.number, name, [int(word) for word in words]))
+                self.dropped += [found.span for found in same]
+                left = [found for found in left if found.name != name]
+        return left
 
     def _note_repetition(self, found: TextField, seen: dict[str, TextField], message: Descriptor, who: str) -> None:
         known = message.fields_by_name.get(found.name)
@@ -499,11 +508,6 @@ class _Diagnosis:
 
 def _who(said: Mapping[str, str]) -> str:
     return f"layer '{said.get('name', '')}' ({said.get('type', '')})"
-
-
-def _is_size(found: TextField, message: Descriptor) -> bool:
-    """Whether some Caffe takes as many values as there are axes."""
-    return message is caffe_pb2.PoolingParameter.DESCRIPTOR and found.name in ("kernel_size", "stride", "pad")
 
 
 def _blank(text: str, spans: list[tuple[int, int]]) -> str:

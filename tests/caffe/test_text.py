@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nets
+import numpy as np
 import pytest
+from cases import by_onnxruntime
 from google.protobuf import text_format
 from present import present
 
+import bnfold
 from bnfold.caffe.caffe_pb2 import NetParameter
 from bnfold.caffe.read import build, load
 from bnfold.caffe.stock import in_stock_words
@@ -128,30 +132,57 @@ def test_a_text_of_ignored_fields_alone_is_no_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "opaque"),
+    ("sizes", "read"),
     [
-        ("kernel_size: 2 kernel_size: 3 kernel_size: 3", True),
-        ("kernel_size: 3 stride: 1 stride: 2 stride: 2", True),
-        ("kernel_size: 3 pad: 0 pad: 1 pad: 1", True),
-        ("kernel_size: 3 kernel_size: 3", False),
+        ("kernel_size: 1 kernel_size: 2 kernel_size: 3 stride: 2", {"kernel_size_3d": [1, 2, 3]}),
+        ("kernel_size: [1, 2, 3]", {"kernel_size_3d": [1, 2, 3]}),
+        ("kernel_size: 3 stride: 1 stride: 2 stride: 2", {"stride_3d": [1, 2, 2]}),
+        ("kernel_size: 3 pad: 0 pad: 1 pad: 1", {"pad_3d": [0, 1, 1]}),
+        ("kernel_size: 3 kernel_size: 3", {}),
     ],
 )
-def test_a_pooling_with_a_size_for_each_axis_is_not_one_with_the_last_for_all(sizes: str, opaque: bool) -> None:
+@pytest.mark.parametrize("layers", ["layer { type: 'Pooling'", "layers { type: POOLING"])
+def test_a_pooling_with_a_size_for_each_axis_is_not_one_with_the_last_for_all(
+    sizes: str, read: dict[str, list[int]], layers: str
+) -> None:
     document = parse_prototxt(f"""
         input: "film" input_shape {{ dim: 1 dim: 2 dim: 8 dim: 8 dim: 8 }}
-        layer {{ name: "p" type: "Pooling" bottom: "film" top: "p" pooling_param {{ {sizes} }} }}
+        {layers} name: "p" bottom: "film" top: "p" pooling_param {{ {sizes} }} }}
     """)
-    why = document.foreign.opaque.get(0, "")
-    assert why.endswith("for another axis") if opaque else not why
+    assert not document.foreign.opaque
+    ((param,),) = (
+        [layer.pooling_param for layer in kind] for kind in (document.net.layer, document.net.layers) if kind
+    )
+    names = ("kernel_size_3d", "pad_3d", "stride_3d")
+    assert {name: list(getattr(param, name)) for name in names if getattr(param, name)} == read
+    assert all(not param.HasField(name.removesuffix("_3d")) for name in read)
 
 
-def test_a_list_where_one_value_belongs_is_named_or_for_the_axes_of_a_pooling() -> None:
+def test_a_pooling_of_video_caffe_pools_each_axis_by_its_own_and_keeps_its_words(tmp_path: Path) -> None:
+    """As its pooling_layer.cpp lays windows: sizes rounded up, axes in the order d, h, w."""
+    pool = "pool: MAX kernel_size: 1 kernel_size: 2 kernel_size: 3 stride: 1 stride: 2 stride: 2"
+    net = nets.net(f"""
+        input: "film" input_shape {{ dim: 1 dim: 2 dim: 3 dim: 5 dim: 6 }}
+        layer {{ name: "s" type: "Scale" bottom: "film" top: "s" }}
+        layer {{ name: "p" type: "Pooling" bottom: "s" top: "p" pooling_param {{ {pool} }} }}
+    """)
+    film = np.random.default_rng(2).standard_normal((1, 2, 3, 5, 6)).astype(np.float32)
+    scaled = film * net.layers[1].blobs[0].reshape(2, 1, 1, 1)
+    wanted = np.empty((1, 2, 3, 3, 3), np.float32)
+    for d, h, w in np.ndindex(3, 3, 3):
+        wanted[:, :, d, h, w] = scaled[:, :, d, 2 * h : 2 * h + 2, 2 * w : 2 * w + 3].max(axis=(2, 3))
+    assert np.array_equal(by_onnxruntime(net, {"film": film})["p"], wanted)
+    bnfold.save_caffe(net, tmp_path / "out.prototxt")
+    assert pool in (tmp_path / "out.prototxt").read_text()
+    again = bnfold.load(tmp_path / "out.prototxt", tmp_path / "out.caffemodel")
+    assert np.array_equal(by_onnxruntime(again, {"film": film})["p"], wanted)
+
+
+def test_a_list_where_one_value_belongs_is_named() -> None:
     pool = 'layer { name: "p" type: "Pooling" pooling_param {\n %s } }'
     error = refusal(pool % "pool: [MAX]", ignore_unknown_fields=True)
     said = "2:2: PoolingParameter's pool takes one value, and is given a list, in layer 'p' (Pooling)"
     assert str(error).endswith(said)
-    document = parse_prototxt(pool % "kernel_size: [2, 3, 3]")
-    assert document.foreign.opaque == {0: "own value of PoolingParameter's kernel_size for each axis"}
 
 
 def test_an_unknown_enum_value_is_refused_even_if_unknown_fields_are_ignored() -> None:
