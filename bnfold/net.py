@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload, 
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.errors import ModelError, UsageError, telling_which
+from bnfold.errors import ModelError, UsageError, counted, telling_which
 from bnfold.options import require_type
 
 if TYPE_CHECKING:
@@ -327,15 +327,15 @@ class Net:
 
     def producer(self, blob: str) -> Layer | None:
         """The layer that writes `blob`, or None when nobody does."""
-        return self._producers.get(blob)
+        return self._producers.get(_one_name(blob))
 
     def uses(self, blob: str) -> Sequence[Use]:
         """Every reading of `blob`, in no particular order."""
-        return self._uses.get(blob, ())
+        return self._uses.get(_one_name(blob), ())
 
     def public_name(self, blob: str) -> str:
         """The name that `blob` has in a file."""
-        return self.public.get(blob, blob)
+        return self.public.get(_one_name(blob), blob)
 
     def remove(self, layer: Layer) -> None:
         """Take `layer` out. Its tops have no producer afterwards: rename the blob that replaces them.
@@ -343,11 +343,7 @@ class Net:
         Raises:
             UsageError: it is not in the net.
         """
-        if any(self._producers.get(top) is not layer for top in layer.tops):
-            raise UsageError(f"{layer}: is no layer of this net, or writes what Net.rename was not told of")
-        for index, bottom in enumerate(layer.bottoms):
-            with suppress(KeyError, ValueError):  # a program may have changed what it reads by itself
-                self._uses[bottom].remove(Use(layer, index))
+        self._unwire_bottoms(layer)
         for top in layer.tops:
             del self._producers[top]
         self._removed.add(id(layer))
@@ -358,16 +354,17 @@ class Net:
 
     def insert_first(self, layers: Iterable[Layer]) -> None:
         """Put layers that read nothing in front of all, their tops being new."""
-        first = list(layers)
+        first = self._new_layers(layers)
         self._layers = [*first, *self.layers]
         for layer in first:
             self._wire(layer)
 
     def reads(self, layer: Layer, bottoms: Iterable[str]) -> None:
         """Make a layer read these blobs and no others."""
-        for index, bottom in enumerate(layer.bottoms):
-            self._uses[bottom].remove(Use(layer, index))
-        layer.bottoms = list(bottoms)
+        require_type("what a layer reads", bottoms, "Iterable[str]")
+        names = [*map(_one_name, bottoms)]
+        self._unwire_bottoms(layer)
+        layer.bottoms = names
         self._wire_bottoms(layer)
 
     def rewire(self) -> None:
@@ -381,6 +378,26 @@ class Net:
         for index, bottom in enumerate(layer.bottoms):
             self._uses.setdefault(bottom, []).append(Use(layer, index))
 
+    def _unwire_bottoms(self, layer: Layer) -> None:
+        """Forget what a layer of this net reads. Raises UsageError where it is none."""
+        _list_of_layers([layer])
+        if any(self._producers.get(top) is not layer for top in layer.tops):
+            raise UsageError(f"{layer}: is no layer of this net, or writes what Net.rename was not told of")
+        for index, bottom in enumerate(layer.bottoms):
+            with suppress(KeyError, ValueError):  # a program may have changed what it reads by itself
+                self._uses[bottom].remove(Use(layer, index))
+
+    def _new_layers(self, layers: Iterable[Layer]) -> list[Layer]:
+        """Layers to put in. Raises UsageError where something is no layer, or writes what is written already."""
+        new = _list_of_layers(layers)
+        makers = dict(self._producers)
+        for layer in new:
+            _require_layer(layer, object if self.front is None else self.front.param_type)
+            for top in layer.tops:
+                if makers.setdefault(top, layer) is not layer:
+                    raise UsageError(f"{layer}: blob '{top}' is written by {makers[top]} already")
+        return new
+
     def _wire(self, layer: Layer) -> None:
         self._wire_bottoms(layer)
         for top in layer.tops:
@@ -391,8 +408,8 @@ class Net:
     def insert_behind(self, pairs: Iterable[tuple[Layer, Layer]]) -> None:
         """Put many layers in, each a pair (after, layer), in one walk; else as `insert`."""
         new: dict[int, list[Layer]] = {}
-        pairs = list(pairs)
-        for after, layer in pairs:
+        pairs = [*map(_pair_of_layers, pairs)]
+        for (after, _), layer in zip(pairs, self._new_layers(layer for _, layer in pairs), strict=True):
             new.setdefault(id(after), []).append(layer)
         if new:
             known = set(map(id, self.layers))
@@ -403,8 +420,13 @@ class Net:
             self._wire(layer)
 
     def reconnect(self, use: Use, blob: str) -> None:
-        """Make one use read `blob` instead."""
-        self._uses[use.layer.bottoms[use.index]].remove(use)
+        """Make one use read `blob` instead. Raises UsageError where that is none that `uses` gives."""
+        require_type("what Net.reconnect changes", use, "Use")
+        _one_name(blob)
+        try:
+            self._uses[use.layer.bottoms[use.index]].remove(use)
+        except (IndexError, KeyError, ValueError):
+            raise UsageError(f"{use.layer}: it does not read a bottom {use.index} in this net") from None
         use.layer.bottoms[use.index] = blob
         self._uses.setdefault(blob, []).append(use)
 
@@ -413,6 +435,8 @@ class Net:
 
         Readers of `new` (left over from a layer that was removed) become readers of the renamed blob.
         """
+        for name in (blob, new, *((public,) if public is not None else ())):
+            _one_name(name)
         if new != blob:
             if blob not in self._producers or new in self._producers:
                 raise UsageError(f"cannot rename '{blob}' to '{new}': no layer writes the one, or one writes the other")
@@ -428,7 +452,10 @@ class Net:
 
     def without(self, layers: Iterable[Layer]) -> Net:
         """A net of its own without some layers and all that depends on them; its outputs are what nobody reads then."""
-        gone = {id(layer) for layer in layers}
+        given = _list_of_layers(layers)
+        gone = {id(layer) for layer in given}
+        if gone and (lost := gone.difference(map(id, self.layers))):
+            raise UsageError(f"{next(layer for layer in given if id(layer) in lost)}: is no layer of this net")
         missing: set[str] = set()
         kept: list[Layer] = []
         for layer in self.layers:
@@ -440,6 +467,7 @@ class Net:
 
     def called(self, names: Mapping[str, str]) -> Net:
         """A net of its own whose blobs have other names; those that `names` does not have keep theirs."""
+        require_type("names of blobs", names, "Mapping[str, str]")
 
         def new(blobs: Iterable[str]) -> list[str]:
             return [names.get(blob, blob) for blob in blobs]
@@ -461,7 +489,8 @@ class Net:
 
     def with_layers(self, layers: Sequence[Layer], notes: Sequence[str] = ()) -> Net:
         """A net of its own with other layers and the same outputs, and perhaps more notes."""
-        net = self._with(layers, self.outputs)
+        require_type("notes", notes, "Sequence[str]")
+        net = self._with(_list_of_layers(layers), self.outputs)
         net.notes += notes
         return net
 
@@ -507,6 +536,32 @@ def require_net(value: object, caller: str) -> None:
             _require_arrays(layer, value)
 
 
+def _list_of_layers(layers: object) -> list[Layer]:
+    """The layers that a program gives, as a list. Raises UsageError where something is no layer."""
+    given = list(layers) if isinstance(layers, Iterable) and not isinstance(layers, str) else None
+    if given is None:
+        raise UsageError(f"layers are given as a list of bnfold.Layer, and not as {type(layers).__name__}")
+    if wrong := [layer for layer in given if not isinstance(layer, Layer)]:
+        hint = f"; net[{wrong[0]!r}] is the layer of that name" if isinstance(wrong[0], str) else ""
+        raise UsageError(f"the layers of a net are bnfold.Layer, and not {type(wrong[0]).__name__}{hint}")
+    return given
+
+
+def _pair_of_layers(pair: object) -> tuple[Layer, Layer]:
+    """The layer that another one stands behind, and that other one. Raises UsageError where it is no such pair."""
+    layers = _list_of_layers(pair)
+    if len(layers) != 2:
+        raise UsageError(f"what is put in is a pair (after, layer), and not {counted(len(layers), 'layer')}")
+    return layers[0], layers[1]
+
+
+def _one_name(blob: str) -> str:
+    """The name of a blob that a program gives. Raises UsageError where it is none."""
+    if not isinstance(blob, str) or not blob:
+        raise UsageError(f"a blob is meant by its name, and not by {blob!r:.60}")
+    return blob
+
+
 def why_broken(net: Net) -> str:
     """What an edit has put into a net that none holds; empty where it has not."""
     try:
@@ -542,8 +597,7 @@ def _require_types(net: Net) -> None:
 
 def _require_layer(layer: Layer, param_type: type[Any]) -> None:
     """Likewise of one layer."""
-    if not isinstance(layer, Layer):
-        raise UsageError(f"the layers of a net are bnfold.Layer, and not {type(layer).__name__}")
+    _list_of_layers([layer])
     bottoms, tops = layer.bottoms, layer.tops
     if not all(isinstance(names, list | tuple) for names in (bottoms, tops)):
         raise UsageError(f"{layer}: its bottoms and tops are lists of names, and not {bottoms!r} and {tops!r}")

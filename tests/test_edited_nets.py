@@ -21,7 +21,7 @@ from onnx.numpy_helper import from_array
 import bnfold
 from bnfold.caffe.caffe_pb2 import NetParameter
 from bnfold.errors import ModelError, UnsupportedError, UsageError
-from bnfold.net import Blobs, Layer, Net, Shape
+from bnfold.net import Blobs, Layer, Net, Shape, Use
 
 TEXT = b"""# the first line
 name: "small"  # what it is called
@@ -209,7 +209,7 @@ REFUSED: dict[str, Callable[[Net], Any]] = {
     r"Net\.batchnorm_layout says what is in Caffe's": lambda net: setattr(net, "batchnorm_layout", "bvlc"),
     r"Net\.zero_factor says what is in Caffe's files": lambda net: setattr(net, "zero_factor", "one"),
     r"nobody makes the net's output 'nobody'": lambda net: net.outputs.append("nobody"),
-    r"a blob has a name of one letter or more": lambda net: net.rename(net["conv"].tops[0], ""),
+    r"a blob has a name of one letter or more": lambda net: net["conv"].tops.__setitem__(0, ""),
     r"Net\.origin is what bnfold.load has put there, and not NoneType": lambda net: setattr(net, "origin", None),
     r"Net\.front is what bnfold.load has put there, and not int": lambda net: setattr(net, "front", 3),
     r"'conv' \(Conv\): its source is what bnfold.load has": lambda net: setattr(net["conv"], "source", 3),
@@ -276,6 +276,61 @@ def test_a_blob_that_there_is_not_cannot_be_renamed_nor_one_be_written_twice(caf
     twice = Layer("twice", "ReLU", ["pool"], ["conv"], Blobs(), caffe["act"].param)
     with pytest.raises(UsageError, match=r"'twice' \(ReLU\): blob 'conv' is written by layer 'act' \(ReLU\) already"):
         caffe.insert(twice, after=caffe["pool"])
+
+
+def another(net: Net) -> Layer:
+    return Layer("new", "ReLU", ["pool"], ["new"], Blobs(), net["act"].param)
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda net: net.remove("pool"), r"are bnfold.Layer, and not str; net\['pool'\] is the layer of that name"),
+        (lambda net: net.without("pool"), "layers are given as a list of bnfold.Layer, and not as str"),
+        (lambda net: net.without(net["pool"]), "layers are given as a list of bnfold.Layer, and not as Layer"),
+        (lambda net: net.without(["pool"]), r"not str; net\['pool'\] is the layer of that name"),
+        (lambda net: net.without([net.copy()["pool"]]), r"layer 'pool' \(Pooling\): is no layer of this net"),
+        (lambda net: net.with_layers(None), "layers are given as a list of bnfold.Layer, and not as NoneType"),
+        (lambda net: net.with_layers([3]), "the layers of a net are bnfold.Layer, and not int"),
+        (lambda net: net.with_layers(net.layers, notes="a"), "notes takes Sequence.str., and not str 'a'"),
+        (lambda net: net.called("pool"), "names of blobs takes Mapping.str, str., and not str 'pool'"),
+        (lambda net: net.called({"pool": 3}), "names of blobs takes Mapping.str, str., and not dict"),
+        (lambda net: net.insert(another(net), after="pool"), "the layers of a net are bnfold.Layer, and not str"),
+        (lambda net: net.insert(None, after=net["pool"]), "the layers of a net are bnfold.Layer, and not NoneType"),
+        (lambda net: net.insert_behind([net["pool"]]), "given as a list of bnfold.Layer, and not as Layer"),
+        (lambda net: net.insert_behind([[net["pool"]]]), r"a pair \(after, layer\), and not 1 layer"),
+        (lambda net: net.insert_behind([(net["pool"], replace(another(net), tops=["conv"]))]), "'conv' is written by"),
+        (lambda net: net.insert_first([replace(another(net), tops=["conv"])]), "'conv' is written by"),
+        (
+            lambda net: net.insert_first([Layer("new", "ReLU", net.name, ["new"], Blobs(), None)]),
+            "its bottoms and tops are lists",
+        ),
+        (lambda net: net.insert_first(another(net)), "layers are given as a list of bnfold.Layer, and not as Layer"),
+        (lambda net: net.reads("pool", ["data"]), "the layers of a net are bnfold.Layer, and not str"),
+        (lambda net: net.reads(net.copy()["pool"], ["data"]), r"layer 'pool' \(Pooling\): is no layer of this net"),
+        (lambda net: net.reads(net["pool"], "data"), "what a layer reads takes Iterable.str., and not str 'data'"),
+        (lambda net: net.reads(net["pool"], iter([3])), "a blob is meant by its name, and not by 3"),
+        (lambda net: net.reconnect(net["pool"], "data"), "what Net.reconnect changes takes Use, and not Layer"),
+        (lambda net: net.reconnect(Use(net["pool"], 7), "data"), r"'pool' \(Pooling\): it does not read a bottom 7"),
+        (lambda net: net.reconnect(Use(net.copy()["pool"], 0), "data"), "it does not read a bottom 0 in this net"),
+        (lambda net: net.reconnect(Use(net["pool"], 0), None), "a blob is meant by its name, and not by None"),
+        (lambda net: net.rename("pool", 3), "a blob is meant by its name, and not by 3"),
+        (lambda net: net.rename("pool", ""), "a blob is meant by its name, and not by ''"),
+        (lambda net: net.rename("pool", "new", public=3), "a blob is meant by its name, and not by 3"),
+        (lambda net: net.producer(net["pool"]), "a blob is meant by its name, and not by Layer"),
+        (lambda net: net.uses(["pool"]), r"a blob is meant by its name, and not by \['pool'\]"),
+        (lambda net: net.public_name(None), "a blob is meant by its name, and not by None"),
+    ],
+)
+def test_an_edit_of_the_wrong_kind_is_a_sentence_at_the_call_and_leaves_the_net_as_it_was(
+    caffe: Net, edit: Callable[[Any], object], said: str
+) -> None:
+    before = [str(layer) + repr(layer.bottoms) + repr(layer.tops) for layer in caffe.layers]
+    with pytest.raises(UsageError, match=said):
+        edit(caffe)
+    assert [str(layer) + repr(layer.bottoms) + repr(layer.tops) for layer in caffe.layers] == before
+    assert [len(caffe.uses(top)) for layer in caffe.layers for top in layer.tops][-1] == 0
+    assert all(use.layer in caffe.layers for layer in caffe.layers for top in layer.tops for use in caffe.uses(top))
 
 
 def test_the_sizes_of_an_open_input_are_given_where_it_is_read(model: Net) -> None:
