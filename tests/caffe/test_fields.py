@@ -186,6 +186,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "Minimum": [("", [IMAGE, IMAGE])],
     "Mul": [("mul_param { mul_shape: 8 }", [IMAGE]), ("", [IMAGE, IMAGE])],
     "Noise": [("noise_param { gaussian_std: 0.5 }", [IMAGE])],
+    "Norm": [("", [(3, 7)])],
     "Normalization": [("", [(3, 7)])],
     "OutputDecay": [("", [IMAGE])],
     "Padding": [

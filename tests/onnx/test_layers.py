@@ -423,6 +423,9 @@ def test_a_normalize_whose_values_no_caffe_tells_has_no_onnx_form(param: str, to
 @pytest.mark.parametrize(
     ("inside", "shape", "reason"),
     [
+        ('type: "MultiStageMeanfield"', IMAGE, "it infers by iterations over all pairs of pixels"),
+        ('type: "Norm"', IMAGE, "forks disagree about what it adds to the sum"),
+        ('type: "Norm" norm_param { channel_shared: false }', (2, 5), "`channel_shared` of its norm_param"),
         ('type: "Normalization"', IMAGE, "forks disagree about the axes over which it sums"),
         ('type: "Normalization" normalization_param { norm: L2 }', (2, 5), "`norm` of its normalization_param"),
         ('type: "L2Norm"', (2, 5), "forks disagree about the axes over which it sums, and about what it adds"),

@@ -127,6 +127,7 @@ FORWARD: dict[str, Forward] = {
     "Mul": layers_forks.arithmetic,
     "MVN": layers_normalize.mvn,
     "Noise": layers_pointwise.dropout,
+    "Norm": layers_normalize.norm,
     "Normalization": layers_normalize.normalization,
     "Normalize": layers_normalize.normalize,
     "OutputDecay": layers_pointwise.dropout,

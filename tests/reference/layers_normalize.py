@@ -199,6 +199,11 @@ def normalization(layer: Message, bottoms: list[Array], blobs: list[Array]) -> l
     return [np.stack([sample / np.linalg.norm(sample) for sample in bottoms[0]])]
 
 
+def norm(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """norm_layer.cpp's loops over pixels, of which an (N, C) has one; its top is (num, channels, height, width)."""
+    return [np.stack([sample / (np.linalg.norm(sample) + 1e-6) for sample in bottoms[0]])[:, :, None, None]]
+
+
 def normalize_pixels(layer: Message, bottom: Array) -> list[Array]:
     """NormFace's forward loops: num, channels, height and width are what Blob says of absent axes, 1."""
     param = layer.sub("normalize_param")

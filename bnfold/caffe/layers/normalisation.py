@@ -63,6 +63,14 @@ def normalization(_: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
     return [bottoms[0]] if len(bottoms[0]) == 2 else None
 
 
+def norm(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """Four axes of an (N, C); unknown of others, of which forks add another number (norm_layer.cpp of video_triplet).
+
+    One that learned something is another layer.
+    """
+    return [(*bottoms[0], 1, 1)] if len(bottoms[0]) == 2 and not layer.blobs else None
+
+
 def normalized_axes(layer: Layer, rank: int) -> list[int]:
     """The axes over which an LpNormalization takes its norm, from the front.
 
@@ -115,6 +123,12 @@ ROWS: Mapping[str, LayerType] = {
         reads={"mvn_param": "normalize_variance across_channels eps add_eps_before_sqrt"},
         aligned=True,
         note="Synopsys' `add_eps_before_sqrt: true` puts eps under the root",
+    ),
+    "Norm": LayerType(
+        norm,
+        reads={"norm_param": ""},
+        dialects=OTHERS,
+        note="of (N, C) alone, where the forks agree; the top has four axes, as in all of them",
     ),
     "Normalization": LayerType(
         normalization,

@@ -76,7 +76,10 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
 """Caffe's layer type -> the function that writes its nodes."""
 
 REASONS: Mapping[str, str] = {
-    "DenseCRF": "it infers by iterations over all pairs of pixels, which ONNX has no operator for",
+    **dict.fromkeys(
+        ("DenseCRF", "MultiStageMeanfield"),
+        "it infers by iterations over all pairs of pixels, which ONNX has no operator for",
+    ),
     **dict.fromkeys(
         ("L2Norm", "L2Normalization", "L2Normalize"),
         "forks disagree about the axes over which it sums, and about what it adds to the sum",
@@ -96,6 +99,7 @@ FORMS: Mapping[str, str] = {
     "CTCGreedyDecoder with an accuracy": "its last top measures predictions, and is none",
     "DetectionOutput in parts, of several images": "its Caffe gives every image the boxes of the first",
     "DetectionOutput with eta": "its threshold changes while it suppresses, if it is above 0.5, which ONNX's cannot",
+    "Norm of other than (N, C)": "forks disagree about what it adds to the sum",
     "Normalization of other than (N, C)": "forks disagree about the axes over which it sums",
     "Padding with all_pad": "the fork whose field it is is known by the shapes of its blobs alone",
     "Yolov3DetectionOutput with gaussian_box": "the one Caffe that has it reads scores that it never wrote",

@@ -229,6 +229,14 @@ def normalization(block: Block) -> str:
     return block("Div", block.bottom, block("Sqrt", _sum_of_squares(block, [1])))
 
 
+def norm(block: Block) -> str:
+    """`x / (sqrt(sum of x^2) + 1e-6)` for each sample, (N, C, 1, 1): ReduceSum, Sqrt, Add, Div, Reshape."""
+    if block.rank != 2 or block.layer.blobs:
+        raise Refused("forks disagree about what it adds to the sum, unless it reads two axes and learned nothing")
+    length = shifted(block, block("Sqrt", _sum_of_squares(block, [1])), 1e-6, "eps")
+    return reshape(block, block("Div", block.bottom, length), (0, 0, 1, 1))
+
+
 def normalize(block: Block) -> str | list[str]:
     """`x / sqrt(sum x^2 + eps) * scale` over channels, or over channels and plane: ReduceSum, Sqrt, Div, Mul.
 
@@ -352,6 +360,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "LogSoftmax": log_softmax,
     "LpNormalization": lp_normalization,
     "MVN": mvn,
+    "Norm": norm,
     "Normalization": normalization,
     "Normalize": normalize,
     "Noise": dropout,
