@@ -392,7 +392,9 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
     from bnfold.onnx.narrow import with_narrow_values_read
     from bnfold.onnx.node import bodies, captured
 
-    stored = {tensor.name for tensor in proto.graph.initializer} | {weight.name for weight in weights}
+    kinds = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+    stored = kinds | {weight.name: weight.element for weight in weights}
+    learned = {name for name, kind in stored.items() if kind not in UNLEARNED}
     shown = [out.name for out in proto.graph.output if out.name in stored]
     writers = {name: Writer(name, "Constant", weighted=True) for name in shown}
     reads: dict[str, tuple[str, ...]] = dict.fromkeys(shown, ())
@@ -400,7 +402,7 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
     left_out = lists_in(proto, weights) | hidden.blobs
     for node in proto.graph.node:
         read = [name for name in (*node.input, *captured(node)) if name]
-        weighted = any(name in stored for name in read) or any(body.initializer for body in bodies(node))
+        weighted = any(name in learned for name in read) or any(body.initializer for body in bodies(node))
         for output in node.output:
             if not output or output in left_out:
                 continue
@@ -435,5 +437,7 @@ COPYING = frozenset({"Dropout", "Identity"})
 SELDOM = frozenset({"bfloat16", "float64"})
 """Types of which onnxruntime has many operators on no processor."""
 
+UNLEARNED = frozenset({6, 7, 9})
+"""ONNX's numbers of int32, int64 and bool, in which models hold sizes, axes and indices."""
 FLOATS = {16: "bfloat16", 10: "float16", 1: "float32", 11: "float64"}
 """ONNX's numbers of floating types, the coarsest first."""

@@ -99,6 +99,19 @@ def test_weights_that_meet_nothing_but_zeros_are_said() -> None:
     assert not any("not proved" in note for note in compare(classifier(), classifier(), IMAGES).notes)
 
 
+def test_axes_of_zeros_are_no_weights_that_something_has_to_prove() -> None:
+    """As the state that an LSTM begins with is made of zeros, and gets an axis."""
+    nodes = [
+        helper.make_node("Sub", ["data", "data"], ["zeros"], "zeros"),
+        helper.make_node("Unsqueeze", ["zeros", "axes"], ["state"], "state"),
+        helper.make_node("Add", ["data", "state"], ["y"], "y"),
+    ]
+    made = model(nodes, {"data": (1, 3)}, ["y"], {"axes": np.array([0])})
+    report = compare(made, made)
+    assert report.passed
+    assert not [note for note in report.notes if "not proved" in note]
+
+
 def test_weights_that_read_channels_of_zeros_are_said() -> None:
     """Two channels of six never pass the ReLU, and a weight that reads one of them may be anything."""
     dead = change(change(classifier(), "conv1_b", (2,), -1e6), "conv1_b", (3,), -1e6)
