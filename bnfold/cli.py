@@ -42,7 +42,7 @@ from bnfold.options import (
     plane,
     sizes,
 )
-from bnfold.report.streams import UNUSABLE, Printed, ReportLost, answer, forget, telling, too_many, with_notes
+from bnfold.report.streams import UNUSABLE, Printed, ReportLost, answer, forget, misused, telling, too_many, with_notes
 from bnfold.report.words import visible
 
 if TYPE_CHECKING:
@@ -275,9 +275,9 @@ class Command(click.Command):
             return rest
         except click.UsageError:
             with suppress(click.UsageError):
-                extra = self.make_parser(ctx).parse_args(given)[1]
+                extra = self.make_parser(ctx).parse_args([*given])[1]
                 if extra:
-                    raise UsageError(too_many(str(self.name), extra)) from None
+                    raise UsageError(too_many(str(self.name), extra, given)) from None
             raise
 
 
@@ -321,8 +321,7 @@ class Commands(click.Group):
             sys.exit(stop.exit_code)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx is not None else "bnfold"
-            message = error.format_message().rstrip(".").replace("\n", " ")
-            _stop(f"{visible(message)} ('{command} --help' lists what there is)", UNUSABLE)
+            _stop(misused(error.format_message(), command, words), UNUSABLE)
         except ReportLost as lost:
             forget(sys.stdout)
             _stop(with_notes(str(lost), lost), UNUSABLE, quiet=lost.reader_has_gone)

@@ -94,6 +94,14 @@ NEARLY_RIGHT = {
         ("diff", "a.onnx", "b.onnx", "--stage", "deploy", "--level", "1"),
         "--stage and --level would be ignored: the models are ONNX",
     ),
+    "a name with a dash": (
+        ("inspect", "-n.onnx"),
+        "No such option '-n'; write the file '-n.onnx' as './-n.onnx', since options begin with a dash",
+    ),
+    "an option behind the dashes": (
+        ("fold", "--", "-n.onnx", "-o", "o.onnx"),
+        "-o stands behind '--', where there are files alone; options stand in front of it",
+    ),
     "a web page": (("fold", "page.prototxt", "-o", "o.onnx"), "page.prototxt: is a web page and not a prototxt"),
 }
 
@@ -103,6 +111,7 @@ def test_a_call_that_is_nearly_right_is_told_what_to_write(run: Run, what: str) 
     args, sentence = NEARLY_RIGHT[what]
     Path("page.prototxt").write_text("<!DOCTYPE html>\n<html></html>")
     Image.new("RGB", (4, 4)).save("A.jpg")
+    Path("-n.onnx").touch()
     before = files()
     outcome = run(*args)
     assert outcome.code == 2

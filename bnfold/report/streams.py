@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -125,8 +126,20 @@ def forget(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def too_many(command: str, extra: list[str]) -> str:
+def misused(message: str, command: str, words: Sequence[str]) -> str:
+    """What is said of words that are no call; a file whose name begins with a dash was taken for options."""
+    said = visible(message.rstrip(".").replace("\n", " "))
+    options = takewhile(lambda word: word != "--", words)
+    file = visible(next((word for word in options if word.startswith("-") and os.path.isfile(word)), ""))
+    said += f"; write the file '{file}' as './{file}', since options begin with a dash" if file else ""
+    return f"{said} ('{command} --help' lists what there is)"
+
+
+def too_many(command: str, extra: list[str], words: list[str]) -> str:
     """What to write instead of a file in a place where there is none."""
+    behind = words[words.index("--") :] if "--" in words else []
+    if option := next((word for word in behind[1:] if word.startswith("-") and not os.path.isfile(word)), ""):
+        return f"{visible(option)} stands behind '--', where there are files alone; options stand in front of it"
     file, suffix = f"{visible(extra[0])} is one file too many", Path(extra[0]).suffix.lower()
     if command == "diff":
         return f"{file}: two models are compared, with weights that lie elsewhere as NET.prototxt:WEIGHTS.caffemodel"
