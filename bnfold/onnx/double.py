@@ -21,13 +21,26 @@ from bnfold.onnx.weight import Weight
 
 FIXED = frozenset({"DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QuantizeLinear"})
 TYPED = {
+    "Attention": "softmax_precision",
+    "BlackmanWindow": "output_datatype",
     "Cast": "to",
     "DequantizeLinear": "output_dtype",
     "EyeLike": "dtype",
+    "HammingWindow": "output_datatype",
+    "HannWindow": "output_datatype",
+    "MelWeightMatrix": "output_datatype",
     "RandomNormal": "dtype",
     "RandomUniform": "dtype",
 }
-"""Operators that say their result's type in an attribute."""
+"""Operators that say their result's type in an attribute, or that in which they compute it."""
+SINGLE = {
+    "ConstantOfShape": helper.make_attribute("value", numpy_helper.from_array(np.zeros(1, np.float32))),
+    **{
+        operator: helper.make_attribute(TYPED[operator], TensorProto.FLOAT)
+        for operator in ("BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix")
+    },
+}
+"""What operators say that make float32 unless they are told otherwise."""
 FLOATS = ("value_float", "value_floats")
 """How a Constant may say floats without a tensor."""
 
@@ -101,6 +114,9 @@ def _convert_graph(graph: GraphProto, folder: Path | None, conversion: Conversio
 def _convert_node(node: NodeProto, folder: Path | None, conversion: Conversion) -> None:
     if node.op_type in FIXED and conversion.target == TensorProto.DOUBLE:
         raise UnsupportedError(f"{node.op_type} '{node.name}' has no form in float64")
+    unsaid = SINGLE.get(node.op_type)
+    if unsaid is not None and all(attribute.name != unsaid.name for attribute in node.attribute):
+        node.attribute.append(unsaid)
     for attribute in list(node.attribute):
         if attribute.type == AttributeProto.GRAPH:
             _convert_graph(attribute.g, folder, conversion)
@@ -127,8 +143,9 @@ def _in_type(values: Array, conversion: Conversion) -> Array:
 
 
 def inputs_of(model: ModelProto) -> dict[str, np.dtype[Any]]:
-    """Input -> the type of its values."""
+    """Input -> the type of its values, of those that are tensors and no lists of them."""
     return {
         port.name: np.dtype(helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type))
         for port in model.graph.input
+        if port.type.HasField("tensor_type")
     }

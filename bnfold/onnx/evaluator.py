@@ -16,7 +16,7 @@ import onnx
 from numpy.lib.stride_tricks import sliding_window_view
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops import op_dequantize_linear, op_grid_sample, op_max_pool, op_roi_align, op_slice
+from onnx.reference.ops import op_dequantize_linear, op_grid_sample, op_loop, op_max_pool, op_roi_align, op_slice
 from onnx.reference.ops._op import OpRunReduceNumpy
 
 from bnfold.errors import UnsupportedError
@@ -261,6 +261,30 @@ class Hardmax(OpRun):
         return (y.reshape(x.shape),)
 
 
+class Loop(op_loop.Loop):
+    """What the rounds make, along a new axis in front; a condition that is not given holds.
+
+    onnx's own joins rounds along the first axis there is, and then makes none.
+    """
+
+    body: Any
+    _run_body: Any
+
+    def _run(  # type: ignore[override]
+        self, count: Array | None, condition: Array | None, *states: Any, context: Mapping[str, Any], **given: Any
+    ) -> tuple[Any, ...]:
+        values, goes_on, turn = dict(context), np.array(True) if condition is None else condition, 0
+        rounds: list[list[Array]] = [[] for _ in range(self.K)]
+        while goes_on and (count is None or turn < count):
+            values.update(zip(self.body.input_names, (np.array(turn), goes_on, *states), strict=True))
+            goes_on, *made = self._run_body(values, attributes=given["attributes"])
+            states = tuple(made[: self.N])
+            for one, value in zip(rounds, made[self.N :], strict=True):
+                one.append(value)
+            turn += 1
+        return (*states, *map(np.stack, rounds))
+
+
 class LpNormalization(OpRun):
     """Divided by `sum(|x|^p)^(1/p)` along an axis: onnx's own lets signs into the sum where p is odd."""
 
@@ -382,6 +406,7 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     LRN: 1000,
     LSTM: 1000,
     LogSoftmax: 13,
+    Loop: 1000,
     LpNormalization: 1000,
     LpPool: 1000,
     MaxPool: 1000,

@@ -400,6 +400,58 @@ def test_constants_casts_and_bodies_become_double() -> None:
     assert np.array_equal(found["out"], (np.array([1.0, 2.0, 3.0]) + tenth) * tenth)
 
 
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "made = ConstantOfShape (sizes)",
+        "size = Constant <value_int: int = 8> () made = HannWindow (size)",
+        "size = Constant <value_int: int = 8> () made = HammingWindow <periodic: int = 0> (size)",
+        "size = Constant <value_int: int = 8> () made = BlackmanWindow <output_datatype: int = 1> (size)",
+        """bands, length, rate = Split <num_outputs: int = 3> (numbers)
+        one = Squeeze (bands) two = Squeeze (length) three = Squeeze (rate)
+        low = Constant <value_float: float = 0.0> () high = Constant <value_float: float = 4000.0> ()
+        weights = MelWeightMatrix (one, two, three, low, high) made = Transpose (weights)""",
+        "mixed, , , made = Attention <softmax_precision: int = 1, qk_matmul_output_mode: int = 3> (data, data, data)",
+    ],
+)
+def test_what_is_float32_unless_it_is_told_otherwise_becomes_double(nodes: str) -> None:
+    made = onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["": {23 if "Attention" in nodes else 18}]>
+        graph (float[2, 3, 8, 8] data) => (float[2, 3, 8, 8] y)
+        <int64[1] sizes = {{8}}, int64[3] numbers = {{8, 14, 8192}}> {{ {nodes} y = Add (data, made) }}""")
+    same_in_double(made)
+    exact = Evaluator.of_model(made, (), None, ["made"]).run({"data": IMAGES})["made"]
+    assert exact.dtype == np.float64
+    if "Window" in nodes or "Attention" in nodes:
+        assert not np.array_equal(exact, exact.astype(np.float32))
+
+
+@pytest.mark.parametrize("reads", ["rounds, yes", "rounds, ", ", small"])
+@pytest.mark.parametrize("made", ["turned", "line", "at"])
+def test_a_loop_stacks_what_its_rounds_make(made: str, reads: str) -> None:
+    shape = {"turned": "", "line": "[2]", "at": "[2, 3, 8, 8]"}[made]
+    until = "less = Less (turned, two)" if "small" in reads else "less = Identity (goes_on)"
+    made_by_body = f"""line_of = ReduceMean <axes = [1, 2, 3], keepdims: int = 0> (at)
+        turned = Cast <to: int = 1> (turn) two = Constant <value_float: float = 2.0> () {until}
+        line = Mul (line_of, turned) next = Sin (at) out = Identity ({made})"""
+    body = f"""body (int64 turn, bool goes_on, float[2, 3, 8, 8] at)
+        => (bool less, float[2, 3, 8, 8] next, float{shape} out) {{ {made_by_body} }}"""
+    rank = "[3]" if not shape else f"[3, {shape[1:]}"
+    same_in_double(
+        onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["": 17]>
+        graph (float[2, 3, 8, 8] data) => (float{rank} y) <int64 rounds = {{3}}, bool yes = {{1}}, bool small = {{1}}>
+        {{
+            last, y = Loop <body = {body}> ({reads}, data)
+        }}""")
+    )
+
+
+def test_an_input_that_is_a_list_of_tensors_is_none_that_is_fed() -> None:
+    made = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 17]>
+        graph (seq(float[2]) list, float[2, 3, 8, 8] data) => (float[2, 3, 8, 8] y) { y = Sin (data) }""")
+    exact = Evaluator.of_model(made, (), None, []).run({"data": IMAGES})["y"]
+    np.testing.assert_array_equal(exact, np.sin(IMAGES.astype(np.float64)))
+
+
 def test_what_is_wanted_is_kept_and_nothing_else() -> None:
     evaluator = Evaluator.of_model(classifier(), (), None, ["conv1", "relu1", "pool"])
     every = evaluator.run({"data": IMAGES})
