@@ -145,9 +145,13 @@ class Database:
             return self._parsed(transaction.get(self.keys[number]), number)
 
     def _parsed(self, record: Any, number: int) -> Datum:
+        if record is None:
+            raise ParseError(
+                f"is a damaged LMDB: it lists the key '{self.name(number)}', and finds no record of it", self.path
+            )
         try:
             return parse(record)
-        except (WireError, struct.error, TypeError) as error:
+        except (WireError, struct.error) as error:
             raise ParseError(f"record '{self.name(number)}' is no Datum: {error}", self.path) from None
 
     def _decoded(self, number: int, datum: Datum, *, whole: bool = True) -> Any:

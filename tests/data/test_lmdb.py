@@ -223,3 +223,11 @@ def test_a_database_that_was_cut_off_does_not_end_the_process(tmp_path: Path, sh
     file = whole.rename(tmp_path / "d.mdb")
     with pytest.raises(ParseError, match=r"d\.mdb: is a damaged LMDB: it has [0-9,]+ bytes of"):
         open_samples(file, FEEDS)
+
+
+def test_a_key_that_a_damaged_database_lists_and_does_not_find_is_a_sentence(tmp_path: Path) -> None:
+    folder = write(tmp_path / "d", {f"{i:04}": datum(planes(1)[0], i) for i in range(20)})
+    whole = (folder / "data.mdb").read_bytes()
+    (folder / "data.mdb").write_bytes(whole.replace(b"0004", b"9004"))  # out of the order by which keys are sought
+    with pytest.raises(ParseError, match="is a damaged LMDB: it lists the key '9004', and finds no record of it"):
+        open_samples(folder, FEEDS)
