@@ -249,3 +249,12 @@ def test_a_scale_goes_back_through_a_pad_of_the_plane_by_amounts_that_sizes_deci
         x = np.random.default_rng(rows).standard_normal((1, 2, rows, 3)).astype(np.float32)
         wanted, found = (np.asarray(ReferenceEvaluator(net).run(None, {"x": x})) for net in (model, to_onnx(folded)))
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_sizes_that_are_turned_round_are_no_affine_that_stays() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 2, H, W] x) => (float[1, 2, K, L] y)
+        <float[2, 2, 1, 1] w = { 2.0, 1.0, 0.5, 4.0 }, int64[2] plane = { 2, 3 }, int64[1] one = { 1 }>
+        { c = Conv (x, w)\nsize = Shape <start = 2> (x)\nless = Sub (one, size)\nmissing = Neg (less)
+        starts = Max (missing, one)\ny = Slice (c, starts, size, plane) }""")
+    assert not list(fold(load(model.SerializeToString())).report.kept)

@@ -14,6 +14,7 @@ from bnfold.algebra.operators import Alias, Constant, Operator, Product, Steps, 
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import exact_values
 from bnfold.net import Array
+from bnfold.onnx.file import element_type
 from bnfold.onnx.node import Node
 from bnfold.onnx.operators.join import laid, lay, sum_
 from bnfold.onnx.operators.place import MAX_VALUES, NodeContext, Unfit, why_unknown
@@ -64,7 +65,9 @@ def _parameter(place: NodeContext, index: int, word: str) -> Array:
 
 def negate(place: NodeContext) -> Operator:
     """Neg: `-x`."""
-    del place
+    kind = element_type(place.element)
+    if kind is not None and kind.kind == "i":
+        raise Unfit("what it reads are whole numbers, as sizes are")
     return Affine(-1.0)
 
 
