@@ -742,3 +742,26 @@ def test_a_comparison_is_neither_copied_nor_pickled(caffe: Net) -> None:
     for again in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(UsageError, match="a Comparison holds open files and running networks; make another"):
             again(comparison)
+
+
+@pytest.mark.parametrize("brought", [lambda net: net, lambda net: pickle.loads(pickle.dumps(net))], ids=["", "pickled"])
+@pytest.mark.parametrize("name", ["conv", "added"])
+def test_a_layer_of_another_file_is_written_with_its_own_weights(
+    caffe: Net, tmp_path: Path, brought: Callable[[Net], Net], name: str
+) -> None:
+    other = saved_caffe(caffe, tmp_path)
+    caffe["conv"].blobs = Blobs([-3 * caffe["conv"].blobs[0]])
+    (tmp_path / "own").mkdir()
+    net = saved_caffe(caffe, tmp_path / "own")
+    other = brought(other)
+    for layer in other.layers:
+        layer.name = name if layer.name == "conv" else layer.name
+    taken = [other[name] if layer.name == "conv" else layer for layer in net.layers]
+    joined = net.with_layers(taken)
+    (tmp_path / "joined").mkdir()
+    written = saved_caffe(joined, tmp_path / "joined")
+    assert np.array_equal(written[name].blobs[0], other[name].blobs[0])
+    assert not np.array_equal(net["conv"].blobs[0], other[name].blobs[0])
+    assert bnfold.compare(joined, written).passed
+    stored = bnfold.load(tmp_path / "joined" / "out.caffemodel")
+    assert [layer.name for layer in stored.layers if layer.blobs] == [name, "norm"]

@@ -149,17 +149,20 @@ class _Writing:
         self.new_after: dict[int, list[Layer]] = {}
         # A snapshot carries the net, what learns nothing too; a file of weights alone has no place for that.
         carries_net = any(layer.source and layer.source.record and not layer.blobs for layer in net.layers)
+        own = {id(record) for file in self.files for record in file.records}
         anchor = 0
         for layer in net.layers:
             record = layer.source.record if layer.source and self.files else None
-            if record and record.is_binary:
+            if id(record) in own:
                 anchor = id(record)
                 self.by_record[anchor] = layer
                 continue
             is_new = record or not self.files or (carries_net and layer.source is None)
             # Else it has its blobs from a layer that shares them by name, and the source has no record of it.
-            if is_new or (layer.blobs and not (has_same_blobs(layer) and says_the_same(layer))):
+            is_shared = any(layer.param_names) and has_same_blobs(layer) and says_the_same(layer)
+            if is_new or (layer.blobs and not is_shared):
                 self.new_after.setdefault(anchor, []).append(layer)
+        self.anew = {layer.name for layers in self.new_after.values() for layer in layers}
 
     def pieces(self) -> Iterator[Piece]:
         """The whole file."""
@@ -205,8 +208,8 @@ class _Writing:
         """A record that no layer took its weights from."""
         if record.name in self.loaded:
             layer = self.present.get(record.name)
-            if layer is None:
-                return ()  # folded away
+            if layer is None or layer.name in self.anew:
+                return ()  # folded away, or another one's by now
             if layer.source and layer.source.record and (len(self.files) > 1 or not self._is_unchanged(layer)):
                 return ()  # a record that another one replaces, and that may no longer fit
         elif self.strip:
