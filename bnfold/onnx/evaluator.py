@@ -16,7 +16,15 @@ import onnx
 from numpy.lib.stride_tricks import sliding_window_view
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops import op_dequantize_linear, op_grid_sample, op_loop, op_max_pool, op_roi_align, op_slice
+from onnx.reference.ops import (
+    op_dequantize_linear,
+    op_grid_sample,
+    op_loop,
+    op_max_pool,
+    op_resize,
+    op_roi_align,
+    op_slice,
+)
 from onnx.reference.ops._op import OpRunReduceNumpy
 
 from bnfold.errors import UnsupportedError
@@ -27,6 +35,17 @@ from bnfold.onnx.graph import further_outputs, last_readers
 from bnfold.onnx.node import STANDARD
 from bnfold.onnx.recurrent import GRU, LSTM, RNN
 from bnfold.onnx.weight import Weight
+
+
+class AffineGrid(OpRun):
+    """`theta @ (x, y, 1)` of each place, whose corners lie at -1 and 1, or do pixels' edges; onnx's own is float32."""
+
+    def _run(self, theta: Array, size: Array, *, align_corners: int) -> tuple[Array]:
+        inset = [0.0 if align_corners else 1 / count for count in size[2:]]
+        along = [np.linspace(at - 1, 1 - at, count) for at, count in zip(inset, size[2:], strict=True)]
+        places = np.stack([*np.meshgrid(*along, indexing="ij")[::-1], np.ones(size[2:])], axis=-1)
+        moved = places.reshape(-1, places.shape[-1]) @ theta.swapaxes(1, 2)
+        return (moved.reshape(-1, *size[2:], len(along)),)
 
 
 class BatchNormalization(OpRun):
@@ -381,6 +400,19 @@ class MaxPool(op_max_pool.MaxPool):
         return pooled
 
 
+class Resize(op_resize.Resize):
+    """Sizes are float32's products, rounded down: onnx's own rounds those of float64, and aligns corners of no size."""
+
+    def _run(self, x: Array, roi: Any = None, scales: Array | None = None, *sizes: Any, **given: Any) -> Any:  # type: ignore[override]
+        if scales is not None and scales.size:
+            before = np.array(x.shape)[list(given["axes"] or range(x.ndim))]
+            after = np.floor(scales.astype(np.float32) * before.astype(np.float32))
+            aligned = given["coordinate_transformation_mode"] == "align_corners"
+            # The scale above the quotient: its product is no less than the size.
+            scales = np.where(aligned | (scales * before < after), np.nextafter(after / before, np.inf), scales)
+        return super()._run(x, roi, scales, *sizes, **given)
+
+
 class RoiAlign(op_roi_align.RoiAlign):
     """With regions from pixel to pixel, as before opset 16: onnx's own begins half a pixel earlier."""
 
@@ -391,6 +423,7 @@ class RoiAlign(op_roi_align.RoiAlign):
 
 
 OWN_OPERATORS: Mapping[type[OpRun], int] = {
+    AffineGrid: 1000,
     AveragePool: 1000,
     BatchNormalization: 14,
     Conv: 1000,
@@ -414,6 +447,7 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     OneHot: 1000,
     RNN: 1000,
     ReduceMean: 1000,
+    Resize: 1000,
     RoiAlign: 16,
     Slice: 1000,
     Softmax: 13,

@@ -146,6 +146,35 @@ def test_a_grid_is_sampled_at_places_that_are_not_rounded_to_float32() -> None:
     assert abs(found.item() - (1.3 * 8 - 1) / 2) < 1e-14
 
 
+@pytest.mark.parametrize("size", [(2, 3, 4, 5), (2, 3, 2, 3, 4)])
+@pytest.mark.parametrize("align_corners", [0, 1])
+def test_an_affine_grid_is_that_of_onnxruntime_in_float64(size: tuple[int, ...], align_corners: int) -> None:
+    axes = len(size) - 2
+    theta = np.random.default_rng(4).normal(size=(2, axes, axes + 1)).astype(np.float32)
+    node = helper.make_node("AffineGrid", ["theta", "size"], ["y"], align_corners=align_corners)
+    made = model([node], {"theta": theta.shape}, ["y"], {"size": np.array(size)}, 20)
+    exact = Evaluator.of_model(made, (), None, []).run({"theta": theta})["y"]
+    assert not np.array_equal(exact, exact.astype(np.float32))
+    np.testing.assert_allclose(Session(made).run({"theta": theta})["y"], exact, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("aligned", ["align_corners", "half_pixel", "asymmetric"])
+@pytest.mark.parametrize("scales", [(0.7, 0.6), (1.3, 2.45), (0.9, 0.29), (1.1, 0.3)])
+def test_a_scaled_plane_has_the_size_and_the_corners_that_onnxruntime_gives_it(
+    scales: tuple[float, float], aligned: str, mode: str
+) -> None:
+    node = helper.make_node("Resize", ["data", "", "s"], ["y"], coordinate_transformation_mode=aligned, mode=mode)
+    data = np.random.default_rng(4).normal(size=(1, 2, 10, 9)).astype(np.float32)
+    made = model([node], {"data": data.shape}, ["y"], {"s": np.array([1, 1, *scales], np.float32)}, 13)
+    exact, found = (
+        Evaluator.of_model(made, (), None, []).run({"data": data})["y"],
+        Session(made).run({"data": data})["y"],
+    )
+    assert exact.shape == found.shape
+    np.testing.assert_allclose(found, exact, atol=1e-4)
+
+
 @pytest.mark.parametrize(("starts", "end", "step"), [(5, 2**31 - 1, -1), (5, 2**63 - 1, -2), (1, 2**31 - 1, 2)])
 def test_the_largest_integer_is_the_end_of_a_slice_in_its_direction(starts: int, end: int, step: int) -> None:
     said = {"from": starts, "to": end, "axis": 2, "step": step}
