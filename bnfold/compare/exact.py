@@ -20,8 +20,12 @@ these moves the blob by, in each sample and channel
 where u is the distance of two values around 1 in that type. q counts up to the tolerance, since sums
 that cancel so far that the rounding of weights alone loses more prove nothing. Where channels have a few values, as the
 scores of classes, r may meet the truth in one of them by chance: then 4 times the root mean square over the channels of
-rms(r - t) is added, and 2*u takes the place of u / sqrt(12). One blob of which that is not true
-speaks against all: a tolerance of 1e-2 hides faults of a channel in one place that pass for rounding in another.
+rms(r - t) is added, and 2*u takes the place of u / sqrt(12). Where they have more, the same holds of one number of each
+channel besides, the share of the truth t' without its mean in its n values v, sum(v*t') / sqrt(n * sum(t'^2)): a
+channel that is wrong by a factor shows that whole, and many weights that are rounded by chance hardly move it. (As much
+of a channel's t' as is moved of half of the channels' is its q at least: draws may cancel.) One blob of which that is
+not true speaks against all: a tolerance of 1e-2 hides faults of a channel in one place that pass for rounding in
+another.
 """
 
 from __future__ import annotations
@@ -128,7 +132,23 @@ class Distances:
             known = [one.reference for one in channels if one.reference <= coarse.tolerance]
             usual = CHANCE_OF_ONE * math.sqrt(math.fsum(one * one for one in known) / max(len(known), 1))
             channels = [replace(one, unit=one.unit + usual) for one in channels]
+        elif channels:
+            channels += cls._by_factor(values, size, coarse)
         return max(channels, key=lambda one: one.weight, default=cls(0.0, 0.0))
+
+    @classmethod
+    def _by_factor(cls, values: Sequence[Array], size: float, coarse: Coarse) -> list[Distances]:
+        """As `by_channel`, of what each channel has of the truth without its mean: sum(v*t') / sqrt(n * sum(t'^2))."""
+        shares = np.array([_along_truth(channel) for channel in zip(*values, strict=True)]).T / size
+        length, true, ours, theirs, still, *others = shares
+        reference, candidate = np.abs(ours - true), np.abs(theirs - true)
+        moved, known = np.abs(np.array(others) - still).max(axis=0), np.where(length > 0, length, 1.0)
+        moved = np.minimum(np.maximum(moved, np.median(moved / known) * known), coarse.tolerance)
+        sane = reference[reference <= coarse.tolerance]
+        usual = CHANCE_OF_ONE * math.sqrt(float(np.square(sane).sum()) / max(len(sane), 1))
+        units = [UNITS_OF_ONE * 2 * coarse.rounding * magnitude(*extremes(one)) / size + usual for one in values[1]]
+        figures = zip(reference.tolist(), candidate.tolist(), units, moved.tolist(), strict=True)
+        return [cls(ours, theirs, unit, most, coarse.astray) for ours, theirs, unit, most in figures]
 
     def joined(self, other: Distances) -> Distances:
         """Of two samples the one that speaks more against the candidate."""
@@ -153,6 +173,16 @@ class Distances:
     def weight(self) -> tuple[bool, bool, float]:
         """Of two samples the larger speaks more against the candidate."""
         return self.excess > 0, self.tells, self.candidate
+
+
+def _along_truth(channel: Sequence[Array]) -> Array:
+    """The root mean square of the first values without their mean, and the share of that in each of the values."""
+    flat = np.array([np.ravel(one) for one in channel], np.float64)
+    sound = np.isfinite(flat).all(axis=0)
+    flat, count = np.where(sound, flat, 0.0), max(int(sound.sum()), 1)
+    varying = np.where(sound, flat[0] - flat[0].sum() / count, 0.0)
+    length = math.sqrt(float(np.square(varying).sum()) / count)
+    return np.array([length, *flat @ varying / (count * (length or 1.0))])
 
 
 class Coarse(NamedTuple):

@@ -577,6 +577,21 @@ def test_of_a_thousand_channels_none_is_a_fault_since_all_draws_were_small() -> 
     assert Distances.by_channel([channels[0], channels[0], wrong, wrong, *moved], 1.0, coarse).excess > 0
 
 
+@pytest.mark.parametrize(("wrong", "passed"), [(1.0, True), (1.01, False)])
+def test_a_channel_that_is_wrong_by_a_factor_is_no_rounding_by_chance(wrong: float, passed: bool) -> None:
+    """What 27 weights lose in bfloat16 is 0.3 % of the values each, of a factor that all have a fifth of that."""
+    random = np.random.default_rng(4)
+    weights, read = random.normal(0, 1, (16, 27)), random.normal(0, 1, (27, 400))
+    truth = weights @ read
+    candidate = (weights * (1 + random.uniform(-0.004, 0.004, weights.shape))) @ read
+    candidate[2] *= wrong
+    draws = [candidate + (weights * random.choice([-0.004, 0.004], weights.shape)) @ read for _ in range(8)]
+    coarse = Coarse.of("bfloat16", "float32", 0.08)
+    assert coarse is not None
+    found = Distances.by_channel([truth, truth, candidate, candidate, *draws], float(np.ptp(truth)), coarse)
+    assert (found.excess <= 0) == passed
+
+
 def test_a_fault_in_float16_is_found_within_the_tolerance() -> None:
     reference = half_precision(1)
     folded = bnfold.to_onnx(bnfold.fold(bnfold.load(reference)).net)
