@@ -29,7 +29,7 @@ from bnfold.onnx.file import Tensor, element_type
 from bnfold.onnx.functions import MAX_NODES, expanded
 from bnfold.onnx.misread import RULES, is_misread
 from bnfold.onnx.node import STANDARD, bodies
-from bnfold.onnx.sizes import MAX_SIZES, SIZED, UNKNOWN, coded, computed_sizes, is_open
+from bnfold.onnx.sizes import MAX_SIZES, SIZED, UNKNOWN, Forms, coded, computed_sizes, is_open
 
 MAX_SIZE = (1 << 63) - 1
 """Of an axis: `dim_value` is an int64 (onnx.proto)."""
@@ -52,6 +52,7 @@ class Types:
         shapes: name -> shape; names whose rank is unknown are missing. A size that is not known is negative: -1 equals
             nothing, -2, -3 .. stand for sizes that the model names ("batch"), equal ones for equal sizes.
         elements: name -> ONNX element type; values that are no tensors are missing.
+        forms: what sizes are that are reckoned of others which are not known.
         sizes: name -> whole numbers of which some follow from sizes that are not known (`bnfold.onnx.sizes.is_open`).
     """
 
@@ -59,6 +60,10 @@ class Types:
     elements: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, Array] = field(default_factory=dict)
     _named: dict[object, int] = field(default_factory=dict)
+    forms: Forms = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.forms = Forms(self._number)
 
     def add(self, port: ValueInfoProto) -> None:
         """Take over what a declaration says."""
@@ -246,13 +251,13 @@ class _Follower:
     def _counted(self, node: NodeProto, place: int) -> Array | None:
         """What a node computes of sizes, of which some are not known."""
         is_one = node.op_type == "Shape" or not self._sizes.keys().isdisjoint(node.input)
-        return computed_sizes(self._call(node, place)) if is_one else None
+        return computed_sizes(self._call(node, place), self._types.forms) if is_one else None
 
     def _found(self, node: NodeProto, readable: NodeProto) -> Mapping[str, Shape | None]:
         """The shapes of what a node makes, as far as they follow from what onnx had not found."""
         shape = None
         if node.op_type in SIZED and node.domain in STANDARD:
-            shape = SIZED[node.op_type](self._call(node))
+            shape = SIZED[node.op_type](self._call(node), self._types.forms)
         if shape is not None:
             return {node.output[0]: shape}
         return {} if self._changed.isdisjoint(node.input) else _inferred(self._model, self._call(readable), self._types)

@@ -6,7 +6,10 @@ They are vectors of whole numbers, as Shape makes them, in which a size that is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +44,73 @@ def is_open(values: Array) -> npt.NDArray[np.bool_]:
     return (values > OPEN) & (values < OPEN + OPEN // 2)
 
 
-def computed_sizes(call: Call) -> Array | None:
-    """The value of an expression: sizes that are not known may be moved in it, and what is reckoned of them is open."""
+class Form(NamedTuple):
+    """`factor*name + plus`, of a size that is not known, as it stands among computed ones."""
+
+    factor: int
+    name: int
+    plus: int
+
+
+@dataclass(slots=True)
+class Forms:
+    """Sizes that are not known and are reckoned of others, so that equal ones are known as such.
+
+    Attributes:
+        number: gives what has no name yet one, which is a number below 0.
+        made: size, as it stands among computed ones -> what it is.
+    """
+
+    number: Callable[[object], int]
+    made: dict[int, Form] = field(default_factory=dict)
+
+    def of(self, size: int) -> Form | None:
+        """What a size is; None where nothing is known of it."""
+        if size == OPEN - UNKNOWN:
+            return None
+        return self.made.get(size, Form(1, size, 0)) if size > OPEN else Form(0, 0, size)
+
+    def is_size(self, size: int) -> bool:
+        """Whether it is known, or never below 0, as a 0 or -1 that is computed means something else to a Reshape."""
+        form = self.of(size)
+        return form is not None and (form.factor == 0 or (form.factor > 0 and form.plus >= 0))
+
+    def size(self, form: Form | None) -> int:
+        """What is so much, as it stands among computed sizes."""
+        if form is None or max(map(abs, (form.factor, form.plus))) >= OPEN:
+            return OPEN - UNKNOWN
+        if form.factor == 0 or form == (1, form.name, 0):
+            return form.plus + form.factor * form.name
+        size = OPEN - self.number(form)
+        self.made[size] = form
+        return size
+
+
+def _sum(one: Form | None, other: Form | None, sign: int = 1) -> Form | None:
+    if one is None or other is None or (one.factor and other.factor and one.name != other.name):
+        return None
+    factor = one.factor + sign * other.factor
+    return Form(factor, one.name or other.name, one.plus + sign * other.plus)
+
+
+def _product(one: Form | None, other: Form | None) -> Form | None:
+    if one is None or other is None or (one.factor and other.factor):
+        return None
+    varying, number = (one, other.plus) if one.factor else (other, one.plus)
+    return Form(varying.factor * number, varying.name, varying.plus * number)
+
+
+LINEAR: Mapping[str, Callable[..., Form | None]] = {
+    "Add": _sum,
+    "Mul": _product,
+    "Neg": lambda one: _sum(Form(0, 0, 0), one, -1),
+    "Sub": lambda one, other: _sum(one, other, -1),
+}
+"""What operators make of sizes that are linear in one that is not known."""
+
+
+def computed_sizes(call: Call, forms: Forms) -> Array | None:
+    """The value of an expression: sizes that are not known may be moved in it, and are followed where it is linear."""
     value = compute(call, MAX_SIZES)
     if value is None or value.size > MAX_SIZES or value.dtype.kind not in "biuf":
         return None
@@ -50,18 +118,24 @@ def computed_sizes(call: Call) -> Array | None:
     opened = [is_open(one) for one in call.inputs if one is not None]
     places = [place for place, one in enumerate(opened) if one.any()]
     if op_type in ELEMENTWISE:
-        return np.where(np.logical_or.reduce(np.broadcast_arrays(*opened)), OPEN - UNKNOWN, value)
+        unknown = np.logical_or.reduce(np.broadcast_arrays(*opened))
+        value = np.where(unknown, OPEN - UNKNOWN, value)
+        operands = np.broadcast_arrays(*[one for one in call.inputs if one is not None])
+        for place in np.ndindex(value.shape) if op_type in LINEAR else ():
+            if unknown[place]:
+                value[place] = forms.size(LINEAR[op_type](*(forms.of(int(one[place])) for one in operands)))
+        return value
     moved = op_type in {"Concat", "Shape"} or (op_type in MOVING and places == [0])
     return value if moved and value.dtype in WHOLE else None
 
 
-def _reshaped(call: Call) -> Shape | None:
+def _reshaped(call: Call, forms: Forms) -> Shape | None:
     """What a Reshape makes: 0 keeps a size unless `allowzero` says otherwise; -1 stands for what the others leave."""
     before, wanted = call.shape(), call.value(1)
     if wanted is None or wanted.ndim != 1 or wanted.dtype not in WHOLE:
         ranks = call.shape(1)
         return (UNKNOWN,) * ranks[0] if ranks is not None and len(ranks) == 1 and ranks[0] <= MAX_SIZES else None
-    sizes: list[int] = wanted.tolist()
+    sizes = [size if forms.is_size(size) else OPEN - UNKNOWN for size in wanted.tolist()]
     if not call.attribute("allowzero", 0):
         kept = [*(before or ()), *[OPEN - UNKNOWN] * len(sizes)]
         sizes = [kept[axis] if size == 0 else size for axis, size in enumerate(sizes)]
@@ -71,7 +145,7 @@ def _reshaped(call: Call) -> Shape | None:
     return _shape(sizes)
 
 
-def _resized(call: Call) -> Shape | None:
+def _resized(call: Call, _: Forms) -> Shape | None:
     """What a Resize or Upsample makes, to sizes or by scales."""
     if call.attribute("keep_aspect_ratio_policy", "stretch") != "stretch" or "axes" in call.attributes:
         return None
@@ -99,7 +173,7 @@ def scaled(size: int, scale: float) -> int:
     return int(exact) if is_known else OPEN - UNKNOWN
 
 
-def _expanded(call: Call) -> Shape | None:
+def _expanded(call: Call, _: Forms) -> Shape | None:
     """What an Expand makes."""
     before, wanted = call.shape(), call.value(1)
     if before is None or wanted is None or wanted.ndim != 1 or wanted.dtype not in WHOLE or min(wanted, default=0) < 0:
@@ -116,22 +190,33 @@ def _common(one: int, other: int) -> int:
     return one if one == other else min(one, other, OPEN - UNKNOWN)
 
 
-def _padded(call: Call) -> Shape | None:
+def _padded(call: Call, forms: Forms) -> Shape | None:
     """What a Pad makes: axes that it leaves alone are known whatever the others become."""
     before, amounts = call.shape(), call.value(1)
     if before is None or call.given(3) or amounts is None or amounts.size != 2 * len(before):
         return None
-    sides = zip(before, *amounts.reshape(2, -1).tolist(), strict=True)
-    return _shape([_sum(size, start, end) for size, start, end in sides])
+    sides = zip(*(map(forms.of, sizes) for sizes in (before, *amounts.reshape(2, -1).tolist())), strict=True)
+    return _shape([forms.size(reduce(_sum, sizes)) for sizes in sides])
 
 
-def _sum(size: int, start: int, end: int) -> int:
-    if start == end == 0:
-        return size
-    return size + start + end if max(size, start, end) <= OPEN else OPEN - UNKNOWN
+def _transposed(call: Call, forms: Forms) -> Shape | None:
+    """What a ConvTranspose makes that says its pads: `(size - 1)*stride + output_padding + reach - pads`."""
+    before, weight = call.shape(), call.shape(1)
+    plain = call.attribute("auto_pad", "NOTSET") == "NOTSET" and "output_shape" not in call.attributes
+    if before is None or weight is None or len(before) != len(weight) or not plain:
+        return None
+    count = len(before) - 2
+    strides, dilations = (call.attribute(name, (1,) * count) for name in ("strides", "dilations"))
+    further, pads = call.attribute("output_padding", (0,) * count), call.attribute("pads", (0,) * (2 * count))
+    sizes = [before[0], weight[1] * call.attribute("group", 1)]
+    by_axis = zip(before[2:], weight[2:], strides, dilations, further, pads[:count], pads[count:], strict=True)
+    for size, kernel, stride, dilation, more, start, end in by_axis:
+        more += (kernel - 1) * dilation + 1 - start - end - stride
+        sizes.append(forms.size(_sum(_product(forms.of(size), Form(0, 0, stride)), Form(0, 0, more))))
+    return _shape(sizes)
 
 
-def _sliced(call: Call) -> Shape | None:
+def _sliced(call: Call, _: Forms) -> Shape | None:
     """What a Slice makes of axes that it does not cut; onnx finds the others where they are known."""
     before, axes, ends = call.shape(), call.value(3), (call.value(1), call.value(2))
     if not before or axes is None or not any(end is None or is_open(end).any() for end in ends):
@@ -160,7 +245,8 @@ def _left(before: Shape | None, others: Sequence[int]) -> int:
     return min(whole // part, OPEN - UNKNOWN)
 
 
-SIZED: Mapping[str, Callable[[Call], Shape | None]] = {
+SIZED: Mapping[str, Callable[[Call, Forms], Shape | None]] = {
+    "ConvTranspose": _transposed,
     "Expand": _expanded,
     "Pad": _padded,
     "Reshape": _reshaped,

@@ -121,6 +121,19 @@ def test_a_view_that_parts_the_channels_of_a_sample_keeps_the_batchnorm(nodes: s
     assert error(*run(before, ones, ["q"])["q"][:2]) > 0.1
 
 
+def constants_of(nodes: str) -> dict[str, Array]:
+    """What the expressions below read; `less` makes 0 of the size n, and -1 of h."""
+    known = {
+        "two": np.array([2]),
+        "four": np.array(4),
+        "less": np.array([3, 0, 6, 0]),
+        "cut": np.array([-3, 0, 0, 0, 0, 0, 0, 0]),
+        "around": np.array([0, 0, 1, -2, 0, 0, 3, 0]),
+        "kernel": values(8, 4, 3, 2),
+    }
+    return {name: value for name, value in known.items() if f"{name})" in nodes}
+
+
 @pytest.mark.parametrize(
     "nodes",
     [
@@ -144,11 +157,20 @@ def test_a_view_that_parts_the_channels_of_a_sample_keeps_the_batchnorm(nodes: s
         "s = Shape (x) k = Neg (s) j = Abs (k) u = Reshape (x, j)",
         "s = Shape (x) j = Max (s, s) u = Reshape (x, j)",
         "s = Shape (x) m = Sub (s, s) o = Equal (s, m) j = Where (o, m, s) u = Reshape (x, j)",
+        "p = Pad (x, cut) s = Shape (x) d = Sub (s, less) u = Reshape (x, d)",
+        "s = Shape (x) m = Mul (s, four) d = Sub (m, s) e = Sub (d, s) f = Sub (e, s) g = Sub (f, s) h = Sub (s, g)"
+        "j = Add (h, g) u = Reshape (x, j)",
+        "s = Shape (x) n = Neg (s) m = Add (n, s) k = Add (m, s) u = Reshape (x, k)",
+        "t = ConvTranspose <strides = [2, 3], pads = [0, 1, 1, 0], output_padding = [1, 0], dilations = [1, 2]>"
+        " (x, kernel)"
+        "s = Shape (t) h = Shape (x) d = Sub (s, h) u = Reshape (t, s)",
+        't = ConvTranspose <strides = [2, 2], auto_pad = "SAME_UPPER"> (x, kernel) s = Shape (t) u = Reshape (t, s)',
+        "t = Pad (x, around) s = Shape (t) h = Shape (x) d = Sub (s, h) u = Identity (t)",
         "s = Shape (x) t = Tile (s, two) i = Constant <value_ints = [4,5,6,7]> () j = Gather (t, i) u = Reshape (x, j)",
     ],
 )
 def test_what_is_found_of_sizes_is_true(nodes: str) -> None:
-    require_true(written(nodes, 15, "float[n,8,h,w] x", two=np.array([2])))
+    require_true(written(nodes, 15, "float[n,8,h,w] x", **constants_of(nodes)))
 
 
 @pytest.mark.parametrize(
@@ -315,3 +337,40 @@ def test_a_split_into_parts_of_many_stated_sizes_is_followed() -> None:
     before = written(nodes, 13, "float[n,3,4,4] x", w=values(300, 3, 1, 1), sizes=sizes, **statistics_of_two)
     assert types(folded(before)) == ["Conv", "Split"]
     require_same(before, folded(before))
+
+
+@pytest.mark.parametrize("taps", [2, 3])
+def test_a_batchnorm_goes_back_through_a_transposed_convolution_that_is_cut_to_twice_an_open_plane(taps: int) -> None:
+    """As tf2onnx writes Conv2DTranspose with `padding="same"`: `2*(h - 1) + taps` rows, cut to 2*h or padded to it."""
+    before = written(
+        """t = ConvTranspose <strides = [2, 2]> (x, kernel) sx = Shape <start = 2> (x) wanted = Mul (sx, two)
+        made = Shape <start = 2> (t) d = Sub (made, wanted) more = Max (d, zero) from = Div (more, two)
+        to = Add (from, wanted) plane = Constant <value_ints = [2, 3]> () c = Slice (t, from, to, plane)
+        less = Neg (d) missing = Max (less, zero) none = Constant <value_ints = [0, 0, 0, 0, 0, 0]> ()
+        all = Concat <axis = 0> (none, missing) p = Pad (c, all) u = BatchNormalization (p, gamma, beta, mean, variance)
+        """,
+        15,
+        "float[n,8,h,w] x",
+        kernel=values(8, 8, taps, taps),
+        two=np.array([2]),
+        zero=np.array([0]),
+    )
+    assert "BatchNormalization" not in types(folded(before))
+    require_same(before, folded(before))
+    require_true(before)
+
+
+def test_a_batchnorm_stays_behind_a_pad_of_what_is_missing_to_three_times_an_open_plane() -> None:
+    """Of `2*h` rows h are missing, and there a shift would be."""
+    before = written(
+        """t = ConvTranspose <strides = [2, 2]> (x, kernel) sx = Shape <start = 2> (x) wanted = Mul (sx, three)
+        made = Shape <start = 2> (t) less = Sub (wanted, made)
+        none = Constant <value_ints = [0, 0, 0, 0, 0, 0]> () all = Concat <axis = 0> (none, less) p = Pad (t, all)
+        u = BatchNormalization (p, gamma, beta, mean, variance)""",
+        15,
+        "float[n,8,h,w] x",
+        kernel=values(8, 8, 2, 2),
+        three=np.array([3]),
+    )
+    assert "BatchNormalization" in types(folded(before))
+    require_true(before)
