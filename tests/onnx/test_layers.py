@@ -441,6 +441,15 @@ def test_a_type_of_forks_that_disagree_has_no_onnx_form(inside: str, shape: Shap
         to_onnx(layer_net(inside, [shape]))
 
 
+@pytest.mark.parametrize(
+    ("layer_type", "plain"),
+    [("ConvolutionRistretto", "Convolution"), ("FcRistretto", "InnerProduct"), ("LRNRistretto", "LRN")],
+)
+def test_a_layer_that_rounds_as_ristretto_has_no_onnx_form_but_as_its_plain_type(layer_type: str, plain: str) -> None:
+    with pytest.raises(UnsupportedError, match=rf"it rounds as .*, and as {plain}, it is exported"):
+        to_onnx(layer_net(f'type: "{layer_type}" quantization_param {{ bw_params: 8 }}', [IMAGE]))
+
+
 def test_a_normalize_that_says_nothing_is_the_one_whose_weights_it_has() -> None:
     text, (x,) = 'type: "Normalize"', noise([IMAGE])
     net = layer_net(text, [IMAGE], blobs=[np.array([3.0], np.float32)])

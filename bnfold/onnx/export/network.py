@@ -75,6 +75,14 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
 }
 """Caffe's layer type -> the function that writes its nodes."""
 
+ROUNDED: Mapping[str, str] = {
+    "ConvolutionRistretto": "Convolution",
+    "DeconvolutionRistretto": "Deconvolution",
+    "FcRistretto": "InnerProduct",
+    "LRNRistretto": "LRN",
+}
+"""Ristretto's layers, which compute what a plain one does, but with few bits -> the plain one's type."""
+
 REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         ("DenseCRF", "MultiStageMeanfield"),
@@ -84,6 +92,10 @@ REASONS: Mapping[str, str] = {
         ("L2Norm", "L2Normalization", "L2Normalize"),
         "forks disagree about the axes over which it sums, and about what it adds to the sum",
     ),
+    **{
+        layer_type: f"it rounds as its quantization_param says; without that, and as {plain}, it is exported unrounded"
+        for layer_type, plain in ROUNDED.items()
+    },
     "Python": "what it computes is Python code outside the network",
     "Region": "forks leave what becomes of its anchors to programs outside of the network, and disagree about the rest",
     "Resize": "forks disagree about where the pixels of the smaller plane lie in the larger one",
