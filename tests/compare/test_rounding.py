@@ -1013,6 +1013,16 @@ def test_rounding_explains_of_a_stretch_what_its_own_arithmetic_loses() -> None:
     assert strays(0.0, np.nan, 1e-7)
 
 
+def test_a_constant_channel_of_the_reference_may_meet_the_truth_by_chance() -> None:
+    """All of its values are rounded alike, as in the last planes of a YOLO that is fed noise."""
+    exact = np.ones((1, 3, 16)) * np.array([0.5, -1, 2]).reshape(1, 3, 1)
+    ours = np.array([[6e-7, 1e-9, 1e-2]])  # the last one reads an operator otherwise
+    for theirs, wrong in ((9e-7, False), (3e-6, True)):
+        off = np.array([0, theirs, 0]).reshape(1, 3, 1)
+        stretch = MadeBlob.of(exact + ours[..., np.newaxis], exact + off, 1, False)
+        assert stretch.strays(exact, ours, np.full((1, 3), 1e-7), np.full((1, 1), 1e-4), FAIR) == wrong
+
+
 def test_what_stands_beside_a_mask_is_not_judged_by_it() -> None:
     scores = np.random.default_rng(0).normal(size=(1, 2, 16)).astype(np.float32)
     scores[..., ::4] = -1e9
