@@ -89,7 +89,7 @@ class Interp(NamedTuple):
         return size
 
 
-class Resize(NamedTuple):
+class Resizing(NamedTuple):
     """What a ResizeBilinear, ResizeNearestNeighbor or DeephiResize says about one bottom.
 
     Attributes:
@@ -440,7 +440,7 @@ def resample(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 def resize(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The bottom's, with another plane (Synopsys' Caffe; deephi_resize_layer.cpp of Vitis')."""
     bottom = four_axes(layer, bottoms[0])
-    view = Resize.of(layer, bottom)
+    view = Resizing.of(layer, bottom)
     return [(bottom[0], *view.size, bottom[3]) if view.last else (*bottom[:2], *view.size)]
 
 

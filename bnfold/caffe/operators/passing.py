@@ -9,7 +9,7 @@ import numpy as np
 
 from bnfold.algebra.operators import PLANE, Axes, Clip, Opaque, Operator, Pass, Regroup, Take
 from bnfold.algebra.records import require
-from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resize, SpaceToBatch, UnPooling
+from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resizing, SpaceToBatch, UnPooling
 from bnfold.caffe.layers.activation import clip_bounds
 from bnfold.caffe.layers.reduction import Reduced, reduction_operation
 from bnfold.caffe.layers.row import count
@@ -120,7 +120,7 @@ def resize(place: LayerContext) -> Pass:
 
     Source: Synopsys' Caffe; deephi_resize_layer.cpp of Vitis'.
     """
-    return Pass(plane=(1, 2) if Resize.of(place.layer, place.bottom).last else PLANE)
+    return Pass(plane=(1, 2) if Resizing.of(place.layer, place.bottom).last else PLANE)
 
 
 def sampling(place: LayerContext) -> Pass:

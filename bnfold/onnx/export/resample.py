@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from bnfold.caffe.layers import Interp, Resample, Resize, UnPooling, Unpooling, Upsample
+from bnfold.caffe.layers import Interp, Resample, Resizing, UnPooling, Unpooling, Upsample
 from bnfold.caffe.layers.resample import PYRAMID, pyramid_matrix
 from bnfold.net import Array
 from bnfold.onnx.export.builder import Block, LayerFunction
@@ -68,7 +68,7 @@ def _by_matrices(block: Block, rows: Array, columns: Array) -> str:
 
 def resize_bilinear(block: Block) -> str:
     """Bilinear on one of four grids: Resize, between two Transposes where the channels are last."""
-    view = Resize.of(block.layer, block.shape)
+    view = Resizing.of(block.layer, block.shape)
     mode = {"plain": "asymmetric", "half_pixel_centers": "half_pixel"}.get(view.grid, view.grid)
     x = transpose(block, block.bottom, (0, 3, 1, 2), "channels_first") if view.last else block.bottom
     sizes = (block.shape[3 if view.last else 1], *view.size)
@@ -78,7 +78,7 @@ def resize_bilinear(block: Block) -> str:
 
 def resize_nearest(block: Block) -> str:
     """The nearest pixel on one of four grids: Gather of rows, then of columns, so that every tie is the fork's."""
-    view = Resize.of(block.layer, block.shape)
+    view = Resizing.of(block.layer, block.shape)
     x, first = block.bottom, 1 if view.last else 2
     for axis, name in enumerate(("rows", "columns")):
         block.affords(view.size[axis])
@@ -88,7 +88,7 @@ def resize_nearest(block: Block) -> str:
 
 def deephi_resize(block: Block) -> str:
     """Bilinear on half-pixel centres: Resize; or the nearest pixel as OpenCV counts: Gather of rows, then columns."""
-    return (resize_bilinear if Resize.of(block.layer, block.shape).linear else resize_nearest)(block)
+    return (resize_bilinear if Resizing.of(block.layer, block.shape).linear else resize_nearest)(block)
 
 
 def upsample_darknet(block: Block) -> str:
