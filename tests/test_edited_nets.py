@@ -765,3 +765,22 @@ def test_a_layer_of_another_file_is_written_with_its_own_weights(
     assert bnfold.compare(joined, written).passed
     stored = bnfold.load(tmp_path / "joined" / "out.caffemodel")
     assert [layer.name for layer in stored.layers if layer.blobs] == [name, "norm"]
+
+
+def test_a_node_of_another_model_is_refused_and_its_weights_are_taken(model: Net, caffe: Net, tmp_path: Path) -> None:
+    caffe["conv"].blobs = Blobs([-3 * caffe["conv"].blobs[0]])
+    other = bnfold.load(bnfold.to_onnx(caffe))
+    mixed = model.with_layers([other["conv"] if layer.name == "conv" else layer for layer in model.layers])
+    for use in (
+        bnfold.fold,
+        bnfold.to_onnx,
+        lambda net: saved_onnx(net, tmp_path),
+        lambda net: bnfold.compare(net, net),
+    ):
+        with pytest.raises(
+            UsageError, match=r"'conv' \(Conv\): its node was read from another file, .*; give its blobs"
+        ):
+            use(mixed)
+    model["conv"].blobs = other["conv"].blobs
+    assert np.array_equal(saved_onnx(model, tmp_path)["conv"].blobs[0], other["conv"].blobs[0])
+    assert bnfold.compare(caffe, model).passed

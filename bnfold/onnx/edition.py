@@ -60,6 +60,7 @@ class Edition:
 
 def edition(net: Net) -> Edition:
     """How a net differs from the file that it came from. Raises UsageError at edits that no file can hold."""
+    _require_own(net)
     _require_as_read(net)
     behind = behind_edits(net)
     edited = _Editing(net, behind).edit()
@@ -342,6 +343,20 @@ def _require_ports(layer: Layer) -> None:
         raise UsageError(f"{layer}: its bodies read {quoted(inner)}, and a param with other bodies would read others")
 
 
+def _require_own(net: Net) -> None:
+    """Stop at a node that was read from another file: its number and the names of its constants mean others here.
+
+    Raises:
+        UsageError: with what to do instead.
+    """
+    for layer in net.layers:
+        if layer.param.reading not in (b"", net.origin.reading):
+            raise UsageError(
+                f"{layer}: its node was read from another file, or with another bnfold.load, and its constants lie "
+                "there; give its blobs to a layer of this net, or join the models before they are read"
+            )
+
+
 def _require_as_read(net: Net) -> None:
     """Stop at what a program has set and a model's file does not take. Raises UsageError."""
     origin: OnnxOrigin = net.origin
@@ -364,6 +379,7 @@ _OF_CAFFE = ("public", "preparation", "batchnorm_layout", "zero_factor")
 
 def types_of(net: Net) -> Types:
     """The shapes and types of a net's blobs; found anew where it is not as it was read."""
+    _require_own(net)
     origin: OnnxOrigin = net.origin
     as_read = len(net.layers) + len(origin.expressions) == len(origin.document.model.graph.node)
     if as_read and all(map(_is_unchanged, net.layers)):

@@ -97,6 +97,7 @@ class Node:
         captures: the constants that its bodies read, by name.
         inner: how many of the bottoms, the last ones, are read by its bodies.
         number: where it stands in the file, -1 for a node that is new.
+        reading: that of `OnnxOrigin`, empty for a node that is new.
         fused: what a MatMul and the Add behind it were before they became one layer, while a net is folded.
         whole: what it was before its constants became layers of their own, likewise.
         replaces: the message whose outputs have the same sizes as this one's, where a fold wrote another.
@@ -111,6 +112,7 @@ class Node:
     captures: tuple[str, ...] = ()
     inner: int = 0
     number: int = -1
+    reading: bytes = b""
     fused: Fused | None = None
     whole: Node | None = None
     replaces: NodeProto | None = None

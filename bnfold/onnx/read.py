@@ -116,6 +116,7 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
         tensors=tensors,
         declared=declared,
         given=given,
+        reading=read.reading,
         sized=sized,
     )
     if options.until:
@@ -277,11 +278,13 @@ class _Layers:
         layers: those that compute something, in order.
         expressions: number of a node that computes a constant from constants -> the names that it reads.
         reads: every name, as often as a node reads it.
+        reading: what they have in common.
     """
 
     def __init__(
         self, model: ModelProto, constants: Mapping[str, Array | None], captures: Sequence[list[str]], wanted: set[str]
     ) -> None:
+        self.reading = os.urandom(8)
         self._constants, self._opsets = constants, {item.domain: item.version for item in model.opset_import}
         self._wanted = wanted.union(*(node.input for node in model.graph.node), *captures)
         self._wanted |= {port.name for port in model.graph.output}
@@ -325,6 +328,7 @@ class _Layers:
             tuple(name for name in inner if name in self._constants),
             sum(name not in self._constants for name in inner),
             number=number,
+            reading=self.reading,
         )
         blobs = Blobs(stored)
         name = node.name or (tops[0] if tops else f"{node.op_type}{number}")
