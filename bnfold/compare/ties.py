@@ -411,7 +411,8 @@ def on_step(
     if numbers is not None:
         turns = np.array([-np.inf, *(numbers[1:] + numbers[:-1]) / 2, np.inf])
         place = np.searchsorted(numbers[:-1], whole)
-        low, high = ((turns[one] - zero) * scale for one in (place, place + 1))
+        with np.errstate(invalid="ignore"):  # of a scale of 0
+            low, high = ((turns[one] - zero) * scale for one in (place, place + 1))
         return np.asarray(np.clip(values.astype(np.float64), low, high))
     below, above = (-1.0 * (whole <= 0), 1.0 * (whole >= 0)) if edges is None else edges
     low, high = ((whole - zero + edge) * scale for edge in (below, above))

@@ -482,6 +482,13 @@ def test_values_of_types_that_numpy_has_not_are_compared_and_settled(kind: str) 
     assert {"small", "back"} <= {blob.blob for blob in far.blobs if blob.judged > far.tolerance}
 
 
+def test_steps_of_a_scale_of_0_are_no_ties() -> None:
+    values: Array = np.array([1.0, 2.0])
+    numbers: Array = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+    looked_at = on_step(values, numbers[[0, 4]], sizes=[np.zeros(1)], edges=(-0.5, 0.5), axis=0, numbers=numbers)
+    assert np.isnan(present(looked_at)).all()
+
+
 @pytest.mark.parametrize("kind", ["BFLOAT16, by a cast", "FLOAT8E4M3FN", "INT4"])
 def test_outputs_of_types_that_numpy_has_not_are_compared(kind: str) -> None:
     values: Array = np.random.default_rng(1).normal(0, 1, (2, 4, 5, 5)).astype(np.float32)
