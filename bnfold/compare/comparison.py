@@ -23,7 +23,7 @@ from bnfold.compare.exact import EVERY_SAMPLE, open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.measure import Measurement, Progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
-from bnfold.compare.models import SELDOM, Model, open_model, split_pair
+from bnfold.compare.models import SELDOM, Model, open_model, require_numbers, split_pair
 from bnfold.compare.noise import choose_noise, watched_blobs
 from bnfold.compare.opened import Opened, rounded_otherwise
 from bnfold.compare.pairing import pair
@@ -320,6 +320,7 @@ class Comparison:
     def _open(self, theirs: Model, known: bool) -> Opened:
         """One candidate beside the reference; `known` says that equal names are equal blobs."""
         ours, options = self.reference, self.options
+        require_numbers(ours)
         inputs = match_inputs(ours.feeds, theirs.feeds, options.map)
         shape, sized = layout(ours.feeds, theirs.feeds, inputs), ""
         if self._samples is None and ours.net is None:

@@ -416,15 +416,29 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
     return Model(name, proto, weights, None, None, writers, reads, feeds, outputs, hidden=hidden)
 
 
+def require_numbers(model: Model) -> None:
+    """Raise ModelError where an input takes what no data is: text, a list of tensors, numbers that numpy has not."""
+    from bnfold.onnx.node import fed_kind, fed_tensor
+
+    for port in model.proto.graph.input:
+        fed = fed_tensor(port)
+        if port.name in model.feeds and (fed is None or fed.elem_type not in ELEMENTS):
+            said = f"takes {fed_kind(port)}, and a comparison feeds arrays of numbers"
+            raise ModelError(f"{model.name}: input '{port.name}' {said}")
+
+
 def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:
     """What each input takes; old models list what is stored among their inputs."""
+    from bnfold.onnx.node import fed_tensor
+
     feeds = {}
     for port in proto.graph.input:
         if port.name not in stored:
-            tensor = port.type.tensor_type
+            fed = fed_tensor(port)
+            tensor = port.type.tensor_type if fed is None else fed
             dims = tensor.shape.dim
             shape = tuple(dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None for dim in dims)
-            ranked = tensor.HasField("shape") or not port.type.HasField("tensor_type")
+            ranked = tensor.HasField("shape") or fed is None
             dtype = ELEMENTS.get(tensor.elem_type, np.dtype(np.float32))
             pixels = dtype == np.uint8 and len(shape) == 4
             meaning = None if dtype.kind == "f" else Indices(256) if pixels else FLAG

@@ -17,6 +17,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array
 from bnfold.onnx.file import values_of
+from bnfold.onnx.node import fed_tensor
 from bnfold.onnx.weight import Weight
 
 FIXED = frozenset({"DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QuantizeLinear"})
@@ -103,8 +104,8 @@ def converted(model: ModelProto, folder: Path | None, conversion: Conversion) ->
 def _convert_graph(graph: GraphProto, folder: Path | None, conversion: Conversion) -> None:
     del graph.value_info[:]
     for port in (*graph.input, *graph.output):
-        if port.type.tensor_type.elem_type in conversion.sources:
-            port.type.tensor_type.elem_type = conversion.target
+        if (fed := fed_tensor(port)) is not None and fed.elem_type in conversion.sources:
+            fed.elem_type = conversion.target
     for tensor in (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)):
         _convert_tensor(tensor, folder, conversion)
     for node in graph.node:
@@ -144,8 +145,9 @@ def _in_type(values: Array, conversion: Conversion) -> Array:
 
 def inputs_of(model: ModelProto) -> dict[str, np.dtype[Any]]:
     """Input -> the type of its values, of those that are tensors and no lists of them."""
+    fed = {port.name: fed_tensor(port) for port in model.graph.input}
     return {
-        port.name: np.dtype(helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type))
-        for port in model.graph.input
-        if port.type.HasField("tensor_type")
+        name: np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        for name, tensor in fed.items()
+        if tensor is not None
     }

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, defs, helper
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, defs, helper
 
 from bnfold.net import Array, Blobs, Layer, Shape
 
@@ -32,6 +32,18 @@ FLOATS = frozenset({"bfloat16", "float16", "float32", "float64"})
 def is_float(dtype: np.dtype[Any]) -> bool:
     """Whether a type is one of `FLOATS`; numpy makes the name of a type anew each time."""
     return dtype.name in FLOATS
+
+
+def fed_tensor(port: ValueInfoProto) -> TypeProto.Tensor | None:
+    """The tensor that an input is fed, of one that may be left out, too; None of lists and maps."""
+    kind = port.type.optional_type.elem_type if port.type.HasField("optional_type") else port.type
+    return kind.tensor_type if kind.HasField("tensor_type") else None
+
+
+def fed_kind(port: ValueInfoProto) -> str:
+    """What an input takes, in a word: "lists", "text", or the type of numbers."""
+    fed = fed_tensor(port)
+    return "lists" if fed is None else TensorProto.DataType.Name(fed.elem_type).lower().replace("string", "text")
 
 
 RECURRENT = frozenset({"GRU", "LSTM", "RNN"})

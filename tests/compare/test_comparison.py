@@ -210,3 +210,45 @@ def test_a_candidate_of_a_coarser_type_is_told_its_own_tolerance() -> None:
     assert report.passed
     assert said not in report.notes
     assert said not in bnfold.compare(candidate, candidate).notes
+
+
+def summed(fed: str, weight: float, made: str) -> ModelProto:
+    """`made` of an input `other`, plus `x` times a weight."""
+    return onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["": 21, "ai.onnx.ml": 3]>
+        graph ({fed} other, float[2, 3] x) => (float[2, 3] y) <float[1] w = {{{weight}}}>
+        {{ {made} scaled = Mul (x, w) y = Add (read, scaled) }}""")
+
+
+@pytest.mark.parametrize(
+    ("fed", "made", "kind"),
+    [
+        (
+            "string[2, 3]",
+            "read = ai.onnx.ml.LabelEncoder <keys_strings = ['a'], values_floats = [1.0]> (other)",
+            "text",
+        ),
+        ("seq(float[2, 3])", "first = Constant <value_int: int = 0> () read = SequenceAt (other, first)", "lists"),
+        ("float8e4m3fn[2, 3]", "read = Cast <to: int = 1> (other)", "float8e4m3fn"),
+    ],
+)
+@pytest.mark.parametrize("exact", [False, True])
+def test_an_input_that_takes_no_numbers_is_told(fed: str, made: str, kind: str, exact: bool) -> None:
+    made = made.replace("'", '"')
+    reference, candidate = summed(fed, 2, made), summed(fed, 2.5, made)
+    said = f"reference: input 'other' takes {kind}, and a comparison feeds arrays of numbers"
+    with pytest.raises(ModelError, match=said):
+        bnfold.compare(reference, candidate, exact=exact)
+    assert Comparison(reference).against_all([reference], run_equal=False)[0].equal
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_an_input_that_may_be_left_out_is_fed(exact: bool) -> None:
+    made = "read = OptionalGetElement (other)"
+    reference, candidate = summed("optional(float[2, 3])", 2, made), summed("optional(float[2, 3])", 2.5, made)
+    assert not bnfold.compare(reference, candidate, exact=exact).passed
+    candidate = summed("optional(float[2, 3])", 2.00001, made)
+    report = bnfold.compare(reference, candidate, exact=exact)
+    assert report.passed
+    assert not exact or all(blob.exact is not None and blob.exact < 1e-6 for blob in report.blobs)
+    data = {name: np.random.default_rng(3).normal(size=(4, 3)).astype(np.float32) for name in ("other", "x")}
+    assert bnfold.compare(reference, candidate, data).passed
