@@ -842,3 +842,51 @@ def test_a_client_is_checked_by_its_types() -> None:
     right, wrong = mypy("client.py"), mypy("wrong.py")
     assert right.returncode == 0, right.stdout
     assert 'Module has no attribute "flod"' in wrong.stdout
+
+
+class Own:
+    """Samples of a class that a program writes."""
+
+    count: Any = 20
+    description = "its own"
+    labels: Any = None
+    class_names: Any = ()
+
+    def sample(self, number: int) -> Any:
+        return {"data": np.random.default_rng(number).random((1, 8, 8), np.float32)}
+
+    def name(self, number: int) -> str:
+        return str(number)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"count": 2.5}, "its own: the count of samples takes int, and not float"),
+        ({"labels": [1] * 20}, "its own: labels are an array of one for each of 20 samples, and not list"),
+        ({"labels": np.zeros(3, int)}, "its own: labels are an array of one for each of 20 samples, and not 3"),
+        ({"class_names": None}, "its own: class_names takes Sequence.str., and not NoneType"),
+        ({"sample": lambda own, number: None}, "its own: a sample is a dict from input to array, and not NoneType"),
+        ({"sample": lambda own, number: {"data": np.ones((1, 8, 8 + number))}}, "'data' are 1x8x8 and 1x8x9"),
+        (
+            {"sample": lambda own, number: Own.sample(own, number) if number < 2 else {"x": 1}},
+            r"its own: there is nothing for input 'data' \(it has 'x'\)",
+        ),
+    ],
+)
+def test_samples_of_a_class_of_its_own_that_do_not_fit_are_a_sentence(
+    net: bnfold.Net, wrong: dict[str, Any], said: str
+) -> None:
+    own: Any = type("Own", (Own,), wrong)()
+    with pytest.raises(UsageError, match=said):
+        LIBRARY.compare(net, LIBRARY.fold(net).net, own)
+
+
+def test_samples_that_lack_something_or_are_a_class_are_a_sentence(net: bnfold.Net) -> None:
+    bare: Any = type("Bare", (), {"sample": Own.sample, "count": 2})
+    with pytest.raises(UsageError, match="samples are an object, and not the class Bare itself; call it"):
+        bnfold.compare(net, net, bare)
+    with pytest.raises(UsageError, match="its own, Bare, have 'class_names', 'description', 'labels', 'name', too"):
+        bnfold.compare(net, net, bare())
+    own: Any = Own()
+    assert LIBRARY.compare(net, LIBRARY.fold(net).net, own).sample_count == 20

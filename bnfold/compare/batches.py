@@ -16,6 +16,7 @@ from bnfold.data.samples import ALL, Arrays, Data, Feed, Noise, Part, Samples
 from bnfold.errors import UsageError, quoted
 from bnfold.io.files import os_path
 from bnfold.net import Array, sizes
+from bnfold.options import require_type
 
 DEFAULT_BATCH = 8  # where both models leave the batch open
 LEAST_NOISE = 3  # one sample of each scale
@@ -153,10 +154,7 @@ def choose_samples(
     if isinstance(given, np.ndarray):
         given = {next(iter(needed(shape.feeds) or shape.feeds)): given}
     if hasattr(given, "sample"):
-        own = cast("Samples", given)
-        if own.count < 1:
-            raise UsageError(f"{own.description}: there are no samples")
-        return own
+        return _own_samples(cast("Samples", given))
     if not isinstance(given, Mapping | str | os.PathLike):
         raise UsageError(f"samples are an array, one array for each input, or a path, and not {type(given).__name__}")
     if isinstance(given, Mapping):
@@ -166,6 +164,25 @@ def choose_samples(
         arrays, labels = read_inputs(Path(path), shape.feeds, labels, part if shape.batched else ALL)
         return _given_arrays(arrays, labels, shape, path)
     return open_samples(path, shape.feeds, preparation, labels, part)
+
+
+def _own_samples(own: Samples) -> Samples:
+    """Samples of a class that a program has written. Raises UsageError where they are not as `Samples` has them."""
+    if isinstance(own, type):
+        raise UsageError(f"samples are an object, and not the class {own.__name__} itself; call it")
+    words = ("class_names", "count", "description", "labels", "name")
+    if missing := [word for word in words if not hasattr(own, word)]:
+        raise UsageError(f"samples of a class of its own, {type(own).__name__}, have {quoted(missing)}, too")
+    require_type(f"{own.description}: the count of samples", own.count, "int")
+    if own.count < 1:
+        raise UsageError(f"{own.description}: there are no samples")
+    if own.labels is not None and (not isinstance(own.labels, np.ndarray) or own.labels.shape != (own.count,)):
+        given = sizes(own.labels.shape) if isinstance(own.labels, np.ndarray) else type(own.labels).__name__
+        raise UsageError(
+            f"{own.description}: labels are an array of one for each of {own.count} samples, and not {given}"
+        )
+    require_type(f"{own.description}: class_names", own.class_names, "Sequence[str]")
+    return own
 
 
 def _given_arrays(
@@ -202,18 +219,31 @@ def runs(samples: Samples, shape: BatchLayout, numbers: range | None = None) -> 
 def run_at(samples: Samples, shape: BatchLayout, start: int) -> Run:
     """The run that begins with sample `start`; exceptions are those of `runs`."""
     numbers = range(start, min(start + shape.batch, samples.count))
-    rows = [samples.sample(number) for number in numbers]
+    rows = [_row(samples, number) for number in numbers]
     rows += [rows[-1]] * (shape.batch - len(rows))
     feeds = {}
     for name, feed in shape.feeds.items():
         if name not in rows[0] and feed.meaning is not None and feed.meaning.fixed:
-            sizes = _sample_shape(name, feed, shape)
-            rows = [row | {name: feed.meaning.draw(np.random.default_rng(0), sizes)} for row in rows]
-        if name not in rows[0]:
-            raise UsageError(f"{samples.description}: there is nothing for input '{name}' (it has {quoted(rows[0])})")
-        stacked = np.stack([row[name] for row in rows]) if shape.batched else np.asarray(rows[0][name])
-        feeds[name] = _fitted(stacked, feed, name)
+            plain = _sample_shape(name, feed, shape)
+            rows = [row | {name: feed.meaning.draw(np.random.default_rng(0), plain)} for row in rows]
+        if bare := [row for row in rows if name not in row]:
+            raise UsageError(f"{samples.description}: there is nothing for input '{name}' (it has {quoted(bare[0])})")
+        arrays = [np.asarray(row[name]) for row in rows]
+        if shape.batched and (others := {array.shape for array in arrays} - {arrays[0].shape}):
+            raise UsageError(
+                f"{samples.description}: samples of one run have one shape, and those of '{name}' are "
+                f"{sizes(arrays[0].shape)} and {sizes(min(others))}; a batch of 1 takes each by itself"
+            )
+        feeds[name] = _fitted(np.stack(arrays) if shape.batched else arrays[0], feed, name)
     return Run(numbers, feeds)
+
+
+def _row(samples: Samples, number: int) -> dict[str, Array]:
+    """One sample. Raises UsageError where it is no dictionary."""
+    row = samples.sample(number)
+    if not isinstance(row, Mapping):
+        raise UsageError(f"{samples.description}: a sample is a dict from input to array, and not {type(row).__name__}")
+    return row
 
 
 def _fitted(values: Array, feed: Feed, name: str) -> Array:
