@@ -21,6 +21,7 @@ from onnx.reference.ops import (
     op_grid_sample,
     op_loop,
     op_max_pool,
+    op_max_unpool,
     op_resize,
     op_roi_align,
     op_slice,
@@ -400,6 +401,18 @@ class MaxPool(op_max_pool.MaxPool):
         return pooled
 
 
+class MaxUnpool(op_max_unpool.MaxUnpool):
+    """Indices are places of the shape that is asked for: onnx's own takes them for those of the usual one."""
+
+    def _run(self, x: Array, indices: Array, shape: Array | None = None, **given: Any) -> tuple[Array]:  # type: ignore[override]
+        if shape is None:
+            usual: tuple[Array] = super()._run(x, indices, **given)  # type: ignore[no-untyped-call]
+            return usual
+        y = np.zeros(shape, x.dtype)
+        y.flat[indices.reshape(-1)] = x.reshape(-1)
+        return (y,)
+
+
 class Resize(op_resize.Resize):
     """Sizes are float32's products, rounded down: onnx's own rounds those of float64, and aligns corners of no size."""
 
@@ -443,6 +456,7 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     LpNormalization: 1000,
     LpPool: 1000,
     MaxPool: 1000,
+    MaxUnpool: 1000,
     MeanVarianceNormalization: 1000,
     OneHot: 1000,
     RNN: 1000,

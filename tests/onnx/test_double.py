@@ -158,6 +158,17 @@ def test_an_affine_grid_is_that_of_onnxruntime_in_float64(size: tuple[int, ...],
     np.testing.assert_allclose(Session(made).run({"theta": theta})["y"], exact, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [None, (2, 3, 8, 8), (2, 3, 9, 11)])
+def test_what_was_pooled_goes_to_places_of_the_shape_that_is_asked_for(shape: tuple[int, ...] | None) -> None:
+    made = onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["": 17]>
+        graph (float[2, 3, 8, 8] data) => (float[n, c, h, w] y)
+        <int64[4] shape = {{{", ".join(map(str, shape or (0,) * 4))}}}> {{
+            pooled, places = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (data)
+            y = MaxUnpool <kernel_shape = [2, 2], strides = [2, 2]> (pooled, places{", shape" if shape else ""})
+        }}""")
+    same_in_double(made)
+
+
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 @pytest.mark.parametrize("aligned", ["align_corners", "half_pixel", "asymmetric"])
 @pytest.mark.parametrize("scales", [(0.7, 0.6), (1.3, 2.45), (0.9, 0.29), (1.1, 0.3)])
