@@ -784,3 +784,20 @@ def test_a_node_of_another_model_is_refused_and_its_weights_are_taken(model: Net
     model["conv"].blobs = other["conv"].blobs
     assert np.array_equal(saved_onnx(model, tmp_path)["conv"].blobs[0], other["conv"].blobs[0])
     assert bnfold.compare(caffe, model).passed
+
+
+def test_weights_that_layers_share_by_name_and_that_differ_are_refused(tmp_path: Path) -> None:
+    conv = """layer { name: "%s" type: "Convolution" bottom: "%s" top: "%s" param { name: "w" }
+                      convolution_param { num_output: 2 kernel_size: 1 bias_term: false } }"""
+    head = 'input: "data" input_shape { dim: 1 dim: 2 dim: 4 dim: 4 }'
+    net = bnfold.load("\n".join([head, conv % ("a", "data", "a"), conv % ("b", "a", "b")]).encode())
+    weight = np.arange(1, 5, dtype=np.float32).reshape(2, 2, 1, 1)
+    net["a"].blobs, net["b"].blobs = Blobs([weight]), Blobs([weight.copy()])
+    read = saved_caffe(net, tmp_path)
+    assert bnfold.compare(net, read).passed
+    read["b"].blobs = Blobs([weight * 2])
+    with pytest.raises(
+        UsageError, match=r"'b' \(Convolution\): it shares weights as 'w' with layer 'a' \(Convolution\)"
+    ):
+        bnfold.save_caffe(read, tmp_path / "other.prototxt")
+    assert bnfold.compare(read, bnfold.to_onnx(read)).passed

@@ -18,6 +18,7 @@ from pathlib import Path
 from google.protobuf.message import Message
 from google.protobuf.text_format import Parse
 
+from bnfold.algebra.scaled import same_values
 from bnfold.caffe import layer_types
 from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter
 from bnfold.caffe.caffemodel import connections, write_caffemodel
@@ -31,7 +32,7 @@ from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
 from bnfold.errors import UnsupportedError, UsageError, quoted, telling_which
 from bnfold.io.files import OutputSet, StrPath, os_path, require_suffix
-from bnfold.net import Layer, Net, Source, require_net
+from bnfold.net import Array, Layer, LazyArray, Net, Source, require_net
 from bnfold.options import Dialect, require_type
 
 
@@ -103,6 +104,7 @@ def add_caffe(
     with telling_which(net.file):
         require_fitting(net)
         _require_own_names(net)
+        _require_shared(net)
         net = _with_params_as_read(net)
         net = with_stated_inputs(net)
         net = in_stock_words(net) if dialect == "bvlc" else in_readable_text(net, keep=True)
@@ -136,6 +138,20 @@ def _require_own_names(net: Net) -> None:
     called = Counter(layer.name for layer in net.layers)
     if shared := next((layer for layer in net.layers if layer.blobs and called[layer.name] > 1), None):
         raise UsageError(f"{shared}: another layer has its name, by which a caffemodel gives weights; rename one")
+
+
+def _require_shared(net: Net) -> None:
+    """Stop where layers share weights by name, of which a Caffe has one, and hold others. Raises UsageError."""
+    owners: dict[str, tuple[Layer, Array | LazyArray]] = {}
+    for layer in net.layers:
+        for name, blob in zip(layer.param_names, layer.blobs.stored, strict=True):
+            if name:
+                owner, shared = owners.setdefault(name, (layer, blob))
+                if (blob.shape, blob.dtype) == (shared.shape, shared.dtype) and not same_values(blob, shared):
+                    raise UsageError(
+                        f"{layer}: it shares weights as '{name}' with {owner}, which has others; give both the same, "
+                        "or take the name out of one's param"
+                    )
 
 
 def _require_unread(net: Net, file: StrPath) -> None:
