@@ -23,6 +23,9 @@ from bnfold.onnx.node import STANDARD, T, attribute_of, is_newer
 MAX_COMPUTED = 1 << 26
 """Values that all expressions of a model may have together: a text of 100 bytes may ask for 2^40."""
 
+COPIES = 4
+"""As many may they have for each value that the model stores: standardised weights are computed in so many steps."""
+
 
 class NotConstant(Exception):
     """This expression is not computed here."""

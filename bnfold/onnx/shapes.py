@@ -24,7 +24,7 @@ from onnx import (
 
 from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
-from bnfold.onnx.constants import MAX_COMPUTED, Call, compute, shape_alone
+from bnfold.onnx.constants import COPIES, MAX_COMPUTED, Call, compute, shape_alone
 from bnfold.onnx.file import Tensor, element_type
 from bnfold.onnx.functions import MAX_NODES, expanded
 from bnfold.onnx.misread import RULES, is_misread
@@ -210,7 +210,8 @@ class _Follower:
     def __init__(self, model: ModelProto, types: Types, constants: dict[str, Array | None]) -> None:
         self._model, self._types, self._constants = model, types, constants
         self._opset = opset_of(model)
-        self._allowed = MAX_COMPUTED
+        stored = sum(value.size for value in constants.values() if value is not None)
+        self._allowed = max(MAX_COMPUTED, COPIES * stored)
         self._sizes = types.sizes
         self._changed: set[str] = set()
 
