@@ -38,7 +38,7 @@ from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape
 
 DEFAULT_EPS = 1e-5
 STOCK_CONVOLUTION = members(FIELDS, "ConvolutionParameter", "bvlc") or frozenset()
-BY_AXIS = frozenset({"kernel_size_3d", "pad_3d", "stride_3d"})
+BY_AXIS = {f"{field}_3d": f"a {field} for each axis" for field in ("kernel_size", "pad", "stride")}
 _NAMED = 3
 
 
@@ -351,7 +351,7 @@ def _without_idle_fields(layer: Layer) -> Layer:
 
 
 def _foreign_fields(layer: Layer) -> set[str]:
-    fields = {name for _, name in _foreign(layer.param, deep=True)}
+    fields = {BY_AXIS.get(name, name) for _, name in _foreign(layer.param, deep=True)}
     if layer.source is not None and layer.source.unsaid:
         fields.add("unknown fields")
     return fields

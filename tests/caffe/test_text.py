@@ -14,7 +14,7 @@ from present import present
 import bnfold
 from bnfold.caffe.caffe_pb2 import NetParameter
 from bnfold.caffe.read import build, load
-from bnfold.caffe.stock import in_stock_words
+from bnfold.caffe.stock import foreign_layers, in_stock_words
 from bnfold.caffe.text import decode, parse_prototxt
 from bnfold.caffe.upgrade import upgrade
 from bnfold.caffe.write import prototxt_text, save_caffe
@@ -176,6 +176,7 @@ def test_a_pooling_of_video_caffe_pools_each_axis_by_its_own_and_keeps_its_words
     assert pool in (tmp_path / "out.prototxt").read_text()
     again = bnfold.load(tmp_path / "out.prototxt", tmp_path / "out.caffemodel")
     assert np.array_equal(by_onnxruntime(again, {"film": film})["p"], wanted)
+    assert "Pooling with a kernel_size for each axis, a stride for each axis ('p')" in foreign_layers(again)[0]
 
 
 def test_a_list_where_one_value_belongs_is_named() -> None:
