@@ -126,6 +126,34 @@ def test_a_batch_normalization_that_is_in_training_by_its_outputs_stays_so() -> 
     assert types(saved(fold(net_of(before), assume_global_stats=True).net)) == ["Conv", "Sigmoid"]
 
 
+@pytest.mark.parametrize("made", ["", "v = Abs (w)"])
+def test_a_weight_that_is_standardised_in_training_mode_is_never_taken_by_stored_statistics(made: str) -> None:
+    weight = "v" if made else "w"
+    before = model(
+        f"""<ir_version: 8, opset_import: ["" : 9]> g (float[1, 3, 5, 5] x) => (float[N, C, H, W] y) {{ {made}
+        r, m1, v1, m2, v2 = BatchNormalization ({weight}, gamma, beta, mean, variance) y = Conv (x, r) }}""",
+        w=values(4, 3, 3, 3),
+        **statistics(),
+    )
+    result = fold(net_of(before), assume_global_stats=True)
+    assert [kept.reason for kept in result.report.kept] == [
+        "it is in training mode and standardises a weight, by statistics that no batch changes"
+    ]
+    require_same(before, saved(result.net))
+
+
+def test_noise_that_is_normalised_in_training_mode_is_no_weight() -> None:
+    before = model(
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[1, 3, 5, 5] x) => (float[N, C, H, W] y) {
+        n = RandomNormal <shape = [1, 3, 5, 5]> ()
+        r, m1, v1 = BatchNormalization <training_mode = 1> (n, gamma, beta, mean, variance) y = Add (x, r) }""",
+        **statistics(),
+    )
+    assert reasons(before) == [
+        "it is in training mode, so its statistics follow each batch; --assume-global-stats folds it"
+    ]
+
+
 @pytest.mark.parametrize(
     ("opset", "node"),
     [

@@ -34,6 +34,8 @@ def batch_normalization(place: NodeContext) -> Operator:
     if len(place.layer.tops) > 1:
         raise Blocked("it is in training mode and gives its statistics, which follow each batch")
     if is_in_training(node):
+        if place.is_fixed:
+            raise Blocked("it is in training mode and standardises a weight, by statistics that no batch changes")
         if not place.context.assume_global_stats:
             raise Blocked("it is in training mode, so its statistics follow each batch; --assume-global-stats folds it")
         place.context.assumed.append(place.layer)

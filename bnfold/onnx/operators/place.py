@@ -116,6 +116,23 @@ class NodeContext(NamedTuple):
         return any(isinstance(slot, ConstantInput) for slot in self.node.slots)
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether what the node reads first is made of constants alone, or of initialisers that may be fed."""
+        net, first = self.context.net, self.data(0)
+        waiting = [] if first is None else [self.layer.bottoms[first]]
+        seen: set[str] = set()
+        while waiting:
+            blob = waiting.pop()
+            if blob in seen or blob in net.origin.fed:
+                continue
+            seen.add(blob)
+            maker = net.producer(blob)
+            if maker is None or maker.type.startswith("Random"):
+                return False
+            waiting += maker.bottoms
+        return True
+
+    @property
     def works_on_data(self) -> bool:
         """Whether neither of two operands is a weight, be it one that may be fed or is quantised."""
         net, operands = self.context.net, [self.data(0), self.data(1)]
