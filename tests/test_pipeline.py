@@ -279,6 +279,17 @@ def test_copies_that_folding_drops_around_what_cannot_be_run_leave_it_the_same(l
         assert not compare(net, other, layers=layers).passed, name
 
 
+@pytest.mark.parametrize("layers", [True, False])
+def test_saturated_values_that_are_read_by_what_cannot_be_run_hide_no_fault(layers: bool) -> None:
+    text = COPYING.replace(
+        'layer { name: "split"',
+        'layer { name: "sigmoid" type: "Sigmoid" bottom: "a" top: "s" } layer { name: "split"',
+    ).replace('bottom: "a" top: "unary"', 'bottom: "s" top: "unary"')
+    sides = [nets.net(text, bn=[np.full(4, scale, np.float32)]) for scale in (1e6, 2e6)]
+    assert compare(sides[0], sides[0].copy(), layers=layers).passed
+    assert not compare(sides[0], sides[1], layers=layers).passed
+
+
 def test_a_layer_that_only_one_network_cannot_run_is_named_with_the_reason() -> None:
     text = """
         input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }

@@ -359,7 +359,7 @@ class Comparison:
             self._known(data),
             options,
             notes,
-            same_behind(ours.hidden, theirs.hidden, {**{name: name for name in ours.feeds}, **pairs}),
+            same_behind(ours.hidden, theirs.hidden, {**inputs, **pairs}),
         )
 
     def _run(self, opened: Sequence[Opened], progress: Progress | None) -> list[DiffReport]:

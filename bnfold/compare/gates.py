@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from bnfold.compare.exact import Distances
 from bnfold.compare.records import NO_PARTNER, OTHER_SHAPE, BlobDiff, ClassifierDiff, DetectorDiff, Gate, Uncompared
@@ -20,20 +20,24 @@ def compared_gate(
     uncompared: Sequence[Uncompared],
     boxes: str | None,
     may_have_none: bool,
-    same_behind: bool,
+    behind: Collection[str] | None,
 ) -> Gate:
     """Some output was compared, each has values that are finite in both networks, and not all blobs are 0.
+
+    Where none was, the same holds of what makes them all.
 
     Args:
         blobs: that were compared.
         uncompared: the outputs that were not.
         boxes: the output of a detector, if there is one.
         may_have_none: whether it says enough without a box, since something that they are made of is compared.
-        same_behind: outputs behind layers that cannot be run follow from what was compared, by the same layers in both.
+        behind: what outputs behind layers that cannot be run are made of, by the same layers in both; None where these
+            differ.
     """
     outputs = [blob for blob in blobs if blob.is_output]
-    empty = [blob for blob in outputs if not blob.finite and not (may_have_none and blob.blob == boxes)]
-    said, blank = len(outputs) - len(empty), bool(outputs) and all(map(is_blank, blobs))
+    judged = outputs or [blob for blob in blobs if behind is not None and blob.blob in behind]
+    empty = [blob for blob in judged if not blob.finite and not (may_have_none and blob.blob == boxes)]
+    said, blank = len(judged) - len(empty) if outputs else 0, bool(judged) and all(map(is_blank, blobs))
     if empty:
         sentence = _nothing_in(empty, boxes)
     elif blank:
@@ -43,14 +47,15 @@ def compared_gate(
     elif outputs:
         sentence = f"{said} of {len(outputs) + len(uncompared)} outputs have finite values in common"
     else:
-        sentence = f"no output was compared{_way_out(uncompared, same_behind)}"
-    return Gate("compared", 1, said, (bool(outputs) or same_behind) and not empty and not blank, sentence)
+        sentence = f"no output was compared{_way_out(uncompared, behind is not None)}"
+    return Gate("compared", 1, said, (bool(outputs) or behind is not None) and not empty and not blank, sentence)
 
 
 def _nothing_in(empty: Sequence[BlobDiff], boxes: str | None) -> str:
-    """The sentence on outputs without a value that is finite in both networks."""
+    """The sentence on outputs, or what makes them, without a value that is finite in both networks."""
     names = [blob.blob for blob in empty]
-    outputs = f"{named('output', names)} {'has' if len(names) == 1 else 'have'}"
+    kind = "output" if empty[0].is_output else "blob"
+    outputs = f"{named(kind, names)} {'has' if len(names) == 1 else 'have'}"
     if all(0 in blob.shape for blob in empty):
         return f"{outputs} no elements, so there is nothing to compare"
     if names == [boxes]:

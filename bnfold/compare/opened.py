@@ -87,7 +87,7 @@ class Opened:
         options: what is compared, and what may differ.
         notes: sentences for the report.
         same_behind: what cannot be run is the same in both networks, and reads only what is compared.
-        saturating: output -> what saturates it.
+        saturating: output, or what layers read that cannot be run -> what saturates it.
         fronts: what is compared only in case the output behind it hides its errors.
         tops: layer -> own top, of the weighted layers whose activation range is reported, in either network.
         ties: the blobs of indices.
@@ -200,7 +200,7 @@ class Opened:
         rounded = [name for name, by_rounding in decided.items() if by_rounding]
         seen_through = boxes is not None and self._seen_through(boxes, blobs)
         gates = [
-            compared_gate(blobs, uncompared, boxes, seen_through, self.same_behind),
+            compared_gate(blobs, uncompared, boxes, seen_through, self.ours.hidden.reads if self.same_behind else None),
             outputs_gate(lost),
             *shapes_gates(self.resized),
             tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit),
@@ -382,9 +382,10 @@ class Opened:
     def _hidden(self, name: str, share: float) -> str:
         """The note on an output that shows too little, with what it is judged by."""
         cause = self.saturating[name]
-        said = f"output '{name}' is saturated by {cause.layer_type} at {share * 100:.4g} % of its positions"
+        kind = "output" if name in self.ours.outputs else "blob"
+        said = f"{kind} '{name}' is saturated by {cause.layer_type} at {share * 100:.4g} % of its positions"
         if share < MOSTLY:
-            said = f"output '{name}' shows little of some scores that {cause.layer_type} squashes"
+            said = f"{kind} '{name}' shows little of some scores that {cause.layer_type} squashes"
         fronts = quoted(front for front in cause.fronts if front in self.pairs)
         if fronts:
             return f"{said}, so it is judged by what stands in front of it: {fronts}"

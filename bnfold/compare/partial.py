@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import LayerParameter
     from bnfold.onnx.functions import Key
     from bnfold.onnx.graph import Parts
+    from bnfold.onnx.weight import Weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class Hidden:
         reasons: name of a layer of Caffe that cannot be run -> why.
         outputs: the network's outputs among their tops, each with its reason.
         reads: what these layers read of the part that runs, and what that is a copy of.
-        nodes: of an ONNX network these nodes, each as a message with a digest of what is stored for it.
+        nodes: of an ONNX network these nodes, each as a message with its operators' version and a digest of what is
+            stored for it.
         blobs: what these nodes write.
         copies: of a network of Caffe, top of any layer that hands its bottom on -> that bottom.
     """
@@ -119,7 +121,7 @@ def drawn(parts: Parts) -> Hidden:
     """
     from bnfold.onnx.functions import functions_of
     from bnfold.onnx.graph import stored_weights
-    from bnfold.onnx.node import captured
+    from bnfold.onnx.node import STANDARD, captured
 
     model, weights, folder = parts
     graph, drawing = model.graph, _Drawing(functions_of(model), folder)
@@ -130,9 +132,10 @@ def drawn(parts: Parts) -> Hidden:
     if not unlike and not any(drawing.draws(node, flags) for node in graph.node):
         return NOTHING_HIDDEN
     stored, culprit = stored_weights(parts), dict[str, str]()
+    versions = {"" if one.domain in STANDARD else one.domain: one.version for one in model.opset_import}
     nodes, reads = [], dict[str, None]()
     for node in graph.node:
-        read = [name for name in (*node.input, *captured(node)) if name]
+        read = [name for name in (*node.input, *sorted(captured(node))) if name]
         before = [culprit[name] for name in read if name in culprit and node.op_type not in ("Shape", "Size")]
         if not before and drawing.draws(node, flags):
             before = [f"node '{node.name or node.output[0]}' ({node.op_type}), which draws other values in each run"]
@@ -142,12 +145,20 @@ def drawn(parts: Parts) -> Hidden:
             continue
         culprit.update(dict.fromkeys(filter(None, node.output), before[0]))
         reads |= dict.fromkeys(name for name in read if name not in culprit and name not in stored)
-        learned = [hashlib.sha256(stored[name].array().tobytes()).digest() for name in read if name in stored]
-        nodes.append(b"".join([node.SerializeToString(deterministic=True), *learned]))
+        learned = [_digest(stored[name]) for name in read if name in stored]
+        version = str(versions.get("" if node.domain in STANDARD else node.domain)).encode()
+        nodes.append(b"".join([node.SerializeToString(deterministic=True), version, *learned]))
     outputs = [port.name for port in graph.output if port.name in culprit]
     uncompared = (Uncompared(name, f"stands behind {culprit[name]}") for name in outputs)
     nodes += [function.SerializeToString(deterministic=True) for function in model.functions]
     return Hidden((), {}, tuple(uncompared), tuple(reads), tuple(nodes), frozenset(culprit))
+
+
+def _digest(weight: Weight) -> bytes:
+    """Of its type, its shape and its values."""
+    digest = hashlib.sha256(f"{weight.dtype.name}{weight.shape}".encode())
+    digest.update(weight.array().tobytes())
+    return digest.digest()
 
 
 def _holds_numbers(port: ValueInfoProto) -> bool:
@@ -225,8 +236,9 @@ def same_behind(reference: Hidden, candidate: Hidden, compared: Mapping[str, str
         candidate: likewise.
         compared: blob of the reference -> the candidate's that it was compared to, or that is fed as it is.
     """
-    if not reference.layers:
-        return bool(reference.nodes) and reference.nodes == candidate.nodes and set(reference.reads) <= set(compared)
+    if not reference.layers:  # equal nodes read equal names
+        same = bool(reference.nodes) and reference.nodes == candidate.nodes
+        return same and all(compared.get(name) == name for name in reference.reads)
     partners = dict(compared)
     theirs = set(partners.values())
 

@@ -75,9 +75,12 @@ class Saturating:
 
 
 def saturating(model: Model) -> dict[str, Saturating]:
-    """Output -> what makes it saturate, for those that a saturating layer writes, or moves of its values only."""
+    """Output -> what makes it saturate, for those that a saturating layer writes, or moves of its values only.
+
+    So do the blobs that layers read which cannot be run: they are compared in the place of outputs.
+    """
     found = {}
-    for output in model.outputs:
+    for output in (*model.outputs, *model.hidden.reads):
         layers = [blob for blob in sources(model, output) if model.writers[blob].type in COUNTS]
         if layers:
             fronts = [bottom for blob in layers for bottom in model.reads[blob] if bottom in model.writers]

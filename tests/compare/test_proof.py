@@ -1,6 +1,7 @@
 """What a proof may not pass over: values that say nothing, outputs that nothing reaches, labels that fit nothing."""
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -244,10 +245,12 @@ def test_shapes_that_follow_the_values_are_compared_run_by_run() -> None:
     assert not [note for note in report.notes if "not finite" in note]
 
 
-def mapped(weight: float = 2, classes: tuple[int, ...] = (0, 1), *, scored: bool = False) -> ModelProto:
+def mapped(
+    weight: float = 2, classes: tuple[int, ...] = (0, 1), *, scored: bool = False, front: tuple[NodeProto, ...] = ()
+) -> ModelProto:
     """What gives a map of each sample, as scikit-learn's classifiers do, or the scores beside it."""
     nodes = [
-        helper.make_node("Mul", ["x", "w"], ["p"], "p"),
+        *(front or [helper.make_node("Mul", ["x", "w"], ["p"], "p")]),
         helper.make_node("ZipMap", ["p"], ["maps"], "zip", domain="ai.onnx.ml", classlabels_int64s=classes),
     ]
     key = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, None))
@@ -272,6 +275,67 @@ def test_an_output_of_maps_is_judged_by_what_it_is_made_of(scored: bool, options
     assert not compare(mapped(scored=scored), mapped(2.1, scored=scored), options=options).passed
     other = compare(mapped(scored=scored), mapped(classes=(1, 0), scored=scored), options=options)
     assert other.passed == scored  # of the scores alone, as the verdict says
+
+
+@pytest.mark.parametrize("options", [CompareOptions(), OUTPUTS])
+def test_maps_of_saturated_scores_are_judged_by_what_stands_in_front(options: CompareOptions) -> None:
+    front = (
+        helper.make_node("Mul", ["x", "x"], ["square"], "square"),
+        helper.make_node("Div", ["w", "square"], ["scores"], "scores"),
+        helper.make_node("Sigmoid", ["scores"], ["p"], "p"),
+    )
+    assert compare(mapped(1e9, front=front), mapped(1e9, front=front), options=options).passed
+    report = compare(mapped(1e9, front=front), mapped(2e9, front=front), options=options)
+    assert not report.passed
+    assert any(note.startswith("blob 'p' is saturated by Sigmoid") for note in report.notes)
+
+
+@pytest.mark.parametrize("options", [CompareOptions(), OUTPUTS])
+@pytest.mark.parametrize(
+    ("operators", "said"), [(("Sub",), "all that was compared is 0"), (("Sub", "Log"), "blob 'p'")]
+)
+def test_maps_of_what_says_nothing_prove_nothing(
+    operators: tuple[str, ...], said: str, options: CompareOptions
+) -> None:
+    negative = helper.make_node("Sub", ["zero", "w"], ["less"], "less")
+    front = [helper.make_node("Sub", ["x", "x"], ["p"], "p")]
+    if "Log" in operators:
+        front = [helper.make_node("Sub", ["x", "x"], ["zero"], "zero"), negative]
+        front.append(helper.make_node("Log", ["less"], ["p"], "p"))
+    report = compare(mapped(front=tuple(front)), mapped(front=tuple(front)), options=options)
+    assert not report.passed
+    assert said in report.verdict
+
+
+@pytest.mark.parametrize("options", [CompareOptions(), OUTPUTS])
+def test_equal_nodes_behind_blobs_of_other_names_read_other_blobs(options: CompareOptions) -> None:
+    """The map pairs q with p, which says nothing of the p that the candidate's own ZipMap reads."""
+    right = helper.make_node("Mul", ["x", "w"], ["q"], "q")
+    wrong = helper.make_node("Mul", ["q", "w"], ["p"], "p")
+    ours, theirs = mapped(), mapped(front=(right, wrong))
+    assert not compare(ours, theirs, options=replace(options, map={"p": "q"})).passed
+    two = deepcopy(ours)
+    two.graph.node[1].input[0] = "x"
+    two.graph.node[0].input[0] = "z"
+    two.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, (3, 2)))
+    assert compare(two, two, options=options).passed
+    assert not compare(two, two, options=replace(options, map={"x": "z", "z": "x"})).passed
+
+
+def softmax_of_noise(weight: np.ndarray, opset: int = 17) -> ModelProto:
+    nodes = [
+        helper.make_node("RandomNormalLike", ["x"], ["r"], "r"),
+        helper.make_node("Mul", ["r", "w"], ["m"], "m"),
+        helper.make_node("Softmax", ["m"], ["y"], "y"),
+    ]
+    return model(nodes, {"x": (3, 3, 3)}, ["y"], {"w": weight}, opset=opset)
+
+
+def test_what_is_drawn_is_the_same_by_equal_shapes_and_versions_of_operators_alone() -> None:
+    weight = np.arange(1, 4, dtype=np.float32)
+    assert compare(softmax_of_noise(weight), softmax_of_noise(weight)).passed
+    for other in (softmax_of_noise(weight.reshape(3, 1)), softmax_of_noise(weight, 12)):
+        assert not compare(softmax_of_noise(weight), other).passed
 
 
 def test_an_output_that_is_a_list_is_the_same_where_equal_nodes_make_it_of_what_is_fed() -> None:
