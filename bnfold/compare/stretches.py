@@ -13,9 +13,9 @@ a unit of 1, a unit of that.) The second q counts up to the tolerance, since wha
 nothing; behind a normalisation or a division, which enlarge what rounding left, it counts as it is. (A reference that
 is farther from t than 50 * q does not round, but reads an operator otherwise; on a GPU its products may have fewer
 bits, and it counts.) A channel of nearly equal values rounds as one value does, which may meet t by chance, and its
-sums may pass through larger ones than q tells of: r counts in every channel for as many q as it is off in one. Of a few
-values r may meet t by chance: NOISE times what half of the channels are off by is added, for n values sqrt(16 / n)
-times more, and 8 units take the place of one.
+sums may pass through larger ones than q tells of: r counts in every channel for as many q as it is off in one, up to a
+tenth of the tolerance. Of a few values r may meet t by chance: NOISE times what half of the channels are off by is
+added, for n values sqrt(16 / n) times more, and 8 units take the place of one.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bnfold.onnx.evaluator import Evaluator
 
 MOVES = 3
+OF_ANOTHER = 0.1  # of the tolerance: where q is larger, so many q as another channel is off hide a weight wrong by 1 %
 FAIR = 50.0  # float32 sums of thousands of terms are hardly so many times as far off as their terms' last places
 
 
@@ -97,7 +98,8 @@ class MadeBlob:
         theirs, held = self.apart(self.candidate, exact), self.channels(exact)
         unit = UNIT * _extent(held, -1)
         shares = np.divide(ours, moves, out=np.zeros_like(ours), where=(moves > 0) & (ours <= fair * moves))
-        ours = np.maximum(ours, moves * shares.max(axis=-1, keepdims=True, initial=0))
+        usual = moves * shares.max(axis=-1, keepdims=True, initial=0)
+        ours = np.maximum(ours, np.minimum(usual, OF_ANOTHER * most))
         if (count := held.shape[-1]) < FEW:
             usual = NOISE * math.sqrt(ENOUGH / count)
             unit, ours, moves = UNITS_OF_FEW * unit, ours + usual * _middle(ours), moves + usual * _middle(moves)

@@ -1023,6 +1023,17 @@ def test_a_constant_channel_of_the_reference_may_meet_the_truth_by_chance() -> N
         assert stretch.strays(exact, ours, np.full((1, 3), 1e-7), np.full((1, 1), 1e-4), FAIR) == wrong
 
 
+@pytest.mark.parametrize("enlarges", [False, True])
+def test_a_channel_whose_sums_cancel_is_not_excused_by_another_one(enlarges: bool) -> None:
+    """A weight that is wrong by 0.1 % moves it by a few q, of which the first channel's r is 40 off."""
+    exact = np.random.default_rng(0).uniform(-1, 1, (1, 2, 64))
+    ours, moves = np.array([[4e-6, 2e-5]]), np.array([[1e-7, 2e-5]])
+    for wrong in (0.0, 1e-3):
+        candidate = exact * (1 + np.array([0, wrong]).reshape(1, 2, 1))
+        stretch = MadeBlob.of(exact, candidate, 1, enlarges)
+        assert stretch.strays(exact, ours, moves, np.full((1, 1), 2e-4), FAIR) == bool(wrong)
+
+
 def test_what_stands_beside_a_mask_is_not_judged_by_it() -> None:
     scores = np.random.default_rng(0).normal(size=(1, 2, 16)).astype(np.float32)
     scores[..., ::4] = -1e9
