@@ -801,3 +801,73 @@ def test_weights_that_layers_share_by_name_and_that_differ_are_refused(tmp_path:
     ):
         bnfold.save_caffe(read, tmp_path / "other.prototxt")
     assert bnfold.compare(read, bnfold.to_onnx(read)).passed
+
+
+CONV_OF_ONE = """layer { name: "%s" type: "Convolution" bottom: "%s" top: "%s" param { name: "%s" }
+                        convolution_param { num_output: 2 kernel_size: 1 bias_term: false } }"""
+
+
+def row(folder: Path, share: str, weights: dict[str, float]) -> Net:
+    """A row of convolutions that share weights under that name, read from files that store those of some of them."""
+    folder.mkdir()
+    names = ["data", "a", "b"]
+    head = 'input: "data" input_shape { dim: 1 dim: 2 dim: 4 dim: 4 }'
+    text = "\n".join([head, *(CONV_OF_ONE % (name, names[at], name, share) for at, name in enumerate(names[1:]))])
+    stored = NetParameter()
+    for name, factor in weights.items():
+        blob = stored.layer.add(name=name, type="Convolution").blobs.add()
+        blob.data[:], blob.shape.dim[:] = [factor, 2, 3, 4], [2, 2, 1, 1]
+    (folder / "net.prototxt").write_text(text)
+    (folder / "net.caffemodel").write_bytes(stored.SerializeToString())
+    return bnfold.load(folder / "net.prototxt", folder / "net.caffemodel")
+
+
+def with_an_owner_that_shares_no_more(net: Net, _: Net) -> Net:
+    param = copy.deepcopy(net["a"].param)
+    del param.param[:]
+    net["a"].param, net["a"].blobs = param, Blobs([-net["a"].blobs[0]])
+    return net
+
+
+def with_the_owner_of_another(net: Net, other: Net) -> Net:
+    return net.with_layers([other["a"], net["b"]])
+
+
+def with_the_sharer_in_another(net: Net, other: Net) -> Net:
+    return other.with_layers([other["a"], net["b"]])
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        with_an_owner_that_shares_no_more,
+        with_the_owner_of_another,
+        with_the_sharer_in_another,
+    ],
+)
+def test_weights_that_one_layer_alone_stored_are_written_for_who_shared_them(
+    tmp_path: Path, edit: Callable[[Net, Net], Net]
+) -> None:
+    edited = edit(row(tmp_path / "one", "w", {"a": 1}), row(tmp_path / "other", "", {"a": 5, "b": 6}))
+    written = saved_caffe(edited, tmp_path)
+    assert written["b"].blobs[0].ravel().tolist() == [1, 2, 3, 4]
+    assert bnfold.compare(edited, written).passed
+
+
+def test_a_layer_that_is_there_twice_is_written_twice(tmp_path: Path) -> None:
+    net = row(tmp_path / "one", "", {"a": 1, "b": 2})
+    again = replace(net["b"].copy(), name="c", bottoms=["b"], tops=["c"])
+    net.outputs = ["c"]
+    net.insert(again, net["b"])
+    written = saved_caffe(net, tmp_path)
+    assert [layer.blobs[0].ravel()[0] for layer in written.layers if layer.blobs] == [1, 2, 2]
+    assert bnfold.compare(net, written).passed
+
+
+def test_weights_that_layers_share_may_be_of_other_types_and_no_other_values(tmp_path: Path) -> None:
+    net = row(tmp_path / "one", "w", {"a": 1})
+    net["b"].blobs = Blobs([net["b"].blobs[0].astype(np.float64)])
+    assert bnfold.compare(net, saved_caffe(net, tmp_path)).passed
+    net["b"].blobs = Blobs([net["b"].blobs[0] * 2])
+    with pytest.raises(UsageError, match="it shares weights as 'w' with layer 'a'"):
+        bnfold.save_caffe(net, tmp_path / "other.prototxt")

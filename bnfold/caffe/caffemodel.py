@@ -150,16 +150,23 @@ class _Writing:
         # A snapshot carries the net, what learns nothing too; a file of weights alone has no place for that.
         carries_net = any(layer.source and layer.source.record and not layer.blobs for layer in net.layers)
         own = {id(record) for file in self.files for record in file.records}
+        records = [layer.source.record if layer.source and self.files else None for layer in net.layers]
+        stored = {
+            name
+            for layer, record in zip(net.layers, records, strict=True)
+            if record and record.blobs and id(record) in own
+            for name in layer.param_names
+            if name
+        }
         anchor = 0
-        for layer in net.layers:
-            record = layer.source.record if layer.source and self.files else None
-            if id(record) in own:
+        for layer, record in zip(net.layers, records, strict=True):
+            if id(record) in own and id(record) not in self.by_record:  # the second layer of a record is a new one
                 anchor = id(record)
                 self.by_record[anchor] = layer
                 continue
             is_new = record or not self.files or (carries_net and layer.source is None)
             # Else it has its blobs from a layer that shares them by name, and the source has no record of it.
-            is_shared = any(layer.param_names) and has_same_blobs(layer) and says_the_same(layer)
+            is_shared = stored.issuperset(layer.param_names) and has_same_blobs(layer) and says_the_same(layer)
             if is_new or (layer.blobs and not is_shared):
                 self.new_after.setdefault(anchor, []).append(layer)
         self.anew = {layer.name for layers in self.new_after.values() for layer in layers}

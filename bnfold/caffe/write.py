@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from math import prod
 from operator import is_
 from pathlib import Path
 
+import numpy as np
 from google.protobuf.message import Message
 from google.protobuf.text_format import Parse
 
@@ -32,7 +34,7 @@ from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
 from bnfold.errors import UnsupportedError, UsageError, quoted, telling_which
 from bnfold.io.files import OutputSet, StrPath, os_path, require_suffix
-from bnfold.net import Array, Layer, LazyArray, Net, Source, require_net
+from bnfold.net import Array, Layer, LazyArray, Net, Source, require_net, values_of
 from bnfold.options import Dialect, require_type
 
 
@@ -147,11 +149,18 @@ def _require_shared(net: Net) -> None:
         for name, blob in zip(layer.param_names, layer.blobs.stored, strict=True):
             if name:
                 owner, shared = owners.setdefault(name, (layer, blob))
-                if (blob.shape, blob.dtype) == (shared.shape, shared.dtype) and not same_values(blob, shared):
+                if prod(blob.shape) == prod(shared.shape) and not _hold_the_same(blob, shared):
                     raise UsageError(
                         f"{layer}: it shares weights as '{name}' with {owner}, which has others; give both the same, "
                         "or take the name out of one's param"
                     )
+
+
+def _hold_the_same(one: Array | LazyArray, other: Array | LazyArray) -> bool:
+    """Whether two blobs hold the same values in their order, whatever their types and shapes."""
+    if one.dtype == other.dtype and one.shape == other.shape:
+        return same_values(one, other)
+    return np.array_equal(values_of(one).reshape(-1), values_of(other).reshape(-1), equal_nan=True)
 
 
 def _require_unread(net: Net, file: StrPath) -> None:
