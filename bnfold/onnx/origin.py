@@ -46,7 +46,6 @@ class OnnxOrigin:
         options: how it was read.
         tensors: the initialisers, by name.
         declared: what `types` would be without the sizes that whoever reads the file gave.
-        given: names of whole numbers among the constants that follow from these sizes.
         reading: tells its nodes from those of another file, and of the same file read again.
         sized: `constants`, and those of a float type that follow from the sizes that were given.
     """
@@ -63,7 +62,6 @@ class OnnxOrigin:
     options: ReadOptions = ReadOptions()
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     declared: Types = field(default_factory=Types)
-    given: frozenset[str] = frozenset()
     reading: bytes = b""
     sized: Mapping[str, Array | None] = field(default_factory=dict)
 

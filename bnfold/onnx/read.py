@@ -87,17 +87,17 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
     fed = listed if not options.freeze_initializers else frozenset[str]()
     captures = [captured(node) for node in model.graph.node]
     _require_sense(document, tensors, captures)
-    # A model stays open for other sizes than those that are given: they may say what moves where, but be no weights.
+    # A model stays open for other sizes than those that are given: what nodes compute of these is known to no law.
     declared, constants = types, sized = _known(document, tensors, fed)
-    given = frozenset[str]()
     if options.input_shapes or options.batch is not None:
         give_sizes(model, options.input_shapes or {}, document.path)
         if options.batch is not None:
             _give_batch(document, options.batch)
         types, sized = _known(document, tensors, fed)
         whole = {name for name, value in sized.items() if value is not None and value.dtype.kind in "biu"}
-        given = frozenset(whole - constants.keys())
-        constants = {name: value for name, value in sized.items() if name in constants or name in whole}
+        constants = {
+            name: value if name in constants else None for name, value in sized.items() if name in {*constants, *whole}
+        }
     pinned = list(_other_reads(document))
     read = _Layers(model, constants, captures, {*pinned, *options.until})
     layers, inputs = read.layers, inputs_of(model, types, constants)
@@ -115,7 +115,6 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
         options=options,
         tensors=tensors,
         declared=declared,
-        given=given,
         reading=read.reading,
         sized=sized,
     )

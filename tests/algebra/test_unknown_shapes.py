@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
+from onnx_cases import run
 
 from bnfold import ReadOptions, load, to_onnx
 from bnfold.algebra import fold
@@ -258,3 +259,46 @@ def test_sizes_that_are_turned_round_are_no_affine_that_stays() -> None:
         { c = Conv (x, w)\nsize = Shape <start = 2> (x)\nless = Sub (one, size)\nmissing = Neg (less)
         starts = Max (missing, one)\ny = Slice (c, starts, size, plane) }""")
     assert not list(fold(load(model.SerializeToString())).report.kept)
+
+
+ROWS = "h = Shape <start = 2, end = 3> (x)"
+"""As many rows as there are: four by the size that is given."""
+OF_SIZES = {
+    "a window of channels": f"{ROWS}\nb = Sub (h, four)\ne = Add (b, four)\np = Slice (c, b, e, one)\ny = Mul (p, s4)",
+    "two parts of the channels": f"{ROWS}\nr = Sub (eight, h)\nboth = Concat <axis = 0> (h, r)\n"
+    "a, b = Split <axis = 1> (c, both)\nd = Add (a, three)\ny = Concat <axis = 1> (b, d)",
+    "channels by number": f"t = Sigmoid (c)\nd = Mul (t, s8)\n{ROWS}\nl = Sub (h, one)\n"
+    "i = Concat <axis = 0> (l, zero, one, one)\np = Gather <axis = 1> (d, i)\ny = Conv (p, w4)",
+}
+
+
+@pytest.mark.parametrize("nodes", OF_SIZES.values(), ids=OF_SIZES.keys())
+def test_what_nodes_compute_of_given_sizes_moves_nothing_at_others(nodes: str) -> None:
+    numbers = np.array([2.0, -1.0, 3.0, 0.5, 4.0, -2.0, 1.5, 5.0], np.float32)
+    values: dict[str, np.ndarray] = {
+        "s4": numbers[:4].reshape(1, 4, 1, 1),
+        "s8": numbers.reshape(1, 8, 1, 1),
+        "three": np.array([3], np.float32),
+    }
+    values |= {"w": weight(8, 3, 1, 1).astype(np.float32), "w4": weight(2, 4, 1, 1).astype(np.float32)}
+    values |= {name: np.array([one]) for name, one in {"zero": 0, "one": 1, "four": 4, "eight": 8}.items()}
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 3, H, W] x) => (float[] y) {{ c = Conv (x, w)\n{nodes} }}""")
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
+    folded = fold(load(model.SerializeToString(), options=ReadOptions(input_shapes={"x": (1, 3, 4, 4)}))).net
+    for rows in (4, 6):
+        feeds = {"x": np.random.default_rng(rows).standard_normal((1, 3, rows, 4)).astype(np.float32)}
+        np.testing.assert_allclose(run(to_onnx(folded), feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+
+
+def test_an_axis_that_has_size_1_only_as_given_is_not_squeezed() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 2, H, 1] x) => (float[K, L] y)
+        <float[2, 2, 1, 1] w = { 2.0, 1.0, 0.5, 4.0 }, float[2] s = { 3.0, -1.0 }>
+        { c = Conv (x, w)\nq = Squeeze (c)\ny = Mul (q, s) }""")
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    folded = fold(load(model.SerializeToString(), options=ReadOptions(input_shapes={"x": (1, 2, 1, 1)}))).net
+    for rows in (1, 2):
+        feeds = {"x": np.random.default_rng(rows).standard_normal((1, 2, rows, 1)).astype(np.float32)}
+        np.testing.assert_allclose(run(to_onnx(folded), feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)

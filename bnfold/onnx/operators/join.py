@@ -21,9 +21,11 @@ from bnfold.onnx.sizes import UNKNOWN
 def concat(place: NodeContext) -> Operator:
     """Concat: one behind the other along an axis, constants among them."""
     place.only_data()
-    shapes = [place.bottom(index) for index in range(len(place.layer.bottoms))]
-    axis = axis_of(place.node.attribute("axis", 1), len(shapes[0]))
-    return Join(axis, tuple(shape[axis] for shape in shapes))
+    every = range(len(place.layer.bottoms))
+    axis = axis_of(place.node.attribute("axis", 1), len(place.bottom()))
+    stated = tuple(place.stated(index)[axis] for index in every)
+    several = sum(size < 0 for size in stated) > 1  # and their sum alone is what readers may ask for
+    return Join(axis, stated if several else tuple(place.bottom(index)[axis] for index in every))
 
 
 def sum_(place: NodeContext) -> Operator:

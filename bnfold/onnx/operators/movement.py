@@ -35,7 +35,7 @@ def squeeze(place: NodeContext) -> Operator:
     if axes == []:
         raise Unfit("it names no axes, which runtimes take for all of size 1 or for none")
     if axes is None:
-        if min(shape, default=0) < 0:
+        if min(place.stated(), default=0) < 0:
             raise Unfit("which axes have size 1 is known only when it runs")
         axes = [axis for axis, size in enumerate(shape) if size == 1]
     return Move(((Axes(tuple(axis for axis in range(len(shape)) if axis not in axes)),),))
@@ -59,12 +59,14 @@ def expand(place: NodeContext) -> Operator:
 
 def tile(place: NodeContext) -> Operator:
     """Tile: repeated as a whole along axes."""
-    repeats, shape = place.node.integers(1), place.bottom()
+    repeats, shape = place.stated_integers(1), place.bottom()
     if repeats is None or len(repeats) != len(shape):
         raise Unfit("how often it repeats is known only when it runs")
     steps: list[Step] = []
     for axis, times in enumerate(repeats):
-        if times != 1:
+        if times is None:
+            steps.append(_taken_anyhow(axis))
+        elif times != 1:
             if times * shape[axis] > MAX_VALUES:
                 raise Unfit(f"it repeats axis {axis}, which is too long to follow")
             steps.append(Take(axis, np.tile(np.arange(max(shape[axis], 0)), times), shape[axis]))
@@ -75,7 +77,7 @@ def split(place: NodeContext) -> Operator:
     """Split: consecutive parts along an axis, of the sizes that inference found."""
     shape = place.bottom()
     axis = axis_of(place.node.attribute("axis", 0), len(shape))
-    sizes = [place.top(index)[axis] for index in range(len(place.layer.tops))]
+    sizes = [place.stated_top(index)[axis] for index in range(len(place.layer.tops))]
     if len(place.layer.tops) != len(place.node.outputs):
         raise Unfit("the sizes of its parts are unknown")
     if min(sizes) < 0:
@@ -99,7 +101,7 @@ def sequence_at(place: NodeContext) -> Operator:
     if maker is None or maker.type != "SplitToSequence" or number is None:
         raise Unfit("which part of which blob it takes is known only when it runs")
     made = NodeContext(maker, place.context)
-    shape, sizes = made.bottom(), made.node.integers(1)
+    shape, sizes = made.stated(), made.node.integers(1)
     axis = axis_of(made.node.attribute("axis", 0), len(shape))
     if sizes is None or shape[axis] < 0 or len(number) != 1:
         raise Unfit("how large the parts are is known only when it runs")
@@ -151,7 +153,11 @@ def gather(place: NodeContext) -> Operator:
     axis = axis_of(axis, len(shape))
     indices = place.values(1)
     if indices is None or indices.dtype.kind not in "iu":
-        new = [axis, *[None] * (len(place.bottom(1)) - 1)] if place.bottom(1) else []
+        fixed = place.node.constant(1)
+        form = place.bottom(1) if fixed is None else place.context.net.origin.types.shapes.get(fixed.name)
+        if form is None:
+            raise Unfit("what it takes is known only when it runs")
+        new = [axis, *[None] * (len(form) - 1)] if form else []
         return Move(((_taken_anyhow(axis), Axes((*range(axis), *new, *range(axis + 1, len(shape))))),))
     flat = indices.reshape(-1).astype(np.intp)
     steps: list[Step] = [Take(axis, np.where(flat < 0, flat + shape[axis], flat), shape[axis])]

@@ -83,7 +83,10 @@ def _reach(place: NodeContext) -> list[int]:
     if any(pad >= size for pad, size in zip(pads, reach * 2, strict=True)):
         raise Unfit("a window of it may hold nothing but padding")
     if node.attribute("ceil_mode", 0) and node.opset < 22:  # since when one that begins behind the image is left out
-        for size, *window in zip(place.bottom()[2:], pads[:count], pads[count:], reach, strides, strict=True):
+        for axis, window in enumerate(zip(pads[:count], pads[count:], reach, strides, strict=True)):
+            if window[1] + window[3] <= window[2]:
+                continue  # it begins within the image, however large that is
+            size = place.stated()[2 + axis]
             if size < 0:
                 raise Unfit("whether its last window (ceil_mode) holds anything depends on a size that is unknown")
             if last_window(size, *window) >= size:
@@ -177,7 +180,7 @@ def _stays(place: NodeContext, axis: int) -> bool:
     exact = node.attribute("keep_aspect_ratio_policy", "stretch") == "stretch"  # other policies change sizes once more
     if first != 2 or not exact or not node.given(3):
         return False
-    return place.top()[axis] == place.bottom()[axis] != UNKNOWN
+    return place.stated_top()[axis] == place.stated()[axis] != UNKNOWN
 
 
 def pad(place: NodeContext) -> Operator:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bnfold.algebra.frontend import FoldContext
 from bnfold.net import Array, Layer, LazyArray, Shape
 from bnfold.onnx.node import ConstantInput, Data, Node
-from bnfold.onnx.sizes import is_open
+from bnfold.onnx.sizes import UNKNOWN, is_open
 
 MAX_VALUES = 1 << 22
 """Values of a constant that is read as an affine; more are a table of data."""
@@ -40,13 +40,25 @@ class NodeContext(NamedTuple):
         """The shape of a top, likewise."""
         return self._shape(self.layer.tops[index])
 
-    def stated(self) -> Shape:
-        """The shape of the first bottom as the file says it, without sizes that were given to read it. Raises Unfit."""
-        origin, shape = self.context.net.origin, self.bottom()
+    def stated(self, index: int = 0) -> Shape:
+        """The shape of a bottom as the file says it, without sizes that were given to read it. Raises Unfit."""
+        return self._stated(self.bottom(index), self.layer.bottoms, index)
+
+    def stated_top(self, index: int = 0) -> Shape:
+        """The shape of a top, likewise."""
+        return self._stated(self.top(index), self.layer.tops, index)
+
+    def _stated(self, shape: Shape, blobs: Sequence[str], index: int) -> Shape:
+        origin, source = self.context.net.origin, self.layer.source
         if origin.declared is origin.types:
             return shape
-        said = origin.declared.shapes.get(self.layer.bottoms[0], ())
-        return tuple(size if said[axis : axis + 1] == (size,) else -1 for axis, size in enumerate(shape))
+        named = source.bottoms if blobs is self.layer.bottoms else source.tops
+        said = origin.declared.shapes.get(named[index] if len(named) == len(blobs) else "", ())
+        if len(said) != len(shape):
+            return (UNKNOWN,) * len(shape)
+        return tuple(
+            one if one in (size, min(one, UNKNOWN)) else UNKNOWN for one, size in zip(said, shape, strict=True)
+        )
 
     def _shape(self, blob: str) -> Shape:
         shape = self.context.shapes.get(blob)
@@ -96,7 +108,7 @@ class NodeContext(NamedTuple):
         values = origin.declared.sizes.get(name)
         if values is not None:
             return [None if is_open(one) else int(one) for one in values.reshape(-1)]
-        return None if name in origin.given else self.node.integers(place)
+        return self.node.integers(place)
 
     def axes(self, since: int, rank: int) -> list[int] | None:
         """The attribute `axes`, from the front, which is the second input since an opset. Raises Unfit."""
