@@ -63,7 +63,10 @@ def _read(graph: GraphProto, narrow: Mapping[str, int]) -> None:
         graph.node.append(node)
         for name in made:
             graph.node.append(helper.make_node("Cast", [name + STORED], [name], name + STORED, to=TensorProto.FLOAT))
-            graph.node.append(helper.make_node("Cast", [name], [name + READ], name + READ, to=narrow[name]))
+            read = helper.make_node("Cast", [name], [name + READ], name + READ, to=narrow[name])
+            if TensorProto.DataType.Name(narrow[name]).startswith("FLOAT8"):
+                read.attribute.append(helper.make_attribute("saturate", 0))  # infinity stays what it is
+            graph.node.append(read)
     for port in (*graph.output, *graph.value_info):
         if port.name in narrow:
             port.type.tensor_type.elem_type = TensorProto.FLOAT
@@ -74,7 +77,7 @@ def narrow_numbers(model: ModelProto, blob: str) -> Array | None:
     kept = next((node for node in model.graph.node if node.output[0] == blob + READ), None)
     if kept is None:
         return None
-    dtype = helper.tensor_dtype_to_np_dtype(kept.attribute[0].i)
+    dtype = helper.tensor_dtype_to_np_dtype(next(one.i for one in kept.attribute if one.name == "to"))
     with np.errstate(all="ignore"):
         numbers = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float64)
     return np.unique(numbers[np.isfinite(numbers)])

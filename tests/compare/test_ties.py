@@ -489,6 +489,19 @@ def test_steps_of_a_scale_of_0_are_no_ties() -> None:
     assert np.isnan(present(looked_at)).all()
 
 
+@pytest.mark.parametrize(("saturate", "largest"), [(0, 1e9), (1, 57344)])
+def test_an_infinity_of_float8_stays_one(saturate: int, largest: float) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["small"], "small", to=TensorProto.FLOAT8E5M2, saturate=saturate),
+        helper.make_node("Cast", ["small"], ["back"], "back", to=TensorProto.FLOAT),
+        helper.make_node("Clip", ["back", "", "most"], ["y"], "y"),
+    ]
+    built = model(nodes, {"x": (1, 2)}, ["y"], {"most": np.array(1e9, np.float32)}, opset=21)
+    built.ir_version = 10
+    report = compare(built, built, np.array([[1, 1e6]], np.float32))
+    assert report.outputs[0].high == largest
+
+
 @pytest.mark.parametrize("kind", ["BFLOAT16, by a cast", "FLOAT8E4M3FN", "INT4"])
 def test_outputs_of_types_that_numpy_has_not_are_compared(kind: str) -> None:
     values: Array = np.random.default_rng(1).normal(0, 1, (2, 4, 5, 5)).astype(np.float32)
