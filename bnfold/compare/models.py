@@ -57,7 +57,7 @@ class Model:
         net: the network as Caffe; None when it came as ONNX.
         folder: where external weights of `proto` lie.
         writers: blob -> who writes it, in order of execution.
-        reads: blob -> the blobs that its writer reads.
+        reads: blob, or a list or text between blobs -> what its writer reads.
         feeds: input -> what it takes.
         outputs: the network's own outputs, as far as they can be run; an input that nobody reads is one in Caffe, and
             computes nothing.
@@ -399,15 +399,16 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
     writers = {name: Writer(name, "Constant", weighted=True) for name in shown}
     reads: dict[str, tuple[str, ...]] = dict.fromkeys(shown, ())
     hidden = drawn((proto, weights, None))
-    left_out = lists_in(proto, weights) | hidden.blobs
+    lists = lists_in(proto, weights)
     for node in proto.graph.node:
         read = [name for name in (*node.input, *captured(node)) if name]
         weighted = any(name in learned for name in read) or any(body.initializer for body in bodies(node))
         for output in node.output:
-            if not output or output in left_out:
+            if not output or output in hidden.blobs:
                 continue
-            writers[output] = Writer(node.name or output, node.op_type, weighted)
             reads[output] = tuple(name for name in read if name not in stored)
+            if output not in lists:
+                writers[output] = Writer(node.name or output, node.op_type, weighted)
     outputs = [out.name for out in proto.graph.output if out.name in writers]
     feeds = _feeds(proto, stored)
     for blob, meaning in onnx_stand_ins(proto, feeds, weights).items():

@@ -1034,6 +1034,29 @@ def test_a_channel_whose_sums_cancel_is_not_excused_by_another_one(enlarges: boo
         assert stretch.strays(exact, ours, moves, np.full((1, 1), 2e-4), FAIR) == bool(wrong)
 
 
+@pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize(("wrong", "passed"), [(1.0, True), (1.001, False)])
+def test_a_list_between_blobs_hides_no_fault_in_front_of_it(wrong: float, passed: bool, layers: bool) -> None:
+    random = np.random.default_rng(1)
+    weight, factor = random.normal(size=(16, 16)), random.uniform(0.5, 2, (1, 16))
+    tail = [
+        helper.make_node("SplitToSequence", ["m", "half"], ["list"], "list", axis=1),
+        helper.make_node("SequenceAt", ["list", "one"], ["part"], "part"),
+        helper.make_node("Mul", ["part", "large"], ["scores"], "scores"),
+        helper.make_node("Sigmoid", ["scores"], ["y"], "y"),
+    ]
+    stored: dict[str, Array] = {"half": np.array(8), "one": np.array(1), "large": np.full(1, 4e4, np.float32)}
+    apart = [helper.make_node("MatMul", ["x", "w"], ["a"], "a"), helper.make_node("Mul", ["a", "f"], ["m"], "m")]
+    joined = helper.make_node("MatMul", ["x", "w"], ["m"], "m")
+    weights: dict[str, Array] = {"w": weight.astype(np.float32), "f": factor.astype(np.float32)}
+    folded: dict[str, Array] = {"w": (weight * factor * wrong).astype(np.float32)}
+    ours = model([*apart, *tail], {"x": (8, 16)}, ["y"], stored | weights)
+    theirs = model([joined, *tail], {"x": (8, 16)}, ["y"], stored | folded)
+    data: Array = random.normal(size=(8, 16)).astype(np.float32)
+    report = compare(ours, theirs, data, layers=layers)
+    assert report.passed == passed, report.verdict
+
+
 def test_what_stands_beside_a_mask_is_not_judged_by_it() -> None:
     scores = np.random.default_rng(0).normal(size=(1, 2, 16)).astype(np.float32)
     scores[..., ::4] = -1e9
