@@ -338,6 +338,34 @@ def _said_axis(operator: OpRun, x: Array) -> int:
     return (said or [1])[0] % max(x.ndim, 1)
 
 
+class NonMaxSuppression(OpRun):
+    """Each box that is chosen against all that are left, at once: onnx's own compares two after the other in Python."""
+
+    def _run(
+        self,
+        boxes: Array,
+        scores: Array,
+        most: Array | None = None,
+        overlap: Array | None = None,
+        least: Array | None = None,
+        *,
+        center_point_box: int,
+    ) -> tuple[Array]:
+        count, limit, low = (0 if given is None or not given.size else given.item() for given in (most, overlap, least))
+        found: list[tuple[int, int, int]] = []
+        for image, label in np.ndindex(*scores.shape[:2]):
+            corners, own = _corners(boxes[image], is_center=bool(center_point_box)), scores[image, label]
+            left = np.argsort(-own, kind="stable")  # of equal ones the first counts
+            if least is not None and least.size:
+                left = left[own[left] > low]
+            for _ in range(count):
+                if not left.size:
+                    break
+                found.append((image, label, int(left[0])))
+                left = left[1:][~(_overlaps(corners[left[0]], corners[left[1:]]) > limit)]
+        return (np.array(found, np.int64).reshape(-1, 3),)
+
+
 class OneHot(OpRun):
     """On at the index along a new axis, counted from its end if negative; onnx's own takes no depth of shape (1)."""
 
@@ -435,6 +463,25 @@ class RoiAlign(op_roi_align.RoiAlign):
         return aligned
 
 
+def _corners(boxes: Array, *, is_center: bool) -> Array:
+    """The low and the high corner of each box, (boxes, 2, 2): of two in any order, or of its centre and its sides."""
+    first, second = boxes[:, :2], boxes[:, 2:]
+    both = (
+        (first - second / 2, first + second / 2)
+        if is_center
+        else (np.minimum(first, second), np.maximum(first, second))
+    )
+    return np.stack(both, axis=1)
+
+
+def _overlaps(one: Array, others: Array) -> Array:
+    """The intersection of a box with each of others over their union; NaN where neither has an area."""
+    sides = np.minimum(one[1], others[:, 1]) - np.maximum(one[0], others[:, 0])
+    shared = np.maximum(sides, 0).prod(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(shared / ((one[1] - one[0]).prod() + (others[:, 1] - others[:, 0]).prod(axis=1) - shared))
+
+
 OWN_OPERATORS: Mapping[type[OpRun], int] = {
     AffineGrid: 1000,
     AveragePool: 1000,
@@ -458,6 +505,7 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     MaxPool: 1000,
     MaxUnpool: 1000,
     MeanVarianceNormalization: 1000,
+    NonMaxSuppression: 1000,
     OneHot: 1000,
     RNN: 1000,
     ReduceMean: 1000,
