@@ -285,7 +285,8 @@ class Engine:
             if ties.pointers:
                 first = _on_host(given[0], ties.wanted[0])
                 second = _on_host(second, ties.wanted[1])
-                second = ties.settle(first, second, feeds, self._store, count=count, options=self._options)
+                batch, options = self.layout.batch, self._options
+                second = ties.settle(first, second, feeds, self._store, count=count, batch=batch, options=options)
             given.append(second)
         return given
 

@@ -78,7 +78,10 @@ class Ties:
     @classmethod
     def of(cls, reference: Model, candidate: Model, pairs: Mapping[str, str], tolerance: float) -> Ties:
         """What can be settled between two networks, given all blobs that are partners."""
-        pointers = {name: pointer for name in pairs if (pointer := pointer_of(reference, name)) is not None}
+        data = _follows_values(reference)
+        pointers = {
+            name: pointer for name in pairs if name in data and (pointer := pointer_of(reference, name)) is not None
+        }
         own = {}
         for name, pointer in pointers.items():
             made = candidate.writers[pairs[name]].type == reference.writers[name].type
@@ -109,6 +112,7 @@ class Ties:
         store: WeightStore,
         *,
         count: int | None,
+        batch: int,
         options: CompareOptions,
     ) -> Mapping[str, Any]:
         """The candidate's blobs as they are with the reference's indices where both point at equal values.
@@ -118,19 +122,20 @@ class Ties:
             feeds: what the candidate was fed.
             store: where its weights lie.
             count: how many samples of the batch are to be counted, the others being padding; None where all are one.
+            batch: how many rows a blob has that has one for each sample; another is one sample.
             options: how the candidate runs.
         """
-        by_sample = count is not None
-        chosen = self._settled(first, second, by_sample)
+        rows = batch if count is not None else 0
+        chosen = self._settled(first, second, rows)
         indices = {self.partners[name]: indices for name, (indices, _) in chosen.items()}
         if any(tied.any() for _, tied in chosen.values()):
             if any(read in indices for reads in self.candidate.reads.values() for read in reads):
-                second, chosen, indices = self._rerun(first, second, feeds, store, indices, by_sample, options)
+                second, chosen, indices = self._rerun(first, second, feeds, store, indices, rows, options)
             second = {**second, **indices}
         for name, (values, tied) in chosen.items():
-            rows = slice(count) if by_sample and values.ndim else ...
+            counted = slice(count) if _has_rows(values, rows) else ...
             found, seen = self.counts.get(name, (0, 0))
-            self.counts[name] = found + int(tied[rows].sum()), seen + values[rows].size
+            self.counts[name] = found + int(tied[counted].sum()), seen + values[counted].size
         return second
 
     def take_counts(self) -> dict[str, tuple[int, int]]:
@@ -153,7 +158,7 @@ class Ties:
         ]
 
     def _settled(
-        self, first: Mapping[str, Array], second: Mapping[str, Array], by_sample: bool
+        self, first: Mapping[str, Array], second: Mapping[str, Array], rows: int
     ) -> dict[str, tuple[Array, Array]]:
         """Index blob of the reference -> the candidate's indices with the reference's at ties, and where those are."""
         chosen = {}
@@ -161,10 +166,10 @@ class Ties:
             reference, candidate = first[name], second[self.partners[name]]
             if reference.size != candidate.size:
                 continue
-            tied = ties(reference, candidate.reshape(reference.shape), first, self.tolerance, pointer, by_sample)
+            tied = ties(reference, candidate.reshape(reference.shape), first, self.tolerance, pointer, rows)
             if name in self.own and tied.any():
                 ours, own = reference.reshape(candidate.shape), self.own[name]
-                also = ties(ours, candidate, second, self.tolerance, own, by_sample, least=0.0)
+                also = ties(ours, candidate, second, self.tolerance, own, rows, least=0.0)
                 tied &= also.reshape(tied.shape)
             indices = np.where(tied, reference, candidate.reshape(reference.shape)).reshape(candidate.shape)
             chosen[name] = indices.astype(candidate.dtype, copy=False), tied
@@ -177,7 +182,7 @@ class Ties:
         feeds: Mapping[str, Array],
         store: WeightStore,
         indices: dict[str, Array],
-        by_sample: bool,
+        rows: int,
         options: CompareOptions,
     ) -> tuple[Mapping[str, Any], dict[str, tuple[Array, Array]], dict[str, Array]]:
         """Run the candidate with indices given, until those behind the given ones are settled, too."""
@@ -196,7 +201,7 @@ class Ties:
             second = self._again.run({**feeds, **given})
             second = {name.removesuffix(OWN): value for name, value in second.items() if name not in given}
             second |= {name: to_host(second[name]) for name in dict.fromkeys(self.wanted[1])}
-            chosen = self._settled(first, second, by_sample)
+            chosen = self._settled(first, second, rows)
             indices = given | {self.partners[name]: value for name, (value, _) in chosen.items()}
             if all(np.array_equal(indices[name], given[name]) for name in given):
                 break
@@ -228,6 +233,15 @@ def pointer_of(model: Model, blob: str) -> Pointer | None:
         limit = np.asarray(layer.param.threshold_param.threshold)
         return Pointer(values, partial(on_side, limit=limit, turns=(False, True)), NEAR_LIMIT, limit)
     return Pointer(values, in_plane) if layer.type == "Pooling" and layer.tops.index(blob) == 1 else None
+
+
+def _follows_values(model: Model) -> set[str]:
+    """The blobs that follow the values of the inputs, or of a list: a size that is rounded does not, nor ever moves."""
+    found: set[str] = set()
+    for blob, writer in model.writers.items():
+        if writer.type not in SIZES and any(read in found or read not in model.writers for read in model.reads[blob]):
+            found.add(blob)
+    return found
 
 
 def _onnx_indices(model: Model, blob: str, node: NodeProto) -> Pointer | None:
@@ -297,6 +311,7 @@ ONNX_POINTERS: Mapping[str, Callable[[Model, str, NodeProto], Pointer | None]] =
     **dict.fromkeys(STEPS, _onnx_steps),
     **dict.fromkeys(TURNS, _onnx_flags),
 }
+SIZES = frozenset({"Shape", "Size"})
 NEAR_LIMIT = "flags differ at a limit that is near"
 UNSCALED = (np.ones(1), np.zeros(1))
 """The scale and the zero point where there are none."""
@@ -308,7 +323,7 @@ def ties(
     blobs: Mapping[str, Array],
     tolerance: float,
     pointer: Pointer,
-    by_sample: bool = True,
+    rows: int = 0,
     *,
     least: float = np.inf,
 ) -> Array:
@@ -317,8 +332,9 @@ def ties(
     Args:
         reference, candidate: equally shaped indices.
         blobs: of the network; what the indices point into is among them.
-        tolerance: relative to the range of the values, of each sample by itself if `by_sample`.
+        tolerance: relative to the range of the values.
         pointer: how the indices are read. Those that cannot be read so are no ties.
+        rows: how many samples have a row each, and so a range of its own, where both blobs have as many; 0 for none.
         least: 0 where the range reaches to 0 at least; infinity where it is that of the values alone.
     """
     differing, none = reference != candidate, np.zeros(reference.shape, bool)
@@ -329,17 +345,21 @@ def ties(
     ours, theirs = (pointer.look(values, indices) for indices in (reference, candidate))
     if ours is None or theirs is None:
         return none
+    by_sample = _has_rows(reference, rows) and _has_rows(values, rows)
     with np.errstate(over="ignore", invalid="ignore"):
         allowed = 2 * tolerance * np.max([_ranges(side, values, by_sample, least) for side in sides], axis=0)
         gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
-    if len(allowed) not in (1, len(reference) if reference.ndim else 0):
-        return none
     return np.asarray(differing & (gap <= allowed.reshape(-1, *[1] * (reference.ndim - 1))))
+
+
+def _has_rows(blob: Array, rows: int) -> bool:
+    """Whether a blob has a row for each of so many samples, as `BatchLayout.has_rows` says it."""
+    return rows > 0 and blob.ndim > 0 and len(blob) == rows
 
 
 def _ranges(side: Array, values: Array, by_sample: bool, least: float) -> Array:
     """The range of a blob in each sample of what is made of it, or in all."""
-    samples = np.broadcast_to(side, values.shape).reshape(len(values) if by_sample and values.ndim else 1, -1)
+    samples = np.broadcast_to(side, values.shape).reshape(len(values) if by_sample else 1, -1)
     if samples.dtype.kind in "biu":  # whole numbers know no infinity to begin from
         samples = samples.astype(np.float64)
     finite = np.isfinite(samples)

@@ -98,7 +98,7 @@ def test_a_mask_on_unequal_values_is_a_difference() -> None:
 
 def tied(reference: Sequence[object], candidate: Sequence[object], scores: Array, tolerance: float = 1e-4) -> Array:
     ours, theirs = (np.array(one, np.float64) for one in (reference, candidate))
-    return ties(ours, theirs, {"scores": scores}, tolerance, Pointer(("scores",), along_classes))
+    return ties(ours, theirs, {"scores": scores}, tolerance, Pointer(("scores",), along_classes), len(scores))
 
 
 def test_only_indices_of_equal_scores_are_settled() -> None:
@@ -201,6 +201,48 @@ def test_indices_along_any_axis_of_an_onnx_model_are_settled(made: ModelProto) -
     assert report.passed, report.verdict
     assert any(note.startswith("blob 'which':") for note in report.notes)
     assert not compare(made, change(made, "w", (0, 1), 1.0), data.astype(np.float32)).passed
+
+
+def detector(factor: float, shift: float = 0.0) -> ModelProto:
+    """The best three of all scores of one image, as detectors choose them without a batch, and their places' values.
+
+    The image is resized to a size of which the model says one number by a Cast.
+    """
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"], "shape"),
+        helper.make_node("Slice", ["shape", "zero", "three"], ["front"], "front"),
+        helper.make_node("Constant", [], ["wide"], "wide", value=numpy_helper.from_array(np.array([4.0], np.float32))),
+        helper.make_node("Cast", ["wide"], ["width"], "cast", to=7),
+        helper.make_node("Concat", ["front", "width"], ["sizes"], "sizes", axis=0),
+        helper.make_node("Resize", ["x", "", "", "sizes"], ["resized"], "resize", mode="nearest"),
+        helper.make_node("Mul", ["resized", "factor"], ["m"], "mul"),
+        helper.make_node("Reshape", ["m", "all"], ["score"], "flat"),
+        helper.make_node("TopK", ["score", "three"], ["best", "which"], "best"),
+        helper.make_node("Gather", ["table", "which"], ["chosen"], "chosen"),
+        helper.make_node("Add", ["chosen", "shift"], ["box"], "box"),
+    ]
+    weights = {
+        "factor": np.array([1, factor, 1, 1], np.float32),
+        "table": np.array([3, -1, 4, -2], np.float32),
+        "shift": np.array(shift, np.float32),
+        "all": np.array([-1]),
+        "zero": np.array([0]),
+        "three": np.array([3]),
+    }
+    inputs = [helper.make_tensor_value_info("x", 1, [1, 1, 1, 4])]
+    outputs = [helper.make_tensor_value_info("box", 1, ["K"])]
+    stored = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "detector", inputs, outputs, stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def test_the_best_of_a_list_without_a_batch_are_settled_where_a_size_of_the_model_is_cast_too() -> None:
+    scores = np.array([1, 1, 0.5, 0], np.float32).reshape(1, 1, 1, 4)
+    report = compare(detector(1), detector(1 + 1e-6), scores)
+    assert report.passed, report.verdict
+    assert any(note.startswith("blob 'which': 2 of 3 indices differ on equal values") for note in report.notes)
+    assert not compare(detector(1), detector(1 + 1e-6, 0.01), scores).passed
+    assert not compare(detector(1), detector(1.1), scores).passed
 
 
 def test_indices_of_another_number_are_a_difference() -> None:
