@@ -871,3 +871,34 @@ def test_weights_that_layers_share_may_be_of_other_types_and_no_other_values(tmp
     net["b"].blobs = Blobs([net["b"].blobs[0] * 2])
     with pytest.raises(UsageError, match="it shares weights as 'w' with layer 'a'"):
         bnfold.save_caffe(net, tmp_path / "other.prototxt")
+
+
+@pytest.mark.parametrize("is_node", [False, True], ids=["initialiser", "node"])
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ({"middle": "scale"}, r"\(Mul\): it makes 'scale', and an input or a constant of the model has that name"),
+        ({"y": "x"}, r"\(Add\): it makes 'x', and an input or a constant of the model has that name"),
+    ],
+)
+def test_a_blob_with_the_name_of_a_constant_or_an_input_is_refused(
+    tmp_path: Path, is_node: bool, names: dict[str, str], sentence: str
+) -> None:
+    values = {"scale": np.array([2, 3], np.float32), "shift": np.array([5, 7], np.float32)}
+    tensors = [from_array(value, name) for name, value in values.items()]
+    nodes = [helper.make_node("Mul", ["x", "scale"], ["middle"]), helper.make_node("Add", ["middle", "shift"], ["y"])]
+    if is_node:
+        nodes = [*(helper.make_node("Constant", [], [one.name], value=one) for one in tensors), *nodes]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2]) for name in "xy"]
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], [] if is_node else tensors)
+    net = bnfold.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    edited = net.called(names)
+    with pytest.raises(UsageError, match=sentence):
+        bnfold.save_onnx(edited, tmp_path / "out.onnx")
+    with pytest.raises(UsageError, match=sentence):
+        bnfold.compare(net, edited)
+
+
+def test_a_model_without_a_node_is_refused(model: Net, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no layer left"):
+        bnfold.save_onnx(model.without(model.layers), tmp_path / "out.onnx")

@@ -65,6 +65,7 @@ def edition(net: Net) -> Edition:
     behind = behind_edits(net)
     edited = _Editing(net, behind).edit()
     _require_known(edited, net.origin.document.model)
+    _require_single(edited, net)
     behind |= {port.name for port in edited.outputs or () if port.type.WhichOneof("value") is None}
     if behind:
         _resize(edited, net, behind)
@@ -83,6 +84,22 @@ def _require_known(edited: Edition, model: ModelProto) -> None:
             raise UsageError(f"{layer}: another node has its name, and runtimes refuse that; choose another")
         if node.domain not in STANDARD and node.domain not in versions:
             raise UsageError(f"{layer}: the model does not say which version of '{node.domain}' it uses (opset_import)")
+
+
+def _require_single(edited: Edition, net: Net) -> None:
+    """Stop at no node at all, and at one that makes what is an input or a constant. Raises UsageError."""
+    if not edited.nodes:
+        raise UsageError("the net has no layer left, and runtimes refuse a model without a node")
+    made = {*net.inputs, *edited.fresh, *(net.origin.tensors.keys() - edited.gone)}
+    for number, node in edited.nodes:
+        node = node or net.origin.document.model.graph.node[number]
+        if twice := made.intersection(filter(None, node.output)):
+            name = min(twice)
+            raise UsageError(
+                f"layer '{node.name or name}' ({node.op_type}): it makes '{name}', and an input or a constant of the "
+                "model has that name; choose another (Net.rename)"
+            )
+        made.update(node.output)
 
 
 def _resize(edited: Edition, net: Net, behind: set[str]) -> None:
@@ -310,7 +327,8 @@ def _forget_sizes(node: NodeProto) -> None:
 
 def _is_known(layer: Layer, origin: OnnxOrigin) -> bool:
     """Whether what a layer computes is a constant all the same: it reads no more than a shape or a type."""
-    return bool(layer.tops) and all(top in origin.constants for top in layer.tops)
+    made = origin.document.model.graph.node[layer.param.number].output  # a program may have renamed a blob since
+    return bool(layer.tops) and all(top in origin.constants and top in made for top in layer.tops)
 
 
 def _is_unchanged(layer: Layer) -> bool:
