@@ -109,8 +109,8 @@ def _carried(step: Step, values: Values) -> Values:
             return values[(*[slice(None)] * axis, indices)]
         case Spread():
             return values
-        case Regroup(before, after):
-            return _regrouped(values, before, after)
+        case Regroup(before, after, given):
+            return _regrouped(values, before, after, given)
 
 
 def _brought(step: Step, values: Values, outside: float, alone: bool) -> Values:
@@ -128,8 +128,8 @@ def _brought(step: Step, values: Values, outside: float, alone: bool) -> Values:
             return _scattered(step, values, outside, alone)
         case Spread(axis):
             return constant_along(values, (axis,))
-        case Regroup(before, after):
-            return _regrouped(values, after, before)
+        case Regroup(before, after, given):
+            return _regrouped(values, after, before, given and given[::-1])
 
 
 def _scattered(step: Take, values: Values, outside: float, alone: bool) -> Values:
@@ -153,13 +153,18 @@ def _of_rank(values: Values, rank: int) -> Values:
     return values.reshape(values.shape + (1,) * (rank - values.ndim))
 
 
-def _regrouped(values: Values, before: Shape, after: Shape) -> Values:
-    """Values that broadcast over `before` as values that broadcast over `after`."""
+def _regrouped(values: Values, before: Shape, after: Shape, given: tuple[Shape, Shape] | None = None) -> Values:
+    """Values that broadcast over `before` as values that broadcast over `after`.
+
+    Where several axes become one or one several, the one along which the values vary is as long as they are, so sizes
+    that were given are right for it; what is unknown of the several has to be one run along which nothing varies.
+    """
     same = _named(before) != _named(after) or -1 in before or -1 in after or _known(before) == _known(after)
     require(same, f"{as_text(before)} and {as_text(after)} hold different elements")
     values = compact(_of_rank(values, len(before)))
     sizes: list[int] = []
     result: list[int] = []
+    alike: list[int] = []
     for old, new in _groups(before, after):
         own = values.shape[old]
         if all(size == 1 for size in own):
@@ -169,15 +174,28 @@ def _regrouped(values: Values, before: Shape, after: Shape) -> Values:
             sizes += own
             result += own
         else:
-            full = before[old]
-            unknown = min((*full, *after[new])) < 0
-            require(not unknown, f"how it moves data depends on a size that is unknown, {as_text(before)}")
-            require(prod(full) == prod(after[new]), f"{as_text(before)} and {as_text(after)} hold different elements")
+            full, made = before[old], after[new]
+            if min((*full, *made)) < 0:
+                unknown = f"how it moves data depends on a size that is unknown, {as_text(before)}"
+                require(given is not None and 1 in (len(full), len(made)), unknown)
+                several = full if len(made) == 1 else made
+                loose = [axis for axis, size in enumerate(several) if size < 0]
+                require(not loose or loose[-1] - loose[0] < len(loose), unknown)
+                if len(made) == 1:
+                    require(all(own[axis] == 1 for axis in loose), unknown)
+                else:
+                    alike += (len(result) + axis for axis in loose)
+                full, made = (one[part] for one, part in zip(given or (), (old, new), strict=True))
+            require(prod(full) == prod(made), f"{as_text(before)} and {as_text(after)} hold different elements")
             sizes += full
-            result += after[new]
+            result += made
     require(prod(sizes) <= MAX_VALUES, f"its {as_text(before)} elements are too many to follow one by one")
-    values = np.broadcast_to(values, sizes).reshape(result)
-    return compact(values)
+    values = compact(np.broadcast_to(values, sizes).reshape(result))
+    require(
+        all(axis >= values.ndim or values.shape[axis] == 1 for axis in alike),
+        f"how it moves data depends on a size that is unknown, {as_text(after)}",
+    )
+    return values
 
 
 def _groups(before: Shape, after: Shape) -> Iterator[tuple[slice, slice]]:

@@ -87,10 +87,13 @@ class Regroup(NamedTuple):
     Attributes:
         before: the shape.
         after: the shape of the result.
+        given: both with one size in the place of each that is unknown, where the network is looked at with such sizes
+            and runs with others, too.
     """
 
     before: Shape
     after: Shape
+    given: tuple[Shape, Shape] | None = None
 
 
 Step = Axes | Take | Spread | Regroup

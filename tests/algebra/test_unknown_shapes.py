@@ -302,3 +302,37 @@ def test_an_axis_that_has_size_1_only_as_given_is_not_squeezed() -> None:
     for rows in (1, 2):
         feeds = {"x": np.random.default_rng(rows).standard_normal((1, 2, rows, 1)).astype(np.float32)}
         np.testing.assert_allclose(run(to_onnx(folded), feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "folds"),
+    [
+        ("r = Relu (c)\nd = Add (r, s)\nf = Flatten (d)\ny = MatMul (f, u)", True),
+        ("r = Relu (c)\nd = Add (r, s)\nf = Reshape (d, kept)\ny = MatMul (f, u)", True),
+        (
+            "r = Relu (c)\nd = Add (r, s)\nt = Transpose <perm = [0, 2, 1, 3]> (d)\nf = Flatten (t)\ny = MatMul (f, u)",
+            False,
+        ),
+        ("m = ReduceMean <axes = [2, 3], keepdims = 0> (c)\nf = Reshape (m, halves)\ny = Mul (f, s2)", False),
+        ("f = Flatten (c)\ny = Mul (f, s32)", True),
+        ("t = Transpose <perm = [0, 2, 1, 3]> (c)\nf = Flatten (t)\ny = Mul (f, s32)", False),
+    ],
+)
+@pytest.mark.parametrize("batch", ["N", "?"])
+def test_given_sizes_say_which_elements_lie_where_only_if_others_say_the_same(
+    nodes: str, folds: bool, batch: str
+) -> None:
+    """A plane of 2 by 8 has as many elements as one of 4 by 4, and a batch of two as one of other sizes."""
+    numbers = np.array([2.0, -1.0], np.float32)
+    values: dict[str, np.ndarray] = {"s2": numbers.reshape(2, 1), "u": weight(32, 3).astype(np.float32)}
+    values["s32"] = numbers.repeat(16) if folds else np.tile(numbers.repeat(4), 4)
+    values |= {"w": weight(2, 3, 1, 1).astype(np.float32), "s": np.array([[[3.0]], [[-1.0]]], np.float32)}
+    values |= {"kept": np.array([0, -1]), "halves": np.array([2, -1])}
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[{batch}, 3, H, W] x) => (float[P, Q] y) {{ c = Conv (x, w)\n{nodes} }}""")
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
+    folded = fold(load(model.SerializeToString(), options=ReadOptions(input_shapes={"x": (1, 3, 4, 4)}))).net
+    assert not folds or {"Add", "Mul"}.isdisjoint(layer.type for layer in folded.layers)
+    for shape in ((1, 3, 4, 4), (2, 3, 4, 4), (1, 3, 2, 8), (2, 3, 8, 2)):
+        feeds = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+        np.testing.assert_allclose(run(to_onnx(folded), feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)

@@ -25,7 +25,13 @@ def transpose(place: NodeContext) -> Operator:
 
 def reshape(place: NodeContext) -> Operator:
     """Flatten, Reshape: the same elements under another shape."""
-    return Move(((Regroup(place.bottom(), place.top()),),))
+    given, before, after = (place.bottom(), place.top()), place.stated(), place.stated_top()
+    if given == (before, after):
+        return Move(((Regroup(*given),),))
+    kept = place.node.attribute("axis", 1) == 1 if place.layer.type == "Flatten" else place.node.integers(1)
+    if before and after and before[0] == after[0] == UNKNOWN_SIZE and (kept is True or (kept and kept[:1] == [0])):
+        before, after = ((min(*before, *after) - 1, *shape[1:]) for shape in (before, after))  # what stays has a name
+    return Move(((Regroup(before, after, given),),))
 
 
 def squeeze(place: NodeContext) -> Operator:
