@@ -160,7 +160,7 @@ def decode(content: bytes, path: Path | None = None) -> str:
     else:
         text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     if "\0" in text:
-        raise ParseError("is binary and not a prototxt: was a caffemodel given in its place?", path)
+        raise ParseError("is binary and not a prototxt: was a caffemodel, or an ONNX model, given in its place?", path)
     for head, sentence in OTHER_FORMATS:
         if text.lstrip().startswith(head):
             raise ParseError(sentence, path)
