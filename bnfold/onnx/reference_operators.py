@@ -1,0 +1,510 @@
+"""ONNX's operators in numpy for the float64 run, where onnx's own reference arithmetic is of no use.
+
+What that computes otherwise than ONNX or onnxruntime do, rounds to float32, or holds in the memory of many blobs is
+computed here; `recurrent` has what keeps a state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from math import erf, prod
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from onnx.reference.op_run import OpRun
+from onnx.reference.ops import (
+    op_dequantize_linear,
+    op_grid_sample,
+    op_loop,
+    op_max_pool,
+    op_max_unpool,
+    op_resize,
+    op_roi_align,
+    op_slice,
+)
+from onnx.reference.ops._op import OpRunReduceNumpy
+
+from bnfold.net import Array
+from bnfold.onnx.recurrent import GRU, LSTM, RNN
+
+
+class AffineGrid(OpRun):
+    """`theta @ (x, y, 1)` of each place, whose corners lie at -1 and 1, or do pixels' edges; onnx's own is float32."""
+
+    def _run(self, theta: Array, size: Array, *, align_corners: int) -> tuple[Array]:
+        inset = [0.0 if align_corners else 1 / count for count in size[2:]]
+        along = [np.linspace(at - 1, 1 - at, count) for at, count in zip(inset, size[2:], strict=True)]
+        places = np.stack([*np.meshgrid(*along, indexing="ij")[::-1], np.ones(size[2:])], axis=-1)
+        moved = places.reshape(-1, places.shape[-1]) @ theta.swapaxes(1, 2)
+        return (moved.reshape(-1, *size[2:], len(along)),)
+
+
+class BatchNormalization(OpRun):
+    """By the stored statistics: before opset 14 onnx's reference arithmetic mixes those of the batch into them."""
+
+    def _run(self, x: Array, *learned: Array, epsilon: float, **_: object) -> tuple[Array]:
+        along = (-1, *(1,) * (x.ndim - 2)) if learned[0].ndim == 1 else learned[0].shape
+        scale, bias, mean, variance = (values.reshape(along) for values in learned)
+        return (scale * (x - mean) / np.sqrt(variance + epsilon) + bias,)
+
+
+class Conv(OpRun):
+    """`y[n,m,p] = bias[m] + sum_{c,k} weight[m,c,k] * x[n, c, p*stride + k*dilation - pad]`, some rows at a time.
+
+    onnx's own holds the windows of all samples at once.
+    """
+
+    def _run(self, x: Array, weight: Array, bias: Array | None = None, **given: Any) -> tuple[Array]:
+        strides, dilations, group = _steps(weight, given)
+        axes, reach = len(strides), _span(1, weight, strides, dilations)
+        pads = np.reshape(given["pads"] or [0] * 2 * axes, (2, -1))
+        if given["auto_pad"] in SAME:
+            outputs = -(-np.array(x.shape[2:]) // strides)
+            total = _span(outputs, weight, strides, dilations) - x.shape[2:]
+            # onnxruntime leaves one value less out than windows skip, of those that are none of any window.
+            pads = _shared(total + (total < 0), odd_first=given["auto_pad"] == "SAME_LOWER")
+        x = _padded(x, pads)
+        every: Any = ..., *(slice(None, None, step) for step in (*strides, *dilations))
+        # (N, C, sizes of y, sizes of the kernel)
+        windows = sliding_window_view(x, tuple(reach), tuple(range(2, 2 + axes)))[every]
+        sizes = windows.shape[2 : 2 + axes]
+        y = np.empty((len(x), len(weight), *sizes), x.dtype)
+        weight = weight.reshape(group, len(weight) // group, -1)
+        rows = max(1, WINDOWS // max(1, prod(windows.shape[1:]) // sizes[0]))
+        for sample, start in product(range(len(x)), range(0, sizes[0], rows)):
+            some = windows[sample, :, start : start + rows]
+            columns = np.moveaxis(some, range(1, 1 + axes), range(-axes, 0)).reshape(group, weight.shape[2], -1)
+            y[sample, :, start : start + rows] = (weight @ columns).reshape(-1, *some.shape[1 : 1 + axes])
+        return (_with_bias(y, bias),)
+
+
+class ConvTranspose(OpRun):
+    """`y[n, m, p*stride + k*dilation - pad]`, the sum of `weight[c,m,k] * x[n,c,p]` over c, k and p, plus `bias[m]`.
+
+    onnx's own gives a group the weights and the bias of others.
+    """
+
+    def _run(self, x: Array, weight: Array, bias: Array | None = None, **given: Any) -> tuple[Array]:
+        strides, dilations, group = _steps(weight, given)
+        inputs = np.array(x.shape[2:])
+        whole = _span(inputs, weight, strides, dilations) + (given["output_padding"] or 0)
+        pads = np.reshape(given["pads"] or [0] * 2 * len(inputs), (2, -1))
+        outputs = given["output_shape"] or (inputs * strides if given["auto_pad"] in SAME else None)
+        if outputs is not None:
+            pads = _shared(np.maximum(whole - outputs, 0), odd_first=given["auto_pad"] != "SAME_UPPER")
+            whole = np.maximum(whole, given["output_shape"] or 0)
+        x = x.reshape(len(x), group, -1, inputs.prod())
+        kernel = weight.shape[2:]
+        factors = weight.reshape(group, -1, weight.shape[1], prod(kernel)).transpose(3, 0, 2, 1)
+        y = np.zeros((len(x), group, weight.shape[1], *whole), x.dtype)
+        for place, factor in zip(np.ndindex(kernel), np.ascontiguousarray(factors), strict=True):
+            made = factor @ x
+            y[_window(place, inputs, strides, dilations)] += made.reshape(*made.shape[:3], *inputs)
+        kept: Any = ..., *map(slice, pads[0], whole - pads[1])
+        y = y[kept]
+        return (_with_bias(y.reshape(len(x), -1, *y.shape[3:]), bias),)
+
+
+SAME = ("SAME_LOWER", "SAME_UPPER")
+WINDOWS = 1 << 20
+"""Values of windows that are held at once."""
+
+
+def _steps(weight: Array, given: Mapping[str, Any]) -> tuple[Array, Array, int]:
+    """Strides, dilations and groups of a convolution."""
+    ones = [1] * (weight.ndim - 2)
+    return np.array(given["strides"] or ones), np.array(given["dilations"] or ones), given["group"] or 1
+
+
+def _span(windows: Array | int, weight: Array, strides: Array, dilations: Array) -> Array:
+    """The size along each axis that so many windows take."""
+    return np.asarray((windows - 1) * strides + (np.array(weight.shape[2:]) - 1) * dilations + 1)
+
+
+def _window(place: Sequence[int], windows: Array, strides: Array, dilations: Array) -> Any:
+    """The index of what so many windows have at one place of the kernel."""
+    first = place * dilations
+    return ..., *map(slice, first, first + (windows - 1) * strides + 1, strides)
+
+
+def _shared(total: Array, *, odd_first: bool) -> Array:
+    """The pads before and behind, negative where values are left out; rounded towards 0 as in onnxruntime's C++."""
+    before = np.trunc((total + odd_first) / 2).astype(int)
+    return np.array([before, total - before])
+
+
+def _padded(x: Array, pads: Array, value: float = 0.0) -> Array:
+    """A plane with pads around it, without what negative ones leave out."""
+    kept: Any = ..., *map(slice, np.maximum(-pads[0], 0), x.shape[2:] + np.minimum(pads[1], 0))
+    return np.pad(x[kept], [(0, 0), (0, 0), *np.maximum(pads, 0).T], constant_values=value)
+
+
+def _with_bias(y: Array, bias: Array | None) -> Array:
+    return y if bias is None else y + bias.reshape(-1, *[1] * (y.ndim - 2))
+
+
+class DequantizeLinear(op_dequantize_linear._CommonDequantizeLinear):
+    """`(x - zero_point) * scale` at any opset: onnx has those from 19 on."""
+
+
+class Erf(OpRun):
+    """A value at a time: onnx's own holds all of them as Python's numbers."""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (np.fromiter(map(erf, x.flat), x.dtype, x.size).reshape(x.shape),)
+
+
+class LRN(OpRun):
+    """Across channels: onnx's reference arithmetic computes as many of them as there are samples."""
+
+    def _run(self, x: Array, *, size: int, alpha: float, beta: float, bias: float) -> tuple[Array]:
+        before = (size - 1) // 2
+        around = [(0, 0), (before, size - 1 - before), *[(0, 0)] * (x.ndim - 2)]
+        squares = np.pad(x * x, around)
+        total = sum(squares[:, start : start + x.shape[1]] for start in range(size))
+        return (x / (bias + alpha / size * total) ** beta,)
+
+
+class AveragePool(OpRun):
+    """The average over a window, of its pads too if they count, and never of what lies behind them (ceil_mode).
+
+    onnx's own moves windows to the front where the last one ends more than one pixel behind the pads.
+    """
+
+    def _run(self, x: Array, count_include_pad: int = 0, **given: Any) -> tuple[Array]:
+        values, counted = _windows(x, 0, 0, **given), _windows(np.ones_like(x[:1, :1]), count_include_pad, 0, **given)
+        axes = tuple(range(x.ndim, values.ndim))
+        return (values.sum(axis=axes) / counted.sum(axis=axes),)
+
+
+class LpPool(OpRun):
+    """`sum(|x|^p)^(1/p)` over a window."""
+
+    def _run(self, x: Array, p: int = 2, **given: Any) -> tuple[Array]:
+        values = _windows(np.abs(x) ** p, 0, 0, **given)
+        return (values.sum(axis=tuple(range(x.ndim, values.ndim))) ** (1 / p),)
+
+
+def _windows(
+    x: Array,
+    pad: float,
+    behind: float,
+    *,
+    kernel_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    auto_pad: str | None = None,
+    ceil_mode: int | None = 0,
+) -> Array:
+    """A pool's windows, (N, C, sizes of y, sizes of the kernel), as onnxruntime lays them: SAME knows of no dilation.
+
+    What pads hold is given, and what lies behind them.
+    """
+    axes, sizes, kernel = len(kernel_shape), np.array(x.shape[2:]), np.array(kernel_shape)
+    steps, taps = np.array(strides or [1] * axes), np.array(dilations or [1] * axes)
+    around = np.reshape(pads or [0] * 2 * axes, (2, -1))
+    if auto_pad in SAME:
+        around = _shared((-(-sizes // steps) - 1) * steps + kernel - sizes, odd_first=auto_pad == "SAME_LOWER")
+    reach = (kernel - 1) * taps + 1
+    whole = sizes + around.sum(axis=0)
+    last = -((reach - whole) // steps) if ceil_mode else (whole - reach) // steps
+    if ceil_mode:
+        last -= last * steps >= sizes + around[0]  # the last window begins within the image
+    x = _padded(x, around, pad)
+    missing = np.maximum(last * steps + reach - whole, 0)
+    x = np.pad(x, [(0, 0), (0, 0), *((0, size) for size in missing)], constant_values=behind)
+    every: Any = ..., *map(slice, [None] * axes, last * steps + 1, steps), *(slice(None, None, step) for step in taps)
+    return np.asarray(sliding_window_view(x, tuple(reach), tuple(range(2, 2 + axes)))[every])
+
+
+class GlobalLpPool(OpRun):
+    """Over a plane; onnx has none of its own."""
+
+    def _run(self, x: Array, p: int = 2) -> tuple[Array]:
+        return ((np.abs(x) ** p).sum(axis=tuple(range(2, x.ndim)), keepdims=True) ** (1 / p),)
+
+
+class GlobalMaxPool(OpRun):
+    """Over planes of any number of axes: onnx's own takes other axes where there are not two."""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+class GatherElements(OpRun):
+    """`y[i, j] = x[index[i, j], j]` for an axis of any length: onnx's own takes 64 values of it at most."""
+
+    def _run(self, x: Array, index: Array, *, axis: int) -> tuple[Array]:
+        axis %= x.ndim
+        # The index may be shorter along the other axes.
+        read = x[tuple(slice(None if along == axis else size) for along, size in enumerate(index.shape))]
+        return (np.take_along_axis(read, index, axis),)
+
+
+class GridSample(op_grid_sample.GridSample):
+    """onnx's own knows no mode of opset 16, rounds places to float32, and clamps them where a cubic mode reads on."""
+
+    mode: str
+    padding_mode: str
+
+    def _run(self, x: Array, grid: Array, mode: str, **more: Any) -> tuple[Array]:  # type: ignore[override]
+        sampled: tuple[Array] = super()._run(x, grid, mode=mode.removeprefix("bi"), **more)  # type: ignore[no-untyped-call]
+        return sampled
+
+    def _prepare_border(self, dims: Sequence[int], align_corners: bool) -> Any:
+        if self.mode.endswith("cubic") and self.padding_mode == "border":  # each pixel is clamped, and no place
+            return np.repeat([-np.inf, np.inf], len(dims))
+        return super()._prepare_border(dims, align_corners)
+
+    def _gs_denormalize_coordinates(self, n: Array, dims: Sequence[int], align_corners: bool) -> Array:
+        return np.array([self._gs_denormalize(one, size, align_corners) for one, size in zip(n, dims, strict=True)])
+
+
+class Hardmax(OpRun):
+    """1 at the first largest value over all axes from `axis` on, as before opset 13; onnx's own takes `axis` alone."""
+
+    def _run(self, x: Array, **_: object) -> tuple[Array]:
+        rows = x.reshape(prod(x.shape[: _said_axis(self, x)]), -1)
+        y = np.zeros_like(rows)
+        y[np.arange(len(rows)), rows.argmax(axis=1)] = 1
+        return (y.reshape(x.shape),)
+
+
+class Loop(op_loop.Loop):
+    """What the rounds make, along a new axis in front; a condition that is not given holds.
+
+    onnx's own joins rounds along the first axis there is, and then makes none.
+    """
+
+    body: Any
+    _run_body: Any
+
+    def _run(  # type: ignore[override]
+        self, count: Array | None, condition: Array | None, *states: Any, context: Mapping[str, Any], **given: Any
+    ) -> tuple[Any, ...]:
+        values, goes_on, turn = dict(context), np.array(True) if condition is None else condition, 0
+        rounds: list[list[Array]] = [[] for _ in range(self.K)]
+        while goes_on and (count is None or turn < count):
+            values.update(zip(self.body.input_names, (np.array(turn), goes_on, *states), strict=True))
+            goes_on, *made = self._run_body(values, attributes=given["attributes"])
+            states = tuple(made[: self.N])
+            for one, value in zip(rounds, made[self.N :], strict=True):
+                one.append(value)
+            turn += 1
+        return (*states, *map(np.stack, rounds))
+
+
+class LpNormalization(OpRun):
+    """Divided by `sum(|x|^p)^(1/p)` along an axis: onnx's own lets signs into the sum where p is odd."""
+
+    def _run(self, x: Array, *, axis: int, p: int) -> tuple[Array]:
+        norm = (np.abs(x) ** p).sum(axis=axis, keepdims=True) ** (1 / p)
+        return (np.divide(x, norm, out=np.zeros_like(x), where=norm != 0),)
+
+
+class MeanVarianceNormalization(OpRun):
+    """`(x - E x)/(sqrt(E (x - E x)^2) + 1e-9)` beside the first x; onnx's own holds float32 and squares the mean."""
+
+    def _run(self, x: Array, *, axes: Sequence[int] = (0, 2, 3)) -> tuple[Array]:
+        along = tuple(axis % x.ndim for axis in axes)
+        moved = x - x[tuple(slice(1 if axis in along else None) for axis in range(x.ndim))]
+        centred = moved - moved.mean(axis=along, keepdims=True)
+        return (centred / (np.sqrt(np.square(centred).mean(axis=along, keepdims=True)) + 1e-9),)
+
+
+class LogSoftmax(OpRun):
+    """Over all axes from `axis` on, as before opset 13: onnx's reference arithmetic always takes `axis` alone."""
+
+    def _run(self, x: Array, **_: object) -> tuple[Array]:
+        axes = tuple(range(_said_axis(self, x), x.ndim))
+        shifted = x - x.max(axis=axes, keepdims=True)
+        return (shifted - np.log(np.exp(shifted).sum(axis=axes, keepdims=True)),)
+
+
+def _said_axis(operator: OpRun, x: Array) -> int:
+    """The attribute `axis`, which is 1 by default before opset 13."""
+    said = [attribute.i for attribute in operator.onnx_node.attribute if attribute.name == "axis"]
+    return (said or [1])[0] % max(x.ndim, 1)
+
+
+class NonMaxSuppression(OpRun):
+    """Each box that is chosen against all that are left, at once: onnx's own compares two after the other in Python."""
+
+    def _run(
+        self,
+        boxes: Array,
+        scores: Array,
+        most: Array | None = None,
+        overlap: Array | None = None,
+        least: Array | None = None,
+        *,
+        center_point_box: int,
+    ) -> tuple[Array]:
+        count, limit, low = (0 if given is None or not given.size else given.item() for given in (most, overlap, least))
+        found: list[tuple[int, int, int]] = []
+        for image, label in np.ndindex(*scores.shape[:2]):
+            corners, own = _corners(boxes[image], is_center=bool(center_point_box)), scores[image, label]
+            left = np.argsort(-own, kind="stable")  # of equal ones the first counts
+            if least is not None and least.size:
+                left = left[own[left] > low]
+            for _ in range(count):
+                if not left.size:
+                    break
+                found.append((image, label, int(left[0])))
+                left = left[1:][~(_overlaps(corners[left[0]], corners[left[1:]]) > limit)]
+        return (np.array(found, np.int64).reshape(-1, 3),)
+
+
+class OneHot(OpRun):
+    """On at the index along a new axis, counted from its end if negative; onnx's own takes no depth of shape (1)."""
+
+    def _run(self, indices: Array, depth: Array, values: Array, *, axis: int) -> tuple[Array]:
+        axis %= indices.ndim + 1
+        count, (off, on) = int(depth.reshape(())), values
+        counted = np.arange(count).reshape(-1, *(1,) * (indices.ndim - axis))
+        chosen = np.expand_dims(np.where(indices < 0, indices + count, indices), axis)
+        return (np.where(chosen == counted, on, off),)
+
+
+class ReduceMean(OpRunReduceNumpy):
+    """`sum(x) / count`; of nothing, where ONNX leaves it undefined, 0 as in onnxruntime.
+
+    numpy's own mean of nothing warns by Python's `warnings`, which `np.errstate` does not still, and a filter of those
+    would be one for all threads of the process.
+    """
+
+    def _run(self, x: Array, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> tuple[Array]:
+        along = () if axes is None else tuple(np.asarray(axes).reshape(-1).tolist())
+        if not along and noop_with_empty_axes:
+            return (x,)
+        along = along or tuple(range(x.ndim))
+        total = np.asarray(x.sum(axis=along, keepdims=bool(keepdims)))
+        count = x.size // max(1, total.size)
+        return ((total / max(1, count)).astype(x.dtype),)
+
+
+class Slice(op_slice.Slice_10):
+    """The largest integer as an end is the end in the direction of the step: onnx's own takes it for an index."""
+
+    def _run(self, x: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None) -> Any:
+        if steps is not None:
+            to_start = (steps < 0) & np.isin(ends, [2**31 - 1, 2**63 - 1])
+            ends = np.where(to_start, -(2**63), ends.astype(np.int64))
+        return super()._run(x, starts, ends, axes, steps)  # type: ignore[no-untyped-call]
+
+
+class Unsqueeze(OpRun):
+    """Axes are those of what is made, as from opset 13 on: onnx's own puts in one after another in their order."""
+
+    def _run(self, x: Array, *, axes: Sequence[int]) -> tuple[Array]:
+        return (np.expand_dims(x, tuple(axes)),)
+
+
+class Softmax(LogSoftmax):
+    """The same without the logarithm."""
+
+    def _run(self, x: Array, **_: object) -> tuple[Array]:
+        return (np.exp(super()._run(x)[0]),)
+
+
+class MaxPool(op_max_pool.MaxPool):
+    """By the same windows; where they are asked for, indices come from onnx's own."""
+
+    def _run(self, x: Array, *, storage_order: int = 0, **given: Any) -> tuple[Array, ...]:  # type: ignore[override]
+        if len(self.onnx_node.output) == 1 and x.dtype.kind == "f":
+            values = _windows(x, -np.inf, -np.inf, **given)
+            return (values.max(axis=tuple(range(x.ndim, values.ndim))),)
+        pooled: tuple[Array, ...] = super()._run(x, storage_order=storage_order, **given)  # type: ignore[no-untyped-call]
+        return pooled
+
+
+class MaxUnpool(op_max_unpool.MaxUnpool):
+    """Indices are places of the shape that is asked for: onnx's own takes them for those of the usual one."""
+
+    def _run(self, x: Array, indices: Array, shape: Array | None = None, **given: Any) -> tuple[Array]:  # type: ignore[override]
+        if shape is None:
+            usual: tuple[Array] = super()._run(x, indices, **given)  # type: ignore[no-untyped-call]
+            return usual
+        y = np.zeros(shape, x.dtype)
+        y.flat[indices.reshape(-1)] = x.reshape(-1)
+        return (y,)
+
+
+class Resize(op_resize.Resize):
+    """Sizes are float32's products, rounded down: onnx's own rounds those of float64, and aligns corners of no size."""
+
+    def _run(self, x: Array, roi: Any = None, scales: Array | None = None, *sizes: Any, **given: Any) -> Any:  # type: ignore[override]
+        if scales is not None and scales.size:
+            before = np.array(x.shape)[list(given["axes"] or range(x.ndim))]
+            after = np.floor(scales.astype(np.float32) * before.astype(np.float32))
+            aligned = given["coordinate_transformation_mode"] == "align_corners"
+            # The scale above the quotient: its product is no less than the size.
+            scales = np.where(aligned | (scales * before < after), np.nextafter(after / before, np.inf), scales)
+        return super()._run(x, roi, scales, *sizes, **given)
+
+
+class RoiAlign(op_roi_align.RoiAlign):
+    """With regions from pixel to pixel, as before opset 16: onnx's own begins half a pixel earlier."""
+
+    def _run(self, *inputs: Array, **given: Any) -> tuple[Array, ...]:
+        given["coordinate_transformation_mode"] = "output_half_pixel"
+        aligned: tuple[Array, ...] = super()._run(*inputs, **given)  # type: ignore[no-untyped-call]
+        return aligned
+
+
+def _corners(boxes: Array, *, is_center: bool) -> Array:
+    """The low and the high corner of each box, (boxes, 2, 2): of two in any order, or of its centre and its sides."""
+    first, second = boxes[:, :2], boxes[:, 2:]
+    both = (
+        (first - second / 2, first + second / 2)
+        if is_center
+        else (np.minimum(first, second), np.maximum(first, second))
+    )
+    return np.stack(both, axis=1)
+
+
+def _overlaps(one: Array, others: Array) -> Array:
+    """The intersection of a box with each of others over their union; NaN where neither has an area."""
+    sides = np.minimum(one[1], others[:, 1]) - np.maximum(one[0], others[:, 0])
+    shared = np.maximum(sides, 0).prod(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(shared / ((one[1] - one[0]).prod() + (others[:, 1] - others[:, 0]).prod(axis=1) - shared))
+
+
+OWN_OPERATORS: Mapping[type[OpRun], int] = {
+    AffineGrid: 1000,
+    AveragePool: 1000,
+    BatchNormalization: 14,
+    Conv: 1000,
+    ConvTranspose: 1000,
+    DequantizeLinear: 19,
+    Erf: 1000,
+    GRU: 1000,
+    GatherElements: 1000,
+    GlobalLpPool: 1000,
+    GlobalMaxPool: 1000,
+    GridSample: 1000,
+    Hardmax: 13,
+    LRN: 1000,
+    LSTM: 1000,
+    LogSoftmax: 13,
+    Loop: 1000,
+    LpNormalization: 1000,
+    LpPool: 1000,
+    MaxPool: 1000,
+    MaxUnpool: 1000,
+    MeanVarianceNormalization: 1000,
+    NonMaxSuppression: 1000,
+    OneHot: 1000,
+    RNN: 1000,
+    ReduceMean: 1000,
+    Resize: 1000,
+    RoiAlign: 16,
+    Slice: 1000,
+    Softmax: 13,
+    Unsqueeze: 13,
+}
+"""In place of onnx's own, below an opset."""
