@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nets
 import numpy as np
 import onnx
@@ -12,7 +14,7 @@ from onnx_cases import run
 from bnfold import ReadOptions, load, to_onnx
 from bnfold.algebra import fold
 from bnfold.caffe.operators.shapes import known_shapes
-from bnfold.net import Net
+from bnfold.net import Blobs, Layer, Net
 
 HEAD = """
 input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
@@ -336,3 +338,34 @@ def test_given_sizes_say_which_elements_lie_where_only_if_others_say_the_same(
     for shape in ((1, 3, 4, 4), (2, 3, 4, 4), (1, 3, 2, 8), (2, 3, 8, 2)):
         feeds = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
         np.testing.assert_allclose(run(to_onnx(folded), feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_that_a_program_puts_in_is_asked_for_what_the_file_says() -> None:
+    """At sizes given to read a model a pool with ceil_mode asks for those that hold for all; it came from no file."""
+    random = np.random.default_rng(0)
+    weights = {"w": random.normal(size=(4, 3, 1, 1)), "v": random.uniform(0.5, 2, 4)}
+    weights |= {name: random.normal(size=4) for name in "gbm"}
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w"], ["c"], "c"),
+        onnx.helper.make_node("MaxPool", ["c"], ["p"], "pool", kernel_shape=[2, 2], strides=[3, 3], ceil_mode=1),
+        onnx.helper.make_node("BatchNormalization", ["p", "g", "b", "m", "v"], ["y"], "bn"),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    net = load(model.SerializeToString(), options=ReadOptions(input_shapes={"x": (1, 3, 8, 8)}))
+    old = net["pool"]
+    new = Layer("new", "MaxPool", list(old.bottoms), ["new"], Blobs(), replace(old.param, number=-1))
+    net.insert(new, after=old)
+    net.reconnect(next(iter(net.uses("p"))), "new")
+    net.remove(old)
+    folded = to_onnx(fold(net).net).SerializeToString()
+    for height, width in ((8, 8), (5, 7), (2, 11)):
+        feeds = {"x": random.normal(size=(2, 3, height, width)).astype(np.float32)}
+        before, after = (run(one, feeds, ["y"])["y"] for one in (model, folded))
+        assert np.allclose(before, after, atol=1e-4)

@@ -52,7 +52,9 @@ class NodeContext(NamedTuple):
         origin, source = self.context.net.origin, self.layer.source
         if origin.declared is origin.types:
             return shape
-        named = source.bottoms if blobs is self.layer.bottoms else source.tops
+        named = blobs  # of a layer that a program has put in, as the model calls them
+        if source is not None:
+            named = source.bottoms if blobs is self.layer.bottoms else source.tops
         said = origin.declared.shapes.get(named[index] if len(named) == len(blobs) else "", ())
         if len(said) != len(shape):
             return (UNKNOWN,) * len(shape)
