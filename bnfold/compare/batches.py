@@ -49,7 +49,7 @@ class BatchLayout:
 
     def has_rows(self, values: Any) -> bool:
         """Whether a blob of a run has a row for each sample."""
-        return self.batched and values.ndim > 0 and values.shape[0] == self.batch
+        return has_rows(values, self.batch if self.batched else 0)
 
     def sizes(self, data: Samples) -> dict[str, tuple[int | None, ...]]:
         """Input -> its shape in a run, None for an open batch; other open sizes are those of the first sample."""
@@ -69,6 +69,11 @@ class Run:
 
     numbers: range
     feeds: dict[str, Array]
+
+
+def has_rows(values: Any, rows: int) -> bool:
+    """Whether a blob has a row for each of so many samples; of 0 it has none."""
+    return bool(rows > 0 and values.ndim > 0 and values.shape[0] == rows)
 
 
 def layout(reference: Mapping[str, Feed], candidate: Mapping[str, Feed], inputs: Mapping[str, str]) -> BatchLayout:

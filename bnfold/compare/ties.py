@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from bnfold.compare.batches import has_rows
 from bnfold.compare.kernels import span
 from bnfold.compare.models import Model
 from bnfold.net import Array
@@ -133,7 +134,7 @@ class Ties:
                 second, chosen, indices = self._rerun(first, second, feeds, store, indices, rows, options)
             second = {**second, **indices}
         for name, (values, tied) in chosen.items():
-            counted = slice(count) if _has_rows(values, rows) else ...
+            counted = slice(count) if has_rows(values, rows) else ...
             found, seen = self.counts.get(name, (0, 0))
             self.counts[name] = found + int(tied[counted].sum()), seen + values[counted].size
         return second
@@ -345,16 +346,11 @@ def ties(
     ours, theirs = (pointer.look(values, indices) for indices in (reference, candidate))
     if ours is None or theirs is None:
         return none
-    by_sample = _has_rows(reference, rows) and _has_rows(values, rows)
+    by_sample = has_rows(reference, rows) and has_rows(values, rows)
     with np.errstate(over="ignore", invalid="ignore"):
         allowed = 2 * tolerance * np.max([_ranges(side, values, by_sample, least) for side in sides], axis=0)
         gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
     return np.asarray(differing & (gap <= allowed.reshape(-1, *[1] * (reference.ndim - 1))))
-
-
-def _has_rows(blob: Array, rows: int) -> bool:
-    """Whether a blob has a row for each of so many samples, as `BatchLayout.has_rows` says it."""
-    return rows > 0 and blob.ndim > 0 and len(blob) == rows
 
 
 def _ranges(side: Array, values: Array, by_sample: bool, least: float) -> Array:
