@@ -801,6 +801,32 @@ def test_weights_that_layers_share_by_name_and_that_differ_are_refused(tmp_path:
     ):
         bnfold.save_caffe(read, tmp_path / "other.prototxt")
     assert bnfold.compare(read, bnfold.to_onnx(read)).passed
+    read["b"].param.convolution_param.num_output = 3
+    read["b"].blobs = Blobs([np.vstack([weight, -weight[:1]])])
+    with pytest.raises(UsageError, match=r"'b' \(Convolution\): it shares weights as 'w' .*, which has others"):
+        bnfold.save_caffe(read, tmp_path / "other.prototxt")
+    assert bnfold.compare(read, bnfold.to_onnx(read)).passed
+
+
+@pytest.mark.parametrize("insert", [False, True])
+def test_a_layer_without_weights_beside_those_of_others_is_refused(caffe: Net, tmp_path: Path, insert: bool) -> None:
+    """Nobody could read the caffemodel again; a prototxt alone, and what a filler says, are whole."""
+    bare = bnfold.load(TEXT)
+    other = bare["conv"]
+    layer = Layer("more", "Convolution", ["pool"], ["more"], Blobs(), copy.deepcopy(other.param))
+    if not insert:
+        layer.source = other.source
+    caffe.insert(layer, after=caffe["pool"])
+    caffe.outputs = ["more"]
+    with pytest.raises(bnfold.WeightsError, match=r"'more' \(Convolution\): has no weights, and needs 2x2x1x1"):
+        saved_caffe(caffe, tmp_path)
+    assert not list(tmp_path.iterdir())
+    layer.param.convolution_param.weight_filler.type = "constant"
+    layer.param.convolution_param.weight_filler.value = -3
+    assert saved_caffe(caffe, tmp_path)["more"].blobs[0].ravel().tolist() == [-3] * 4
+    bare.insert(layer, after=bare["pool"])
+    bare.outputs = ["more"]
+    assert [path.name for path in bnfold.save_caffe(bare, tmp_path / "bare.prototxt")] == ["bare.prototxt"]
 
 
 CONV_OF_ONE = """layer { name: "%s" type: "Convolution" bottom: "%s" top: "%s" param { name: "%s" }

@@ -79,13 +79,20 @@ def give_weights(
     return [*_filler_notes(by_filler), *_share(layers, files, omitted)]
 
 
-def require_fitting(net: Net) -> None:
+def require_fitting(net: Net, *, complete: bool = False) -> None:
     """Stop where a caller gave a layer blobs of other shapes than its parameters promise.
+
+    Args:
+        net: not changed.
+        complete: also where a layer has none, so that a caffemodel with those of the others could not be read again.
 
     Raises:
         WeightsError: it names every such layer, what it has and what it needs.
     """
-    edited = [layer for layer in net.layers if not _has_shapes_as_read(layer)]
+    learned = layer_types.LEARNED if complete else frozenset[str]()
+    edited = [
+        layer for layer in net.layers if not _has_shapes_as_read(layer) or (not layer.blobs and layer.type in learned)
+    ]
     faults: list[str] = []
     try:
         shapes = infer_shapes(net) if edited else {}
@@ -93,7 +100,12 @@ def require_fitting(net: Net) -> None:
         return
     for layer in edited:
         expected = _expected(layer, shapes)
-        if expected is not None and [*map(_vector, layer.blobs.shapes)] != [*map(_vector, expected)]:
+        if expected is None:
+            if complete and _lacks_weights(layer):
+                faults.append(f"{layer}: has no weights, and learns some")
+            continue
+        fitting = [*map(_vector, layer.blobs.shapes)] == [*map(_vector, expected)]
+        if not fitting and (layer.blobs or filled(layer, expected) is None):
             faults.append(_misfit(layer, layer.blobs, expected))
     if faults:
         raise WeightsError(_sentence(net.file or "the net", faults))
@@ -210,8 +222,7 @@ def _fitted(layer: Layer, blobs: Blobs, expected: list[Shape] | None, problem: s
     if problem:
         raise WeightsError(f"{layer}: {problem}")
     if expected is None:
-        learns = layer.type in _ALWAYS_LEARN and not layer.opaque and len(layer.bottoms) == 1
-        if not blobs and learns and not has_filler(layer):
+        if _lacks_weights(layer):
             raise WeightsError(f"{layer}: has no weights there, and learns some")
         plain = [_plain(layer, index, shape) for index, shape in enumerate(blobs.shapes)]
         return blobs if plain == list(blobs.shapes) else _reshaped(blobs, plain)
@@ -226,6 +237,12 @@ def _fitted(layer: Layer, blobs: Blobs, expected: list[Shape] | None, problem: s
     if [_without_ones(shape) for shape in blobs.shapes] != [_without_ones(shape) for shape in expected]:
         raise WeightsError(_misfit(layer, blobs, expected))
     return _reshaped(blobs, expected)
+
+
+def _lacks_weights(layer: Layer) -> bool:
+    """Whether a layer needs some for certain, though nobody knows their shapes."""
+    learns = layer.type in _ALWAYS_LEARN and not layer.opaque and len(layer.bottoms) == 1
+    return learns and not layer.blobs and not has_filler(layer)
 
 
 def _misfit(layer: Layer, blobs: Blobs, expected: Sequence[Shape]) -> str:

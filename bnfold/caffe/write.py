@@ -66,7 +66,8 @@ def save_caffe(
     Raises:
         UsageError: an output is one of the inputs or has the suffix of another format, `caffemodel` is given for a net
             that has no weights, it is an ONNX net, or a layer with weights has the name of another.
-        WeightsError: a layer was given blobs of other shapes than its parameters promise.
+        WeightsError: a layer was given blobs of other shapes than its parameters promise, or none where others have
+            some.
         ParseError: a caffemodel that the net was read from was written to since, or is damaged where it is copied.
         UnsupportedError: the caffemodel would reach 2 GiB, which Caffe does not read; or a layer of an old prototxt has
             fields that no dialect has, and so cannot be written as today's; or a layer reads an output.
@@ -104,7 +105,7 @@ def add_caffe(
         raise UsageError(f"{caffemodel}: the net was read without weights, so there are none to write")
     _require_unread(net, prototxt)
     with telling_which(net.file):
-        require_fitting(net)
+        require_fitting(net, complete=has_weights)
         _require_own_names(net)
         _require_shared(net)
         net = _with_params_as_read(net)
@@ -149,7 +150,7 @@ def _require_shared(net: Net) -> None:
         for name, blob in zip(layer.param_names, layer.blobs.stored, strict=True):
             if name:
                 owner, shared = owners.setdefault(name, (layer, blob))
-                if prod(blob.shape) == prod(shared.shape) and not _hold_the_same(blob, shared):
+                if not _hold_the_same(blob, shared):
                     raise UsageError(
                         f"{layer}: it shares weights as '{name}' with {owner}, which has others; give both the same, "
                         "or take the name out of one's param"
@@ -160,7 +161,9 @@ def _hold_the_same(one: Array | LazyArray, other: Array | LazyArray) -> bool:
     """Whether two blobs hold the same values in their order, whatever their types and shapes."""
     if one.dtype == other.dtype and one.shape == other.shape:
         return same_values(one, other)
-    return np.array_equal(values_of(one).reshape(-1), values_of(other).reshape(-1), equal_nan=True)
+    return prod(one.shape) == prod(other.shape) and np.array_equal(
+        values_of(one).reshape(-1), values_of(other).reshape(-1), equal_nan=True
+    )
 
 
 def _require_unread(net: Net, file: StrPath) -> None:
