@@ -189,8 +189,11 @@ def _parts(operator: Join, affine: Affine) -> Iterator[Affine]:
     if axis >= scale.ndim or scale.shape[axis] == shift.shape[axis] == 1:
         yield from [affine] * len(operator.sizes)
         return
-    require(min(operator.sizes) >= 0, f"how long its bottoms are along axis {axis} is unknown")
-    for start, stop in pairwise(np.cumsum([0, *operator.sizes])):
+    known = [size for size in operator.sizes if size >= 0]
+    rest = max(scale.shape[axis], shift.shape[axis]) - sum(known)  # what a single bottom of unknown length has
+    is_known = len(known) + (rest > 0) >= len(operator.sizes)
+    require(is_known, f"how long its bottoms are along axis {axis} is unknown")
+    for start, stop in pairwise(np.cumsum([0, *(size if size >= 0 else rest for size in operator.sizes)])):
         part = (*[slice(None)] * axis, slice(start, stop))
         yield Affine(*(values[part] if values.shape[axis] > 1 else values for values in (scale, shift)))
 

@@ -306,9 +306,13 @@ def _become(layer: Layer, op_type: str, values: Sequence[Array], dtype: np.dtype
 
 
 def _shape_of(layer: Layer, context: FoldContext) -> Shape | None:
-    """The shape of what an affine reads; what those read that it took in has the same, though nobody may say so."""
-    known = context.shapes.get(layer.bottoms[0])
-    return context.shapes.get(layer.source.bottoms[0]) if known is None and layer.source is not None else known
+    """The shape of what an affine reads, as the file says it; what those read that it took in has the same, though
+    nobody may say so.
+    """
+    try:
+        return NodeContext(layer, context).bottom()
+    except Unfit:
+        return context.shapes.get(layer.source.bottoms[0]) if layer.source is not None else None
 
 
 def _type_of(layer: Layer, context: FoldContext) -> np.dtype[Any] | None:

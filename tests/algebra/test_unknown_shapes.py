@@ -316,8 +316,11 @@ def test_an_axis_that_has_size_1_only_as_given_is_not_squeezed() -> None:
             False,
         ),
         ("m = ReduceMean <axes = [2, 3], keepdims = 0> (c)\nf = Reshape (m, halves)\ny = Mul (f, s2)", False),
-        ("f = Flatten (c)\ny = Mul (f, s32)", True),
-        ("t = Transpose <perm = [0, 2, 1, 3]> (c)\nf = Flatten (t)\ny = Mul (f, s32)", False),
+        ("f = Flatten (c)\ny = BatchNormalization (f, s32, s32, s32, ones)", True),
+        (
+            "t = Transpose <perm = [0, 2, 1, 3]> (c)\nf = Flatten (t)\ny = BatchNormalization (f, s32, s32, s32, ones)",
+            False,
+        ),
     ],
 )
 @pytest.mark.parametrize("batch", ["N", "?"])
@@ -329,12 +332,12 @@ def test_given_sizes_say_which_elements_lie_where_only_if_others_say_the_same(
     values: dict[str, np.ndarray] = {"s2": numbers.reshape(2, 1), "u": weight(32, 3).astype(np.float32)}
     values["s32"] = numbers.repeat(16) if folds else np.tile(numbers.repeat(4), 4)
     values |= {"w": weight(2, 3, 1, 1).astype(np.float32), "s": np.array([[[3.0]], [[-1.0]]], np.float32)}
-    values |= {"kept": np.array([0, -1]), "halves": np.array([2, -1])}
+    values |= {"kept": np.array([0, -1]), "halves": np.array([2, -1]), "ones": np.ones(32, np.float32)}
     model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
         g (float[{batch}, 3, H, W] x) => (float[P, Q] y) {{ c = Conv (x, w)\n{nodes} }}""")
     model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
     folded = fold(load(model.SerializeToString(), options=ReadOptions(input_shapes={"x": (1, 3, 4, 4)}))).net
-    assert not folds or {"Add", "Mul"}.isdisjoint(layer.type for layer in folded.layers)
+    assert not folds or {"Add", "Mul", "BatchNormalization"}.isdisjoint(layer.type for layer in folded.layers)
     for shape in ((1, 3, 4, 4), (2, 3, 4, 4), (1, 3, 2, 8), (2, 3, 8, 2)):
         feeds = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
         np.testing.assert_allclose(run(to_onnx(folded), feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
@@ -369,3 +372,54 @@ def test_a_layer_that_a_program_puts_in_is_asked_for_what_the_file_says() -> Non
         feeds = {"x": random.normal(size=(2, 3, height, width)).astype(np.float32)}
         before, after = (run(one, feeds, ["y"])["y"] for one in (model, folded))
         assert np.allclose(before, after, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shapes"),
+    [
+        ("t = Sigmoid (x)\nd = Mul (t, two)\na = Add (d, three)\ny = Sin (a)", [(1, 4, 2, 2), (1, 5, 2, 2)]),
+        ("d = Mul (x, s4)\ny = Conv (d, w4)", [(1, 4, 2, 2), (2, 1, 2, 2)]),
+        (
+            "t = Sigmoid (x)\na = Mul (t, two)\nb = Conv (k, w4)\nd = Concat <axis = 1> (a, b)\ny = Mul (d, three)",
+            [(1, 4, 2, 2), (1, 3, 2, 2)],
+        ),
+        (
+            "t = Sigmoid (x)\nd = Mul (t, two)\na = Add (d, three)\ne = Slice (a, zero, four, one)\ny = Mul (e, s4)",
+            [(1, 4, 2, 2), (1, 6, 2, 2), (1, 1, 2, 2)],
+        ),
+        ("s = Add (x, k)\nt = Sigmoid (s)\na = Mul (t, s4)\ny = Add (a, three)", [(1, 4, 2, 2), (1, 1, 2, 2)]),
+    ],
+)
+def test_channels_that_are_given_go_into_nothing_where_the_file_leaves_them_open(
+    nodes: str, shapes: list[tuple[int, ...]]
+) -> None:
+    values = {"s4": np.array([2.0, -1.0, 3.0, 0.5]).reshape(4, 1, 1), "w4": weight(2, 4, 1, 1)}
+    values |= {"two": np.full(1, 2.0), "three": np.full(1, 3.0)}
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, C, H, W] x, float[N, 4, H, W] k) => (float[P, Q, R, S] y)
+        <int64[1] zero = {{ 0 }}, int64[1] one = {{ 1 }}, int64[1] four = {{ 4 }}> {{ {nodes} }}""")
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(value.astype(np.float32), name) for name, value in values.items()
+    )
+    given = ReadOptions(input_shapes={"x": (1, 4, 2, 2), "k": (1, 4, 2, 2)})
+    folded = fold(load(model.SerializeToString(), options=given)).net
+    random = np.random.default_rng(0)
+    for shape in shapes:
+        feeds = {"x": random.standard_normal(shape), "k": random.standard_normal((shape[0], 4, *shape[2:]))}
+        feeds = {name: value.astype(np.float32) for name, value in feeds.items()}
+        np.testing.assert_allclose(run(to_onnx(folded), feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("given", [None, (1, 2, 8, 8)])
+def test_a_pool_that_counts_what_a_small_plane_lacks_takes_no_shift(given: tuple[int, ...] | None) -> None:
+    """onnxruntime gives one value for a plane that is smaller than the window by less than a stride."""
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 2, H, W] x) => (float[N, 2, K, L] y)
+        <float[2, 2, 1, 1] w = { 2.0, 1.0, 0.5, 4.0 }, float[2, 1, 1] s = { 3.0, -1.0 }>
+        { c = Conv (x, w)\np = AveragePool <kernel_shape = [3, 3], strides = [2, 1], count_include_pad = 1> (c)
+        y = Add (p, s) }""")
+    options = ReadOptions(input_shapes={"x": given} if given else None)
+    folded = to_onnx(fold(load(model.SerializeToString(), options=options)).net)
+    for shape in ((1, 2, 2, 3), (2, 2, 7, 6)):
+        feeds = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+        np.testing.assert_allclose(run(folded, feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)

@@ -142,7 +142,10 @@ def _laid_constant(place: NodeContext, axes: int = 1) -> Array:
     full = (1,) * (len(bottom) - len(shape)) + shape
     for size, wanted in zip(bottom, full, strict=True):
         if wanted != 1 and size != wanted:
-            raise Unfit("its constant enlarges what it reads" if size >= 0 else "the size of what it reads is unknown")
+            enlarged = "its constant enlarges what it reads"
+            raise Unfit(
+                enlarged if size >= 0 else f"{enlarged}, of which the model leaves a size open, where that is 1"
+            )
     return exact_values(constant).reshape(full)
 
 

@@ -23,9 +23,7 @@ def concat(place: NodeContext) -> Operator:
     place.only_data()
     every = range(len(place.layer.bottoms))
     axis = axis_of(place.node.attribute("axis", 1), len(place.bottom()))
-    stated = tuple(place.stated(index)[axis] for index in every)
-    several = sum(size < 0 for size in stated) > 1  # and their sum alone is what readers may ask for
-    return Join(axis, stated if several else tuple(place.bottom(index)[axis] for index in every))
+    return Join(axis, tuple(place.bottom(index)[axis] for index in every))
 
 
 def sum_(place: NodeContext) -> Operator:

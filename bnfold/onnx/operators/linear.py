@@ -42,7 +42,7 @@ def _window(place: NodeContext, kernel: Shape, group: int) -> Window | None:
     if mode == "VALID":
         both = [(0, 0)] * count
     elif mode in SAME:
-        plane = place.stated()[2:]
+        plane = place.bottom()[2:]
         if len(plane) != count or min(plane) < 0:
             return None
         both = []

@@ -25,7 +25,7 @@ def transpose(place: NodeContext) -> Operator:
 
 def reshape(place: NodeContext) -> Operator:
     """Flatten, Reshape: the same elements under another shape."""
-    given, before, after = (place.bottom(), place.top()), place.stated(), place.stated_top()
+    given, before, after = place.given, place.bottom(), place.top()
     if given == (before, after):
         return Move(((Regroup(*given),),))
     kept = place.node.attribute("axis", 1) == 1 if place.layer.type == "Flatten" else place.node.integers(1)
@@ -41,7 +41,7 @@ def squeeze(place: NodeContext) -> Operator:
     if axes == []:
         raise Unfit("it names no axes, which runtimes take for all of size 1 or for none")
     if axes is None:
-        if min(place.stated(), default=0) < 0:
+        if min(place.bottom(), default=0) < 0:
             raise Unfit("which axes have size 1 is known only when it runs")
         axes = [axis for axis, size in enumerate(shape) if size == 1]
     return Move(((Axes(tuple(axis for axis in range(len(shape)) if axis not in axes)),),))
@@ -83,7 +83,7 @@ def split(place: NodeContext) -> Operator:
     """Split: consecutive parts along an axis, of the sizes that inference found."""
     shape = place.bottom()
     axis = axis_of(place.node.attribute("axis", 0), len(shape))
-    sizes = [place.stated_top(index)[axis] for index in range(len(place.layer.tops))]
+    sizes = [place.top(index)[axis] for index in range(len(place.layer.tops))]
     if len(place.layer.tops) != len(place.node.outputs):
         raise Unfit("the sizes of its parts are unknown")
     if min(sizes) < 0:
@@ -107,7 +107,7 @@ def sequence_at(place: NodeContext) -> Operator:
     if maker is None or maker.type != "SplitToSequence" or number is None:
         raise Unfit("which part of which blob it takes is known only when it runs")
     made = NodeContext(maker, place.context)
-    shape, sizes = made.stated(), made.node.integers(1)
+    shape, sizes = made.bottom(), made.node.integers(1)
     axis = axis_of(made.node.attribute("axis", 0), len(shape))
     if sizes is None or shape[axis] < 0 or len(number) != 1:
         raise Unfit("how large the parts are is known only when it runs")

@@ -5,6 +5,7 @@ Each function states the formula of the ONNX operator that it names first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -61,13 +62,27 @@ def max_pool(place: NodeContext) -> Operator:
 def average_pool(place: NodeContext) -> Operator:
     """AveragePool: the mean of each window; with count_include_pad, zeros are counted that are not there."""
     node, reach = place.node, _reach(place)
-    plane = (place.context.shapes.get(place.layer.bottoms[0]) or ())[2:]
-    # onnxruntime gives one value for a plane that is smaller than the window, as if there were padding behind it.
-    smaller = any(0 <= size < reached for size, reached in zip(plane, reach, strict=False))
-    around = smaller or any(node.ints("pads")) or node.attribute("auto_pad", "NOTSET") in SAME
-    counted = node.attribute("count_include_pad", 0) and (around or node.attribute("ceil_mode", 0))
-    zero = "it counts its padding (count_include_pad), so a shift would be wrong at the border" if counted else ""
+    if not node.attribute("count_include_pad", 0):
+        return Pass(plane=PLANE)
+    zero = ""
+    if any(node.ints("pads")) or node.attribute("auto_pad", "NOTSET") in SAME or node.attribute("ceil_mode", 0):
+        zero = "it counts its padding (count_include_pad), so a shift would be wrong at the border"
+    elif not _holds_windows(place, reach):
+        zero = "it counts what a plane smaller than its window lacks (count_include_pad), and a shift would be missing"
     return Pass(zero=zero, plane=PLANE)
+
+
+def _holds_windows(place: NodeContext, reach: Sequence[int]) -> bool:
+    """Whether a plane that a pool takes is never smaller than its window.
+
+    onnxruntime gives one value for one that is smaller by less than a stride, as if there were padding behind it.
+    """
+    strides = place.node.ints("strides") or (1,) * len(reach)
+    plane = place.bottom()[2:] if place.context.shapes.get(place.layer.bottoms[0]) else (UNKNOWN,) * len(reach)
+    return all(
+        size >= reached or (size < 0 and (stride == 1 or reached == 1))
+        for size, reached, stride in zip(plane, reach, strides, strict=False)
+    )
 
 
 def _reach(place: NodeContext) -> list[int]:
@@ -86,7 +101,7 @@ def _reach(place: NodeContext) -> list[int]:
         for axis, window in enumerate(zip(pads[:count], pads[count:], reach, strides, strict=True)):
             if window[1] + window[3] <= window[2]:
                 continue  # it begins within the image, however large that is
-            size = place.stated()[2 + axis]
+            size = place.bottom()[2 + axis]
             if size < 0:
                 raise Unfit("whether its last window (ceil_mode) holds anything depends on a size that is unknown")
             if last_window(size, *window) >= size:
@@ -128,7 +143,7 @@ def reduce_sum(place: NodeContext) -> Operator:
     passing = _reduction(place)
     if not isinstance(passing, Pass):
         return passing
-    summed = [size for axis, size in enumerate(place.stated()) if axis in passing.plane]
+    summed = [size for axis, size in enumerate(place.bottom()) if axis in passing.plane]
     known = min(summed, default=1) > 0
     return passing._replace(total=float(prod(summed))) if known else passing._replace(zero=of_any_size)
 
@@ -180,7 +195,7 @@ def _stays(place: NodeContext, axis: int) -> bool:
     exact = node.attribute("keep_aspect_ratio_policy", "stretch") == "stretch"  # other policies change sizes once more
     if first != 2 or not exact or not node.given(3):
         return False
-    return place.stated_top()[axis] == place.stated()[axis] != UNKNOWN
+    return place.top()[axis] == place.bottom()[axis] != UNKNOWN
 
 
 def pad(place: NodeContext) -> Operator:

@@ -31,25 +31,23 @@ class NodeContext(NamedTuple):
         return node
 
     def bottom(self, index: int = 0) -> Shape:
-        """The shape of a bottom, some sizes of which may be unknown. Raises Unfit."""
-        if index >= len(self.layer.bottoms):
-            raise Unfit("it reads nothing but constants")
-        return self._shape(self.layer.bottoms[index])
+        """The shape of a bottom as the file says it, without sizes that were given to read it. Raises Unfit.
+
+        Sizes that the file leaves open are negative, as in `bnfold.onnx.shapes.Types`: a fold is right for all of them.
+        """
+        return self._stated(self.layer.bottoms, index)
 
     def top(self, index: int = 0) -> Shape:
         """The shape of a top, likewise."""
-        return self._shape(self.layer.tops[index])
+        return self._stated(self.layer.tops, index)
 
-    def stated(self, index: int = 0) -> Shape:
-        """The shape of a bottom as the file says it, without sizes that were given to read it. Raises Unfit."""
-        return self._stated(self.bottom(index), self.layer.bottoms, index)
+    @property
+    def given(self) -> tuple[Shape, Shape]:
+        """The shapes of the first bottom and the first top at the sizes that were given. Raises Unfit."""
+        return self._shape(self.layer.bottoms, 0), self._shape(self.layer.tops, 0)
 
-    def stated_top(self, index: int = 0) -> Shape:
-        """The shape of a top, likewise."""
-        return self._stated(self.top(index), self.layer.tops, index)
-
-    def _stated(self, shape: Shape, blobs: Sequence[str], index: int) -> Shape:
-        origin, source = self.context.net.origin, self.layer.source
+    def _stated(self, blobs: Sequence[str], index: int) -> Shape:
+        shape, origin, source = self._shape(blobs, index), self.context.net.origin, self.layer.source
         if origin.declared is origin.types:
             return shape
         named = blobs  # of a layer that a program has put in, as the model calls them
@@ -62,10 +60,12 @@ class NodeContext(NamedTuple):
             one if one in (size, min(one, UNKNOWN)) else UNKNOWN for one, size in zip(said, shape, strict=True)
         )
 
-    def _shape(self, blob: str) -> Shape:
-        shape = self.context.shapes.get(blob)
+    def _shape(self, blobs: Sequence[str], index: int) -> Shape:
+        if index >= len(blobs):
+            raise Unfit("it reads nothing but constants")
+        shape = self.context.shapes.get(blobs[index])
         if shape is None:
-            raise Unfit(f"the shape of '{blob}' is unknown")
+            raise Unfit(f"the shape of '{blobs[index]}' is unknown")
         return shape
 
     @property
