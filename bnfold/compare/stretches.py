@@ -52,6 +52,7 @@ class MadeBlob:
         enlarges: whether a normalisation or a division is among the layers.
         counts: where values say something: not where both have the same that is not finite, nor in a mask, which would
             hide what stands beside it.
+        masked: where they are in a mask, and judged one by one.
     """
 
     reference: Array
@@ -59,16 +60,18 @@ class MadeBlob:
     rows: int | None
     enlarges: bool
     counts: Array
+    masked: Array
 
     @classmethod
     def of(cls, reference: Array, candidate: Array, rows: int | None, enlarges: bool) -> MadeBlob:
         """One whose `counts` are found."""
         same = (reference == candidate) | np.isnan(reference) & np.isnan(candidate)
         counts = np.isfinite(reference) | ~same
+        masked = np.zeros_like(counts)
         for row in [...] if rows is None else range(rows):
             if (small := beside_mask(reference[row])) is not None:
-                counts[row] &= small
-        return cls(reference, candidate, rows, enlarges, counts)
+                masked[row] = counts[row] & ~small
+        return cls(reference, candidate, rows, enlarges, counts & ~masked, masked)
 
     def channels(self, values: Array) -> Array:
         """Values as (rows, channels, values), NaN where they do not count."""
@@ -105,7 +108,9 @@ class MadeBlob:
             unit, ours, moves = UNITS_OF_FEW * unit, ours + usual * _middle(ours), moves + usual * _middle(moves)
         explained = CHANCE * np.minimum(ours, fair * moves + unit) + unit
         explained += CHANCE_OF_MOVED * (moves if self.enlarges else np.minimum(moves, most))
-        return not ((theirs <= explained) & np.isfinite(theirs)).all()
+        in_mask, sound = exact[self.masked], (theirs <= explained) & np.isfinite(theirs)
+        near = np.abs(_errors(self.candidate[self.masked], in_mask)) <= UNITS_OF_FEW * UNIT * np.abs(in_mask)
+        return not (sound.all() and near.all())
 
 
 def straying(

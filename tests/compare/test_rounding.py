@@ -1068,6 +1068,25 @@ def test_what_stands_beside_a_mask_is_not_judged_by_it() -> None:
         assert stretch.strays(exact, nothing, nothing + 1e-7, np.ones((1, 1)), FAIR) == wrong
 
 
+@pytest.mark.parametrize("mask", [-1e9, -1e4])
+def test_a_mask_that_is_another_number_is_no_rounding(mask: float) -> None:
+    random = np.random.default_rng(1)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["scores"], "scores"),
+        helper.make_node("Greater", ["scores", "one"], ["hidden"], "hidden"),
+        helper.make_node("Where", ["hidden", "mask", "scores"], ["y"], "y"),
+    ]
+    weights: dict[str, Array] = {"w": random.normal(size=(4, 3, 1, 1)).astype(np.float32), "one": np.float32([1])}
+    ours, right, wrong = (
+        model(nodes, {"x": (2, 3, 8, 8)}, ["y"], weights | {"mask": np.float32([mask * factor])})
+        for factor in (1, 1 + 2**-23, 1.01)
+    )
+    data: Array = random.normal(size=(4, 3, 8, 8)).astype(np.float32)
+    assert compare(ours, right, data).passed
+    for tolerance in (1e-4, 1e-3):
+        assert not compare(ours, wrong, data, tolerance=tolerance).passed
+
+
 def test_a_float64_run_may_go_on_from_other_values() -> None:
     nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Neg", ["r"], ["y"])]
     truth = Evaluator.of_model(model(nodes, {"x": (2,)}, ["y"]), (), None, ["r"])
