@@ -228,14 +228,18 @@ def same_function(reference: Model, candidate: Model, blob: str, partner: str, p
 
 def _formula(model: Model, blob: str, leaves: Mapping[str, str | None]) -> tuple[object, ...] | None:
     """The operators from `leaves` to `blob`, nested; None if they read anything else."""
+    from bnfold.onnx.node import captured
+
     node = model.makers.get(blob)
     if node is None:
         return None
-    inputs = [_operand(model, name, node.op_type, leaves) for name in node.input]
+    inputs = [_operand(model, name, node.op_type, leaves) for name in (*node.input, *captured(node))]
     if None in inputs or (None,) in inputs:
         return None
     attributes = sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
-    return (node.op_type, list(node.output).index(blob), tuple(attributes), tuple(inputs))
+    bodies = [one.SerializeToString(deterministic=True) for one in model.proto.functions]  # it may be a call
+    kind = node.domain, node.op_type, tuple(bodies)
+    return (kind, list(node.output).index(blob), tuple(attributes), tuple(inputs))
 
 
 def _operand(model: Model, name: str, reader: str, leaves: Mapping[str, str | None]) -> tuple[object, ...] | None:

@@ -202,6 +202,42 @@ def test_a_layer_is_the_same_function_only_with_the_same_settings() -> None:
     assert as_exact(models[0], models[1], pairs, {}) == set()
 
 
+IN_A_BODY = """<ir_version: 8, opset_import: ["" : 17]>
+    agraph (float[2, 3, 4, 4] x) => (float[2, 3, 4, 4] z) <float limit = {0.0}> {
+        sum = ReduceSum <keepdims = 0> (x)
+        above = Greater (sum, limit)
+        y = Relu (x)
+        z = If (above) <then_branch = then () => (float[2, 3, 4, 4] a) { a = Mul (y, w) },
+                        else_branch = other () => (float[2, 3, 4, 4] b) { b = Mul (y, w) }>
+    }"""
+IN_A_FUNCTION = """<ir_version: 8, opset_import: ["" : 17, "own" : 1]>
+    agraph (float[2, 3, 4, 4] x) => (float[2, 3, 4, 4] z) {
+        y = Relu (x)
+        z = own.Scale (y)
+    }
+    <domain: "own", opset_import: ["" : 17]>
+    Scale (a) => (b) {
+        w = Constant <value = float[3, 1, 1] {1.0, 1.0, 1.0}> ()
+        b = Mul (a, w)
+    }"""
+
+
+@pytest.mark.parametrize("text", [IN_A_BODY, IN_A_FUNCTION], ids=["body", "function"])
+@pytest.mark.parametrize("off", [0.0, 1e-3, 1e-2])
+def test_weights_that_a_body_captures_or_a_function_holds_are_no_rounding(text: str, off: float) -> None:
+    def scaled(*weights: float) -> ModelProto:
+        parsed = onnx.parser.parse_model(text)
+        stored = numpy_helper.from_array(np.array(weights, np.float32).reshape(3, 1, 1), "w")
+        for function in parsed.functions:
+            function.node[0].attribute[0].t.CopyFrom(stored)
+        parsed.graph.initializer.append(stored)
+        return parsed
+
+    report = compare(scaled(1.5, -2.0, 0.7), scaled(1.5, -2.0 * (1 + off), 0.7), tolerance=1e-4)
+    assert report.passed is (off == 0.0)
+    assert "z" not in report.as_exact
+
+
 def test_blobs_are_judged_in_time_that_grows_as_they_do() -> None:
     def judged(count: int) -> Callable[[], None]:
         nodes = [helper.make_node("Relu", [f"r{i}" if i else "x"], [f"r{i + 1}"], f"n{i}") for i in range(count)]
