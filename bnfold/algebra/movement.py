@@ -186,6 +186,7 @@ def _regrouped(values: Values, before: Shape, after: Shape, given: tuple[Shape, 
                 else:
                     alike += (len(result) + axis for axis in loose)
                 full, made = (one[part] for one, part in zip(given or (), (old, new), strict=True))
+                require(min((*full, *made)) >= 0, unknown)
             require(prod(full) == prod(made), f"{as_text(before)} and {as_text(after)} hold different elements")
             sizes += full
             result += made

@@ -138,6 +138,8 @@ class OnnxFrontEnd:
             return "the type of its values is unknown"
         if reason := why_unstorable(affine, parts, dtype):
             return reason
+        if parts and _may_enlarge(layer, affine, parts[0], context):
+            return "together they would have as many values as sizes that were given, which the model leaves open"
         if _channels(layer, affine, context) is None:
             if _shape_of(layer, context) is None:
                 return f"the shape of '{layer.bottoms[0]}' is unknown"
@@ -288,6 +290,14 @@ def _channels(layer: Layer, affine: Affine, context: FoldContext) -> int | None:
         both = not affine.keeps_zero and not bool((affine.scale == 1.0).all())
         return shape[1] if both and shape[1] > 0 else None
     return sizes[1] if varies == [1] else None
+
+
+def _may_enlarge(layer: Layer, affine: Affine, own: Affine, context: FoldContext) -> bool:
+    """Whether an affine in the place of a node's own asks what it reads for a size that the file does not say."""
+    shape, sizes = _shape_of(layer, context), own.shape + (1,) * len(affine.shape)
+    return shape is not None and any(
+        size not in (1, before, said) for size, before, said in zip(affine.shape, sizes, shape, strict=False)
+    )
 
 
 def _trailing(values: Array, rank: int) -> Array:

@@ -88,6 +88,7 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
     captures = [captured(node) for node in model.graph.node]
     _require_sense(document, tensors, captures)
     # A model stays open for other sizes than those that are given: what nodes compute of these is known to no law.
+    _give_ranks(model, options.input_shapes or {})
     declared, constants = types, sized = _known(document, tensors, fed)
     if options.input_shapes or options.batch is not None:
         give_sizes(model, options.input_shapes or {}, document.path)
@@ -179,6 +180,16 @@ def give_sizes(model: ModelProto, input_shapes: Mapping[str, Sequence[int]], fil
         del kind.shape.dim[:]
         for size in shape:
             kind.shape.dim.add(dim_value=held(size))
+
+
+def _give_ranks(model: ModelProto, input_shapes: Mapping[str, Sequence[int]]) -> None:
+    """Have inputs without a shape say as many axes as the user gives sizes, each open."""
+    for port in model.graph.input:
+        kind = port.type.tensor_type
+        if port.name in input_shapes and port.type.HasField("tensor_type") and not kind.HasField("shape"):
+            kind.shape.SetInParent()
+            for _ in input_shapes[port.name]:
+                kind.shape.dim.add()
 
 
 def _give_batch(document: Document, batch: int) -> None:

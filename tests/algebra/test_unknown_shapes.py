@@ -423,3 +423,36 @@ def test_a_pool_that_counts_what_a_small_plane_lacks_takes_no_shift(given: tuple
     for shape in ((1, 2, 2, 3), (2, 2, 7, 6)):
         feeds = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
         np.testing.assert_allclose(run(folded, feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+
+
+def test_an_affine_is_composed_only_to_a_length_that_the_file_says() -> None:
+    """Behind a Flatten of an open plane it would be as long as the plane that was given."""
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 2, H, W] x) => (float[P, Q] y)
+        <float[2] g = { 2.0, -1.0 }, float[2] b = { 0.5, 3.0 }, float[2] m = { 1.0, -2.0 }, float[2] v = { 1.0, 4.0 },
+         float[1] s = { 3.0 }>
+        { t = Sigmoid (x)\nn = BatchNormalization (t, g, b, m, v)\nf = Flatten (n)\ny = Mul (f, s) }""")
+    folded = fold(load(model.SerializeToString(), options=ReadOptions(input_shapes={"x": (1, 2, 4, 4)}))).net
+    assert [layer.type for layer in folded.layers] == ["Sigmoid", "BatchNormalization", "Flatten"]
+    for shape in ((1, 2, 4, 4), (2, 2, 3, 5)):
+        feeds = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+        np.testing.assert_allclose(run(to_onnx(folded), feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+
+
+def test_an_input_without_a_shape_has_as_many_axes_as_sizes_are_given() -> None:
+    """What the weights behind it say of channels is then known, and sizes that are given are still none of the file."""
+    values = {"w": weight(2, 3, 3, 3), "s": np.array([2.0, -1.0, 3.0, 0.5]).reshape(4, 1, 1), "u": weight(2, 4, 1, 1)}
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[A] x) => (float[B] y)
+        { c = Conv (x, w)\nr = Relu (c)\nk = Concat <axis = 1> (r, c)\nm = Mul (k, s)\ny = Conv (m, u) }""")
+    for port in (*model.graph.input, *model.graph.output):
+        port.type.tensor_type.ClearField("shape")
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(value.astype(np.float32), name) for name, value in values.items()
+    )
+    folded = fold(load(model.SerializeToString(), options=ReadOptions(input_shapes={"x": (1, 3, 4, 4)}))).net
+    assert [layer.type for layer in folded.layers] == ["Conv", "Relu", "Concat", "Conv"]
+    assert not to_onnx(folded).graph.input[0].type.tensor_type.HasField("shape")
+    for shape in ((1, 3, 4, 4), (2, 3, 3, 5)):
+        feeds = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+        np.testing.assert_allclose(run(to_onnx(folded), feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
