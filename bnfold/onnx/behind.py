@@ -14,7 +14,7 @@ from bnfold.onnx.origin import NodeSource, OnnxOrigin
 from bnfold.onnx.sizes import UNKNOWN
 
 ARITHMETIC = frozenset({"Add", "Div", "Mul", "Sub"})
-KEEPING = frozenset({"BatchNormalization", "Cast", "Dropout", "Identity", "Neg"})
+KEEPING = frozenset({"BatchNormalization", "Cast", "CastLike", "Dropout", "Identity", "Neg"})
 """Operators whose first output has the sizes of their first input."""
 
 
@@ -70,6 +70,7 @@ def _kept(origin: OnnxOrigin) -> dict[str, str]:
     first: dict[str, str] = {}
     for node in origin.document.model.graph.node:
         data = [name for name in node.input if name not in origin.constants]
+        data = data[:1] if node.op_type == "CastLike" and data[0] == node.input[0] else data
         if len(data) != 1 or node.domain not in STANDARD or node.op_type not in KEEPING | ARITHMETIC:
             continue
         laid = (_is_laid(shapes.get(name), shapes.get(data[0])) for name in node.input if name != data[0])

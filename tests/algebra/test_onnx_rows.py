@@ -194,6 +194,7 @@ NOT_HERE = {
     "Abs": "it changes the affine's signs",
     "BatchNormalization": "an affine",
     "Cast": "an alias, or nothing that is known",
+    "CastLike": "likewise",
     "Clip": "its bounds change, as tests/algebra/test_clip.py has it; so do those of Max and Min with a number",
     "Conv": "absorbs",
     "ConvTranspose": "absorbs",

@@ -24,6 +24,7 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "AveragePool": passing.average_pool,
     "BatchNormalization": affine.batch_normalization,
     "Cast": affine.cast,
+    "CastLike": affine.cast_like,
     "Clip": passing.clip,
     "Concat": join.concat,
     "Conv": linear.conv,

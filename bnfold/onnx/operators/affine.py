@@ -162,6 +162,14 @@ def cast(place: NodeContext) -> Operator:
     return Alias()
 
 
+def cast_like(place: NodeContext) -> Operator:
+    """CastLike: the first input, where it is of the second's type already."""
+    before, after = place.context.types.get(id(place.layer), (0, 0))
+    if place.data(0) != 0 or not before == after != 0:
+        raise Unfit("it may round to another type")
+    return Alias()
+
+
 def dropout(place: NodeContext) -> Operator:
     """Dropout: `x` at inference, which opset 12 and newer say by an input."""
     if len(place.layer.tops) > 1:

@@ -9,7 +9,7 @@ import numpy as np
 
 from bnfold.algebra.movement import channels_to_pixels, pixels_to_channels
 from bnfold.algebra.operators import UNKNOWN_SIZE, Axes, Linear, Move, Operator, Port, Regroup, Step, Take
-from bnfold.onnx.constants import slice_of
+from bnfold.onnx.constants import ENDS, slice_of
 from bnfold.onnx.operators.join import lay
 from bnfold.onnx.operators.place import MAX_VALUES, NodeContext, Unfit, axis_of
 
@@ -134,6 +134,8 @@ def slice_(place: NodeContext) -> Operator:
     steps: list[Step] = []
     for start, end, axis, step in zip(starts, ends, axes, strides, strict=True):
         where = axis_of(axis, len(shape))
+        if (start, step) == (0, 1) and end in ENDS:
+            continue  # the whole axis, of any size
         if shape[where] < 0:
             steps.append(_taken_anyhow(where))
             continue
