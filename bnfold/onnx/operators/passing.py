@@ -156,18 +156,18 @@ def reduce_norm(place: NodeContext) -> Operator:
 
 def _reduction(place: NodeContext, zero: str = "", order: str = "", strict: str = "") -> Operator:
     """Axes are an input from opset 18 on, those of ReduceSum from 13 on."""
-    node, shape = place.node, place.bottom()
+    shape = place.bottom()
     rank = len(shape)
     axes = place.axes(13 if place.layer.type == "ReduceSum" else 18, rank)
-    if not axes and node.attribute("noop_with_empty_axes", 0):
+    kept = place.flag("keepdims", True)
+    if not axes and place.flag("noop_with_empty_axes", False):
         # A norm of each value alone is its magnitude to some runtimes, and the value itself to others.
         is_norm = place.layer.type in {"ReduceL1", "ReduceL2"}
         return Pass(zero=zero, order=order, strict=strict) if is_norm else Alias()
     axes = axes or list(range(rank))
     if any(shape[axis] == 0 for axis in axes):
         raise Unfit("what comes out does not depend on what it reads, which has no values")
-    kept = tuple(axis for axis in range(rank) if axis not in axes)
-    steps: Steps = () if node.attribute("keepdims", 1) else (Axes(kept),)
+    steps: Steps = () if kept else (Axes(tuple(axis for axis in range(rank) if axis not in axes)),)
     return Pass(zero=zero, order=order, strict=strict, plane=set(axes), steps=steps)
 
 

@@ -112,6 +112,13 @@ class NodeContext(NamedTuple):
             return [None if is_open(one) else int(one) for one in values.reshape(-1)]
         return self.node.integers(place)
 
+    def flag(self, name: str, default: bool) -> bool:
+        """An attribute that is 0 or 1. Raises Unfit: it is another number, which programs take for either."""
+        number = self.node.attribute(name, int(default))
+        if number not in (0, 1):
+            raise Unfit(f"its {name} is neither 0 nor 1")
+        return bool(number)
+
     def axes(self, since: int, rank: int) -> list[int] | None:
         """The attribute `axes`, from the front, which is the second input since an opset. Raises Unfit."""
         written = self.integers("axes", 1, since, "its axes are")
