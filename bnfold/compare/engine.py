@@ -282,7 +282,7 @@ class Engine:
         for place, (side, ties) in enumerate(zip(self.sides, segment.ties, strict=True), start=1):
             feeds = {side.inputs[name]: values for name, values in run.feeds.items()}
             second = self._given(segment, place, feeds)
-            if ties.pointers:
+            if ties.partners:
                 first = _on_host(given[0], ties.wanted[0])
                 second = _on_host(second, ties.wanted[1])
                 batch, options = self.layout.batch, self._options
@@ -351,7 +351,7 @@ class Engine:
         moved = max((need.double_weights // 2 for need, side in pairs if self._moves(side)), default=0)
         double = needs[0].double_weights + moved if self._in_double else 0
         held = self._held - double - self._code(needs)
-        again = [need.weights for need, side in zip(needs[1:], self.sides, strict=True) if side.ties.pointers]
+        again = [need.weights for need, side in zip(needs[1:], self.sides, strict=True) if side.ties.partners]
         weights = sum(need.weights for need in needs) + sum(again)
         if not fixed and self.layout.is_open:
             run = self._bytes(whole, needs) + self._working(needs, further)
@@ -428,7 +428,7 @@ class Engine:
         times = 1
         if place:
             side = self.sides[place - 1]
-            times += bool(side.ties.pointers) + (needs[place].widening // 2 * (1 + MOVED) if self._moves(side) else 0)
+            times += bool(side.ties.partners) + (needs[place].widening // 2 * (1 + MOVED) if self._moves(side) else 0)
         elif self._in_double:
             times += needs[0].widening
         return needs[place].sizes.get(name, 0) * times

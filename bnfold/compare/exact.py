@@ -236,10 +236,7 @@ def _formula(model: Model, blob: str, leaves: Mapping[str, str | None]) -> tuple
     inputs = [_operand(model, name, node.op_type, leaves) for name in (*node.input, *captured(node))]
     if None in inputs or (None,) in inputs:
         return None
-    attributes = sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
-    bodies = [one.SerializeToString(deterministic=True) for one in model.proto.functions]  # it may be a call
-    kind = node.domain, node.op_type, tuple(bodies)
-    return (kind, list(node.output).index(blob), tuple(attributes), tuple(inputs))
+    return (model.settings(blob), tuple(inputs))
 
 
 def _operand(model: Model, name: str, reader: str, leaves: Mapping[str, str | None]) -> tuple[object, ...] | None:

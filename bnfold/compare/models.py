@@ -98,6 +98,17 @@ class Model:
         """Value -> what the node that makes it reads."""
         return {name: node.input for name, node in self.makers.items()}
 
+    def settings(self, blob: str) -> tuple[object, ...]:
+        """What the node that makes a value says but for what it reads; bodies and functions are among it."""
+        from bnfold.onnx.node import keeps_outside
+
+        node = self.makers[blob]
+        folder = self.folder if keeps_outside(node) else None
+        said = sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
+        called = [function.SerializeToString(deterministic=True) for function in self.proto.functions]
+        versions = sorted((one.domain, one.version) for one in self.proto.opset_import)
+        return node.domain, node.op_type, list(node.output).index(blob), said, called, versions, folder
+
     def reading_through_copies(self, compared: Collection[str]) -> Model:
         """The network, whose `reads` name in the place of a copy that is not compared what it was made of."""
 

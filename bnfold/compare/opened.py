@@ -114,7 +114,8 @@ class Opened:
 
     def __post_init__(self) -> None:
         self.saturating, self.all_pairs = saturating(self.ours), dict(self.pairs)
-        self.ties = Ties.of(self.ours, self.theirs, self.pairs, self.options.limit)
+        judged = self.pairs.keys() if self.options.layers else ()
+        self.ties = Ties.of(self.ours, self.theirs, self.pairs, self.options.limit, judged)
         if self.options.layers:
             weighted = {writer.layer for writer in self.theirs.writers.values() if writer.weighted}
             self.tops = _own_tops(self.ours, weighted), _own_tops(self.theirs, weighted)
@@ -270,7 +271,7 @@ class Opened:
         tolerance = self.options.limit
         if tolerance < LEAST_TOLERANCE:
             return []
-        indices = {*self.ties.pointers, found.detection.blob if found.detection is not None else ""}
+        indices = {*self.ties.partners, found.detection.blob if found.detection is not None else ""}
         errors = {name: error.judged for name, error in found.errors.items()}
         beyond = [name for name in self.ours.writers if errors.get(name, 0.0) > tolerance and name not in indices]
         if not beyond:

@@ -15,11 +15,16 @@ A value of Ceil, Floor, Round, QuantizeLinear or a Cast to integers is such an i
 stair a value lies. The value at another step is the one of that step that is nearest: a value beside an edge may lie on
 either side of it. So is Sign, and a flag of Caffe's Threshold, of Greater, Less and Equal: a stair of two steps, at a
 limit that is stored or computed. Of two blobs that are computed the larger range counts.
+
+Which boxes NonMaxSuppression keeps, and in which order, follows from many values at once, and so does what a body of If
+or Loop makes. Of these nothing is looked up: where the same operator with the same settings gives other integers, and
+all that it reads is equal in both networks, floats within the tolerance (or compared for themselves) and others
+exactly, they are a tie as a whole, though there be more or fewer of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -55,6 +60,13 @@ class Pointer(NamedTuple):
     limit: Array = ORIGIN
 
 
+class Decision(NamedTuple):
+    """A blob of integers that the same operator makes in both networks: what it reads in either, and what a tie is."""
+
+    reads: tuple[tuple[str, str], ...]
+    what: str = "integers differ that the same operator makes of equal values"
+
+
 @dataclass(slots=True)
 class Ties:
     """The blobs of indices that both networks have, and the ties found so far.
@@ -64,6 +76,8 @@ class Ties:
         pointers: index blob of the reference -> what it points into, in order of execution.
         partners: index blob of the reference -> that of the candidate.
         own: index blob of the reference -> what its partner points into, as far as that is known.
+        decisions: blob of the reference -> how it is made, where it points nowhere.
+        judged: the blobs of the reference that are compared for themselves.
         tolerance: relative to the range.
         counts: index blob -> ties, and indices compared.
     """
@@ -72,13 +86,22 @@ class Ties:
     pointers: dict[str, Pointer]
     partners: dict[str, str]
     own: dict[str, Pointer]
+    decisions: dict[str, Decision]
+    judged: Collection[str]
     tolerance: float
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     _again: Session | None = None
 
     @classmethod
-    def of(cls, reference: Model, candidate: Model, pairs: Mapping[str, str], tolerance: float) -> Ties:
-        """What can be settled between two networks, given all blobs that are partners."""
+    def of(
+        cls,
+        reference: Model,
+        candidate: Model,
+        pairs: Mapping[str, str],
+        tolerance: float,
+        judged: Collection[str] = (),
+    ) -> Ties:
+        """What can be settled between two networks, given all blobs that are partners, and those that are compared."""
         data = _follows_values(reference)
         pointers = {
             name: pointer for name in pairs if name in data and (pointer := pointer_of(reference, name)) is not None
@@ -95,7 +118,10 @@ class Ties:
                 own[name] = same
             elif all(blob in pairs for blob in pointer.values):  # Caffe's Threshold is several nodes in ONNX
                 own[name] = pointer._replace(values=tuple(pairs[blob] for blob in pointer.values))
-        return cls(candidate, pointers, {name: pairs[name] for name in pointers}, own, tolerance)
+        known = {name: decision_of(reference, candidate, name, pairs[name]) for name in pairs if name in data}
+        decisions = {name: one for name, one in known.items() if one is not None}
+        partners = {name: partner for name, partner in pairs.items() if name in pointers or name in decisions}
+        return cls(candidate, pointers, partners, own, decisions, judged, tolerance)
 
     @property
     def wanted(self) -> tuple[list[str], list[str]]:
@@ -103,7 +129,9 @@ class Ties:
         ours, theirs = (
             [blob for pointer in pointers.values() for blob in pointer.values] for pointers in (self.pointers, self.own)
         )
-        return [*self.pointers, *ours], [*self.partners.values(), *theirs]
+        reads = [read for decision in self.decisions.values() for read in decision.reads]
+        ours, theirs = [*ours, *(read for read, _ in reads)], [*theirs, *(read for _, read in reads)]
+        return [*self.partners, *ours], [*self.partners.values(), *theirs]
 
     def settle(
         self,
@@ -148,7 +176,7 @@ class Ties:
         """A sentence for every blob that had ties, and for every one that is compared with another limit."""
         read = {blob for reads in self.candidate.reads.values() for blob in reads}
         return [
-            f"blob '{name}': {tied:,} of {seen:,} {self.pointers[name].what}, not counted"
+            f"blob '{name}': {tied:,} of {seen:,} {(self.pointers | self.decisions)[name].what}, not counted"
             + ("; what stands behind was compared with the reference's" if self.partners[name] in read else "")
             for name, (tied, seen) in self.counts.items()
             if tied
@@ -163,9 +191,15 @@ class Ties:
     ) -> dict[str, tuple[Array, Array]]:
         """Index blob of the reference -> the candidate's indices with the reference's at ties, and where those are."""
         chosen = {}
-        for name, pointer in self.pointers.items():
-            reference, candidate = first[name], second[self.partners[name]]
-            if reference.size != candidate.size:
+        for name, partner in self.partners.items():
+            reference, candidate = first[name], second[partner]
+            pointer = self.pointers.get(name)
+            if pointer is None and self._decides_alike(name, first, second, rows):
+                same = reference.shape == candidate.shape
+                chosen[name] = reference, reference != candidate if same else np.ones(reference.shape, bool)
+                continue
+            if pointer is None or reference.size != candidate.size:
+                chosen[name] = candidate, np.zeros(candidate.shape, bool)
                 continue
             tied = ties(reference, candidate.reshape(reference.shape), first, self.tolerance, pointer, rows)
             if name in self.own and tied.any():
@@ -175,6 +209,19 @@ class Ties:
             indices = np.where(tied, reference, candidate.reshape(reference.shape)).reshape(candidate.shape)
             chosen[name] = indices.astype(candidate.dtype, copy=False), tied
         return chosen
+
+    def _decides_alike(self, name: str, first: Mapping[str, Array], second: Mapping[str, Array], rows: int) -> bool:
+        """Whether a decision is one between integers, and is made of equal values."""
+        if first[name].dtype != second[self.partners[name]].dtype or first[name].dtype.kind not in "biu":
+            return False
+        for ours, theirs in self.decisions[name].reads:
+            r, c = first[ours], second[theirs]
+            if r.shape != c.shape or r.dtype != c.dtype:
+                return False
+            is_judged = ours in self.judged and r.dtype.kind == "f"
+            if not is_judged and not _within(r, c, self.tolerance, rows):
+                return False
+        return True
 
     def _rerun(
         self,
@@ -207,6 +254,35 @@ class Ties:
             if all(np.array_equal(indices[name], given[name]) for name in given):
                 break
         return second, chosen, indices
+
+
+def decision_of(reference: Model, candidate: Model, blob: str, partner: str) -> Decision | None:
+    """How a blob is made, where the same operator makes it in both, and what is stored for that is equal; else None."""
+    from bnfold.onnx.node import captured
+
+    ours, theirs = reference.makers.get(blob), candidate.makers.get(partner)
+    if ours is None or theirs is None or not _decides(ours) or reference.settings(blob) != candidate.settings(partner):
+        return None
+    names, others = ([*node.input, *captured(node)] for node in (ours, theirs))
+    if len(names) != len(others):
+        return None
+    known, stored = _known(reference, names), _known(candidate, others)
+    reads = []
+    for name, other in zip(names, others, strict=True):
+        if name in known and other in stored:
+            if not np.array_equal(known[name], stored[other]):
+                return None
+        elif name in reference.writers and other in candidate.writers:
+            reads.append((name, other))
+        elif name or other:
+            return None
+    return Decision(tuple(reads))
+
+
+def _decides(node: NodeProto) -> bool:
+    from bnfold.onnx.node import bodies
+
+    return node.op_type == "NonMaxSuppression" or any(True for _ in bodies(node))
 
 
 def pointer_of(model: Model, blob: str) -> Pointer | None:
@@ -351,6 +427,19 @@ def ties(
         allowed = 2 * tolerance * np.max([_ranges(side, values, by_sample, least) for side in sides], axis=0)
         gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
     return np.asarray(differing & (gap <= allowed.reshape(-1, *[1] * (reference.ndim - 1))))
+
+
+def _within(reference: Array, candidate: Array, tolerance: float, rows: int) -> bool:
+    """Whether all values of a blob are equal: floats within the tolerance of the range of each sample."""
+    if reference.dtype.kind != "f":
+        return np.array_equal(reference, candidate)
+    if not reference.size:
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        allowed = tolerance * _ranges(reference, reference, has_rows(reference, rows), np.inf)
+        gap = np.abs(reference.astype(np.float64) - candidate.astype(np.float64))
+        same = (reference == candidate) | np.isnan(reference) & np.isnan(candidate)
+    return bool((same | (gap <= allowed.reshape(-1, *[1] * (reference.ndim - 1)))).all())
 
 
 def _ranges(side: Array, values: Array, by_sample: bool, least: float) -> Array:

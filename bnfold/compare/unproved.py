@@ -120,7 +120,7 @@ def _constant(layout: BatchLayout, spans: Spans) -> Iterator[str]:
 def _small_channels(one: Opened, found: Measurement, blobs: Sequence[BlobDiff]) -> Iterator[str]:
     """Channels that differ by much of themselves, and are too small for the tolerance of their blob."""
     rounding = ROUNDING.get(one.theirs.stored_type, ROUNDING["float32"])
-    indices = {*one.ties.pointers, found.detection.blob if found.detection is not None else ""}
+    indices = {*one.ties.partners, found.detection.blob if found.detection is not None else ""}
     small: dict[str, tuple[int, float]] = {}
     for name in (blob.blob for blob in blobs if blob.blob not in indices):
         error = found.errors[name]

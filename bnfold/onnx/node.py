@@ -251,6 +251,17 @@ def graphs_of(attribute: AttributeProto) -> Iterator[GraphProto]:
         yield from attribute.graphs
 
 
+def keeps_outside(node: NodeProto) -> bool:
+    """Whether values of an attribute, or what a body stores, lie in another file."""
+    if any(one.HasField("t") and one.t.data_location == TensorProto.EXTERNAL for one in node.attribute):
+        return True
+    return any(
+        any(tensor.data_location == TensorProto.EXTERNAL for tensor in body.initializer)
+        or any(keeps_outside(inner) for inner in body.node)
+        for body in bodies(node)
+    )
+
+
 def constants_among(nodes: Iterable[NodeProto]) -> dict[str, TensorProto]:
     """Name -> the tensor that it is, of what Constants among some nodes make."""
     makers = (node for node in nodes if node.op_type == "Constant")

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from operator import gt
 from pathlib import Path
 
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import ModelProto, NodeProto
 
 from bnfold.errors import (
     ModelError,
@@ -32,9 +32,9 @@ from bnfold.onnx.node import (
     Node,
     Slot,
     attribute_of,
-    bodies,
     captured,
     is_float,
+    keeps_outside,
     names_in,
 )
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
@@ -217,7 +217,7 @@ def _require_sense(document: Document, tensors: Mapping[str, Tensor], captures: 
             if name in made:
                 raise ModelError(f"{file}: {_called(node, number)} makes '{name}', which is there already")
             made.add(name)
-        if _keeps_outside(node):
+        if keeps_outside(node):
             raise UnsupportedError(
                 f"{file}: {_called(node, number)} keeps values of an attribute outside of the model; only initialisers "
                 "may lie there: load and save it with onnx's own functions first"
@@ -225,16 +225,6 @@ def _require_sense(document: Document, tensors: Mapping[str, Tensor], captures: 
     for port in graph.output:
         if port.name not in made:
             raise ModelError(f"{file}: nothing makes its output '{port.name}'")
-
-
-def _keeps_outside(node: NodeProto) -> bool:
-    if any(one.HasField("t") and one.t.data_location == TensorProto.EXTERNAL for one in node.attribute):
-        return True
-    return any(
-        any(tensor.data_location == TensorProto.EXTERNAL for tensor in body.initializer)
-        or any(_keeps_outside(inner) for inner in body.node)
-        for body in bodies(node)
-    )
 
 
 def _called(node: NodeProto, number: int) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import nets
 import numpy as np
+import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_models import change, model
@@ -243,6 +244,77 @@ def test_the_best_of_a_list_without_a_batch_are_settled_where_a_size_of_the_mode
     assert any(note.startswith("blob 'which': 2 of 3 indices differ on equal values") for note in report.notes)
     assert not compare(detector(1), detector(1 + 1e-6, 0.01), scores).passed
     assert not compare(detector(1), detector(1.1), scores).passed
+
+
+def suppressing(
+    factor: float = 1.0, stretch: float = 1.0, overlap: float = 0.5, shift: float = 0.0, in_body: bool = True
+) -> ModelProto:
+    """The boxes that overlap no better one too much, moved: by NonMaxSuppression, as PyTorch exports it in a body."""
+    inside = """
+        three = Unsqueeze (boxes, first)
+        rated = Unsqueeze (scores, firsts)
+        kept = NonMaxSuppression (three, rated, most, overlap)
+        {} = Gather <axis = 1> (kept, last)
+    """
+    choice = "sum = ReduceSum <keepdims = 0> (x) none = Less (sum, nought)"
+    choice += f"""which = If (none) <
+        then_branch = empty () => (int64[M] then) {{ then = Constant <value = int64[1] {{0}}> () }},
+        else_branch = some () => (int64[K] else) {{ {inside.format("else")} }}>"""
+    parsed = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
+        detector (float[4] x) => (float[K, 4] box) {{
+            scores = Mul (x, factor)
+            boxes = Mul (given, stretch)
+            {choice if in_body else inside.format("which")}
+            chosen = Gather (boxes, which)
+            box = Add (chosen, shift)
+        }}""")
+    stored = {
+        "factor": np.array([1, factor, 1, 1], np.float32),
+        # The second overlaps the first by 1/2, the others nothing.
+        "given": np.array([[0, 0, 4, 2], [0, 0, 2, 2], [9, 9, 7, 6], [-3, -5, -1, -2]], np.float32),
+        "stretch": np.array([[stretch], [1], [1], [1]], np.float32),
+        "most": np.array([9]),
+        "overlap": np.array([overlap], np.float32),
+        "shift": np.array([shift, -2, 3, 1], np.float32),
+        "first": np.array([0]),
+        "firsts": np.array([0, 1]),
+        "last": np.array(2),
+        "nought": np.array(0, np.float32),
+    }
+    parsed.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in stored.items())
+    return parsed
+
+
+@pytest.mark.parametrize(("in_body", "layers"), [(True, True), (True, False), (False, True)])
+def test_boxes_that_are_kept_in_another_order_or_number_by_rounding_are_settled(in_body: bool, layers: bool) -> None:
+    scores = np.array([1, 2, 2, 1.5], np.float32)
+
+    def against(**changes: Any) -> bnfold.DiffReport:
+        return compare(suppressing(in_body=in_body), suppressing(in_body=in_body, **changes), scores, layers=layers)
+
+    reordered, fewer = against(factor=1 - 1e-6), against(stretch=1 - 1e-6)
+    assert reordered.passed, reordered.verdict
+    whole = 4 if in_body else 12
+    assert any(f"2 of {whole} integers differ that the same operator makes" in note for note in reordered.notes)
+    assert fewer.passed, fewer.verdict
+    assert any(f"{whole} of {whole} integers differ that the same operator makes" in note for note in fewer.notes)
+    for wrong in (
+        {"factor": 0.99},
+        {"stretch": 0.99},
+        {"overlap": 0.499},
+        {"factor": 1 - 1e-6, "shift": 0.1},
+        {"stretch": 1 - 1e-6, "shift": 0.1},
+    ):
+        assert not against(**wrong).passed, wrong
+
+
+def test_a_body_that_computes_otherwise_settles_nothing() -> None:
+    scores = np.array([1, 2, 2, 1.5], np.float32)
+    other = suppressing(1 - 1e-6)
+    node = next(node for node in other.graph.node if node.op_type == "If")
+    body = next(one.g for one in node.attribute if one.name == "else_branch")
+    body.node[-2].input[3] = "nought"
+    assert not compare(suppressing(), other, scores).passed
 
 
 def test_indices_of_another_number_are_a_difference() -> None:
