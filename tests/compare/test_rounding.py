@@ -1112,7 +1112,10 @@ def test_a_mask_that_is_another_number_is_no_rounding(mask: float) -> None:
         helper.make_node("Greater", ["scores", "one"], ["hidden"], "hidden"),
         helper.make_node("Where", ["hidden", "mask", "scores"], ["y"], "y"),
     ]
-    weights: dict[str, Array] = {"w": random.normal(size=(4, 3, 1, 1)).astype(np.float32), "one": np.array([1], np.float32)}
+    weights: dict[str, Array] = {
+        "w": random.normal(size=(4, 3, 1, 1)).astype(np.float32),
+        "one": np.array([1], np.float32),
+    }
     ours, right, wrong = (
         model(nodes, {"x": (2, 3, 8, 8)}, ["y"], weights | {"mask": np.array([mask * factor], np.float32)})
         for factor in (1, 1 + 2**-23, 1.01)
