@@ -1,7 +1,7 @@
 """ONNX's operators in numpy for the float64 run, where onnx's own reference arithmetic is of no use.
 
 What that computes otherwise than ONNX or onnxruntime do, rounds to float32, or holds in the memory of many blobs is
-computed here; `recurrent` has what keeps a state.
+computed here; `recurrent` has what keeps a state, and `detection_operators` what detectors have.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from onnx.reference.ops import (
     op_max_pool,
     op_max_unpool,
     op_resize,
-    op_roi_align,
     op_slice,
 )
 from onnx.reference.ops._op import OpRunReduceNumpy
 
 from bnfold.net import Array
+from bnfold.onnx.detection_operators import NonMaxSuppression, RoiAlign
 from bnfold.onnx.recurrent import GRU, LSTM, RNN
 
 
@@ -95,7 +95,7 @@ class ConvTranspose(OpRun):
         if outputs is not None:
             pads = _shared(np.maximum(whole - outputs, 0), odd_first=given["auto_pad"] != "SAME_UPPER")
             whole = np.maximum(whole, given["output_shape"] or 0)
-        x = x.reshape(len(x), group, -1, inputs.prod())
+        x = x.reshape(len(x), group, x.shape[1] // group, inputs.prod())
         kernel = weight.shape[2:]
         factors = weight.reshape(group, -1, weight.shape[1], prod(kernel)).transpose(3, 0, 2, 1)
         y = np.zeros((len(x), group, weight.shape[1], *whole), x.dtype)
@@ -104,7 +104,7 @@ class ConvTranspose(OpRun):
             y[_window(place, inputs, strides, dilations)] += made.reshape(*made.shape[:3], *inputs)
         kept: Any = ..., *map(slice, pads[0], whole - pads[1])
         y = y[kept]
-        return (_with_bias(y.reshape(len(x), -1, *y.shape[3:]), bias),)
+        return (_with_bias(y.reshape(len(x), group * weight.shape[1], *y.shape[3:]), bias),)
 
 
 SAME = ("SAME_LOWER", "SAME_UPPER")
@@ -330,34 +330,6 @@ def _said_axis(operator: OpRun, x: Array) -> int:
     return (said or [1])[0] % max(x.ndim, 1)
 
 
-class NonMaxSuppression(OpRun):
-    """Each box that is chosen against all that are left, at once: onnx's own compares two after the other in Python."""
-
-    def _run(
-        self,
-        boxes: Array,
-        scores: Array,
-        most: Array | None = None,
-        overlap: Array | None = None,
-        least: Array | None = None,
-        *,
-        center_point_box: int,
-    ) -> tuple[Array]:
-        count, limit, low = (0 if given is None or not given.size else given.item() for given in (most, overlap, least))
-        found: list[tuple[int, int, int]] = []
-        for image, label in np.ndindex(*scores.shape[:2]):
-            corners, own = _corners(boxes[image], is_center=bool(center_point_box)), scores[image, label]
-            left = np.argsort(-own, kind="stable")  # of equal ones the first counts
-            if least is not None and least.size:
-                left = left[own[left] > low]
-            for _ in range(count):
-                if not left.size:
-                    break
-                found.append((image, label, int(left[0])))
-                left = left[1:][~(_overlaps(corners[left[0]], corners[left[1:]]) > limit)]
-        return (np.array(found, np.int64).reshape(-1, 3),)
-
-
 class OneHot(OpRun):
     """On at the index along a new axis, counted from its end if negative; onnx's own takes no depth of shape (1)."""
 
@@ -446,33 +418,21 @@ class Resize(op_resize.Resize):
         return super()._run(x, roi, scales, *sizes, **given)
 
 
-class RoiAlign(op_roi_align.RoiAlign):
-    """With regions from pixel to pixel, as before opset 16: onnx's own begins half a pixel earlier."""
+class ScatterElements(OpRun):
+    """`y[index[i, j], j] = update[i, j]`, or a sum with it: onnx's own sets a value at a time."""
 
-    def _run(self, *inputs: Array, **given: Any) -> tuple[Array, ...]:
-        given["coordinate_transformation_mode"] = "output_half_pixel"
-        aligned: tuple[Array, ...] = super()._run(*inputs, **given)  # type: ignore[no-untyped-call]
-        return aligned
-
-
-def _corners(boxes: Array, *, is_center: bool) -> Array:
-    """The low and the high corner of each box, (boxes, 2, 2): of two in any order, or of its centre and its sides."""
-    first, second = boxes[:, :2], boxes[:, 2:]
-    both = (
-        (first - second / 2, first + second / 2)
-        if is_center
-        else (np.minimum(first, second), np.maximum(first, second))
-    )
-    return np.stack(both, axis=1)
+    def _run(self, x: Array, index: Array, update: Array, *, axis: int, reduction: str = "none") -> tuple[Array]:
+        places: list[Array] = list(np.ogrid[tuple(map(slice, index.shape))])
+        places[axis] = index
+        y = x.copy()
+        if reduction == "none":
+            y[tuple(places)] = update
+        else:
+            REDUCTIONS[reduction].at(y, tuple(places), update)
+        return (y,)
 
 
-def _overlaps(one: Array, others: Array) -> Array:
-    """The intersection of a box with each of others over their union; NaN where neither has an area."""
-    sides = np.minimum(one[1], others[:, 1]) - np.maximum(one[0], others[:, 0])
-    shared = np.maximum(sides, 0).prod(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(shared / ((one[1] - one[0]).prod() + (others[:, 1] - others[:, 0]).prod(axis=1) - shared))
-
+REDUCTIONS: Mapping[str, np.ufunc] = {"add": np.add, "max": np.maximum, "min": np.minimum, "mul": np.multiply}
 
 OWN_OPERATORS: Mapping[type[OpRun], int] = {
     AffineGrid: 1000,
@@ -502,7 +462,8 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     RNN: 1000,
     ReduceMean: 1000,
     Resize: 1000,
-    RoiAlign: 16,
+    RoiAlign: 1000,
+    ScatterElements: 1000,
     Slice: 1000,
     Softmax: 13,
     Unsqueeze: 13,

@@ -83,13 +83,67 @@ def test_what_is_constant_is_centred_to_0(value: float) -> None:
 
 @pytest.mark.parametrize("opset", [10, 15, 16])
 @pytest.mark.parametrize("mode", ["avg", "max"])
-def test_regions_lie_where_they_do_at_each_opset(mode: str, opset: int) -> None:
-    regions = np.array([[0.5, 0.5, 6, 5], [2, 1, 7, 7]], np.float32)
-    attributes: dict[str, Any] = {"mode": mode, "output_height": 2, "output_width": 3, "sampling_ratio": 1}
-    node = helper.make_node("RoiAlign", ["data", "regions", "which"], ["y"], **attributes)
-    made = model([node], {"data": IMAGES.shape}, ["y"], {"regions": regions, "which": np.array([1, 0])}, opset)
+@pytest.mark.parametrize(("samples", "scale"), [(1, 1.0), (0, 0.7), (2, 1.0)])
+def test_regions_lie_where_they_do_at_each_opset(mode: str, opset: int, samples: int, scale: float) -> None:
+    regions = [
+        [0.5, 0.5, 6, 5],
+        [2, 1, 7, 7],
+        [-3, -2, 3, 2],
+        [5, 4, 12, 30],
+        [6, 5, 2, 1],
+        [3, 3, 3, 3],
+        [40, 9, 50, 20],
+    ]
+    attributes: dict[str, Any] = {
+        "output_height": 2,
+        "output_width": 3,
+        "sampling_ratio": samples,
+        "spatial_scale": scale,
+    }
+    node = helper.make_node("RoiAlign", ["data", "regions", "which"], ["y"], mode=mode, **attributes)
+    weights = {"regions": np.array(regions, np.float32), "which": np.array([1, 0, 1, 0, 0, 1, 1])}
+    made = model([node], {"data": IMAGES.shape}, ["y"], weights, opset)
     exact = Evaluator.of_model(made, (), None, []).run({"data": IMAGES})["y"]
-    assert np.abs(Session(made).run({"data": IMAGES})["y"] - exact).max() < 1e-5
+    found = Session(made).run({"data": IMAGES})["y"]
+    assert len({value for value in found.ravel().tolist() if value}) > 50
+    assert np.abs(found - exact).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("reduction", "opset"), [("none", 11), ("none", 18), ("add", 18), ("mul", 18), ("max", 18), ("min", 18)]
+)
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_elements_are_scattered_as_onnxruntime_scatters_them(axis: int, reduction: str, opset: int) -> None:
+    random = np.random.default_rng(2)
+    index = random.permuted(np.tile(np.arange(-3, 3), (5, 2, 1)), axis=2)[..., :3] if reduction == "none" else None
+    index = random.integers(-3, 3, (5, 2, 3)) if index is None else index
+    index = np.moveaxis(index, 2, axis)
+    node = helper.make_node("ScatterElements", ["data", "index", "update"], ["y"], axis=axis)
+    if reduction != "none":
+        node.attribute.append(helper.make_attribute("reduction", reduction))
+    data, update = random.normal(size=(6, 6, 6)), random.normal(size=index.shape)
+    feeds = {"data": data.astype(np.float32)}
+    weights = {"index": index, "update": update.astype(np.float32)}
+    made = model([node], {"data": data.shape}, ["y"], weights, opset)
+    exact = Evaluator.of_model(made, (), None, []).run(feeds)["y"]
+    found = Session(made).run(feeds)["y"]
+    assert (found != feeds["data"]).any()
+    assert np.abs(found - exact).max() < 1e-6
+
+
+@pytest.mark.parametrize("operator", ["Conv", "ConvTranspose", "RoiAlign"])
+def test_no_image_and_no_region_make_none(operator: str) -> None:
+    """A detector that finds nothing hands nothing on to what stands behind."""
+    weights: dict[str, Array] = {"w": np.ones((2, 2, 3, 3), np.float32)}
+    node = helper.make_node(operator, ["data", "w"], ["y"])
+    feeds = {"data": IMAGES[:0, :2]}
+    if operator == "RoiAlign":
+        node = helper.make_node(operator, ["data", "regions", "which"], ["y"], output_height=2)
+        weights = {"regions": np.ones((0, 4), np.float32), "which": np.ones(0, np.int64)}
+        feeds = {"data": IMAGES}
+    made = model([node], {"data": ("N", *feeds["data"].shape[1:])}, ["y"], weights, 16)
+    exact = Evaluator.of_model(made, (), None, []).run(feeds)["y"]
+    assert exact.shape == Session(made).run(feeds)["y"].shape
 
 
 POOLS: list[dict[str, Any]] = [
@@ -595,3 +649,21 @@ def test_boxes_are_suppressed_as_onnxruntime_suppresses_them(center_point_box: i
     chosen = Session(made).run(feeds)["y"]
     assert bool(chosen.size) == bool(given)
     np.testing.assert_array_equal(Evaluator.of_model(made, (), None, ["y"]).run(feeds)["y"], chosen)
+
+
+def test_thousands_of_boxes_of_classes_apart_are_suppressed_as_onnxruntime_suppresses_them() -> None:
+    random = np.random.default_rng(7)
+    corners = random.uniform(0, 20, (1, 3000, 2)) + 25.0 * random.integers(0, 40, (1, 3000, 1))
+    boxes = np.concatenate([corners, corners + random.uniform(-9, 9, corners.shape)], axis=2).astype(np.float32)
+    boxes[:, 5:9, 2:] = boxes[:, 5:9, :2]  # without an area
+    boxes[:, 9] = boxes[:, 8]
+    scores = random.uniform(0, 1, (1, 1, 3000)).astype(np.float32)
+    for overlap in (0.0, 0.3, 0.6):
+        node = helper.make_node("NonMaxSuppression", ["boxes", "scores", "most", "overlap"], ["y"])
+        weights = {"most": np.array([5000]), "overlap": np.array([overlap], np.float32)}
+        made = model([node], {"boxes": boxes.shape, "scores": scores.shape}, ["y"], weights, 13)
+        made.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+        feeds = {"boxes": boxes, "scores": scores}
+        chosen = Session(made).run(feeds)["y"]
+        assert 40 < len(chosen) < 3000
+        np.testing.assert_array_equal(Evaluator.of_model(made, (), None, ["y"]).run(feeds)["y"], chosen)
