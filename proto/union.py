@@ -563,6 +563,12 @@ ADDED_FIELDS = (
             start=1,
         )
     ),
+    # Flip of happynear's Caffe and its forks (flip_layer.cpp), whose number differs; Dtow of RealSR (dtow_layer.cpp).
+    *_parameters("texts", ("flip", 30030, "Flip"), ("dtow", 30031, "Dtow")),
+    Fact("FlipParameter", "flip_width", 1, "optional", "bool", False, "true", ("texts",)),
+    Fact("FlipParameter", "flip_height", 2, "optional", "bool", False, "false", ("texts",)),
+    Fact("DtowParameter", "method", 1, "optional", "DtowParameter.Method", False, "MDTOW", ("texts",)),
+    Fact("DtowParameter", "psize", 2, "optional", "uint32", False, "2", ("texts",)),
     # What else changes gradients alone, of which no published caffe.proto says the numbers.
     *_parameters("texts", ("gradient_clip", 30012, "GradientClip"), ("output_decay", 30013, "OutputDecay")),
     Fact("GradientClipParameter", "gradient_clip", 30001, "optional", "float", False, "", ("texts",)),
@@ -704,6 +710,7 @@ ADDED_ENUMS = {
         ["ssd", "nvcaffe017", "mobilenetyolo", "intel", "vitis", "mace", "x2paddle"],
     ),
     "DeephiResizeParameter.ResizeType": ("BILINEAR=0 NEAREST=1", ["vitis"]),
+    "DtowParameter.Method": ("MDTOW=1 MWTOD=2", ["texts"]),
     "ImageDataParameter.LabelType": ("NONE=0 IMAGE=1 PIXEL=2 BBX=3", ["vitis"]),
     "NoiseLayerParameter.ApplyType": ("ADD=0 MULTIPLY=1", ["texts"]),
     "NoiseLayerParameter.NoiseType": ("UNIFORM=0 GAUSSIAN=1", ["texts"]),

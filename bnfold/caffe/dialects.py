@@ -108,6 +108,8 @@ RENUMBERED: dict[str, dict[str, dict[str, int]]] = {
         "multinode": {"intel": 150},
         "depth_to_space_param": {"synopsys": 208},
         "st_param": {"texts": 30012},
+        "cconvolution_param": {"texts": 30030},
+        "cinner_product_param": {"texts": 30031},
         "tiling_param": {"vitis": 147},
         "inner_product_blob_param": {"soeaver": 149},
         "grn_param": {"openvino": 208},

@@ -133,6 +133,10 @@ OPENCV = layer("DeephiResize", "deephi_resize_param { scale_h: 2.5 scale_w: 0.4 
 OPENCV_LINEAR = layer("DeephiResize", "deephi_resize_param { resize_type: BILINEAR new_height: 7 new_width: 4 }")
 TILING = layer("Tiling", "tiling_param { tile_dim: 2 }", (2, 12, 2, 3))
 TILED = layer("GSTiling", "gs_tiling_param { stride: 2 reverse: false }", (2, 4, 4, 6))
+DTOW = layer("Dtow", "", (2, 12, 2, 3))
+WTOD = layer("Dtow", "dtow_param { method: MWTOD }", (2, 4, 4, 6))
+FLIP = layer("Flip")
+FLIP_DOWN = layer("Flip", "flip_param { flip_height: true flip_width: false }")
 UNTILED = layer("GSTiling", "gs_tiling_param { stride: 2 reverse: true }", (2, 12, 2, 3))
 BATCHED = layer(
     "SpaceToBatchND",
@@ -261,6 +265,10 @@ BACK = [
     Back(OPENCV, any_affine),
     Back(OPENCV_LINEAR, any_affine),
     Back(TILING, any_affine),
+    Back(DTOW, any_affine),
+    Back(WTOD, any_affine),
+    Back(FLIP, any_affine),
+    Back(FLIP_DOWN, any_affine),
     Back(NEAREST, any_affine),
     Back(NEAREST_LAST, uniform),
     Back(DARKNET, any_affine),
@@ -358,6 +366,10 @@ FORWARD = [
     Forward(OPENCV, once(any_affine)),
     Forward(OPENCV_LINEAR, once(any_affine)),
     Forward(TILING, movable_forward(TILING)),
+    Forward(DTOW, movable_forward(DTOW)),
+    Forward(WTOD, movable_forward(WTOD)),
+    Forward(FLIP, once(any_affine)),
+    Forward(FLIP_DOWN, once(any_affine)),
     Forward(NEAREST, once(any_affine)),
     Forward(NEAREST_LAST, once(uniform)),
     Forward(DARKNET, once(any_affine)),

@@ -145,7 +145,7 @@ def test_every_row_with_a_condition_shows_what_it_refuses() -> None:
     unconditional = {"Add", "Bias", "Concat", "Crop", "DepthToSpace", "Interp", "Permute", "PixelShuffle", "ReduceMean"}
     unconditional |= {"DeephiResize", "ExpandDimsND", "ICNetSubgraph", "Tiling", "Unstack"}
     unconditional |= {"Piece", "StridedSlice"}
-    unconditional |= {"Axpy", "BatchReindex", "Filter", "Flatten", "GSTiling"}
+    unconditional |= {"Axpy", "BatchReindex", "Filter", "Flatten", "Flip", "GSTiling", "Dtow"}
     unconditional |= {"Reorg", "Resample", "ResizeBilinear", "ResizeNearestNeighbor", "Reverse", "ShuffleChannel"}
     unconditional |= {"Clip", "SpaceToDepth", "Squeeze", "Sub", "Transpose", "UpsampleDarknet"}
     assert {case.row.type for case in BACK if case.refuses} - {"Python"} == set(PASSING) - unconditional

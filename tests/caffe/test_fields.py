@@ -165,6 +165,8 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "GradientReversal": [("", [IMAGE])],
     "GradientScaler": [("", [IMAGE])],
     "GradientSilent": [("", [IMAGE])],
+    "Dtow": [("", [IMAGE]), ("dtow_param { method: MWTOD psize: 2 }", [IMAGE])],
+    "Flip": [("", [IMAGE]), ("flip_param { flip_width: false flip_height: true }", [IMAGE])],
     "GSTiling": [("gs_tiling_param { stride: 2 reverse: true }", [IMAGE])],
     "Div": [("", [IMAGE, IMAGE])],
     "ICNetSubgraph": [("", [IMAGE])],

@@ -326,6 +326,31 @@ def reverse(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Ar
     return [np.flip(bottoms[0], tuple(layer.sub("reverse_param").integers("axis") or [0]))]
 
 
+def flip(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """The columns from right to left (flip_width, true), the rows from below (flip_height, false)."""
+    param = layer.sub("flip_param")
+    rows, columns = param.flag("flip_height", False), param.flag("flip_width", True)
+    return [bottoms[0][:, :, :: -1 if rows else 1, :: -1 if columns else 1]]
+
+
+def dtow(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """MDTOW: channel (c*p + i)*p + j of the bottom is pixel (i, j) of a block of channel c; MWTOD: the inverse."""
+    param = layer.sub("dtow_param")
+    p, down = param.integer("psize", 2), param.enum("method", "MDTOW", {1: "MDTOW", 2: "MWTOD"}) == "MWTOD"
+    batch, channels, height, width = bottoms[0].shape
+    if down:
+        top = np.zeros((batch, channels * p * p, height // p, width // p), bottoms[0].dtype)
+    else:
+        top = np.zeros((batch, channels // (p * p), height * p, width * p), bottoms[0].dtype)
+    deep, wide = (top, bottoms[0]) if down else (bottoms[0], top)
+    for c, i, j in np.ndindex(wide.shape[1], p, p):
+        if down:
+            deep[:, (c * p + i) * p + j] = wide[:, c, i::p, j::p]
+        else:
+            wide[:, c, i::p, j::p] = deep[:, (c * p + i) * p + j]
+    return [top]
+
+
 def roi_align(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """CaffeROIAlign: of each bin at most four pixels, by rows, weighed at four samples; the largest sum."""
     features, regions = bottoms

@@ -14,7 +14,7 @@ from bnfold.net import Layer, Shape, sizes
 
 
 class DepthToSpace(NamedTuple):
-    """What a DepthToSpace, SpaceToDepth or GSTiling says.
+    """What a DepthToSpace, SpaceToDepth, GSTiling or Dtow says.
 
     Attributes:
         block: r: channels become r x r pixels, or pixels channels.
@@ -30,7 +30,7 @@ class DepthToSpace(NamedTuple):
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
-        """Read any of the three.
+        """Read any of the four.
 
         Raises:
             ModelError: the block is missing or below 1, or the format is unknown.
@@ -39,6 +39,10 @@ class DepthToSpace(NamedTuple):
             tiling = layer.param.gs_tiling_param
             fields_at_least_1(layer, tiling, "stride")
             return cls(tiling.stride, False, tiling.reverse)
+        if layer.type == "Dtow":
+            dtow = layer.param.dtow_param
+            fields_at_least_1(layer, dtow, "psize")
+            return cls(dtow.psize, False, dtow.method == dtow.MDTOW, "CRD")
         param = ROWS[layer.type].parameters(layer)
         fields_at_least_1(layer, param, "block_size")
         if param.data_format not in ("NHWC", "NCHW", "DCR", "CRD"):
@@ -57,7 +61,7 @@ def _blocks(bottom: Shape, r: int, *, up: bool) -> Shape | None:
 
 
 def depth_to_space(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """Channels become pixels, or pixels channels (Synopsys' Caffe; ONNX DepthToSpace)."""
+    """Channels become pixels, or pixels channels (Synopsys' Caffe; ONNX DepthToSpace; RealSR's dtow_layer.cpp)."""
     view = DepthToSpace.of(layer)
     bottom = four_axes(layer, bottoms[0])
     top = _blocks(tuple(bottom[axis] for axis in (0, 3, 1, 2)) if view.last else bottom, view.block, up=view.up)
@@ -232,7 +236,13 @@ def _pixel_shuffled(layer: Layer, bottom: Shape, factor: int) -> Shape:
 
 
 def reversed_axes(layer: Layer, rank: int) -> list[int]:
-    """The axes that a Reverse turns round: those named, the first unless any is (CRNN's layer has one)."""
+    """The axes that a Reverse turns round: those named, the first unless any is (CRNN's layer has one).
+
+    Those of a Flip are the plane's: the width unless it says otherwise, the height where it says so (flip_layer.cpp).
+    """
+    if layer.type == "Flip":
+        param = layer.param.flip_param
+        return [axis for axis, turns in ((2, param.flip_height), (3, param.flip_width)) if turns]
     return sorted({canonical_axis(axis, rank, layer) for axis in layer.param.reverse_param.axis or [0]})
 
 
@@ -240,6 +250,11 @@ def reverse(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The bottom's (Synopsys' and CRNN's Caffe)."""
     reversed_axes(layer, len(bottoms[0]))
     return [bottoms[0]]
+
+
+def flip(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The bottom's (flip_layer.cpp of happynear's Caffe)."""
+    return [four_axes(layer, bottoms[0])]
 
 
 def channel_groups(layer: Layer) -> int:
@@ -367,8 +382,21 @@ ROWS: Mapping[str, LayerType] = {
         dialects="Synopsys",
         note="NHWC unless `data_format` says NCHW, DCR or CRD",
     ),
+    "Dtow": LayerType(
+        depth_to_space,
+        reads={"dtow_param": "psize method"},
+        dialects=OTHERS,
+        note="RealSR's pixel shuffle; `method: MWTOD` makes channels of pixels",
+    ),
     "ExpandDimsND": LayerType(expand_dims, reads={"expand_dims_nd_param": "axis"}, dialects="Synopsys"),
     "Flatten": LayerType(flatten, reads={"flatten_param": "axis end_axis"}, passes_variance=True),
+    "Flip": LayerType(
+        flip,
+        reads={"flip_param": "flip_width flip_height"},
+        keeps="shape",
+        dialects=OTHERS,
+        note="NormFace's and AM-Softmax'; turns the width round unless `flip_width: false`",
+    ),
     "GSTiling": LayerType(
         depth_to_space,
         reads={"gs_tiling_param": "stride reverse"},

@@ -140,7 +140,7 @@ def slice_(place: LayerContext) -> Move:
 def depth_to_space(place: LayerContext) -> Move:
     """Channels become pixels, or pixels channels, between two changes of axes where the channels are last.
 
-    Source: Synopsys' Caffe, ONNX DepthToSpace; GSTiling of Vitis' Caffe.
+    Source: Synopsys' Caffe, ONNX DepthToSpace; GSTiling of Vitis' Caffe; dtow_layer.cpp of RealSR's.
     """
     view = DepthToSpace.of(place.layer)
     _known(place)
@@ -164,7 +164,7 @@ def _known(place: LayerContext) -> Shape:
 def reverse(place: LayerContext) -> Move:
     """Axes turned round.
 
-    Source: Synopsys' and CRNN's Caffe.
+    Source: Synopsys' and CRNN's Caffe; flip_layer.cpp of happynear's.
     """
     bottom = place.bottom
     axes = reversed_axes(place.layer, len(bottom))

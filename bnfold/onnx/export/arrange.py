@@ -110,7 +110,7 @@ def batch_to_space(block: Block) -> str:
 
 
 def gs_tiling(block: Block) -> str:
-    """Channels become pixels if `reverse` is true, else pixels channels: DepthToSpace or SpaceToDepth."""
+    """Channels become pixels, or pixels channels, whichever way the layer says: DepthToSpace or SpaceToDepth."""
     return (depth_to_space if DepthToSpace.of(block.layer).up else space_to_depth)(block)
 
 
@@ -171,6 +171,8 @@ def pad_layer(block: Block) -> str:
 def reverse(block: Block) -> str:
     """Axes turned round: Slice with step -1."""
     axes = reversed_axes(block.layer, block.rank)
+    if not axes:
+        return block("Identity", block.bottom)
     block.fixes_batch("it turns the batch round", axes)
     back = [-1] * len(axes)
     return cut(block, block.bottom, axes, back, [-block.shape[axis] - 1 for axis in axes], back)
@@ -314,10 +316,12 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Concat": concat,
     "Crop": crop,
     "DepthToSpace": depth_to_space,
+    "Dtow": gs_tiling,
     "Eltwise": eltwise,
     "ExpandDimsND": expand_dims,
     "Filter": filter_,
     "Flatten": flatten,
+    "Flip": reverse,
     "GSTiling": gs_tiling,
     "MirrorPad": pad_layer,
     "Pad": pad_layer,
