@@ -159,7 +159,7 @@ def _as_affine(layer: Layer, data_first: bool, value: Array, data: Shape) -> Lea
         shape = view.laid(layer, data, shape)
     elif layer_type in ("Bias", "Scale"):
         said = layer.param.scale_param if layer_type == "Scale" else layer.param.bias_param
-        shape += (1,) * (rank - canonical_axis(said.axis, rank) - len(shape))
+        shape += (1,) * (rank - canonical_axis(said.axis, rank) - len(shape)) if shape else ()
     kind = {"Add": "Bias", "Bias": "Bias", "Mul": "Scale", "Scale": "Scale", "Sub": "Bias"}.get(layer_type)
     laid = (1,) * (rank - len(shape)) + shape
     axes = [axis for axis, size in enumerate(laid) if size > 1]

@@ -456,3 +456,23 @@ def test_an_input_without_a_shape_has_as_many_axes_as_sizes_are_given() -> None:
     for shape in ((1, 3, 4, 4), (2, 3, 3, 5)):
         feeds = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
         np.testing.assert_allclose(run(to_onnx(folded), feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer_type", "first", "left"),
+    [("Scale", "data", ""), ("Scale", "sum", "y"), ("Bias", "data", "y"), ("Bias", "sum", "")],
+)
+def test_a_second_bottom_of_one_number_lies_along_no_axis(layer_type: str, first: str, left: str) -> None:
+    """Nor does Caffe ask it for one (scale_layer.cpp): the axis may be one that a sum of everything has not got."""
+    result = fold(
+        nets.net(f"""
+            input: "data" input_shape {{ dim: 2 dim: 3 dim: 4 dim: 4 }}
+            layer {{ name: "c" type: "Convolution" bottom: "data" top: "c"
+                     convolution_param {{ num_output: 2 kernel_size: 1 }} }}
+            layer {{ name: "sum" type: "Reduction" bottom: "c" top: "sum" }}
+            layer {{ name: "x" type: "{layer_type}" bottom: "{first}" bottom: "sum" top: "x"
+                     {layer_type.lower()}_param {{ axis: 5 }} }}
+            layer {{ name: "y" type: "Power" bottom: "x" top: "y" power_param {{ scale: 2 }} }}
+        """)
+    )
+    assert [layer.name for layer in result.net.layers][1:] == ["c", "sum", "x", *left]

@@ -111,9 +111,9 @@ def multiplied(place: LayerContext) -> Product:
 
 
 def _from_axis(place: LayerContext, axis: int) -> Steps:
-    """How a second bottom lies over the first from `axis` on."""
+    """How a second bottom lies over the first from `axis` on, which of a single number says nothing."""
     first, second = place.bottoms[:2]
-    return _laid(second, first, canonical_axis(axis, len(first)))
+    return _laid(second, first, canonical_axis(axis, len(first)) if second else 0)
 
 
 def _laid(blob: Shape, over: Shape, start: int) -> Steps:
