@@ -511,20 +511,31 @@ def _squeezed(shape: Shape) -> list[int]:
     return [size for size in shape if size != 1]
 
 
-def rounded_otherwise(one: Opened, run: Run, blobs: Collection[str]) -> list[Mapping[str, Array]]:
-    """What a candidate with values of 2 bytes gives in float32: as it is, and with its weights rounded otherwise."""
-    from bnfold.onnx.graph import WeightStore
+def rounded_otherwise(one: Opened, run: Run, blobs: Mapping[str, Array]) -> list[Mapping[str, Array]]:
+    """What a candidate with values of 2 bytes gives in float32: as it is, and with its weights rounded otherwise.
+
+    Args:
+        one: the candidate.
+        run: the samples.
+        blobs: what is wanted, as the candidate gave it; indices stay what they are, or each run would choose its own.
+    """
+    from bnfold.onnx.double import FINER
+    from bnfold.onnx.graph import WeightStore, with_inputs
 
     found: list[Mapping[str, Array]] = []
     if one.coarse is None:
         return found
     feeds = {one.inputs[name]: values for name, values in run.feeds.items()}
+    chosen = {name: FINER.of(blobs[name]) for name in one.ties.partners.values() if name in blobs}
     for seed in (None, *range(MOVED)):
         model = one.theirs.own.rounded_otherwise(one.ours.own, seed)
         fed = {name: values.astype(model.feeds[name].dtype, copy=False) for name, values in feeds.items()}
+        cut = with_inputs(model.proto, {name: (values.dtype, values.ndim) for name, values in chosen.items()})
+        wanted = [name for name in blobs if name not in chosen]
         try:
             with WeightStore() as store:
-                found.append(model.session(blobs, store, one.options.threads).run(fed, list(blobs)))
+                session = replace(model, proto=cut).session(wanted, store, one.options.threads)
+                found.append({**session.run({**fed, **chosen}, wanted), **chosen})
         except ModelError:  # nothing is known of its rounding then
             return []
     return found

@@ -1,7 +1,7 @@
 """An ONNX model in float64, for a run that shows what float32 rounded away; or in float32, for one that can be run.
 
 Every float becomes a double: initialisers and constants, inputs, the target of a Cast. What is whole, a flag or a
-string stays. What rounds to whole numbers by float32's arithmetic (quantisation) has no form in float64.
+string stays. What multiplies integers, or finds the steps of its values by itself, has no form in float64.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bnfold.onnx.file import values_of
 from bnfold.onnx.node import fed_tensor
 from bnfold.onnx.weight import Weight
 
-FIXED = frozenset({"DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QuantizeLinear"})
+FIXED = frozenset({"DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
 TYPED = {
     "Attention": "softmax_precision",
     "BlackmanWindow": "output_datatype",
@@ -66,6 +66,11 @@ class Conversion(NamedTuple):
         """The target as numpy has it."""
         return np.dtype(helper.tensor_dtype_to_np_dtype(self.target))
 
+    def of(self, values: Array) -> Array:
+        """Values in the target, those of types that stay as they are."""
+        with np.errstate(over="ignore"):
+            return values.astype(self.dtype) if self.tells(values.dtype) else values
+
 
 WIDE = Conversion(frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16}), TensorProto.DOUBLE)
 RUNNABLE = Conversion(frozenset({TensorProto.BFLOAT16, TensorProto.DOUBLE}), TensorProto.FLOAT)
@@ -87,7 +92,7 @@ def in_double(model: ModelProto, weights: Sequence[Weight], folder: Path | None)
     """
     double = converted(model, folder, WIDE)
     for weight in weights:
-        double.graph.initializer.append(numpy_helper.from_array(_in_type(weight.array(), WIDE), weight.name))
+        double.graph.initializer.append(numpy_helper.from_array(WIDE.of(weight.array()), weight.name))
     return double
 
 
@@ -128,19 +133,14 @@ def _convert_node(node: NodeProto, folder: Path | None, conversion: Conversion) 
         elif attribute.name == TYPED.get(node.op_type) and attribute.i in conversion.sources:
             attribute.i = conversion.target
         elif node.op_type == "Constant" and attribute.name in FLOATS and TensorProto.FLOAT in conversion.sources:
-            values = _in_type(np.array(helper.get_attribute_value(attribute), np.float32), conversion)
+            values = conversion.of(np.array(helper.get_attribute_value(attribute), np.float32))
             attribute.CopyFrom(helper.make_attribute("value", numpy_helper.from_array(values)))
 
 
 def _convert_tensor(tensor: TensorProto, folder: Path | None, conversion: Conversion) -> None:
     if tensor.data_type in conversion.sources:
         name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(_in_type(values_of(tensor, folder), conversion), name))
-
-
-def _in_type(values: Array, conversion: Conversion) -> Array:
-    with np.errstate(over="ignore"):
-        return values.astype(conversion.dtype) if conversion.tells(values.dtype) else values
+        tensor.CopyFrom(numpy_helper.from_array(conversion.of(values_of(tensor, folder)), name))
 
 
 def inputs_of(model: ModelProto) -> dict[str, np.dtype[Any]]:
