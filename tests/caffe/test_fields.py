@@ -122,6 +122,14 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     ],
     "BroadcastTo": [("broadcast_to_param { shape: 2 shape: 3 shape: 4 }", [(2, 1, 4)])],
     "Ceil": [("", [IMAGE])],
+    "Correlation1D": [
+        ("correlation_param { pad: 3 kernel_size: 1 max_displacement: 3 }", [IMAGE, IMAGE]),
+        (
+            "correlation_param { pad: 2 kernel_size: 3 max_displacement: 3 stride_1: 2 stride_2: 2 "
+            "single_direction: 1 correlation_type: SUBTRACT }",
+            [IMAGE, IMAGE],
+        ),
+    ],
     "CTCGreedyDecoder": [("", [(5, 2, 4), (5, 2)])],
     "ContinuationIndicator": [("continuation_indicator_param { time_step: 5 }", [(2, 4, 6)])],
     "Convolution3D": [
@@ -219,6 +227,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "ScaledTanH": [("scaled_tanh_param { alpha: 1.5 beta: 0.5 }", [IMAGE])],
     "SELU": [("", [IMAGE])],
     "SeLuDropout": [("", [IMAGE])],
+    "SignedSqrt": [("", [IMAGE])],
     "Sin": [("", [IMAGE])],
     "Softplus": [("", [IMAGE])],
     "Softsign": [("", [IMAGE])],

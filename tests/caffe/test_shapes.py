@@ -267,6 +267,11 @@ def test_clustered_priors_are_as_many_as_there_are_pairs_of_sizes() -> None:
             "max_displacement 3 leaves nothing of a plane of 5x7",
         ),
         (
+            'type: "Correlation1D" correlation_param { kernel_size: 1 max_displacement: 1 single_direction: 2 }',
+            [(1, 1, 5, 7)] * 2,
+            "single_direction 2 is none of -1, 0, 1",
+        ),
+        (
             'type: "UnPooling" unpooling_param { unpool: REP out_kernel_size: 3 out_pad: 2 }',
             [(1, 1, 1, 4)],
             "out_pad 2x2 leaves nothing of a plane of 1x4",

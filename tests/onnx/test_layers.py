@@ -450,6 +450,17 @@ def test_a_layer_that_rounds_as_ristretto_has_no_onnx_form_but_as_its_plain_type
         to_onnx(layer_net(f'type: "{layer_type}" quantization_param {{ bw_params: 8 }}', [IMAGE]))
 
 
+def test_a_correlation_to_the_left_has_no_onnx_form_since_it_reads_the_row_before() -> None:
+    param = "kernel_size: 1 max_displacement: 1 single_direction: -1"
+    net = layer_net(f'type: "Correlation1D" correlation_param {{ {param} }}', [(1, 1, 2, 5)] * 2)
+    assert infer_shapes(net)["y0"] == (1, 2, 2, 3)
+    with pytest.raises(UnsupportedError, match="its Caffe reads in front of a row's beginning"):
+        to_onnx(net)
+    # Its first move is by -2, of a patch that lies max_displacement to the right: in row 1 from column -1 on.
+    (moved,) = noise([(1, 1, 2, 5)])
+    assert moved.ravel()[1 * 5 + 0 + 1 - 2] == moved[0, 0, 0, 4] != 0
+
+
 def test_a_normalize_that_says_nothing_is_the_one_whose_weights_it_has() -> None:
     text, (x,) = 'type: "Normalize"', noise([IMAGE])
     net = layer_net(text, [IMAGE], blobs=[np.array([3.0], np.float32)])

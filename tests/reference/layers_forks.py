@@ -66,6 +66,26 @@ def correlation(layer: Message, bottoms: list[Array], blobs: list[Array]) -> lis
     return [top]
 
 
+def correlation_1d(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """As correlation, but along the rows alone, which have zeros beside them; with single_direction 1 to the right."""
+    param = layer.sub("correlation_param")
+    pad, k, reach = (param.integer(name, 0) for name in ("pad", "kernel_size", "max_displacement"))
+    stride, step, half = param.integer("stride_1", 1), param.integer("stride_2", 1), (k - 1) // 2
+    a, b = (np.pad(bottom, [(0, 0), (0, 0), (0, 0), (pad, pad)]) for bottom in bottoms)
+    rows, columns = ceil((a.shape[2] - 2 * half) / stride), ceil((a.shape[3] - 2 * half - 2 * reach) / stride)
+    first = 0 if param.integer("single_direction", 0) == 1 else -(reach // step)
+    subtracts = param.enum("correlation_type", "MULTIPLY", {0: "MULTIPLY", 1: "SUBTRACT"}) == "SUBTRACT"
+    tops = []
+    for move in range(first, reach // step + 1):
+        top = np.zeros((len(a), rows, columns), a.dtype)
+        for y, x in np.ndindex(rows, columns):
+            at, left = slice(y * stride, y * stride + k), x * stride + reach
+            one, other = a[:, :, at, left : left + k], b[:, :, at, left + move * step : left + move * step + k]
+            top[:, y, x] = (np.abs(one - other) if subtracts else one * other).mean((1, 2, 3))
+        tops.append(top)
+    return [np.stack(tops, 1)]
+
+
 def depth_to_space(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """Channel (i*r + j)*C + c, or with CRD (c*r + i)*r + j, is pixel (i, j); SpaceToDepth is the inverse."""
     up = layer.word("type") == "DepthToSpace"

@@ -45,6 +45,12 @@ def softsign(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[A
     return [bottoms[0] / (1 + np.abs(bottoms[0]))]
 
 
+def signed_sqrt(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """sqrt(x) from 0 on, -sqrt(-x) below."""
+    x = bottoms[0]
+    return [np.where(x >= 0, 1, -1) * np.sqrt(np.where(x >= 0, x, -x))]
+
+
 def scaled_tanh(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     param = layer.sub("scaled_tanh_param")
     return [param.number("alpha", np.nan) * np.tanh(param.number("beta", np.nan) * bottoms[0])]

@@ -162,6 +162,7 @@ ROWS: Mapping[str, LayerType] = {
     "SeLU": LayerType(same, reads={"selu_param": "lambda alpha"}, dialects="Synopsys"),
     "SeLu": LayerType(same, reads={"selu_param": "lambda alpha"}, dialects="soeaver's, Synopsys"),
     "Sigmoid": LayerType(same, reads={"sigmoid_param": ""}, aligned=True, gradient="top"),
+    "SignedSqrt": LayerType(same, dialects=OTHERS, note="of the nets with bilinear pooling"),
     "Sin": LayerType(same, dialects="Synopsys"),
     "Softplus": LayerType(same, dialects="Synopsys", note="BNLL under another name; its Caffe gives infinity above 88"),
     "Softsign": LayerType(same, dialects="Synopsys"),

@@ -14,29 +14,61 @@ from bnfold.errors import ModelError
 from bnfold.net import Array, Layer, Shape, sizes
 
 
-def correlation_moves(layer: Layer) -> range:
-    """Along each axis, how far a Correlation moves the second image: in steps of `stride_2`, to `max_displacement`."""
-    param = layer.param.correlation_param
-    count = param.max_displacement // param.stride_2
-    return range(-count * param.stride_2, count * param.stride_2 + 1, param.stride_2)
+class Correlation(NamedTuple):
+    """How a Correlation moves its second image, down and along.
+
+    Attributes:
+        moves: along each of the two axes the steps of `stride_2`, from `-max_displacement` to it; a Correlation1D moves
+            along alone, with `single_direction: 1` from 0 on, with -1 from one step too far to one before 0
+            (correlation_layer1d.cu).
+        pads: zeros on each side of an axis that it moves along.
+        reaches: `max_displacement`, for such an axis.
+    """
+
+    moves: tuple[Sequence[int], Sequence[int]]
+    pads: tuple[int, int]
+    reaches: tuple[int, int]
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read either of the two.
+
+        Raises:
+            ModelError: a stride or the kernel is below 1, or the kernel is even; or it moves in an unknown direction.
+        """
+        param = layer.param.correlation_param
+        fields_at_least_1(layer, param, "kernel_size", "stride_1", "stride_2")
+        if param.kernel_size % 2 == 0:
+            raise ModelError(f"{layer}: kernel_size {param.kernel_size} must be odd")
+        count, pad, reach = param.max_displacement // param.stride_2, param.pad, param.max_displacement
+        ways = {0: range(-count, count + 1), 1: range(count + 1), -1: range(-count - 1, 0)}
+        way = param.single_direction if layer.type == "Correlation1D" else 0
+        if way not in ways:
+            raise ModelError(f"{layer}: single_direction {way} is none of -1, 0, 1")
+        moves = [step * param.stride_2 for step in ways[way]]
+        if layer.type == "Correlation1D":
+            return cls(([0], moves), (0, pad), (0, reach))
+        return cls((moves, moves), (pad, pad), (reach, reach))
 
 
 def correlation(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """A channel for each move, the plane `ceil((H + 2p - 2(d + (k-1)/2))/stride_1)` (FlowNet2, correlation_layer.cpp).
 
     It is the mean over k x k x C of a patch of one image, with p zeros around, times a patch of the other, moved by at
-    most d; or of their absolute difference.
+    most d; or of their absolute difference. A Correlation1D has p = d = 0 down.
     """
     first, param = merged(layer, four_axes(layer, bottoms[0]), bottoms[1]), layer.param.correlation_param
-    fields_at_least_1(layer, param, "kernel_size", "stride_1", "stride_2")
-    if param.kernel_size % 2 == 0:
-        raise ModelError(f"{layer}: kernel_size {param.kernel_size} must be odd")
-    border = param.max_displacement + (param.kernel_size - 1) // 2
-    plane = each_size(lambda size: -(-(size + 2 * param.pad - 2 * border) // param.stride_1), first[2:])
+    view, half = Correlation.of(layer), (param.kernel_size - 1) // 2
+    plane = each_size(
+        lambda size, pad, reach: -(-(size + 2 * pad - 2 * (reach + half)) // param.stride_1),
+        first[2:],
+        view.pads,
+        view.reaches,
+    )
     if any(size < 1 and size != UNKNOWN for size in plane):
         reach = param.max_displacement
         raise ModelError(f"{layer}: max_displacement {reach} leaves nothing of a plane of {sizes(first[2:])}")
-    return [(first[0], len(correlation_moves(layer)) ** 2, *plane)]
+    return [(first[0], prod(map(len, view.moves)), *plane)]
 
 
 def flow_warp(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -106,6 +138,15 @@ ROWS: Mapping[str, LayerType] = {
         bottoms=(2, 2),
         reads={"correlation_param": "pad kernel_size max_displacement stride_1 stride_2 correlation_type"},
         dialects="Synopsys, FlowNet2",
+    ),
+    "Correlation1D": LayerType(
+        correlation,
+        bottoms=(2, 2),
+        reads={
+            "correlation_param": "pad kernel_size max_displacement stride_1 stride_2 correlation_type single_direction"
+        },
+        dialects="Synopsys, FlowNet2",
+        note="DispNet's and iResNet's: moves along the rows alone; `single_direction: -1` is refused",
     ),
     "FlowWarp": LayerType(
         flow_warp,

@@ -68,6 +68,12 @@ def hard_swish(block: Block) -> str:
     return block("Mul", block.bottom, block("HardSigmoid", block.bottom, alpha=1 / 6, beta=0.5))
 
 
+def signed_sqrt(block: Block) -> str:
+    """`sign(x) * sqrt(|x|)` (signed_sqrt_layer.cpp): Sign, Abs, Sqrt, Mul."""
+    root = block("Sqrt", block("Abs", block.bottom, step="magnitude"), step="root")
+    return block("Mul", block("Sign", block.bottom, step="sign"), root)
+
+
 def logarithm(block: Block) -> str:
     """`log_base(scale*x + shift)`: `Log(scale*x + shift) * 1/ln(base)`."""
     param = block.layer.param.log_param
@@ -186,6 +192,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "SeLU": selu,
     "SeLu": selu,
     "Sigmoid": _operator("Sigmoid", "`1/(1 + e^-x)`"),
+    "SignedSqrt": signed_sqrt,
     "Sin": _operator("Sin", "`sin x`"),
     "Softplus": _operator("Softplus", "`ln(1 + e^x)`"),
     "Softsign": _operator("Softsign", "`x/(1 + |x|)`"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bnfold.caffe.layers.flow import SpatialTransformer, correlation_moves
+from bnfold.caffe.layers.flow import Correlation, SpatialTransformer
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, pad, reduce, reshape, shifted
 
@@ -16,10 +16,13 @@ MAX_MOVES = 4096
 
 def correlation(block: Block) -> str:
     """The mean product, or absolute difference, of patches: Slice, Mul, ReduceMean for each move of the second."""
-    param, moves = block.layer.param.correlation_param, correlation_moves(block.layer)
-    if len(moves) ** 2 > MAX_MOVES:
-        raise Refused(f"its {len(moves) ** 2:,} moves would be written out one by one")
-    around = [0, 0, param.pad, param.pad]
+    param, view = block.layer.param.correlation_param, Correlation.of(block.layer)
+    count = len(view.moves[0]) * len(view.moves[1])
+    if view.moves[1][0] < -view.reaches[1]:
+        raise Refused("with single_direction -1 its Caffe reads in front of a row's beginning")
+    if count > MAX_MOVES:
+        raise Refused(f"its {count:,} moves would be written out one by one")
+    around = [0, 0, *view.pads]
     first, second = (
         pad(block, x, around, around, step=f"{name}_padded") if param.pad else x
         for x, name in zip(block.bottoms, ("first", "second"), strict=True)
@@ -29,14 +32,14 @@ def correlation(block: Block) -> str:
     sides, strides = [param.kernel_size] * 2, [param.stride_1] * 2
 
     def patches(x: str, down: int, along: int, name: str) -> str:
-        starts = [param.max_displacement + down, param.max_displacement + along]
+        starts = [view.reaches[0] + down, view.reaches[1] + along]
         ends = [start + span for start, span in zip(starts, spans, strict=True)]
         return cut(block, x, [2, 3], starts, ends, strides if single else None, step=name)
 
     fixed = patches(first, 0, 0, "patches")
     means = []
-    for down in moves:
-        for along in moves:
+    for down in view.moves[0]:
+        for along in view.moves[1]:
             name = f"{down}_{along}"
             moved = patches(second, down, along, f"{name}/moved")
             if param.correlation_type == param.SUBTRACT:
@@ -140,6 +143,7 @@ def spatial_transformer(block: Block) -> str:
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "Correlation": correlation,
+    "Correlation1D": correlation,
     "FlowWarp": flow_warp,
     "SpatialTransformer": spatial_transformer,
 }

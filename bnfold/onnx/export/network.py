@@ -109,6 +109,7 @@ OPEN_BATCH = "without --dynamic-batch they may fix the batch"
 
 FORMS: Mapping[str, str] = {
     "CTCGreedyDecoder with an accuracy": "its last top measures predictions, and is none",
+    "Correlation1D with single_direction -1": "its Caffe reads in front of a row's beginning",
     "DetectionOutput in parts, of several images": "its Caffe gives every image the boxes of the first",
     "DetectionOutput with eta": "its threshold changes while it suppresses, if it is above 0.5, which ONNX's cannot",
     "Norm of other than (N, C)": "forks disagree about what it adds to the sum",
