@@ -126,11 +126,17 @@ def beside(
     return next(figures for figures in said if passes(float(figures), limit) == passes(value, limit))
 
 
-def outputs_gate(lost: Sequence[str]) -> Gate:
-    """Every output of the reference has a partner."""
-    names = named("output", lost)
-    sentence = f"no partner of the same name and shape for {names}" if lost else "every output has its partner"
-    return Gate("outputs", 0, len(lost), not lost, sentence)
+def outputs_gate(lost: Sequence[str], otherwise: Sequence[str] = ()) -> Gate:
+    """Every output of the reference has a partner.
+
+    Args:
+        lost: those that have none.
+        otherwise: those without numbers that the candidate makes otherwise, as by other labels.
+    """
+    said = [f"no partner of the same name and shape for {named('output', lost)}"] if lost else []
+    said += [f"the candidate makes {named('output', otherwise)} by other settings"] if otherwise else []
+    sentence = "; ".join(said) or "every output has its partner"
+    return Gate("outputs", 0, len(lost) + len(otherwise), not said, sentence)
 
 
 def shapes_gates(resized: Sequence[str]) -> list[Gate]:

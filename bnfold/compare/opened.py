@@ -202,7 +202,7 @@ class Opened:
         seen_through = boxes is not None and self._seen_through(boxes, blobs)
         gates = [
             compared_gate(blobs, uncompared, boxes, seen_through, self.ours.hidden.reads if self.same_behind else None),
-            outputs_gate(lost),
+            outputs_gate(lost, self._made_otherwise()),
             *shapes_gates(self.resized),
             tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit),
             *rounding,
@@ -413,6 +413,11 @@ class Opened:
         # What is drawn in one of the networks alone is another thing.
         lost += [out.blob for out in self.ours.hidden.outputs if self.ours.hidden.nodes and out.blob not in hidden]
         return lost, (*self.ours.hidden.outputs, *uncompared)
+
+    def _made_otherwise(self) -> list[str]:
+        """The outputs without numbers of which the last node says other things: labels, or where it splits."""
+        theirs = self.theirs.hidden.made
+        return [name for name, made in self.ours.hidden.made.items() if theirs.get(name, made) != made]
 
     def _blobs(self, found: Measurement, hiding: Sequence[str]) -> list[BlobDiff]:
         """What was found of each blob, in the order of the candidate; no fronts of outputs that hide nothing."""

@@ -44,6 +44,7 @@ class Hidden:
         nodes: of an ONNX network these nodes, each as a message with its operators' version and a digest of what is
             stored for it.
         blobs: what these nodes write.
+        made: of an ONNX network, output that is no tensor of numbers -> what the node says that makes it.
         copies: of a network of Caffe, top of any layer that hands its bottom on -> that bottom.
     """
 
@@ -53,6 +54,7 @@ class Hidden:
     reads: tuple[str, ...] = ()
     nodes: tuple[bytes, ...] = ()
     blobs: frozenset[str] = frozenset()
+    made: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -121,7 +123,7 @@ def drawn(parts: Parts) -> Hidden:
     """
     from bnfold.onnx.functions import functions_of
     from bnfold.onnx.graph import stored_weights
-    from bnfold.onnx.node import STANDARD, captured
+    from bnfold.onnx.node import STANDARD, captured, settings_of
 
     model, weights, folder = parts
     graph, drawing = model.graph, _Drawing(functions_of(model), folder)
@@ -133,7 +135,7 @@ def drawn(parts: Parts) -> Hidden:
         return NOTHING_HIDDEN
     stored, culprit = stored_weights(parts), dict[str, str]()
     versions = {"" if one.domain in STANDARD else one.domain: one.version for one in model.opset_import}
-    nodes, reads = [], dict[str, None]()
+    nodes, reads, made = [], dict[str, None](), dict[str, tuple[object, ...]]()
     for node in graph.node:
         read = [name for name in (*node.input, *sorted(captured(node))) if name]
         before = [culprit[name] for name in read if name in culprit and node.op_type not in ("Shape", "Size")]
@@ -146,12 +148,15 @@ def drawn(parts: Parts) -> Hidden:
         culprit.update(dict.fromkeys(filter(None, node.output), before[0]))
         reads |= dict.fromkeys(name for name in read if name not in culprit and name not in stored)
         learned = [_digest(stored[name]) for name in read if name in stored]
-        version = str(versions.get("" if node.domain in STANDARD else node.domain)).encode()
-        nodes.append(b"".join([node.SerializeToString(deterministic=True), version, *learned]))
+        domain = "" if node.domain in STANDARD else node.domain
+        version = versions.get(domain, 1)
+        nodes.append(b"".join([node.SerializeToString(deterministic=True), str(version).encode(), *learned]))
+        said = domain, node.op_type, sorted(settings_of(node, version).items()), learned
+        made |= {name: (place, *said) for place, name in enumerate(node.output) if name in unlike}
     outputs = [port.name for port in graph.output if port.name in culprit]
     uncompared = (Uncompared(name, f"stands behind {culprit[name]}") for name in outputs)
     nodes += [function.SerializeToString(deterministic=True) for function in model.functions]
-    return Hidden((), {}, tuple(uncompared), tuple(reads), tuple(nodes), frozenset(culprit))
+    return Hidden((), {}, tuple(uncompared), tuple(reads), tuple(nodes), frozenset(culprit), made)
 
 
 def _digest(weight: Weight) -> bytes:

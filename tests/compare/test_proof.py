@@ -274,7 +274,8 @@ def test_an_output_of_maps_is_judged_by_what_it_is_made_of(scored: bool, options
     assert "stands behind node 'zip' (ZipMap), which makes no tensor of numbers" in report.verdict
     assert not compare(mapped(scored=scored), mapped(2.1, scored=scored), options=options).passed
     other = compare(mapped(scored=scored), mapped(classes=(1, 0), scored=scored), options=options)
-    assert other.passed == scored  # of the scores alone, as the verdict says
+    assert not other.passed
+    assert "the candidate makes output 'maps' by other settings" in other.verdict
 
 
 @pytest.mark.parametrize("options", [CompareOptions(), OUTPUTS])
@@ -339,15 +340,25 @@ def test_what_is_drawn_is_the_same_by_equal_shapes_and_versions_of_operators_alo
 
 
 def test_an_output_that_is_a_list_is_the_same_where_equal_nodes_make_it_of_what_is_fed() -> None:
-    def listed(axis: int) -> ModelProto:
-        node = helper.make_node("SplitToSequence", ["x"], ["s"], "s", axis=axis)
+    def listed(axis: int, **settings: int) -> ModelProto:
+        node = helper.make_node("SplitToSequence", ["x"], ["s"], "s", axis=axis, **settings)
         port = helper.make_tensor_value_info("x", TensorProto.FLOAT, (4, 4))
         output = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)
         graph = helper.make_graph([node], "g", [port], [output])
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
+    def beside(made: ModelProto) -> ModelProto:
+        made.graph.node.append(helper.make_node("Relu", ["x"], ["y"], "y"))
+        made.graph.output.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, (4, 4)))
+        return made
+
     assert compare(listed(1), listed(1)).passed
     assert not compare(listed(1), listed(0)).passed
+    assert compare(beside(listed(1)), beside(listed(1, keepdims=1))).passed  # as it does by default
+    for other in (listed(0), listed(1, keepdims=0)):
+        report = compare(beside(listed(1)), beside(other))
+        assert not report.passed
+        assert "the candidate makes output 's' by other settings" in report.verdict
 
 
 def test_a_list_inside_a_net_that_was_folded_in_memory_is_no_blob() -> None:
