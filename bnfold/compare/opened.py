@@ -147,15 +147,21 @@ class Opened:
     def decide(self, first: Mapping[str, Shape], second: Mapping[str, Shape]) -> MeasurePlan:
         """What is compared, now that the shapes of either network's blobs are known."""
         boxes = find_detections(self.ours, self.pairs, first, second)
+        alike = (self.ours.net is None) == (self.theirs.net is None)
         for name, partner in list(self.pairs.items()):
-            if name != boxes and _squeezed(first[name]) != _squeezed(second[partner]):
-                shapes = f"its shape is {first[name]} in the reference and {second[partner]} in the candidate"
-                self.notes.append(f"blob '{name}' was not compared: {shapes}")
-                if name not in self.ours.outputs and prod(first[name]) != prod(second[partner]):
-                    writer = self.ours.writers[name]
-                    made = f"blob '{name}', which layer '{writer.layer}' ({writer.type}) makes"
-                    self.resized.append(f"{made}, has another size: {shapes}")
-                del self.pairs[name]
+            if name == boxes or first[name] == second[partner]:
+                continue
+            shapes = f"its shape is {first[name]} in the reference and {second[partner]} in the candidate"
+            if _squeezed(first[name]) == _squeezed(second[partner]):
+                if alike and name in self.ours.outputs:  # in Caffe a blob has a plane where it has none in ONNX
+                    self.notes.append(f"output '{name}': {shapes}, and where a size is 1 is not compared")
+                continue
+            self.notes.append(f"blob '{name}' was not compared: {shapes}")
+            if name not in self.ours.outputs and prod(first[name]) != prod(second[partner]):
+                writer = self.ours.writers[name]
+                made = f"blob '{name}', which layer '{writer.layer}' ({writer.type}) makes"
+                self.resized.append(f"{made}, has another size: {shapes}")
+            del self.pairs[name]
         scores = find_scores(self.ours, self.pairs, first, self.labels, self.layout.batch)
         if scores is not None:
             require_labels(self.labels, first[scores][1], self.data.name)

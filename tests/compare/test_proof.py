@@ -361,6 +361,19 @@ def test_an_output_that_is_a_list_is_the_same_where_equal_nodes_make_it_of_what_
         assert "the candidate makes output 's' by other settings" in report.verdict
 
 
+def test_an_output_whose_axes_of_size_1_stand_elsewhere_is_said() -> None:
+    def part(keepdims: int) -> ModelProto:
+        nodes = [
+            helper.make_node("SplitToSequence", ["x"], ["list"], "list", axis=1, keepdims=keepdims),
+            helper.make_node("SequenceAt", ["list", "i"], ["y"], "y"),
+        ]
+        return model(nodes, {"x": (4, 4)}, ["y"], {"i": np.array(1)})
+
+    said = "output 'y': its shape is (4, 1) in the reference and (4,) in the candidate, and where a size is 1 is not"
+    assert not compare(part(1), part(1)).notes
+    assert [note for note in compare(part(1), part(0)).notes if note.startswith(said)]
+
+
 def test_a_list_inside_a_net_that_was_folded_in_memory_is_no_blob() -> None:
     nodes = [
         helper.make_node("MatMul", ["w", "data"], ["c"], "c"),
