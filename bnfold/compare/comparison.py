@@ -503,12 +503,12 @@ class Comparison:
         starts = list(dict.fromkeys(number // shape.batch * shape.batch for number in numbers)) if worst else []
         try:
             if one.options.layers or one.coarse is not None:
-                self._judge(engine, place, one, found, starts, unasked)
+                self._judge(engine, place, one, found, starts, asked, unasked)
             elif starts:  # each stretch of layers counts, and not what all of them together make
                 whole = one.whole()
                 engine.close_sessions()
                 with Engine(one.ours, [whole.side()], shape, data, self.options, store, fixed=True) as opened:
-                    self._judge(opened, 0, whole, found, starts, unasked)
+                    self._judge(opened, 0, whole, found, starts, asked, unasked)
         except (UnsupportedError, UsageError) as error:
             found.notes.append(f"no float64 run decides about rounding: {error}")
             found.distances.clear()
@@ -517,23 +517,31 @@ class Comparison:
                 found.notes = notes
 
     def _judge(
-        self, engine: Engine, place: int, one: Opened, found: Measurement, starts: Sequence[int], unasked: bool
+        self,
+        engine: Engine,
+        place: int,
+        one: Opened,
+        found: Measurement,
+        starts: Sequence[int],
+        asked: Sequence[str],
+        unasked: bool,
     ) -> None:
-        """Hold the runs that begin with some samples against a float64 run."""
+        """Hold the runs that begin with some samples against a float64 run, which is asked about some blobs."""
         truth = engine.open_exact(partial(open_exact, engine.reference, found.notes)) if starts else None
         if truth is None:
             return
         for start in starts:
             run = run_at(one.data, one.layout, start)
             for given in engine.give(run):
-                exact = truth.run(run.feeds, given[0], partial(_as_chosen, one, given[0]))
+                known = one.agreed(given[0], given[1 + place])
+                exact = truth.run(run.feeds, given[0], partial(_as_chosen, one, given[0]), known)
                 moved = rounded_otherwise(one, run, given[1 + place]) if len(engine.segments) == 1 else []
                 if unasked and not moved:
                     return
                 one.judge(found, run, exact, given[0], given[1 + place], moved)
                 del exact, moved
                 if one.coarse is None:
-                    one.judge_stretches(found, run, truth, given[0], given[1 + place])
+                    one.judge_stretches(found, run, truth, given[0], given[1 + place], asked)
                 del given  # or they would stand beside the next segment in memory
 
     def _drawn(self, data: Noise, shape: BatchLayout, reference: Session) -> Noise:

@@ -311,6 +311,11 @@ class Opened:
         within = all(error.judged <= self.options.limit for error in found.errors.values())
         return self.coarse is not None and alike and cpu and within and max(sum(stored), values) <= SMALL
 
+    def agreed(self, first: Mapping[str, Array], second: Mapping[str, Array]) -> dict[str, Array]:
+        """The whole numbers that are compared as decisions and equal in both: a float64 run decides no otherwise."""
+        decided = ((first[name], second[partner], name) for name, partner in self.ties.partners.items())
+        return {name: r for r, c, name in decided if r.dtype.kind in "biu" and np.array_equal(r, c)}
+
     def judge(
         self,
         found: Measurement,
@@ -352,7 +357,13 @@ class Opened:
                 found.distances[name] = found.distances.get(name, distances).joined(distances)
 
     def judge_stretches(
-        self, found: Measurement, run: Run, truth: Evaluator, first: Mapping[str, Array], second: Mapping[str, Array]
+        self,
+        found: Measurement,
+        run: Run,
+        truth: Evaluator,
+        first: Mapping[str, Array],
+        second: Mapping[str, Array],
+        asked: Sequence[str],
     ) -> None:
         """Hold each stretch of one run against what the reference's layers make of the candidate's own blobs.
 
@@ -361,11 +372,13 @@ class Opened:
             run: the samples.
             truth: the float64 run.
             first, second: what either network gave.
+            asked: the blobs that are to be decided about; only what they are made of can matter.
         """
         stretches = {}
+        needed = {*asked, *(read for name in asked for read in upstream(name, self.ours.reads))}
         for name, partner in self.pairs.items():
             r, c = first.get(name), second.get(partner)
-            if name in found.distances and r is not None and c is not None and 0 < r.size == c.size:
+            if name in needed and name in found.distances and r is not None and c is not None and 0 < r.size == c.size:
                 rows = len(run.numbers) if self.layout.has_rows(r) else None
                 stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, self._enlarges(name))
         fair = FAIR if set(self.options.providers) == {"cpu"} else np.inf

@@ -85,10 +85,14 @@ class Evaluator:
             raise UnsupportedError(f"a float64 network of 2 GB or more cannot be sent ({error})") from error
 
     def run(
-        self, feeds: Mapping[str, Array], blobs: Collection[str] | None = None, instead: Instead | None = None
+        self,
+        feeds: Mapping[str, Array],
+        blobs: Collection[str] | None = None,
+        instead: Instead | None = None,
+        known: Mapping[str, Array] = {},
     ) -> dict[str, Array]:
         """Blob -> values, as `each` gives them."""
-        found = dict(self.each(feeds, blobs, instead))
+        found = dict(self.each(feeds, blobs, instead, known=known))
         return {name: found[name] for name in self._names if name in found}
 
     def each(
@@ -97,6 +101,7 @@ class Evaluator:
         blobs: Collection[str] | None = None,
         instead: Instead | None = None,
         rounded: Rounded | None = None,
+        known: Mapping[str, Array] = {},
     ) -> Iterator[tuple[str, Array]]:
         """Blobs with their values in float64, as they are computed; what is no array is left out.
 
@@ -105,6 +110,7 @@ class Evaluator:
             blobs: those that are wanted, all by default; others go with their last reader, and it ends with the last.
             instead: what those that read one of `blobs` get in the place of what was computed.
             rounded: what becomes of each value that is stored or computed.
+            known: blobs that are so, whatever would be computed; what makes nothing else is not run.
 
         Raises:
             UnsupportedError: the reference arithmetic fails.
@@ -118,7 +124,10 @@ class Evaluator:
         for node, read_last in zip(self._evaluator.rt_nodes_, self._read_last, strict=True):
             if not left:
                 return
-            for name, value in self._made(node, values, rounded):
+            made = [*map(known.get, node.output)]
+            if any(value is None for value in made):
+                made = [known.get(name, value) for name, value in self._made(node, values, rounded)]
+            for name, value in zip(node.output, made, strict=False):
                 values[name] = value
                 if name in left:
                     left.remove(name)

@@ -29,6 +29,7 @@ from bnfold.compare.models import Model, open_model
 from bnfold.compare.stretches import FAIR, MadeBlob, straying
 from bnfold.errors import UsageError
 from bnfold.net import Array, Blobs, Net
+from bnfold.onnx.detection_operators import NonMaxSuppression
 from bnfold.onnx.evaluator import Evaluator
 from bnfold.pipeline import Folding, Job, Reading, Writing
 
@@ -672,6 +673,42 @@ def peaks(seed: int) -> ModelProto:
     ]
     stored = {name: values.astype(np.float16) for name, values in weights.items()}
     return model(nodes, {"x": (1, 3, 24, 24)}, ["y"], stored, dtype=onnx.TensorProto.FLOAT16)
+
+
+def test_boxes_are_not_suppressed_again_where_both_networks_agree_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The float64 run is given what the reference chose, and computes what is made of it."""
+    random = np.random.default_rng(4)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["conv"], "conv"),
+        helper.make_node("BatchNormalization", ["conv", "gamma", "beta", "mean", "variance"], ["bn"], "bn"),
+        helper.make_node("Sigmoid", ["bn"], ["prob"], "prob"),
+        helper.make_node("Reshape", ["prob", "row"], ["scores"], "scores"),
+        helper.make_node("NonMaxSuppression", ["boxes", "scores", "most"], ["kept"], "kept"),
+        helper.make_node("Gather", ["kept", "last"], ["which"], "which", axis=1),
+        helper.make_node("Gather", ["scores", "which"], ["y"], "y", axis=2),
+    ]
+    weights: dict[str, Array] = {
+        "w": random.normal(0, 150, (4, 3, 1, 1)).astype(np.float32),
+        **{name: random.normal(size=4).astype(np.float32) for name in ("gamma", "beta", "mean")},
+        "variance": random.uniform(0.5, 2, 4).astype(np.float32),
+        "boxes": random.uniform(0, 1, (1, 1024, 4)).astype(np.float32),
+        "row": np.array([1, 1, 1024]),
+        "most": np.array([900]),
+        "last": np.array(2),
+    }
+    reference = model(nodes, {"x": (1, 3, 16, 16)}, ["y"], weights, 13)
+    folded = bnfold.fold(bnfold.load(reference)).net
+    data = random.normal(size=(2, 3, 16, 16)).astype(np.float32)
+    monkeypatch.setattr(NonMaxSuppression, "_run", None)
+    report = compare(reference, folded, data, tolerance=1e-6)
+    assert {"prob", "y"} <= set(report.as_exact)
+    assert report.passed, report.verdict
+    wrong = bnfold.to_onnx(folded)
+    name = next(node.input[1] for node in wrong.graph.node if node.op_type == "Conv")
+    kernel = next(numpy_helper.to_array(one) for one in wrong.graph.initializer if one.name == name)
+    for channel in range(4):
+        moved = change(wrong, name, (channel,), kernel[channel] * np.float32(1.0001))
+        assert not compare(reference, moved, data, tolerance=1e-6).passed
 
 
 def test_a_float64_run_goes_on_with_the_choices_of_the_reference() -> None:
