@@ -93,6 +93,23 @@ class Types:
         )
         return is_new
 
+    def adopt(self, name: str, shape: Shape, known: int) -> Shape:
+        """Call sizes that are reckoned for the first time as the model does, so that its other names for them hold.
+
+        Args:
+            name: the value that has them.
+            shape: what was reckoned.
+            known: how many sizes had a name before.
+        """
+        said = self.shapes.get(name, ())
+        for new, old in zip(shape, said, strict=True) if len(said) == len(shape) else ():
+            form = self.forms.made.get(coded(new))
+            if new < UNKNOWN - known and old < UNKNOWN and form is not None and form.name != coded(old):
+                self._named[form] = old
+                self.forms.made.setdefault(coded(old), form)
+                shape = tuple(old if size == new else size for size in shape)
+        return shape
+
     def called(self, names: Iterable[str]) -> dict[int, str]:
         """Number of a size that is not known -> its name, of those that a model has."""
         return {self._named[name]: name for name in names if name in self._named}
@@ -101,6 +118,11 @@ class Types:
         """The sizes of a value as a model declares them, by what `called` gives; None where its rank is unknown."""
         shape = self.shapes.get(name)
         return None if shape is None else [size if size >= 0 else called.get(size) for size in shape]
+
+    @property
+    def count(self) -> int:
+        """How many sizes that are not known have a name."""
+        return len(self._named)
 
     def _size(self, dim: TensorShapeProto.Dimension) -> int:
         if dim.HasField("dim_value"):
@@ -210,6 +232,7 @@ class _Follower:
     def __init__(self, model: ModelProto, types: Types, constants: dict[str, Array | None]) -> None:
         self._model, self._types, self._constants = model, types, constants
         self._opset = opset_of(model)
+        self._outputs = {port.name for port in model.graph.output}
         stored = sum(value.size for value in constants.values() if value is not None)
         self._allowed = max(MAX_COMPUTED, COPIES * stored)
         self._sizes = types.sizes
@@ -256,11 +279,11 @@ class _Follower:
 
     def _found(self, node: NodeProto, readable: NodeProto) -> Mapping[str, Shape | None]:
         """The shapes of what a node makes, as far as they follow from what onnx had not found."""
-        shape = None
+        shape, known, name = None, self._types.count, node.output[0]
         if node.op_type in SIZED and node.domain in STANDARD:
             shape = SIZED[node.op_type](self._call(node), self._types.forms)
-        if shape is not None:
-            return {node.output[0]: shape}
+        if shape is not None:  # an output may be called as an input that has another size, since users name them
+            return {name: shape if name in self._outputs else self._types.adopt(name, shape, known)}
         return {} if self._changed.isdisjoint(node.input) else _inferred(self._model, self._call(readable), self._types)
 
     def _call(self, node: NodeProto, place: int = 0) -> Call:

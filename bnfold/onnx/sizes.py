@@ -85,6 +85,12 @@ class Forms:
         self.made[size] = form
         return size
 
+    def quotient(self, form: Form | None, divisor: int) -> Form | None:
+        """A size divided by a number > 0 and rounded down: one that this leaves open has a name of its own."""
+        if form is None or form.factor % divisor == 0:
+            return form and Form(form.factor // divisor, form.name, form.plus // divisor)
+        return Form(1, OPEN - self.number((form, divisor)), 0)
+
 
 def _sum(one: Form | None, other: Form | None, sign: int = 1) -> Form | None:
     if one is None or other is None or (one.factor and other.factor and one.name != other.name):
@@ -216,6 +222,28 @@ def _transposed(call: Call, forms: Forms) -> Shape | None:
     return _shape(sizes)
 
 
+def _slid(call: Call, forms: Forms) -> Shape | None:
+    """What a Conv or a pool makes that says its pads: `(size + pads - reach)/stride + 1`, rounded down."""
+    before, weight = call.shape(), call.shape(1) if call.node.op_type == "Conv" else None
+    plain = call.attribute("auto_pad", "NOTSET") == "NOTSET" and not call.attribute("ceil_mode", 0)
+    if before is None or len(before) < 3 or not plain:
+        return None
+    kernel = call.attribute("kernel_shape", ()) if weight is None else weight[2:]
+    count = len(before) - 2
+    strides, dilations = (call.attribute(name, (1,) * count) for name in ("strides", "dilations"))
+    pads = call.attribute("pads", (0,) * (2 * count))
+    same = len(kernel) == len(strides) == len(dilations) == len(pads) / 2 == count
+    if not same or min(*kernel, *strides) < 1 or max(kernel) >= OPEN:
+        return None
+    sizes = [before[0], before[1] if weight is None else weight[0]]
+    by_axis = zip(before[2:], kernel, strides, dilations, pads[:count], pads[count:], strict=True)
+    for size, taps, stride, dilation, start, end in by_axis:
+        further = start + end - (taps - 1) * dilation - 1
+        steps = forms.quotient(_sum(forms.of(size), Form(0, 0, further)), stride)
+        sizes.append(forms.size(_sum(steps, Form(0, 0, 1))))
+    return _shape(sizes)
+
+
 def _sliced(call: Call, _: Forms) -> Shape | None:
     """What a Slice makes of axes that it does not cut; onnx finds the others where they are known."""
     before, axes, ends = call.shape(), call.value(3), (call.value(1), call.value(2))
@@ -246,8 +274,11 @@ def _left(before: Shape | None, others: Sequence[int]) -> int:
 
 
 SIZED: Mapping[str, Callable[[Call, Forms], Shape | None]] = {
+    "AveragePool": _slid,
+    "Conv": _slid,
     "ConvTranspose": _transposed,
     "Expand": _expanded,
+    "MaxPool": _slid,
     "Pad": _padded,
     "Reshape": _reshaped,
     "Resize": _resized,

@@ -130,6 +130,7 @@ def constants_of(nodes: str) -> dict[str, Array]:
         "cut": np.array([-3, 0, 0, 0, 0, 0, 0, 0]),
         "around": np.array([0, 0, 1, -2, 0, 0, 3, 0]),
         "kernel": values(8, 4, 3, 2),
+        "taps": values(8, 8, 3, 2),
     }
     return {name: value for name, value in known.items() if f"{name})" in nodes}
 
@@ -165,6 +166,13 @@ def constants_of(nodes: str) -> dict[str, Array]:
         " (x, kernel)"
         "s = Shape (t) h = Shape (x) d = Sub (s, h) u = Reshape (t, s)",
         't = ConvTranspose <strides = [2, 2], auto_pad = "SAME_UPPER"> (x, kernel) s = Shape (t) u = Reshape (t, s)',
+        "c = Conv <pads = [1, 1, 0, 1], strides = [2, 1]> (x, taps)"
+        "d = Conv <pads = [1, 1, 0, 1], strides = [2, 1]> (c, taps)"
+        "e = AveragePool <kernel_shape = [1, 1], strides = [4, 1]> (x) u = Relu (x)",
+        "c = Conv <dilations = [1, 2], pads = [2, 0, 1, 5]> (x, taps)"
+        "d = MaxPool <kernel_shape = [3, 2], strides = [3, 3],"
+        "pads = [1, 1, 1, 0]> (c) e = MaxPool <kernel_shape = [2, 1], strides = [2, 2], ceil_mode = 1> (x)"
+        'f = Conv <auto_pad = "SAME_UPPER", strides = [2, 2]> (x, taps) u = Relu (x)',
         "t = Pad (x, around) s = Shape (t) h = Shape (x) d = Sub (s, h) u = Identity (t)",
         "s = Shape (x) t = Tile (s, two) i = Constant <value_ints = [4,5,6,7]> () j = Gather (t, i) u = Reshape (x, j)",
     ],
@@ -373,4 +381,21 @@ def test_a_batchnorm_stays_behind_a_pad_of_what_is_missing_to_three_times_an_ope
         three=np.array([3]),
     )
     assert "BatchNormalization" in types(folded(before))
+    require_true(before)
+
+
+@pytest.mark.parametrize("called", [False, True])
+def test_sizes_that_windows_make_are_known_by_each_name_that_a_file_has_for_them(called: bool) -> None:
+    """Each value of a file that onnx has been through has names of its own for its sizes."""
+    nodes = """c = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (x, taps) d = Conv <strides = [2, 2]> (x, tap)
+        r = Relu (c) u = Add (r, d)"""
+    before = written(nodes, 15, "float[n,8,h,w] x", taps=values(8, 8, 3, 3), tap=values(8, 8, 1, 1))
+    if called:
+        before.graph.value_info.extend(
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 8, *sizes])
+            for name, sizes in (("c", ["p", "q"]), ("d", ["s", "t"]))
+        )
+    types_ = net_of(before).origin.types
+    assert types_.shapes["c"] == types_.shapes["d"] == types_.shapes["u"]
+    assert types_.dims("d", types_.called(["n", "p", "q"])) == (["n", 8, "p", "q"] if called else ["n", 8, None, None])
     require_true(before)
