@@ -3,6 +3,7 @@
 import math
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -340,7 +341,7 @@ def test_what_is_drawn_is_the_same_by_equal_shapes_and_versions_of_operators_alo
 
 
 def test_an_output_that_is_a_list_is_the_same_where_equal_nodes_make_it_of_what_is_fed() -> None:
-    def listed(axis: int, **settings: int) -> ModelProto:
+    def listed(axis: int, **settings: Any) -> ModelProto:
         node = helper.make_node("SplitToSequence", ["x"], ["s"], "s", axis=axis, **settings)
         port = helper.make_tensor_value_info("x", TensorProto.FLOAT, (4, 4))
         output = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)
