@@ -4,6 +4,7 @@
     BN, CuDNNBatchNorm                likewise; BN with bn_mode: INFERENCE is a Scale
     EltwiseAffine                     Scale
     Axpy                              Flatten, Scale of two bottoms, Eltwise
+    Eltwise of a plane and channels   Flatten, Scale or Bias of two bottoms
     DepthwiseConvolution ...          Convolution (or Deconvolution) with a group for each channel
     Pooling with ceil_mode            Pooling with round_mode
     relu: true in a layer             a ReLU behind it
@@ -30,7 +31,7 @@ from bnfold.caffe.batchnorm import Statistics, read_batchnorm
 from bnfold.caffe.caffe_pb2 import ConvolutionParameter, LayerParameter, NetParameter, PoolingParameter
 from bnfold.caffe.descriptors import is_repeated, put
 from bnfold.caffe.dialects import FIELDS, VALUES, members
-from bnfold.caffe.layers import KERNELS, LAYERS, Convolution, infer_shapes, output_shapes
+from bnfold.caffe.layers import KERNELS, LAYERS, Convolution, Eltwise, infer_shapes, of_channels, output_shapes
 from bnfold.caffe.layers.convolution import ALWAYS_DEPTHWISE, DEPTHWISE_UNLESS_SAID
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.errors import BnfoldError, ModelError, few
@@ -123,14 +124,14 @@ class _Rewording:
         shape = self.shape(layer)
         return shape[1] if shape is not None and len(shape) > 1 and shape[1] > 0 else None
 
-    def shape(self, layer: Layer) -> Shape | None:
-        """The shape of a layer's first bottom."""
+    def shape(self, layer: Layer, place: int = 0) -> Shape | None:
+        """The shape of a layer's first bottom, or of another."""
         if self._shapes is None:
             try:
                 self._shapes = infer_shapes(self.net)
             except ModelError:
                 self._shapes = {}
-        return self._shapes.get(layer.bottoms[0])
+        return self._shapes.get(layer.bottoms[place])
 
     def same_shapes(self, layer: Layer, other: Layer) -> bool:
         """Whether two layers at one place are known to make tops of the same shapes."""
@@ -311,6 +312,22 @@ def _axpy(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     return [flat, scale, total]
 
 
+def _eltwise(writing: _Rewording, layer: Layer) -> list[Layer] | None:
+    """A second bottom of channels that is spread over the plane: a Scale or a Bias of two bottoms, from axis 0 on."""
+    if len(layer.bottoms) != 2:
+        return None
+    first, second = writing.shape(layer), writing.shape(layer, 1)
+    view = Eltwise.of(layer, 2)
+    kind = {"PROD": "Scale", "SUM": "Bias"}.get(view.operation)
+    if kind is None or view.coeff != (1.0, 1.0) or first is None or second is None or not of_channels(first, second):
+        return None
+    flat = replace(writing.layer(f"{layer.name}_flat", "Flatten"), bottoms=[layer.bottoms[1]])
+    flat.tops = [writing.blobs.new(flat.name)]
+    param = _with_commons(layer, kind)
+    (param.scale_param if kind == "Scale" else param.bias_param).axis = 0
+    return [flat, replace(layer, type=kind, param=param, bottoms=[layer.bottoms[0], flat.tops[0]])]
+
+
 def _pooling(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     """`ceil_mode: false` is `round_mode: FLOOR`; where nothing is rounded neither is said, as older Caffes have it."""
     pool = layer.param.pooling_param
@@ -402,6 +419,7 @@ REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(BATCHNORMS, _batch_norm),
     **dict.fromkeys(KERNELS, _convolution),
     "Axpy": _axpy,
+    "Eltwise": _eltwise,
     "EltwiseAffine": _eltwise_affine,
     "Pooling": _pooling,
 }

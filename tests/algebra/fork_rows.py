@@ -95,6 +95,9 @@ RELU_BOTTOM = layer("ReLU", "relu_param { minimum: 0.5 }")
 MIN = pair("Eltwise", param="eltwise_param { operation: MIN }")
 DIV = pair("Eltwise", param="eltwise_param { operation: DIV }")
 SUM_LAID = pair("Eltwise", (4,), "eltwise_param { axis: 1 coeff: 1 coeff: -0.5 }")
+SUM_CHANNELS = pair("Eltwise", (2, 4, 1, 1), "eltwise_param { coeff: 1 coeff: -0.5 }")
+PROD_CHANNELS = pair("Eltwise", (2, 4, 1, 1), "eltwise_param { operation: PROD }")
+MAX_CHANNELS = pair("Eltwise", (2, 4, 1, 1), "eltwise_param { operation: MAX }")
 PROD_LAID = pair("Eltwise", (4, 3), "eltwise_param { operation: PROD axis: 1 }")
 ADD, SUB, MUL, QUOTIENT = (pair(layer_type) for layer_type in ("Add", "Sub", "Mul", "Div"))
 ADD_SPREAD, SUB_SPREAD, MUL_SPREAD = pair("Add", (4, 1, 1)), pair("Sub", (1, 4, 3, 1)), pair("Mul", (4, 1, 3))
@@ -228,6 +231,9 @@ BACK = [
     Back(DIV, keeps_zero, (any_affine,)),
     Back(SUM_LAID, any_affine),
     Back(PROD_LAID, keeps_zero, (any_affine,)),
+    Back(SUM_CHANNELS, any_affine),
+    Back(PROD_CHANNELS, keeps_zero, (any_affine,)),
+    Back(MAX_CHANNELS, keeps_order, (any_affine,), on_all(2)),
     Back(ADD, any_affine),
     Back(ADD_SPREAD, any_affine),
     Back(ADD_NUMBER, uniform),

@@ -452,6 +452,18 @@ def test_shapes_of_ten_times_the_layers_take_about_ten_times_as_long() -> None:
     assert growth(lambda: infer_shapes(small), lambda: infer_shapes(large), below=25) < 25
 
 
+@pytest.mark.parametrize("shape", [(2, 4, 1, 1), (2, 4, 5, 1)])
+def test_an_eltwise_spreads_one_number_for_each_channel_over_the_plane(shape: Shape) -> None:
+    first = (2, 4, 5, 6)
+    if shape[2:] == (1, 1):
+        assert tops_of('type: "Eltwise"', first, shape) == [first]
+    else:
+        with pytest.raises(ModelError, match="bottoms of 2x4x5x6 and 2x4x5x1 must have the same shape"):
+            tops_of('type: "Eltwise"', first, shape)
+    with pytest.raises(ModelError, match="must have the same shape"):
+        tops_of('type: "Eltwise"', shape, first)
+
+
 @pytest.mark.parametrize("shape", [(), (3,)])
 def test_an_axpy_of_blobs_without_channels_is_refused(shape: Shape) -> None:
     with pytest.raises(ModelError, match="fewer than 2"):

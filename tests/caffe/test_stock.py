@@ -278,6 +278,47 @@ def test_a_local_stays_one() -> None:
     assert not layer.param.HasField("convolution_param")
 
 
+EXCITED = """
+    input: "x" input_shape { dim: 2 dim: 3 dim: 6 dim: 5 }
+    layer { name: "conv" type: "Convolution" bottom: "x" top: "conv"
+            convolution_param { num_output: 4 kernel_size: 3 bias_term: false } }
+    layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
+    layer { name: "gamma" type: "Scale" bottom: "conv" top: "conv" scale_param { bias_term: true } }
+    layer { name: "mean1" type: "Reduction" bottom: "conv" top: "mean1" reduction_param { operation: MEAN axis: 3 } }
+    layer { name: "mean2" type: "Reduction" bottom: "mean1" top: "mean2" reduction_param { operation: MEAN axis: 2 } }
+    layer { name: "fc" type: "InnerProduct" bottom: "mean2" top: "fc" inner_product_param { num_output: 4 } }
+    layer { name: "view" type: "Reshape" bottom: "fc" top: "view"
+            reshape_param { shape { dim: 0 dim: 4 dim: 1 dim: 1 } } }
+    layer { name: "mul" type: "Eltwise" bottom: "conv" bottom: "view" top: "mul"
+            eltwise_param { operation: OPERATION } }
+"""
+
+
+@pytest.mark.parametrize(("operation", "word"), [("PROD", "Scale"), ("SUM", "Bias")])
+def test_squeeze_and_excitation_as_converters_write_it_is_folded_and_written_for_caffe(
+    operation: str, word: str, tmp_path: Path
+) -> None:
+    original = net(EXCITED.replace("OPERATION", operation))
+    folded = bnfold.fold(original).net
+    assert not [layer for layer in folded.layers if layer.type == "BatchNorm"]
+    prototxt, caffemodel = written(folded, tmp_path)
+    again = bnfold.load(prototxt, caffemodel)
+    assert foreign_layers(again) == []
+    (last,) = [layer for layer in again.layers if layer.name == "mul"]
+    assert (last.type, getattr(last.param, f"{word.lower()}_param").axis) == (word, 0)
+    data = {"x": np.random.default_rng(5).normal(size=(2, 3, 6, 5)).astype(np.float32)}
+    before, after = by_onnxruntime(original, data), by_onnxruntime(again, data)
+    assert_answers(after, {"mul": before["mul"]}, TOLERANCE)
+    plain = by_onnxruntime(bnfold.load(prototxt, caffemodel, until=("view", "conv")), data)
+    whole = plain["conv"] * plain["view"] if operation == "PROD" else plain["conv"] + plain["view"]
+    assert_answers({"mul": whole}, {"mul": before["mul"]}, 1e-4)
+
+
+def test_an_eltwise_of_other_coefficients_stays_one() -> None:
+    text = EXCITED.replace("operation: OPERATION", "coeff: 1 coeff: -2")
+    assert in_stock_words(net(text)).layers[-1].type == "Eltwise"
+
+
 def test_axpy_is_a_scale_of_two_bottoms_and_a_sum(tmp_path: Path) -> None:
     case = golden("senet_axpy")
     prototxt, caffemodel = written(case.load(), tmp_path)

@@ -86,13 +86,25 @@ class Eltwise(NamedTuple):
         Raises:
             ModelError: it does not lie along the first from `axis` on.
         """
-        if second == first:
+        if second == first or of_channels(first, second):
             return second
         if not second:
             return (1,) * len(first)
         start = canonical_axis(self.axis, len(first), layer)
         covered(layer, first, second, start)
         return second + (1,) * (len(first) - start - len(second))
+
+
+def of_channels(first: Shape, second: Shape) -> bool:
+    """Whether an Eltwise's second bottom is one number for each channel, (N, C, 1, 1), of a first with a plane.
+
+    Converters from PyTorch write squeeze and excitation so. BVLC's Caffe refuses it, and OpenCV spreads it over the
+    plane (dnn/src/layers/eltwise_layer.cpp, hasVecInput).
+    """
+    if second == first or len(second) != len(first) or len(first) < 3:
+        return False
+    same = all(a == b or UNKNOWN in (a, b) for a, b in zip(first[:2], second[:2], strict=True))
+    return same and all(size == 1 for size in second[2:])
 
 
 def slice_axis(layer: Layer) -> int:
@@ -173,10 +185,13 @@ def crop(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def eltwise(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The first bottom's (eltwise_layer.cpp, Reshape); Synopsys' second bottom may lie along it from `axis` on."""
+    """The first bottom's (eltwise_layer.cpp, Reshape); the second may lie along it from `axis` on, or be `of_channels`.
+
+    The former is Synopsys' Caffe's.
+    """
     view = Eltwise.of(layer, len(bottoms))
     top, *others = bottoms
-    if others and len(others[0]) < len(top):
+    if others and (len(others[0]) < len(top) or of_channels(top, others[0])):
         view.laid(layer, top, others.pop(0))
     for bottom in others:
         top = merged(layer, top, bottom)
@@ -245,7 +260,7 @@ ROWS: Mapping[str, LayerType] = {
         reads={"eltwise_param": "operation coeff axis"},
         keeps="each",
         aligned=True,
-        note="Synopsys' DIV, MIN and `axis` too",
+        note="Synopsys' DIV, MIN and `axis` too; a second bottom (N, C, 1, 1) is spread over the plane, as OpenCV does",
     ),
     "Filter": LayerType(
         filter_, bottoms=(2, None), rank=1, note="the last bottom picks the samples whose value is not 0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Product, Spread, Steps, Sum
 from bnfold.algebra.records import require
-from bnfold.caffe.layers import UNKNOWN, Eltwise, canonical_axis, concat_axis
+from bnfold.caffe.layers import UNKNOWN, Eltwise, canonical_axis, concat_axis, of_channels
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.operators.place import LayerContext
 from bnfold.net import Shape
@@ -22,13 +22,15 @@ def concat(place: LayerContext) -> Join:
 def eltwise(place: LayerContext) -> Operator:
     """SUM with its coefficients, PROD, MAX, MIN; DIV takes a factor above the line alone.
 
-    Source: eltwise_layer.cpp; DIV, MIN and `axis` of Synopsys' Caffe.
+    Source: eltwise_layer.cpp; DIV, MIN and `axis` of Synopsys' Caffe; a bottom of channels as in OpenCV's.
     """
     view = Eltwise.of(place.layer, len(place.layer.bottoms))
     shapes = [place.shape(bottom) for bottom in place.layer.bottoms]
     laid: tuple[Steps, ...] = ()
-    if len(shapes) > 1 and shapes[0] is not None and shapes[1] is not None and len(shapes[1]) < len(shapes[0]):
-        laid = ((), _from_axis(place, view.axis), *[()] * (len(shapes) - 2))
+    first, second = shapes[:2] if len(shapes) > 1 else (None, None)
+    if first is not None and second is not None and (len(second) < len(first) or of_channels(first, second)):
+        start = view.axis if len(second) < len(first) else 0
+        laid = ((), _from_axis(place, start), *[()] * (len(shapes) - 2))
     if view.operation == "SUM":
         return Sum(view.coeff, laid)
     if view.operation == "DIV":

@@ -117,7 +117,7 @@ def gs_tiling(block: Block) -> str:
 def eltwise(block: Block) -> str:
     """PROD, MAX, MIN, DIV, or SUM with a factor for each bottom: a chain of Mul, Max, Min, Div or Add.
 
-    Max takes any number of inputs, and pnnx keeps two of them. Only Synopsys' second bottom broadcasts.
+    Max takes any number of inputs, and pnnx keeps two of them. Only the second bottom broadcasts.
     """
     view = Eltwise.of(block.layer, len(block.bottoms))
     tensors = list(block.bottoms)
