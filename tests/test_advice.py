@@ -554,6 +554,6 @@ def test_advice_on_a_caffemodel_alone_is_about_the_net_that_was_read_from_it() -
 
 
 def test_a_model_in_the_place_of_a_prototxt_is_said_to_be_one(tmp_path: Path) -> None:
-    (tmp_path / "net.onnx").write_bytes(b"\x08\x08\x12\x00:\x02\x12\x00")
+    (tmp_path / "net.prototxt").write_bytes(b"\x08\x08\x12\x00:\x02\x12\x00")
     with pytest.raises(ParseError, match="is binary and not a prototxt: was a caffemodel, or an ONNX model, given"):
-        advise(tmp_path / "net.onnx")
+        advise(tmp_path / "net.prototxt")

@@ -616,6 +616,7 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.load(PROTOTXT, batch="2"), "the option batch takes int or None, and not str"),
         (lambda net: LIBRARY.load(PROTOTXT, options=bnfold.CompareOptions()), "a ReadOptions, .* not CompareOptions"),
         (lambda net: LIBRARY.advise(net), "advice is on a prototxt, its path or its text, and not on Net"),
+        (lambda net: LIBRARY.advise("m.onnx"), "m.onnx: advice is on how a Caffe .* give the path or the text of its"),
         (lambda net: LIBRARY.to_onnx(net, opset="13"), "the option opset takes int, and not str"),
         (lambda net: LIBRARY.compare(net, 3), "a model is a path, bytes, .* or an ONNX message, and not int"),
         (lambda net: LIBRARY.compare(net, PROTOTXT.read_text()), "a str is the path of a model; give the text"),

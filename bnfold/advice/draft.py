@@ -250,11 +250,17 @@ def read_draft(prototxt: Path | str, net: Net | None = None) -> Draft:
 
     Raises:
         ModelError: it cannot be read, or has no V2 form.
+        UsageError: it is something else.
     """
     if not isinstance(prototxt, str | Path):
         raise UsageError(f"advice is on a prototxt, its path or its text, and not on {type(prototxt).__name__}")
     if isinstance(prototxt, Path) or not {"{", "\n"} & set(prototxt):  # no text of a layer
         prototxt = Path(os_path(prototxt))
+        if prototxt.suffix.lower() == ".onnx":
+            raise UsageError(
+                f"{prototxt}: advice is on how a Caffe network is written, so give the path or the text of its "
+                "prototxt; what stays in an ONNX model, and why, is in bnfold.fold(bnfold.load(path)).report.kept"
+            )
     if isinstance(prototxt, str):
         document = parse_prototxt(prototxt, ignore_unknown_fields=True)
     elif carries_net(prototxt):
