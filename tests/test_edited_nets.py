@@ -250,6 +250,34 @@ def test_what_a_body_reads_is_not_another_blob_without_another_body(tmp_path: Pa
         bnfold.save_onnx(net, tmp_path / "out.onnx")
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("name", ["local", "deeper", "stored"])
+def test_a_blob_with_the_name_of_what_a_body_makes_behind_it_is_refused(name: str, is_first: bool) -> None:
+    """Runtimes refuse such a name where it is there already, and take it where the body stands in front."""
+    inner = helper.make_graph([helper.make_node("Abs", ["local"], ["deeper"])], "inner", [], [port("deeper")])
+    nodes = [
+        helper.make_node("Mul", ["x", "stored"], ["local"]),
+        helper.make_node("If", ["flag"], ["y"], then_branch=inner, else_branch=inner),
+    ]
+    body = helper.make_graph(nodes, "body", [], [port("y")], [from_array(np.array([3, -4], np.float32), "stored")])
+    nodes = [
+        helper.make_node("Neg", ["x"], ["before"]),
+        helper.make_node("If", ["flag"], ["out"], name="choice", then_branch=body, else_branch=body),
+        helper.make_node("Exp", ["before"], ["behind"]),
+        helper.make_node("Sub", ["out", "behind"], ["z"]),
+    ]
+    flag = helper.make_tensor_value_info("flag", TensorProto.BOOL, [])
+    graph = helper.make_graph(nodes, "g", [flag, port("x")], [port("z")])
+    net = bnfold.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    edited = net.copy()
+    edited.rename("before" if is_first else "behind", name)
+    if is_first:
+        with pytest.raises(UsageError, match=rf"'choice' \(If\): its bodies make '{name}', and a value in front of it"):
+            bnfold.to_onnx(edited)
+    else:
+        assert bnfold.compare(net, bnfold.load(bnfold.to_onnx(edited)), tolerance=0).passed
+
+
 def port(name: str) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [2])
 

@@ -20,7 +20,7 @@ from bnfold.io.wire import LENGTH, Field
 from bnfold.net import Array, Layer, LazyArray, Names, Net, sizes
 from bnfold.onnx.behind import behind_edits
 from bnfold.onnx.file import NODE, fill_constant, whole
-from bnfold.onnx.node import BIASES, STANDARD, ConstantInput, Data, Node, bodies, captured
+from bnfold.onnx.node import BIASES, STANDARD, ConstantInput, Data, Node, bodies, captured, made_in
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.shapes import Types, infer, inputs_of
@@ -79,7 +79,7 @@ def _require_known(edited: Edition, model: ModelProto) -> None:
     had = Counter(node.name for node in old)
     versions = {item.domain for item in model.opset_import}
     for node in (node for _, node in edited.nodes if node is not None):
-        layer = f"layer '{node.name or next(iter(node.output), '')}' ({node.op_type})"
+        layer = _called(node)
         if node.name and names[node.name] > max(1, had[node.name]):
             raise UsageError(f"{layer}: another node has its name, and runtimes refuse that; choose another")
         if node.domain not in STANDARD and node.domain not in versions:
@@ -87,19 +87,33 @@ def _require_known(edited: Edition, model: ModelProto) -> None:
 
 
 def _require_single(edited: Edition, net: Net) -> None:
-    """Stop at no node at all, and at one that makes what is an input or a constant. Raises UsageError."""
+    """Stop at no node at all, at one that makes what is an input or a constant, and at a body that makes what is there.
+
+    Raises:
+        UsageError: with the node and the name.
+    """
     if not edited.nodes:
         raise UsageError("the net has no layer left, and runtimes refuse a model without a node")
+    graph = net.origin.document.model.graph
+    old = {*net.inputs, *net.origin.tensors, *(name for node in graph.node for name in node.output)}
     made = {*net.inputs, *edited.fresh, *(net.origin.tensors.keys() - edited.gone)}
-    for number, node in edited.nodes:
-        node = node or net.origin.document.model.graph.node[number]
+    for number, edit in edited.nodes:
+        node = edit or graph.node[number]
         if twice := made.intersection(filter(None, node.output)):
-            name = min(twice)
             raise UsageError(
-                f"layer '{node.name or name}' ({node.op_type}): it makes '{name}', and an input or a constant of the "
-                "model has that name; choose another (Net.rename)"
+                _TWICE.format(_called(node), "it makes", min(twice), "an input or a constant of the model")
             )
+        inner = {name for body in bodies(node) for name in made_in(body) if edit is not None or name not in old}
+        if twice := made.intersection(filter(None, inner)):
+            raise UsageError(_TWICE.format(_called(node), "its bodies make", min(twice), "a value in front of it"))
         made.update(node.output)
+
+
+_TWICE = "{}: {} '{}', and {} has that name; choose another (Net.rename)"
+
+
+def _called(node: NodeProto) -> str:
+    return f"layer '{node.name or next(iter(node.output), '')}' ({node.op_type})"
 
 
 def _resize(edited: Edition, net: Net, behind: set[str]) -> None:

@@ -292,6 +292,17 @@ def _captured(graph: GraphProto, around: list[set[str]], found: dict[str, None])
             found[port.name] = None
 
 
+def made_in(graph: GraphProto) -> Iterator[str]:
+    """Every name of a value that a graph or one of its bodies makes, holds or is given."""
+    yield from (port.name for port in graph.input)
+    yield from (tensor.name for tensor in graph.initializer)
+    yield from (sparse.values.name for sparse in graph.sparse_initializer)
+    for node in graph.node:
+        yield from node.output
+        for body in bodies(node):
+            yield from made_in(body)
+
+
 def names_in(graph: GraphProto) -> Iterator[str]:
     """Every name of a value in a graph and its bodies."""
     for port in (*graph.input, *graph.output, *graph.value_info):
