@@ -120,6 +120,8 @@ class Engine:
         self._inputs, self._count = layout.sizes(data), data.count
         self._first: tuple[Run, list[Mapping[str, Any]], list[Counts]] | None = None
         self._share = share
+        for model in (reference, *(side.model for side in sides)):
+            model.release_pages()  # of which writing the candidate may have read all
         self._held = memory_budget(options.memory, self._threads, share)
         self.overlapping, self.alternating = True, False
         whole = self._segment()

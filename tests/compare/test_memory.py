@@ -136,3 +136,22 @@ def test_a_process_stays_below_its_memory_or_says_what_would_be_enough(model: Pa
         said, held = compared(model, least + more * MIB)
         assert said == whole
         assert held < min(least + more * MIB, most)
+
+
+def test_what_was_read_of_a_mapped_model_before_it_is_compared_counts_once(tmp_path: Path) -> None:
+    """A fold reads all weights when it writes them, and the proof behind it maps them anew."""
+    weight = numpy_helper.from_array(np.random.default_rng(0).normal(size=(4096, 4096)).astype(np.float32), "weight")
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4096]) for name in "xy"]
+    node = helper.make_node("MatMul", ["x", "weight"], ["y"], name="fc")
+    graph = helper.make_graph([node], "large", ports[:1], ports[1:], [weight])
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "large.onnx")
+    del weight, graph
+    net = bnfold.load(tmp_path / "large.onnx")
+    opened, least = bnfold.Comparison(net, None, bnfold.CompareOptions(memory=1)), []
+    for _ in range(3):
+        with pytest.raises(UsageError, match=r"takes at least \d+M") as refused:
+            opened.against(net)
+        least.append(int(str(refused.value).split("at least ")[1].split("M")[0]))
+        assert np.isfinite(net["fc"].blobs[0].sum())  # 64 MB
+    assert abs(least[2] - least[0]) < 32, least
