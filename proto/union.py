@@ -563,6 +563,20 @@ ADDED_FIELDS = (
             start=1,
         )
     ),
+    # Upsample of caffe_plus, whose nets the converters from ONNX write; it numbers them as SegNet's Caffe does others.
+    *(
+        Fact("UpsampleParameter", name, 30000 + number, "optional", kind, False, default, ("texts",))
+        for number, (name, kind, default) in enumerate(
+            (
+                ("height", "int32", "32"),
+                ("width", "int32", "32"),
+                ("height_scale", "int32", "2"),
+                ("width_scale", "int32", "2"),
+                ("mode", "UpsampleParameter.UpsampleOp", "BILINEAR"),
+            ),
+            start=1,
+        )
+    ),
     # Flip of happynear's Caffe and its forks (flip_layer.cpp), whose number differs; Dtow of RealSR (dtow_layer.cpp).
     *_parameters("texts", ("flip", 30030, "Flip"), ("dtow", 30031, "Dtow")),
     Fact("FlipParameter", "flip_width", 1, "optional", "bool", False, "true", ("texts",)),
@@ -717,6 +731,7 @@ ADDED_ENUMS = {
     "NormalizationParameter.Norm": ("L1=1 L2=2 L3=3", ["texts"]),
     "PaddingParameter.Method": ("CONSTANT=0 MIRROR=1", ["texts"]),
     "UnPoolingParameter.Method": ("FIXED=0 DIV=1 REP=2 MAX=3", ["texts"]),
+    "UpsampleParameter.UpsampleOp": ("NEAREST=0 BILINEAR=1", ["texts"]),
     "VideoDataParameter.Modality": ("RGB=1 FLOW=2", ["texts"]),
     "YoloEvalDetectionParameter.ScoreType": ("OBJ=0 PROB=1 MULTIPLY=2", ["vitis"]),
     # Layers that were added to a V1 Caffe; the numbers are ours.

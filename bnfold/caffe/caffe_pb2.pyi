@@ -3486,7 +3486,13 @@ class DenseImageDataParameter(_message.Message):
     def __init__(self, source: _Optional[str] = ..., batch_size: _Optional[int] = ..., rand_skip: _Optional[int] = ..., shuffle: bool = ..., new_height: _Optional[int] = ..., new_width: _Optional[int] = ..., is_color: bool = ..., mean_file: _Optional[str] = ..., root_folder: _Optional[str] = ..., mirror: bool = ..., crop_width: _Optional[int] = ..., crop_height: _Optional[int] = ...) -> None: ...
 
 class UpsampleParameter(_message.Message):
-    __slots__ = ("scale", "scale_h", "scale_w", "pad_out_h", "pad_out_w", "upsample_h", "upsample_w")
+    __slots__ = ("scale", "scale_h", "scale_w", "pad_out_h", "pad_out_w", "upsample_h", "upsample_w", "height", "width", "height_scale", "width_scale", "mode")
+    class UpsampleOp(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        NEAREST: _ClassVar[UpsampleParameter.UpsampleOp]
+        BILINEAR: _ClassVar[UpsampleParameter.UpsampleOp]
+    NEAREST: UpsampleParameter.UpsampleOp
+    BILINEAR: UpsampleParameter.UpsampleOp
     SCALE_FIELD_NUMBER: _ClassVar[int]
     SCALE_H_FIELD_NUMBER: _ClassVar[int]
     SCALE_W_FIELD_NUMBER: _ClassVar[int]
@@ -3494,6 +3500,11 @@ class UpsampleParameter(_message.Message):
     PAD_OUT_W_FIELD_NUMBER: _ClassVar[int]
     UPSAMPLE_H_FIELD_NUMBER: _ClassVar[int]
     UPSAMPLE_W_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_SCALE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
     scale: float
     scale_h: int
     scale_w: int
@@ -3501,7 +3512,12 @@ class UpsampleParameter(_message.Message):
     pad_out_w: bool
     upsample_h: int
     upsample_w: int
-    def __init__(self, scale: _Optional[float] = ..., scale_h: _Optional[int] = ..., scale_w: _Optional[int] = ..., pad_out_h: bool = ..., pad_out_w: bool = ..., upsample_h: _Optional[int] = ..., upsample_w: _Optional[int] = ...) -> None: ...
+    height: int
+    width: int
+    height_scale: int
+    width_scale: int
+    mode: UpsampleParameter.UpsampleOp
+    def __init__(self, scale: _Optional[float] = ..., scale_h: _Optional[int] = ..., scale_w: _Optional[int] = ..., pad_out_h: bool = ..., pad_out_w: bool = ..., upsample_h: _Optional[int] = ..., upsample_w: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., height_scale: _Optional[int] = ..., width_scale: _Optional[int] = ..., mode: _Optional[_Union[UpsampleParameter.UpsampleOp, str]] = ...) -> None: ...
 
 class YoloSegItem(_message.Message):
     __slots__ = ("name", "label_id", "label", "r", "g", "b")

@@ -214,6 +214,9 @@ FLOW = Row("FlowWarp", 'type: "FlowWarp"', (PLANE, (2, 2, 3, 5)))
 MAPPED = Row("SpatialTransformer", 'type: "SpatialTransformer" st_param { output_H: 4 }', (PLANE, (2, 6)))
 AXPY = Row("Axpy", 'type: "Axpy"', ((2, 4, 1, 1), PLANE, PLANE))
 AXPY_FLAT = Row("Axpy of (N, C)", 'type: "Axpy"', ((2, 4), PLANE, PLANE))
+PLUS_LINEAR = layer("Upsample", "upsample_param { height_scale: 2 width_scale: 3 }")
+PLUS_NEAREST = layer("Upsample", "upsample_param { mode: NEAREST height: 7 width: 4 }")
+PLUS_LIKE = pair("Upsample", (2, 1, 7, 4), "upsample_param { mode: BILINEAR }")
 DARKNET = layer("UpsampleDarknet", "upsample_darknet_param { stride: 2 }")
 FULL_ZOOM = layer("Interp", "interp_param { full_zoom_factor: 2 }")
 POOL_SIDES = layer("Pooling", "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad_r: 1 pad_t: 2 }")
@@ -278,6 +281,9 @@ BACK = [
     Back(NEAREST, any_affine),
     Back(NEAREST_LAST, uniform),
     Back(DARKNET, any_affine),
+    Back(PLUS_LINEAR, any_affine),
+    Back(PLUS_LIKE, any_affine),
+    Back(PLUS_NEAREST, any_affine),
     Back(TILED, movable(TILED)),
     Back(UNTILED, any_affine),
     Back(BATCHED, keeps_zero, (any_affine,)),
@@ -379,6 +385,8 @@ FORWARD = [
     Forward(NEAREST, once(any_affine)),
     Forward(NEAREST_LAST, once(uniform)),
     Forward(DARKNET, once(any_affine)),
+    Forward(PLUS_LINEAR, once(any_affine)),
+    Forward(PLUS_NEAREST, once(any_affine)),
     Forward(TILED, once(any_affine)),
     Forward(UNTILED, movable_forward(UNTILED)),
     Forward(BATCHED, once(keeps_zero), (once(any_affine),)),

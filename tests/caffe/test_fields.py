@@ -331,6 +331,10 @@ def test_a_type_that_is_read_as_another_is_in_no_net(layer_type: str, text: str,
 
 RATIOS = " ".join(f"ratio{part}: 2" for part in range(6))
 BESIDE_GOLDENS: dict[str, list[tuple[str, list[Shape]]]] = {
+    "Upsample": [
+        ("upsample_param { height_scale: 2 width_scale: 3 }", [IMAGE]),
+        ("upsample_param { mode: NEAREST height: 9 width: 11 }", [IMAGE]),
+    ],
     "DetectionOutput": [
         ("detection_output_param { num_classes: 3 }", REFINEDET),
         (

@@ -277,6 +277,16 @@ def test_clustered_priors_are_as_many_as_there_are_pairs_of_sizes() -> None:
             "out_pad 2x2 leaves nothing of a plane of 1x4",
         ),
         (
+            'type: "Upsample" upsample_param { scale: 2 mode: NEAREST }',
+            [(1, 1, 5, 7)],
+            "its fields are those of two layers called Upsample",
+        ),
+        (
+            'type: "Upsample" upsample_param { mode: NEAREST height: 9 }',
+            [(1, 1, 5, 7)],
+            "it says neither height and width nor height_scale and width_scale",
+        ),
+        (
             'type: "Unpooling" unpooling_param { unpool: MAX kernel_size: 2 stride: 2 }',
             [(1, 1, 3, 4)] * 2,
             "nothing says the plane of its top, and forks differ .*; write `unpool_size`",

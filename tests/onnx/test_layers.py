@@ -351,6 +351,15 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         [IMAGE],
         1,
     ),
+    "upsample of caffe plus": ('type: "Upsample" upsample_param { mode: BILINEAR height: 9 width: 7 }', [IMAGE], 1),
+    "upsample by its factors": ('type: "Upsample" upsample_param { height_scale: 2 width_scale: 3 }', [IMAGE], 1),
+    "upsample by factors to the nearest": (
+        'type: "Upsample" upsample_param { mode: NEAREST height_scale: 2 width_scale: 3 }',
+        [IMAGE],
+        1,
+    ),
+    "upsample to the nearest": ('type: "Upsample" upsample_param { mode: NEAREST height: 9 width: 11 }', [IMAGE], 1),
+    "upsample to another's size": ('type: "Upsample" upsample_param { mode: NEAREST }', [IMAGE, (2, 3, 9, 11)], 1),
     "upsample by three": ('type: "Upsample" upsample_param { scale: 3 }', [IMAGE], 1),
 }
 

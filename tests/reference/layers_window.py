@@ -217,10 +217,36 @@ def inside(start: int, stop: int, size: int) -> slice:
     return slice(min(max(start, 0), size), min(max(stop, 0), size))
 
 
+def plus_upsample(param: Message, bottoms: list[Array]) -> list[Array]:
+    """caffe_plus': pixel h*H // H', or bilinear at h*(H - 1)/(H' - 1)."""
+    bottom = bottoms[0]
+    size = [
+        n * param.integer(f"{word}_scale", 2) for n, word in zip(bottom.shape[2:], ("height", "width"), strict=True)
+    ]
+    if "height" in param:
+        size = [param.integer("height", 32), param.integer("width", 32)]
+    if len(bottoms) == 2:
+        size = list(bottoms[1].shape[2:])
+    top = np.zeros((*bottom.shape[:2], *size), bottom.dtype)
+    linear = param.enum("mode", "BILINEAR", {0: "NEAREST", 1: "BILINEAR"}) == "BILINEAR"
+    for y, x in np.ndindex(*size):
+        if not linear:
+            top[:, :, y, x] = bottom[:, :, y * bottom.shape[2] // size[0], x * bottom.shape[3] // size[1]]
+            continue
+        at = [i * (n - 1) / (m - 1) if m > 1 else 0.0 for i, n, m in zip((y, x), bottom.shape[2:], size, strict=True)]
+        for row in range(bottom.shape[2]):
+            for column in range(bottom.shape[3]):
+                share = max(0.0, 1 - abs(at[0] - row)) * max(0.0, 1 - abs(at[1] - column))
+                top[:, :, y, x] += share * bottom[:, :, row, column]
+    return [top]
+
+
 def upsample(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """With a mask (SegNet): each value goes where its maximum was, zeros elsewhere. Without (YOLO): pixels repeat."""
     bottom = bottoms[0]
     param = layer.sub("upsample_param")
+    if any(word in param for word in ("mode", "height", "height_scale")):
+        return plus_upsample(param, bottoms)
     if len(bottoms) == 1:
         times = int(param.number("scale", 1))
         return [bottom.repeat(times, axis=2).repeat(times, axis=3)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -386,11 +386,13 @@ class Upsample(NamedTuple):
         scale: (h, w) factors, each at least 1.
         size: (h, w) of the top where it is written; None follows from the factors.
         pad_out: (h, w): the top is one row or column smaller.
+        kind: "repeat", "mask", or caffe_plus' "nearest" and "linear", which say `mode` or a size in their own words.
     """
 
     scale: tuple[int, int]
     size: tuple[int, int] | None
     pad_out: tuple[bool, bool]
+    kind: Literal["repeat", "mask", "nearest", "linear"] = "repeat"
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
@@ -401,6 +403,10 @@ class Upsample(NamedTuple):
         """
         param = layer.param.upsample_param
         said = ("scale", "scale_h", "scale_w", "upsample_h")
+        if any(param.HasField(word) for word in ("mode", "height", "width", "height_scale", "width_scale")):
+            if any(param.HasField(word) for word in said):
+                raise ModelError(f"{layer}: its fields are those of two layers called Upsample")
+            return cls._of_caffe_plus(layer)
         if len(layer.bottoms) == 1 and not any(param.HasField(word) for word in said):
             raise ModelError(
                 f"{layer}: nothing says its factor, and forks differ in the default: SegNet's is 2, MobileNet-YOLO's "
@@ -414,7 +420,22 @@ class Upsample(NamedTuple):
         size = (param.upsample_h, param.upsample_w) if param.HasField("upsample_h") else None
         if size is not None:
             at_least_1(layer, "upsample_h and upsample_w", size)
-        return cls((int(height), int(width)), size, (param.pad_out_h, param.pad_out_w))
+        kind: Literal["mask", "repeat"] = "mask" if len(layer.bottoms) == 2 else "repeat"
+        return cls((int(height), int(width)), size, (param.pad_out_h, param.pad_out_w), kind)
+
+    @classmethod
+    def _of_caffe_plus(cls, layer: Layer) -> Self:
+        param = layer.param.upsample_param
+        kind: Literal["nearest", "linear"] = "nearest" if param.mode == param.NEAREST else "linear"
+        if len(layer.bottoms) == 2:
+            return cls((1, 1), None, (False, False), kind)
+        if param.HasField("height") and param.HasField("width"):
+            at_least_1(layer, "height and width", (param.height, param.width))
+            return cls((1, 1), (param.height, param.width), (False, False), kind)
+        if not (param.HasField("height_scale") and param.HasField("width_scale")):
+            raise ModelError(f"{layer}: it says neither height and width nor height_scale and width_scale")
+        at_least_1(layer, "height_scale and width_scale", (param.height_scale, param.width_scale))
+        return cls((param.height_scale, param.width_scale), None, (False, False), kind)
 
     def resized(self, image: Shape) -> Shape:
         """The plane of the top."""
@@ -497,11 +518,16 @@ def upsample_darknet(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def upsample(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(N, C), the larger plane (upsample_layer.cpp of SegNet, of MobileNet-YOLO); a mask has the bottom's shape."""
-    bottom = four_axes(layer, bottoms[0])
-    if len(bottoms) == 2:
+    """(N, C), the larger plane (upsample_layer.cpp of SegNet, of MobileNet-YOLO); a mask has the bottom's shape.
+
+    Of caffe_plus' with two bottoms it is the plane of the second.
+    """
+    bottom, view = four_axes(layer, bottoms[0]), Upsample.of(layer)
+    if view.kind == "mask":
         merged(layer, bottom, bottoms[1])
-    return [(*bottom[:2], *Upsample.of(layer).resized(bottom[2:]))]
+    elif len(bottoms) == 2:
+        return [(*bottom[:2], *four_axes(layer, bottoms[1])[2:])]
+    return [(*bottom[:2], *view.resized(bottom[2:]))]
 
 
 RESIZE = "align_corners output_height output_width data_format scale_height scale_width half_pixel_centers"
@@ -573,10 +599,14 @@ ROWS: Mapping[str, LayerType] = {
     "Upsample": LayerType(
         upsample,
         bottoms=(1, 2),
-        reads={"upsample_param": "scale scale_h scale_w pad_out_h pad_out_w upsample_h upsample_w"},
+        reads={
+            "upsample_param": "scale scale_h scale_w pad_out_h pad_out_w upsample_h upsample_w mode height width "
+            "height_scale width_scale"
+        },
         keeps="channels",
         dialects="SegNet, MobileNet-YOLO, Tengine, X2Paddle, TI, Synopsys",
-        note="by factors (YOLO), or by a pooling's mask (SegNet)",
+        note="by factors (YOLO), or by a pooling's mask (SegNet); caffe_plus', which says a `mode`, a `height` or a "
+        "`height_scale`, is bilinear unless `mode: NEAREST`",
     ),
     "UpsampleDarknet": LayerType(
         upsample_darknet, reads={"upsample_darknet_param": "stride"}, keeps="channels", dialects="Synopsys"

@@ -9,7 +9,7 @@ import numpy as np
 
 from bnfold.algebra.operators import PLANE, Axes, Clip, Opaque, Operator, Pass, Regroup, Take
 from bnfold.algebra.records import require
-from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resizing, SpaceToBatch, UnPooling
+from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resizing, SpaceToBatch, UnPooling, Upsample
 from bnfold.caffe.layers.activation import clip_bounds
 from bnfold.caffe.layers.reduction import Reduced, reduction_operation
 from bnfold.caffe.layers.row import count
@@ -241,5 +241,5 @@ def upsample(place: LayerContext) -> Pass:
 
     Source: upsample_layer.cpp of SegNet's Caffe and of MobileNet-YOLO's.
     """
-    masked = len(place.layer.bottoms) > 1
+    masked = Upsample.of(place.layer).kind == "mask"
     return Pass(zero="upsampling by a mask writes zeros, so every shift must be 0" if masked else "", plane=PLANE)

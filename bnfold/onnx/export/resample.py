@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from bnfold.caffe.layers import Interp, Resample, Resizing, UnPooling, Unpooling, Upsample
 from bnfold.caffe.layers.resample import PYRAMID, pyramid_matrix
 from bnfold.net import Array
@@ -20,7 +22,7 @@ def interp(block: Block) -> str:
     if view.pad_beg or view.pad_end:
         ends = [height + view.pad_end, width + view.pad_end]
         x = cut(block, x, [2, 3], [-view.pad_beg] * 2, ends, step="crop")
-    return resized(block, x, block.tops[0][1:], mode="linear", coordinate_transformation_mode="align_corners")
+    return resized(block, x, block.tops[0][1:], **ALIGNED)
 
 
 def pyramid(block: Block) -> str:
@@ -113,15 +115,30 @@ def _absent(block: Block, name: str) -> str:
     return "" if block.opset >= 13 else block.floats32([], name)
 
 
+ALIGNED = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
+"""Resize whose corners lie on those of the bottom."""
+
 REPEATING = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 """Resize that repeats each pixel."""
 
 
 def upsample(block: Block) -> str:
-    """Each pixel repeated scale x scale times: Resize to the nearest; or, with a mask, put where the mask points."""
+    """Each pixel repeated scale x scale times: Resize to the nearest; or, with a mask, put where the mask points.
+
+    caffe_plus' takes pixel `o*H // H'`, by Gather, or is bilinear with aligned corners as an Interp.
+    """
     view = Upsample.of(block.layer)
-    if len(block.bottoms) == 2:
+    if view.kind == "mask":
         return _unpooled(block)
+    if view.kind == "linear":
+        return resized(block, block.bottom, block.tops[0][1:], **ALIGNED)
+    if view.kind == "nearest" and (view.size is not None or len(block.bottoms) == 2):
+        x = block.bottom
+        for axis in (2, 3):
+            size, wanted = block.shape[axis], block.tops[0][axis]
+            block.affords(wanted)
+            x = block("Gather", x, block.integers(np.arange(wanted) * size // wanted, f"places{axis}"), axis=axis)
+        return x
     if view.size is None and not any(view.pad_out):
         return _repeated(block, view.scale)
     return resized(block, block.bottom, block.tops[0][1:], **REPEATING)
