@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
@@ -17,7 +17,7 @@ from bnfold.algebra.scaled import Rounded, exact_values, why_unstorable
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
 from bnfold.onnx.behind import edited_layers
 from bnfold.onnx.biases import fuse_biases, part_biases
-from bnfold.onnx.constants import shape_alone
+from bnfold.onnx.constants import ELEMENTWISE, shape_alone
 from bnfold.onnx.edition import types_of
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import BIASES, RECURRENT, ConstantInput, Data, Node, Slot, is_float
@@ -27,6 +27,7 @@ from bnfold.onnx.operators.place import NodeContext, Unfit
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.parts import join_constants, part_constants
 from bnfold.onnx.shapes import Types
+from bnfold.onnx.sizes import MOVING
 from bnfold.onnx.write import write_stream
 from bnfold.options import ReadOptions
 
@@ -55,6 +56,7 @@ class OnnxFrontEnd:
         context.types = {
             id(layer): (_element(types, layer.bottoms), _element(types, layer.tops)) for layer in context.net.layers
         }
+        context.reckoning = set(_reckoning(context.net))
         for layer in edited_layers(context.net) if types is not context.net.origin.types else ():
             layer.param, layer.source = layer.param.edited(), layer.source._replace(bottoms=tuple(layer.bottoms))
         fuse_biases(context)
@@ -114,6 +116,8 @@ class OnnxFrontEnd:
             return Opaque("it reads a constant")
         if isinstance(found, Affine) and len(layer.bottoms) != 1:
             return Opaque("it does not read one blob")
+        if isinstance(found, Affine) and id(layer) in context.reckoning:
+            return Opaque("it reckons with sizes")
         return found if layer.bottoms or isinstance(found, Constant) else Opaque("it reads nothing but constants")
 
     def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: Array | None) -> None:
@@ -242,6 +246,25 @@ class OnnxFrontEnd:
         shapes = {name: tuple(shape) for name, shape in (said.input_shapes or {}).items() if name in net.inputs}
         options = ReadOptions(batch=said.batch, freeze_initializers=said.freeze_initializers, input_shapes=shapes)
         return self._read, (stream.getvalue(), options, net.file)
+
+
+def _reckoning(net: Net) -> Iterator[int]:
+    """The layers, by identity, that make sizes, and those that reckon with nothing else: they are rounded in between.
+
+    Given:   Shape -> Gather -> Cast -> Div -> Floor -> Cast -> Slice
+    Result:  all in front of the Slice; what is as many values as a size says is a blob again
+    """
+    sizes: set[str] = set()
+    for layer in net.layers:
+        alone = layer.type in _RECKONS and layer.bottoms and sizes.issuperset(layer.bottoms)
+        if alone or layer.type in {"Shape", "Size"}:
+            sizes.update(layer.tops)
+            yield id(layer)
+
+
+_RECKONS = frozenset(
+    {*ELEMENTWISE, *MOVING, "Concat", "Mod", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Round"}
+)
 
 
 def _element(types: Types, blobs: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ from onnx import ModelProto, TensorProto, TensorShapeProto, helper
 from onnx_cases import Array, error, run, values_of
 from onnx_texts import folded, model, net_of, statistics, types, values
 
+from bnfold.algebra import fold
 from bnfold.onnx import shapes
 from bnfold.onnx.sizes import OPEN
 
@@ -399,3 +400,28 @@ def test_sizes_that_windows_make_are_known_by_each_name_that_a_file_has_for_them
     assert types_.shapes["c"] == types_.shapes["d"] == types_.shapes["u"]
     assert types_.dims("d", types_.called(["n", "p", "q"])) == (["n", 8, "p", "q"] if called else ["n", 8, None, None])
     require_true(before)
+
+
+@pytest.mark.parametrize("of", ["s = Shape (x) h = Gather <axis = 0> (s, at)", "h = Size (x)"])
+def test_arithmetic_of_sizes_is_no_affine_and_what_is_made_of_as_many_values_is_one(of: str) -> None:
+    """It is rounded to whole numbers behind, where one rounding more or less makes another size."""
+    before = written(
+        f"""{of} f = Cast <to = 1> (h) d = Div (f, by) m = Mul (d, by) p = Sub (m, half) n = Neg (p) g = Neg (n)
+        c = Ceil (g) i = Cast <to = 7> (c) j = Unsqueeze (i, zero) r = Range (none, i, one) v = Cast <to = 1> (r)
+        w = Mul (v, half) y = Relu (w) z = Slice (x, zero, j, zero) a = ReduceSum <keepdims = 0> (z) u = Add (y, a)""",
+        inputs="float[h] x",
+        at=np.array(0),
+        by=np.array(49, np.float32),
+        half=np.array(0.5, np.float32),
+        zero=np.array([0]),
+        none=np.array(0),
+        one=np.array(1),
+    )
+    report = fold(net_of(before)).report
+    assert [kept.layer for kept in report.kept] == ["w"]
+    assert not report.folded
+    assert report.layers_after == report.layers_before
+    after = folded(before)
+    for size in (41, 47, 98):
+        ones = {"x": values(size)}
+        assert np.array_equal(run(before, ones)["u"], run(after, ones)["u"])
