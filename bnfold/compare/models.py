@@ -27,7 +27,7 @@ from bnfold.options import ROUNDING, TEXT, CompareOptions
 from bnfold.runtime import ELEMENTS, Session
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto, NodeProto, TensorProto
 
     from bnfold.loading import Model as Given
     from bnfold.onnx.double import Conversion
@@ -92,6 +92,13 @@ class Model:
     def makers(self) -> dict[str, NodeProto]:
         """Value -> the node that makes it."""
         return {name: node for node in self.proto.graph.node for name in node.output}
+
+    @cached_property
+    def constants(self) -> dict[str, TensorProto]:
+        """Value -> the tensor that a Constant says it is."""
+        from bnfold.onnx.node import constants_among
+
+        return constants_among(self.proto.graph.node)
 
     @cached_property
     def inputs(self) -> dict[str, Sequence[str]]:

@@ -34,6 +34,7 @@ import numpy as np
 from bnfold.compare.batches import has_rows
 from bnfold.compare.kernels import span
 from bnfold.compare.models import Model
+from bnfold.errors import ModelError
 from bnfold.net import Array
 from bnfold.options import CompareOptions
 from bnfold.runtime import Session, to_host
@@ -156,10 +157,11 @@ class Ties:
         """
         rows = batch if count is not None else 0
         chosen = self._settled(first, second, rows)
-        indices = {self.partners[name]: indices for name, (indices, _) in chosen.items()}
-        if any(tied.any() for _, tied in chosen.values()):
+        hoped = {partner: _in_form_of(first[name], second[partner]) for name, partner in self.partners.items()}
+        if not all(_alike(second[name], values) for name, values in hoped.items()):
+            indices = {self.partners[name]: indices for name, (indices, _) in chosen.items()}
             if any(read in indices for reads in self.candidate.reads.values() for read in reads):
-                second, chosen, indices = self._rerun(first, second, feeds, store, indices, rows, options)
+                second, chosen, indices = self._rerun(first, second, feeds, store, hoped, rows, options)
             second = {**second, **indices}
         for name, (values, tied) in chosen.items():
             counted = slice(count) if has_rows(values, rows) else ...
@@ -233,7 +235,11 @@ class Ties:
         rows: int,
         options: CompareOptions,
     ) -> tuple[Mapping[str, Any], dict[str, tuple[Array, Array]], dict[str, Array]]:
-        """Run the candidate with indices given, until those behind the given ones are settled, too."""
+        """Run the candidate with all of the reference's indices, then with its own in the place of those that are no
+        ties, until all that it was given are what it is to have; its own run, without ties, where it cannot run so.
+
+        Indices that it chose otherwise in front would not fit those behind.
+        """
         from bnfold.onnx.graph import OWN, with_inputs
 
         if self._again is None:
@@ -243,17 +249,22 @@ class Ties:
             blobs = [*(name for name in second if name not in indices), *(name + OWN for name in indices)]
             again = replace(self.candidate, proto=cut)
             self._again = again.session(blobs, store, options.threads, options.provider, options.tf32)
-        chosen: dict[str, tuple[Array, Array]] = {}
+        own = {
+            name: (second[partner], np.zeros(second[partner].shape, bool)) for name, partner in self.partners.items()
+        }
         for _ in range(len(indices) + 1):  # each time one more blob of indices in a row is settled, at least
             given = indices
-            second = self._again.run({**feeds, **given})
-            second = {name.removesuffix(OWN): value for name, value in second.items() if name not in given}
-            second |= {name: to_host(second[name]) for name in dict.fromkeys(self.wanted[1])}
-            chosen = self._settled(first, second, rows)
-            indices = given | {self.partners[name]: value for name, (value, _) in chosen.items()}
-            if all(np.array_equal(indices[name], given[name]) for name in given):
+            try:
+                made = self._again.run({**feeds, **given})
+            except ModelError:
                 break
-        return second, chosen, indices
+            found = {name.removesuffix(OWN): value for name, value in made.items() if name not in given}
+            found |= {name: to_host(found[name]) for name in dict.fromkeys(self.wanted[1])}
+            chosen = self._settled(first, found, rows)
+            indices = {self.partners[name]: value for name, (value, _) in chosen.items()}
+            if all(_alike(indices[name], given[name]) for name in given):
+                return found, chosen, indices
+        return second, own, {}
 
 
 def decision_of(reference: Model, candidate: Model, blob: str, partner: str) -> Decision | None:
@@ -296,8 +307,7 @@ def pointer_of(model: Model, blob: str) -> Pointer | None:
             return None
         from bnfold.onnx.narrow import STORED
 
-        made = {blob, blob + STORED}
-        return rule(model, blob, next(node for node in model.proto.graph.node if not made.isdisjoint(node.output)))
+        return rule(model, blob, model.makers.get(blob + STORED) or model.makers[blob])
     values = model.reads[blob][:1]
     layer = model.net.producer(blob)
     if layer is None:
@@ -365,10 +375,9 @@ def _known(model: Model, names: Iterable[str]) -> dict[str, Array]:
     """Those of some tensors of an ONNX model that are stored, or that a Constant says."""
     from bnfold.onnx.file import values_of
     from bnfold.onnx.graph import stored_weights
-    from bnfold.onnx.node import constants_among
 
-    names, constants = set(names), constants_among(model.proto.graph.node)
-    said = {name: values_of(constants[name], model.folder) for name in names & constants.keys()}
+    names = set(names)
+    said = {name: values_of(model.constants[name], model.folder) for name in names & model.constants.keys()}
     return said | {name: weight.array() for name, weight in stored_weights(model.parts, names).items()}
 
 
@@ -427,6 +436,17 @@ def ties(
         allowed = 2 * tolerance * np.max([_ranges(side, values, by_sample, least) for side in sides], axis=0)
         gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
     return np.asarray(differing & (gap <= allowed.reshape(-1, *[1] * (reference.ndim - 1))))
+
+
+def _in_form_of(reference: Array, candidate: Array) -> Array:
+    """The reference's indices as the candidate has them, or its own where they cannot be so."""
+    if reference.size == candidate.size:
+        return reference.reshape(candidate.shape).astype(candidate.dtype, copy=False)
+    return reference if (reference.dtype, reference.ndim) == (candidate.dtype, candidate.ndim) else candidate
+
+
+def _alike(ours: Array, theirs: Array) -> bool:
+    return np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f")
 
 
 def _within(reference: Array, candidate: Array, tolerance: float, rows: int) -> bool:
