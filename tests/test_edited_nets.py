@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 from onnx.numpy_helper import from_array
@@ -956,3 +957,63 @@ def test_a_blob_with_the_name_of_a_constant_or_an_input_is_refused(
 def test_a_model_without_a_node_is_refused(model: Net, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no layer left"):
         bnfold.save_onnx(model.without(model.layers), tmp_path / "out.onnx")
+
+
+FITTING: dict[str, tuple[dict[str, Any], Shape, dict[str, Shape], dict[str, Shape]]] = {
+    "Conv": ({}, (1, 4, 5, 5), {"w": (3, 4, 1, 1)}, {"w": (3, 2, 1, 1)}),
+    "Conv of groups": ({"group": 2}, (1, 4, 5, 5), {"w": (6, 2, 1, 1)}, {"w": (5, 2, 1, 1)}),
+    "Conv with a bias": ({}, (1, 4, 5, 5), {"w": (3, 4, 1, 1), "b": (3,)}, {"b": (2,)}),
+    "ConvTranspose": ({}, (1, 4, 5, 5), {"w": (4, 2, 1, 1)}, {"w": (3, 2, 1, 1)}),
+    "ConvTranspose with a bias": ({"group": 2}, (1, 4, 5, 5), {"w": (4, 2, 1, 1), "b": (4,)}, {"b": (2,)}),
+    "Gemm": ({}, (2, 4), {"w": (4, 3)}, {"w": (3, 3)}),
+    "Gemm turned": ({"transB": 1}, (2, 4), {"w": (3, 4), "b": (3,)}, {"b": (4,)}),
+    "MatMul": ({}, (2, 3, 4), {"w": (2, 4, 3)}, {"w": (2, 3, 4)}),
+    "MatMul of many": ({}, (2, 3, 4), {"w": (2, 4, 3)}, {"w": (3, 4, 3)}),
+    "BatchNormalization": ({}, (1, 4, 5, 5), dict.fromkeys("wbmv", (4,)), {"m": (3,)}),
+    "InstanceNormalization": ({}, (1, 4, 5, 5), dict.fromkeys("wb", (4,)), {"b": (5,)}),
+    "PRelu": ({}, (1, 4, 5, 5), {"w": (4, 1, 1)}, {"w": (3, 1, 1)}),
+    "Add": ({}, (1, 4, 5, 5), {"w": (4, 1, 1)}, {"w": (3, 1, 1)}),
+    "RNN": (
+        {"hidden_size": 2},
+        (3, 1, 4),
+        {"w": (1, 2, 4), "r": (1, 2, 2)},
+        {"w": (1, 2, 3)},
+    ),
+}
+"""What a node reads: attributes, shapes of data and weights; and of weights that runtimes refuse in their place."""
+
+
+@pytest.mark.parametrize("case", FITTING)
+def test_weights_that_do_not_fit_what_a_node_reads_are_refused_as_runtimes_do(case: str, tmp_path: Path) -> None:
+    attributes, data, weights, others = FITTING[case]
+    op_type = case.split()[0]
+    said = [helper.make_tensor_value_info("x", TensorProto.FLOAT, data), helper.make_empty_tensor_value_info("y")]
+    said[1].type.tensor_type.elem_type = TensorProto.FLOAT
+    node = helper.make_node(op_type, ["x", *weights], ["y"], name="node", **attributes)
+    net = small([node], weights, *said)
+    assert bnfold.compare(net, net.copy()).passed
+    random = np.random.default_rng(1)
+    names = dict(zip(weights, net["node"].blobs, strict=True))
+    blobs = [random.uniform(-2, -1, others.get(name, blob.shape)).astype(np.float32) for name, blob in names.items()]
+    net["node"].blobs = Blobs(blobs)
+    for use in (bnfold.to_onnx, lambda net: bnfold.save_onnx(net, tmp_path / "out.onnx")):
+        with pytest.raises(UsageError, match=r"layer 'node' .*: what it reads does not fit together.*: 'x \d"):
+            use(net)
+    message = bnfold.to_onnx(small([node], {**weights, **others}, *said))  # not edited, so written as it was
+    with pytest.raises(Exception, match="ONNXRuntimeError"):
+        ort.InferenceSession(message.SerializeToString()).run(None, {"x": np.ones(data, np.float32)})
+
+
+def test_weights_of_more_channels_fit_behind_others_that_give_them() -> None:
+    said = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size, 2, 2]) for name, size in (("x", 4), ("y", 2))
+    ]
+    nodes = [helper.make_node("Conv", [a, w], [b], name=w) for a, w, b in (("x", "one", "c"), ("c", "two", "y"))]
+    net = small(nodes, {"one": (3, 4, 1, 1), "two": (2, 3, 1, 1)}, *said)
+    net["one"].blobs = Blobs([np.concatenate([net["one"].blobs[0], -net["one"].blobs[0]])])
+    with pytest.raises(
+        UsageError, match=r"layer 'two' \(Conv\): what it reads does not fit together.*: 'c \?x6x2x2', 'two 2"
+    ):
+        bnfold.to_onnx(net)
+    net["two"].blobs = Blobs([np.concatenate([net["two"].blobs[0], net["two"].blobs[0]], axis=1)])
+    assert bnfold.compare(net, bnfold.load(bnfold.to_onnx(net))).passed

@@ -19,11 +19,13 @@ from bnfold.errors import UsageError, counted, quoted
 from bnfold.io.wire import LENGTH, Field
 from bnfold.net import Array, Layer, LazyArray, Names, Net, sizes
 from bnfold.onnx.behind import behind_edits
+from bnfold.onnx.constants import Call
 from bnfold.onnx.file import NODE, fill_constant, whole
+from bnfold.onnx.fitting import fits
 from bnfold.onnx.node import BIASES, STANDARD, ConstantInput, Data, Node, bodies, captured, made_in
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
-from bnfold.onnx.shapes import Types, infer, inputs_of
+from bnfold.onnx.shapes import Types, infer, inputs_of, opset_of
 from bnfold.onnx.weight import Weight
 
 Stored = Array | LazyArray
@@ -66,10 +68,23 @@ def edition(net: Net) -> Edition:
     edited = _Editing(net, behind).edit()
     _require_known(edited, net.origin.document.model)
     _require_single(edited, net)
-    behind |= {port.name for port in edited.outputs or () if port.type.WhichOneof("value") is None}
-    if behind:
-        _resize(edited, net, behind)
+    untyped = {port.name for port in edited.outputs or () if port.type.WhichOneof("value") is None}
+    if behind or untyped:
+        found = _found(net, edited, behind | untyped, as_declared=True)
+        _require_fitting(edited, net, behind, found)
+        _resize(edited, net, behind | untyped, found)
     return edited
+
+
+def _require_fitting(edited: Edition, net: Net, behind: set[str], found: Types) -> None:
+    """Stop at a node behind an edit that runtimes refuse by the sizes of what it reads. Raises UsageError."""
+    model: ModelProto = net.origin.document.model
+    for number, edit in edited.nodes:
+        node = edit or model.graph.node[number]
+        shapes = [found.shapes.get(name) for name in node.input]
+        if not behind.isdisjoint(node.output) and not fits(Call(node, opset_of(model), (), shapes)):
+            read = quoted(f"{name} {sizes(shapes[at] or ())}" for at, name in enumerate(node.input) if shapes[at])
+            raise UsageError(f"{_called(node)}: what it reads does not fit together, and runtimes refuse that: {read}")
 
 
 def _require_known(edited: Edition, model: ModelProto) -> None:
@@ -116,13 +131,12 @@ def _called(node: NodeProto) -> str:
     return f"layer '{node.name or next(iter(node.output), '')}' ({node.op_type})"
 
 
-def _resize(edited: Edition, net: Net, behind: set[str]) -> None:
+def _resize(edited: Edition, net: Net, behind: set[str], found: Types) -> None:
     """Correct what the file says of the sizes and types of some values; what cannot be found out is left open."""
     origin: OnnxOrigin = net.origin
     graph = origin.document.model.graph
     outputs = list(graph.output) if edited.outputs is None else edited.outputs
     stated = [port for port in (renamed(port, edited) for port in graph.value_info) if port is not None]
-    found = _found(net, edited, behind, as_declared=True)
     called = found.called(origin.sizes_named)
     for port in (*outputs, *stated):
         if port.name in behind and port.type.WhichOneof("value") in (None, "tensor_type"):
