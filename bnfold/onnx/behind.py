@@ -70,7 +70,7 @@ def _kept(origin: OnnxOrigin) -> dict[str, str]:
     first: dict[str, str] = {}
     for node in origin.document.model.graph.node:
         data = [name for name in node.input if name not in origin.constants]
-        data = data[:1] if node.op_type == "CastLike" and data[0] == node.input[0] else data
+        data = data[:1] if node.op_type == "CastLike" and data[:1] == node.input[:1] else data
         if len(data) != 1 or node.domain not in STANDARD or node.op_type not in KEEPING | ARITHMETIC:
             continue
         laid = (_is_laid(shapes.get(name), shapes.get(data[0])) for name in node.input if name != data[0])
