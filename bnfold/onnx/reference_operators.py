@@ -156,6 +156,17 @@ class Erf(OpRun):
         return (np.fromiter(map(erf, x.flat), x.dtype, x.size).reshape(x.shape),)
 
 
+class Gelu(OpRun):
+    """`x/2 * (1 + erf(x/sqrt(2)))`, or by a tanh: onnx's own has constants, and values of erf, of float32's digits."""
+
+    def _run(self, x: Array, *, approximate: str) -> tuple[Array]:
+        if approximate == "tanh":
+            share = np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))
+        else:
+            share = np.fromiter(map(erf, (x / np.sqrt(2)).flat), x.dtype, x.size).reshape(x.shape)
+        return (x / 2 * (1 + share),)
+
+
 class LRN(OpRun):
     """Across channels: onnx's reference arithmetic computes as many of them as there are samples."""
 
@@ -242,6 +253,15 @@ class GatherElements(OpRun):
         # The index may be shorter along the other axes.
         read = x[tuple(slice(None if along == axis else size) for along, size in enumerate(index.shape))]
         return (np.take_along_axis(read, index, axis),)
+
+
+class GatherND(OpRun):
+    """The last axis of the index says places of the axes behind the batch's: onnx's own takes one after another."""
+
+    def _run(self, x: Array, index: Array, *, batch_dims: int) -> tuple[Array]:
+        batch = np.ogrid[tuple(map(slice, index.shape[:batch_dims]))] if batch_dims else []
+        alike = [one.reshape(*one.shape, *(1,) * (index.ndim - 1 - batch_dims)) for one in batch]
+        return (x[(*alike, *np.moveaxis(index, -1, 0))],)
 
 
 class GridSample(op_grid_sample.GridSample):
@@ -444,6 +464,8 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     Erf: 1000,
     GRU: 1000,
     GatherElements: 1000,
+    GatherND: 1000,
+    Gelu: 1000,
     GlobalLpPool: 1000,
     GlobalMaxPool: 1000,
     GridSample: 1000,

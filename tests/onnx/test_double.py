@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import change, classifier, model
+from scipy import special
 
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array
@@ -107,6 +108,34 @@ def test_regions_lie_where_they_do_at_each_opset(mode: str, opset: int, samples:
     found = Session(made).run({"data": IMAGES})["y"]
     assert len({value for value in found.ravel().tolist() if value}) > 50
     assert np.abs(found - exact).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("batch", "shape"), [(0, (4, 2)), (0, (3,)), (0, (2, 5, 1)), (1, (2, 7, 2)), (1, (2, 3, 4, 1)), (2, (2, 3, 5, 1))]
+)
+def test_places_of_several_axes_are_gathered_as_onnxruntime_gathers_them(batch: int, shape: tuple[int, ...]) -> None:
+    random = np.random.default_rng(2)
+    data = random.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    sizes = np.array(data.shape[batch : batch + shape[-1]])
+    weights: dict[str, Array] = {"index": random.integers(-sizes, sizes, shape)}
+    node = helper.make_node("GatherND", ["data", "index"], ["y"], batch_dims=batch)
+    made = model([node], {"data": data.shape}, ["y"], weights, 17)
+    exact = Evaluator.of_model(made, (), None, []).run({"data": data})["y"]
+    assert np.array_equal(exact, Session(made).run({"data": data})["y"])
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_has_all_digits_of_float64(approximate: str) -> None:
+    """Near 0 it is x/2, as the next term of its series is 2**-60 of that."""
+    node = helper.make_node("Gelu", ["data"], ["y"], approximate=approximate)
+    data = np.array([2.0**-60, -(2.0**-61), 1.5, -2.5])
+    exact = Evaluator.of_model(model([node], {"data": data.shape}, ["y"], {}, 20), (), None, []).run({"data": data})[
+        "y"
+    ]
+    x = data[2:]
+    share = np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)) if approximate == "tanh" else special.erf(x / 2**0.5)
+    assert np.array_equal(exact[:2], data[:2] / 2)
+    assert np.abs(exact[2:] - x / 2 * (1 + share)).max() < 1e-15
 
 
 @pytest.mark.parametrize(
