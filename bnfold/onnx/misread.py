@@ -78,6 +78,11 @@ def _names_no_axes(call: Call) -> bool:
     return "axes" in call.attributes and not call.attribute("axes", ())
 
 
+def _has_strange_flags(call: Call) -> bool:
+    """Reductions: whether a flag is neither 0 nor 1, which onnx takes for 1 and onnxruntime for 0."""
+    return any(call.attribute(name, 0) not in (0, 1) for name in ("keepdims", "noop_with_empty_axes"))
+
+
 RULES: Mapping[str, Callable[[Call], bool]] = {
     "AveragePool": _has_other_windows,
     "ConvTranspose": _pads_its_output,
@@ -87,4 +92,11 @@ RULES: Mapping[str, Callable[[Call], bool]] = {
     "Resize": _makes_another_size,
     "Squeeze": _names_no_axes,
     "Upsample": _makes_another_size,
+    **dict.fromkeys(
+        (
+            f"Reduce{what}"
+            for what in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
+        ),
+        _has_strange_flags,
+    ),
 }
