@@ -114,7 +114,7 @@ class Opened:
 
     def __post_init__(self) -> None:
         self.saturating, self.all_pairs = saturating(self.ours), dict(self.pairs)
-        judged = self.pairs.keys() if self.options.layers else ()
+        judged: Collection[str] = self.pairs if self.options.layers else ()
         self.ties = Ties.of(self.ours, self.theirs, self.pairs, self.options.limit, judged)
         if self.options.layers:
             weighted = {writer.layer for writer in self.theirs.writers.values() if writer.weighted}
