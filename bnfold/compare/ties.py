@@ -346,15 +346,20 @@ def _onnx_indices(model: Model, blob: str, node: NodeProto) -> Pointer | None:
 
 def _onnx_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
     """How the steps of an ONNX node are read; None where they are of sizes that are computed."""
+    from onnx import helper
+
     from bnfold.onnx.narrow import narrow_numbers
 
+    numbers = narrow_numbers(model.proto, blob)
+    target = next((attribute.i for attribute in node.attribute if attribute.name == "to"), None)
+    if target is not None and numbers is None and helper.tensor_dtype_to_np_dtype(target).kind not in "iu":
+        return None  # it rounds, or widens
     names = [name for name in node.input[1:] if name]
     known = _known(model, names)
     if any(name not in known or known[name].ndim > 1 for name in names):
         return None
     sizes = [known[name] for name in names]
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
-    numbers = narrow_numbers(model.proto, blob)
     look = partial(on_step, sizes=sizes, edges=STEPS[node.op_type], axis=axis, numbers=numbers)
     return Pointer(model.reads[blob][:1], look, "values differ by a step whose edge is near")
 

@@ -1171,6 +1171,30 @@ def test_a_channel_whose_sums_cancel_is_not_excused_by_another_one(enlarges: boo
 
 @pytest.mark.parametrize("layers", [True, False])
 @pytest.mark.parametrize(("wrong", "passed"), [(1.0, True), (1.001, False)])
+def test_a_value_that_is_cast_to_another_float_is_no_index(wrong: float, passed: bool, layers: bool) -> None:
+    random = np.random.default_rng(1)
+    weight, factor = random.normal(size=(16, 16)), random.uniform(0.5, 2, (1, 16))
+    tail = [
+        helper.make_node("Mul", ["m", "large"], ["scores"], "scores"),
+        helper.make_node("Sigmoid", ["scores"], ["p"], "p"),
+        helper.make_node("Cast", ["p"], ["y"], "y", to=onnx.TensorProto.DOUBLE),
+    ]
+    large = {"large": np.full(1, 2e3, np.float32)}
+    apart = [helper.make_node("MatMul", ["x", "w"], ["a"], "a"), helper.make_node("Mul", ["a", "f"], ["m"], "m")]
+    joined = helper.make_node("MatMul", ["x", "w"], ["m"], "m")
+    weights = large | {"w": weight.astype(np.float32), "f": factor.astype(np.float32)}
+    ours = model([*apart, *tail], {"x": (2048, 16)}, ["y"], weights)
+    theirs = model(
+        [joined, *tail], {"x": (2048, 16)}, ["y"], large | {"w": (weight * factor * wrong).astype(np.float32)}
+    )
+    data: Array = random.normal(size=(2048, 16)).astype(np.float32)
+    report = compare(ours, theirs, data, tolerance=1e-4, layers=layers)
+    assert report.outputs[0].judged > 1e-4
+    assert report.passed == passed, report.verdict
+
+
+@pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize(("wrong", "passed"), [(1.0, True), (1.001, False)])
 def test_a_list_between_blobs_hides_no_fault_in_front_of_it(wrong: float, passed: bool, layers: bool) -> None:
     random = np.random.default_rng(1)
     weight, factor = random.normal(size=(16, 16)), random.uniform(0.5, 2, (1, 16))
