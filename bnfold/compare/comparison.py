@@ -553,8 +553,7 @@ class Comparison:
 
 def _as_chosen(one: Opened, reference: Mapping[str, Array], name: str, values: Array) -> Array:
     """What a float64 run goes on with: of indices, which it may choose otherwise at ties, those of the reference."""
-    known = reference.get(name) if name in one.ties.pointers else None
-    return values if known is None or known.shape != values.shape else known.astype(values.dtype)
+    return reference[name].astype(values.dtype) if name in one.ties.partners and name in reference else values
 
 
 def _said_by(reference: Model) -> Preparation | None:
