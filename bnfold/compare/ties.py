@@ -37,7 +37,7 @@ from bnfold.compare.models import Model
 from bnfold.errors import ModelError
 from bnfold.net import Array
 from bnfold.options import CompareOptions
-from bnfold.runtime import Session, to_host
+from bnfold.runtime import ELEMENTS, Session, to_host
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -346,13 +346,11 @@ def _onnx_indices(model: Model, blob: str, node: NodeProto) -> Pointer | None:
 
 def _onnx_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
     """How the steps of an ONNX node are read; None where they are of sizes that are computed."""
-    from onnx import helper
-
     from bnfold.onnx.narrow import narrow_numbers
 
     numbers = narrow_numbers(model.proto, blob)
     target = next((attribute.i for attribute in node.attribute if attribute.name == "to"), None)
-    if target is not None and numbers is None and helper.tensor_dtype_to_np_dtype(target).kind not in "iu":
+    if target is not None and numbers is None and (target not in ELEMENTS or ELEMENTS[target].kind not in "iu"):
         return None  # it rounds, or widens
     names = [name for name in node.input[1:] if name]
     known = _known(model, names)
