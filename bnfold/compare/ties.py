@@ -17,9 +17,12 @@ either side of it. So is Sign, and a flag of Caffe's Threshold, of Greater, Less
 limit that is stored or computed. Of two blobs that are computed the larger range counts.
 
 Which boxes NonMaxSuppression keeps, and in which order, follows from many values at once, and so does what a body of If
-or Loop makes. Of these nothing is looked up: where the same operator with the same settings gives other integers, and
-all that it reads is equal in both networks, floats within the tolerance (or compared for themselves) and others
-exactly, they are a tie as a whole, though there be more or fewer of them.
+or Loop makes of these boxes. Nothing is looked up then: where the same operator with the same settings gives other
+integers, and all that it reads is equal in both networks, floats within the tolerance and others exactly, they are a
+tie as a whole, though there be more or fewer of them. Scores are ordered within a class, so the range of that counts,
+and boxes overlap by their sides, so the largest of these counts; wherever they lie. What is beyond the tolerance is
+equal where it is compared for itself: a float64 run decides about that. (Other bodies may enlarge what they read, and
+an integer that they make is judged as any value is.)
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bnfold.compare.batches import has_rows
+from bnfold.compare.divergence import upstream
 from bnfold.compare.kernels import span
 from bnfold.compare.models import Model
 from bnfold.errors import ModelError
@@ -61,10 +65,17 @@ class Pointer(NamedTuple):
     limit: Array = ORIGIN
 
 
-class Decision(NamedTuple):
-    """A blob of integers that the same operator makes in both networks: what it reads in either, and what a tie is."""
+Extent = Callable[[Array], Array]
+"""Values -> of how large a difference of them the tolerance is a share, in a shape that broadcasts to theirs."""
 
-    reads: tuple[tuple[str, str], ...]
+
+class Decision(NamedTuple):
+    """A blob of integers that the same operator makes in both networks: what it reads in either, and what a tie is.
+
+    What it reads may have an extent of its own besides the range of a sample.
+    """
+
+    reads: tuple[tuple[str, str, Extent | None], ...]
     what: str = "integers differ that the same operator makes of equal values"
 
 
@@ -131,7 +142,7 @@ class Ties:
             [blob for pointer in pointers.values() for blob in pointer.values] for pointers in (self.pointers, self.own)
         )
         reads = [read for decision in self.decisions.values() for read in decision.reads]
-        ours, theirs = [*ours, *(read for read, _ in reads)], [*theirs, *(read for _, read in reads)]
+        ours, theirs = [*ours, *(read for read, *_ in reads)], [*theirs, *(read for _, read, _ in reads)]
         return [*self.partners, *ours], [*self.partners.values(), *theirs]
 
     def settle(
@@ -216,12 +227,14 @@ class Ties:
         """Whether a decision is one between integers, and is made of equal values."""
         if first[name].dtype != second[self.partners[name]].dtype or first[name].dtype.kind not in "biu":
             return False
-        for ours, theirs in self.decisions[name].reads:
+        for ours, theirs, extent in self.decisions[name].reads:
             r, c = first[ours], second[theirs]
             if r.shape != c.shape or r.dtype != c.dtype:
                 return False
-            is_judged = ours in self.judged and r.dtype.kind == "f"
-            if not is_judged and not _within(r, c, self.tolerance, rows):
+            if not _within(r, c, self.tolerance, rows):
+                if ours not in self.judged or r.dtype.kind != "f":
+                    return False
+            elif extent is not None and r.size and not _apart_by(r, c, self.tolerance * extent(r)):
                 return False
         return True
 
@@ -272,28 +285,68 @@ def decision_of(reference: Model, candidate: Model, blob: str, partner: str) -> 
     from bnfold.onnx.node import captured
 
     ours, theirs = reference.makers.get(blob), candidate.makers.get(partner)
-    if ours is None or theirs is None or not _decides(ours) or reference.settings(blob) != candidate.settings(partner):
+    if ours is None or theirs is None or reference.settings(blob) != candidate.settings(partner):
+        return None
+    if not _suppresses(ours, list(ours.output).index(blob)):
         return None
     names, others = ([*node.input, *captured(node)] for node in (ours, theirs))
     if len(names) != len(others):
         return None
     known, stored = _known(reference, names), _known(candidate, others)
+    extents: list[Extent | None] = [None] * len(names)
+    if ours.op_type == "NonMaxSuppression":
+        is_center = any(one.name == "center_point_box" and one.i for one in ours.attribute)
+        extents[:2] = partial(_sides, is_center=is_center), _of_class
     reads = []
-    for name, other in zip(names, others, strict=True):
+    for name, other, extent in zip(names, others, extents, strict=True):
         if name in known and other in stored:
             if not np.array_equal(known[name], stored[other]):
                 return None
         elif name in reference.writers and other in candidate.writers:
-            reads.append((name, other))
+            reads.append((name, other, extent))
         elif name or other:
             return None
     return Decision(tuple(reads))
 
 
-def _decides(node: NodeProto) -> bool:
-    from bnfold.onnx.node import bodies
+def _suppresses(node: NodeProto, place: int) -> bool:
+    """Whether NonMaxSuppression gives what a node has at a place among its outputs, or integers of a body follow it."""
+    from bnfold.onnx.node import bodies, captured
 
-    return node.op_type == "NonMaxSuppression" or any(True for _ in bodies(node))
+    if node.op_type == "NonMaxSuppression":
+        return True
+    for body in bodies(node):
+        makers = {name: inner for inner in body.node for name in inner.output}
+        reads = {name: [*inner.input, *captured(inner)] for name, inner in makers.items()}
+        port = body.output[place - len(node.output)]  # a Loop's body says first whether it goes on
+        behind = {port.name, *upstream(port.name, reads)} & makers.keys()
+        found = (_suppresses(makers[name], list(makers[name].output).index(name)) for name in behind)
+        if port.type.tensor_type.elem_type in WHOLE and any(found):
+            return True
+    return False
+
+
+def _sides(boxes: Array, *, is_center: bool) -> Array:
+    """The largest side of the boxes of each image, (images, 1, 1)."""
+    with np.errstate(invalid="ignore"):
+        sides = boxes[..., 2:] if is_center else boxes[..., 2:] - boxes[..., :2]
+    return _at_least(np.abs(sides), boxes, (1, 2))
+
+
+def _of_class(scores: Array) -> Array:
+    """The range of the scores of each class in each image, (images, classes, 1)."""
+    lows = np.min(scores, axis=2, keepdims=True, where=np.isfinite(scores), initial=np.inf)
+    with np.errstate(invalid="ignore"):
+        return _at_least(scores - lows, scores, (2,))
+
+
+def _at_least(extents: Array, values: Array, axes: tuple[int, ...]) -> Array:
+    """The largest extent along some axes, or the share of the values that rounding takes."""
+
+    def largest(of: Array) -> Array:
+        return np.asarray(np.max(of, axis=axes, keepdims=True, where=np.isfinite(of), initial=0.0), np.float64)
+
+    return np.maximum(largest(extents), LEAST_EXTENT * largest(np.abs(values)))
 
 
 def pointer_of(model: Model, blob: str) -> Pointer | None:
@@ -402,6 +455,9 @@ ONNX_POINTERS: Mapping[str, Callable[[Model, str, NodeProto], Pointer | None]] =
 }
 SIZES = frozenset({"Shape", "Size"})
 NEAR_LIMIT = "flags differ at a limit that is near"
+WHOLE = frozenset({2, 3, 4, 5, 6, 7, 9, 12, 13})
+"""ONNX's numbers of the integers, and of flags."""
+LEAST_EXTENT = 0.01  # of the values: rounding, which is no share of a smaller range
 UNSCALED = (np.ones(1), np.zeros(1))
 """The scale and the zero point where there are none."""
 
@@ -458,11 +514,16 @@ def _within(reference: Array, candidate: Array, tolerance: float, rows: int) -> 
         return np.array_equal(reference, candidate)
     if not reference.size:
         return True
+    allowed = tolerance * _ranges(reference, reference, has_rows(reference, rows), np.inf)
+    return _apart_by(reference, candidate, allowed.reshape(-1, *[1] * (reference.ndim - 1)))
+
+
+def _apart_by(reference: Array, candidate: Array, allowed: Array) -> bool:
+    """Whether no value differs by more than is allowed; the same that is not finite does not differ."""
     with np.errstate(over="ignore", invalid="ignore"):
-        allowed = tolerance * _ranges(reference, reference, has_rows(reference, rows), np.inf)
         gap = np.abs(reference.astype(np.float64) - candidate.astype(np.float64))
-        same = (reference == candidate) | np.isnan(reference) & np.isnan(candidate)
-    return bool((same | (gap <= allowed.reshape(-1, *[1] * (reference.ndim - 1)))).all())
+    same = (reference == candidate) | np.isnan(reference) & np.isnan(candidate)
+    return bool((same | (gap <= allowed)).all())
 
 
 def _ranges(side: Array, values: Array, by_sample: bool, least: float) -> Array:

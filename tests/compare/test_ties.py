@@ -362,6 +362,70 @@ def test_a_body_that_computes_otherwise_settles_nothing() -> None:
     assert not compare(suppressing(), other, scores).passed
 
 
+def two_classes(factor: float = 1.0, stretch: float = 1.0, offset: float = 0.0) -> ModelProto:
+    """The boxes that are kept of a class whose scores are far smaller than those of the other one."""
+    parsed = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        detector (float[1, 2, 4] x) => (int64[K, 3] kept, float[1, 4, 4] moved) {
+            scores = Mul (x, factor)
+            boxes = Mul (given, stretch)
+            moved = Add (boxes, offset)
+            kept = NonMaxSuppression (moved, scores, most, overlap)
+        }""")
+    stored = {
+        "factor": np.array([[1, 1, 1, 1], [1, factor, 1, 1]], np.float32),
+        # The second overlaps the first by 1/2, the others nothing.
+        "given": np.array([[[0, 0, 4, 2], [0, 0, 2, 2], [9, 9, 7, 6], [-3, -5, -1, -2]]], np.float32),
+        "stretch": np.array([[stretch], [1], [1], [1]], np.float32),
+        "offset": np.array([[0], [0], [0], [offset]], np.float32),
+        "most": np.array([9]),
+        "overlap": np.array([0.5], np.float32),
+    }
+    parsed.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in stored.items())
+    return parsed
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_scores_of_a_class_and_sides_of_boxes_have_to_be_equal_by_themselves(layers: bool) -> None:
+    scores = np.array([[[4000, 1, -3000, 2], [1, 2, 2, 1.5]]], np.float32)
+
+    def against(offset: float = 0.0, **changes: Any) -> bnfold.DiffReport:
+        return compare(two_classes(offset=offset), two_classes(offset=offset, **changes), scores, layers=layers)
+
+    for right in (against(factor=1 - 1e-6), against(stretch=1 - 1e-6)):
+        assert right.passed, right.verdict
+        assert any("integers differ that the same operator makes" in note for note in right.notes)
+    for wrong in (against(factor=0.99), against(factor=0.9), against(2e3, stretch=0.99)):
+        assert not wrong.passed
+        assert "'kept'" in wrong.verdict
+    assert against(2e3, stretch=1 - 1e-6).passed
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_an_integer_that_a_body_makes_of_enlarged_values_is_no_choice(layers: bool) -> None:
+    def counted(factor: float = 1.0) -> ModelProto:
+        inside = "{0}1 = Mul (z, many) {0}2 = Floor ({0}1) {0} = Cast <to = 7> ({0}2)"
+        parsed = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
+            agraph (float[4] x) => (int64[4] y) {{
+                z = Mul (x, factor)
+                sum = ReduceSum <keepdims = 0> (x)
+                none = Less (sum, nought)
+                y = If (none) <then_branch = negative () => (int64[4] t) {{ {inside.format("t")} }},
+                               else_branch = other () => (int64[4] e) {{ {inside.format("e")} }}>
+            }}""")
+        stored = {
+            "factor": np.array([1, factor, 1, 1], np.float32),
+            "many": np.array(1e6, np.float32),
+            "nought": np.array(0, np.float32),
+        }
+        parsed.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in stored.items())
+        return parsed
+
+    values = np.array([3.2, 0.1, -0.2, 0.3], np.float32)
+    report = compare(counted(), counted(1.003), values, layers=layers)
+    assert not report.passed
+    assert "blob 'y'" in report.verdict
+
+
 def test_indices_of_another_number_are_a_difference() -> None:
     data = np.random.default_rng(0).normal(3, 1, (2, 4, 2)).astype(np.float32)
     more = chooser("TopK", -1)
