@@ -24,7 +24,7 @@ from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.measure import Measurement, Progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
 from bnfold.compare.models import SELDOM, Model, open_model, require_numbers, split_pair
-from bnfold.compare.noise import choose_noise, watched_blobs
+from bnfold.compare.noise import choose_noise, muted, watched_blobs
 from bnfold.compare.opened import Opened, rounded_otherwise
 from bnfold.compare.pairing import pair
 from bnfold.compare.partial import run_in_one, same_behind
@@ -33,7 +33,7 @@ from bnfold.compare.widening import widened
 from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_net
 from bnfold.data.samples import Data, Noise, Part, Samples, Subset, part_of
-from bnfold.errors import ModelError, UnsupportedError, UsageError, few, quoted
+from bnfold.errors import ModelError, UnsupportedError, UsageError, few, named, quoted
 from bnfold.net import Array, Net, Shape
 from bnfold.options import TEXT, TOLERANCES, CompareOptions, ReadOptions, changed, require_type
 from bnfold.runtime import TF32, Session, require_provider
@@ -110,6 +110,10 @@ def require_usable(options: CompareOptions) -> None:
         raise UsageError(f"--tf32 would be ignored: {' and '.join(dict.fromkeys(names))} cannot multiply so")
 
 
+MUTED = (
+    "saturated by the noise, whatever its magnitude, so outputs show little of what stands in front; compare without "
+    "--outputs-only, or give inputs that the network means by --data"
+)
 EQUAL = "every layer and every weight of one network is that of the other"
 
 
@@ -416,7 +420,11 @@ class Comparison:
         """
 
         def begin() -> tuple[Samples, list[dict[str, Shape]]]:
-            drawn = self._drawn(data, engine.layout, engine.session) if isinstance(data, Noise) else data
+            if not isinstance(data, Noise):
+                return data, engine.shapes(data)
+            drawn = self._drawn(data, engine.layout, engine.session)
+            if not self.options.layers and (mute := muted(drawn, engine.layout, self.reference, engine.session)):
+                notes.append(f"{named('blob', mute)}: {MUTED}")
             return drawn, engine.shapes(drawn)
 
         batch = engine.layout.batch

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bnfold.compare.batches import BatchLayout, runs
 from bnfold.compare.models import Model
-from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions
+from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, sources
 from bnfold.data.samples import Noise
 from bnfold.errors import ModelError
 from bnfold.runtime import Session, to_host
@@ -74,6 +74,18 @@ def _drawn(noise: Noise, magnitude: float, signed: bool) -> Noise:
     return replace(noise, scales=tuple(magnitude * step for step in STEPS), signed=signed)
 
 
+def muted(noise: Noise, layout: BatchLayout, reference: Model, session: Session) -> list[str]:
+    """The `watched_blobs` between layers that are saturated by the noise that was chosen, and hide what is in front.
+
+    Outputs are judged by what stands in front of them where they are saturated; these are not.
+    """
+    judged = {blob for output in reference.outputs for blob in sources(reference, output)}
+    watched = {blob: layer_type for blob, layer_type in watched_blobs(reference).items() if blob not in judged}
+    one = replace(noise, count=1, scales=noise.scales[-1:])
+    values = session.run(next(runs(one, layout)).feeds, list(watched)) if watched else {}
+    return [name for name, value in values.items() if _saturated(value, watched[name]) >= MOSTLY]
+
+
 def _try(
     noise: Noise, layout: BatchLayout, session: Session, outputs: Sequence[str], watched: Mapping[str, str]
 ) -> _Trial:
@@ -84,9 +96,12 @@ def _try(
         values = {name: to_host(value) for name, value in given.items()}
     except ModelError:  # an operator that cannot take such values; if none can be taken, the comparison says so
         return _Trial(False, 0.0)
-    alive = 1.0
-    for name, layer_type in watched.items():
-        positions = Positions()
-        positions.add(layer_type, values[name])
-        alive = min(alive, 1 - positions.share)
+    alive = min((1 - _saturated(values[name], layer_type) for name, layer_type in watched.items()), default=1.0)
     return _Trial(all(np.isfinite(values[name]).any() or not values[name].size for name in outputs), alive)
+
+
+def _saturated(values: Any, layer_type: str) -> float:
+    """The share of saturated positions."""
+    positions = Positions()
+    positions.add(layer_type, to_host(values))
+    return positions.share

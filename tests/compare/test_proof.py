@@ -501,6 +501,38 @@ def test_levels_in_another_type_show_no_small_error_either(behind: NodeProto) ->
     assert any("output 'y' is saturated by QuantizeLinear" in note for note in report.notes)
 
 
+@pytest.mark.parametrize(("scale", "muted"), [(1.0, False), (1e6, True)])
+def test_what_noise_saturates_between_layers_is_said_where_outputs_alone_are_compared(
+    scale: float, muted: bool
+) -> None:
+    def squashed(wrong: float) -> ModelProto:
+        random = np.random.default_rng(5)
+        nodes = [
+            helper.make_node("Conv", ["data", "w"], ["conv"], "conv"),
+            helper.make_node("Add", ["conv", "b"], ["scores"], "scores"),
+            helper.make_node("Sigmoid", ["scores"], ["p"], "p"),
+            helper.make_node("Conv", ["p", "w2"], ["y"], "y"),
+        ]
+        weights = {
+            "w": random.normal(size=(4, 3, 1, 1)),
+            "b": wrong * scale * random.choice([-1, 1], (4, 1, 1)),
+            "w2": random.normal(size=(2, 4, 1, 1)),
+        }
+        stored = {name: values.astype(np.float32) for name, values in weights.items()}
+        return model(nodes, {"data": (2, 3, 8, 8)}, ["y"], stored)
+
+    right, wrong = (
+        compare(squashed(1), squashed(1), options=OUTPUTS),
+        compare(squashed(1), squashed(1.1), options=OUTPUTS),
+    )
+    said = [note for note in right.notes if "blob 'p': saturated by the noise" in note]
+    assert bool(said) == muted
+    assert wrong.passed == muted  # which is why
+    assert set(said) <= set(wrong.notes)
+    assert not compare(squashed(1), squashed(1.1)).passed
+    assert not [note for note in compare(squashed(1), squashed(1)).notes if "by the noise" in note]
+
+
 def test_all_that_a_saturating_layer_reads_is_judged() -> None:
     random = np.random.default_rng(7)
     weights = {name: random.normal(size=(4, 3, 3, 3)).astype(np.float32) for name in ("w1", "w2")}
