@@ -148,15 +148,9 @@ def infer(
             compute.
         large: number of a Constant node -> its value, where that is mapped.
     """
-    copy, types = _readable(model), Types()
-    for port in _declared(copy):
-        types.add(port)
-    for header in (*(tensor.header for tensor in tensors), *model.graph.initializer):
-        types.shapes.setdefault(header.name, tuple(header.dims))
-        types.elements.setdefault(header.name, header.data_type)
-    _put_in(copy.graph, tensors)
-    for port in _without_misread(copy, types, constants):
-        types.add(port)
+    copy, types, said = _of_ports(model, tensors, constants)
+    if _adds_to(said, types, {size for port in model.graph.input for size in types.shapes.get(port.name, ())}):
+        copy, types, _ = _of_ports(model, tensors, constants, believed=True)
     for name, value in constants.items():
         if value is not None:
             types.take(name, value)
@@ -167,6 +161,56 @@ def infer(
         else:
             follower.visit(node, readable)
     return types
+
+
+def _of_ports(
+    model: ModelProto, tensors: Collection[Tensor], constants: Mapping[str, Array | None], *, believed: bool = False
+) -> tuple[ModelProto, Types, dict[str, Shape]]:
+    """What onnx infers from the inputs, in a copy that it can read, and what the model says of what its nodes make.
+
+    Args:
+        model: the nodes.
+        tensors: the initialisers that it does not hold itself.
+        constants: values that are known beforehand.
+        believed: infer from what the model says, too, instead of handing it back.
+    """
+    copy, types = _readable(model), Types()
+    for port in _declared(copy):
+        types.add(port)
+    made = {name for node in copy.graph.node for name in node.output} if not believed else set[str]()
+    for port in (*copy.graph.output, *copy.graph.value_info):
+        if port.name in made and port.type.HasField("tensor_type"):
+            port.type.tensor_type.ClearField("shape")
+    said = {name: types.shapes.pop(name) for name in sorted(made & types.shapes.keys())}
+    for header in (*(tensor.header for tensor in tensors), *model.graph.initializer):
+        types.shapes.setdefault(header.name, tuple(header.dims))
+        types.elements.setdefault(header.name, header.data_type)
+    _put_in(copy.graph, tensors)
+    for port in _without_misread(copy, types, constants):
+        types.add(port)
+    return copy, types, said
+
+
+def _adds_to(said: Mapping[str, Shape], types: Types, traced: Collection[int]) -> bool:
+    """Whether a model says something of sizes beside what follows from its inputs, and nothing against it.
+
+    Who opens the batch of an input often leaves the sizes behind it as they were, and runtimes go by what nodes make.
+
+    Args:
+        said: the shapes that it says.
+        types: what follows.
+        traced: the sizes of the inputs, those that are open among them.
+    """
+    adds = False
+    for name, shape in said.items():
+        found = types.shapes.get(name, (UNKNOWN,) * len(shape))
+        if len(found) != len(shape):
+            return False
+        for size, other in zip(found, shape, strict=True):
+            if 0 <= other != size and (size >= 0 or size in traced):
+                return False
+            adds = adds or (size < 0 and size not in traced and other != UNKNOWN)
+    return adds
 
 
 def _readable(model: ModelProto) -> ModelProto:

@@ -476,3 +476,36 @@ def test_a_second_bottom_of_one_number_lies_along_no_axis(layer_type: str, first
         """)
     )
     assert [layer.name for layer in result.net.layers][1:] == ["c", "sum", "x", *left]
+
+
+@pytest.mark.parametrize("said", ["p", "c, p"])
+def test_sizes_that_are_older_than_the_inputs_of_a_model_are_not_believed(said: str) -> None:
+    """Who opens the batch or the plane of a model often leaves what is said of the blobs behind as it was."""
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 2, H, W] x) => (float[1, 2] y)
+        <float[2, 2, 1, 1] w = { 2.0, 1.0, 0.5, 4.0 }, float[2] s = { 3.0, -1.0 }, int64[2] plane = { 2, 3 }>
+        { c = Conv (x, w)\np = MaxPool <kernel_shape = [2, 2]> (c)\nt = ReduceSum <keepdims = 0> (p, plane)
+        y = Add (t, s) }""")
+    for name in said.split(", "):
+        plane = 4 if name == "c" else 3
+        port = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2, plane, plane])
+        model.graph.value_info.append(port)
+    folded = fold(load(model.SerializeToString())).net
+    assert [layer.type for layer in folded.layers] == ["Conv", "MaxPool", "ReduceSum", "Add"]
+    for shape in ((1, 2, 4, 4), (1, 2, 3, 6)):
+        feeds = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+        np.testing.assert_allclose(run(to_onnx(folded), feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("node", ["o = mine.Odd (x)", "o = Reshape (x, z)"])
+def test_sizes_that_a_model_says_of_what_nobody_can_follow_are_believed(node: str) -> None:
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17, "mine" : 1]>
+        g (float[1, 2, 4, 4] x, int64[4] z) => (float[1, 2, 4, 2] y)
+        <float[2, 4, 1, 1] w = {{ 2.0, 1.0, 0.5, 4.0, 3.0, -1.0, 2.0, 5.0 }},
+         float[4, 1, 1] s = {{ 3.0, -1.0, 2.0, 5.0 }}>
+        {{ {node}\nr = Abs (o)\nm = Mul (r, s)\ny = Conv (m, w) }}""")
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("o", onnx.TensorProto.FLOAT, [1, 4, 4, 2]))
+    assert [layer.type.split(".")[-1] for layer in fold(load(model.SerializeToString())).net.layers][1:] == [
+        "Abs",
+        "Conv",
+    ]
