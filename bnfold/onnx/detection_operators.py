@@ -56,7 +56,7 @@ def _unsuppressed(corners: Array, order: Array, limit: float, most: int) -> list
     starts, widest = corners[:, 0, 0], np.fmax.reduce(corners[:, 1, 0] - corners[:, 0, 0], initial=0.0)
     dead, chosen = np.zeros(len(corners), bool), list[int]()
     for place, at in zip(order.tolist(), rank[order].tolist(), strict=True):
-        if len(chosen) == most:
+        if len(chosen) >= most:
             break
         if not dead[at]:
             chosen.append(place)
