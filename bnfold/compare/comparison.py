@@ -542,14 +542,15 @@ class Comparison:
             run = run_at(one.data, one.layout, start)
             for given in engine.give(run):
                 known = one.agreed(given[0], given[1 + place])
-                exact = truth.run(run.feeds, given[0], partial(_as_chosen, one, given[0]), known)
+                blobs = given[0] if one.coarse is not None else given[0].keys() & one.made_of(asked)
+                exact = truth.each(run.feeds, blobs, partial(_as_chosen, one, given[0]), known=known)
                 moved = rounded_otherwise(one, run, given[1 + place]) if len(engine.segments) == 1 else []
                 if unasked and not moved:
                     return
                 one.judge(found, run, exact, given[0], given[1 + place], moved)
                 del exact, moved
                 if one.coarse is None:
-                    one.judge_stretches(found, run, truth, given[0], given[1 + place], asked)
+                    one.judge_stretches(found, run, truth, given[0], given[1 + place])
                 del given  # or they would stand beside the next segment in memory
 
     def _drawn(self, data: Noise, shape: BatchLayout, reference: Session) -> Noise:

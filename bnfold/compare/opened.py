@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -311,6 +311,10 @@ class Opened:
         within = all(error.judged <= self.options.limit for error in found.errors.values())
         return self.coarse is not None and alike and cpu and within and max(sum(stored), values) <= SMALL
 
+    def made_of(self, asked: Iterable[str]) -> set[str]:
+        """Some blobs of the reference, and all that they are made of: nothing else can matter to them."""
+        return {*asked, *upstream("", {**self.ours.reads, "": tuple(asked)})}
+
     def agreed(self, first: Mapping[str, Array], second: Mapping[str, Array]) -> dict[str, Array]:
         """The whole numbers that are compared as decisions and equal in both: a float64 run decides no otherwise."""
         decided = ((first[name], second[partner], name) for name, partner in self.ties.partners.items())
@@ -320,7 +324,7 @@ class Opened:
         self,
         found: Measurement,
         run: Run,
-        exact: Mapping[str, Array],
+        exact: Iterable[tuple[str, Array]],
         first: Mapping[str, Array],
         second: Mapping[str, Array],
         moved: Sequence[Mapping[str, Array]] = (),
@@ -330,14 +334,15 @@ class Opened:
         Args:
             found: where the distances go.
             run: the samples.
-            exact: what the float64 run gave.
+            exact: blob and values, as the float64 run gives them, which are not kept.
             first, second: what either network gave.
             moved: what the candidate gave in float32, as it is and with its weights rounded otherwise.
         """
-        for name, partner in self.pairs.items():
-            r, c, truth = first.get(name), second.get(partner), exact.get(name)
+        for name, truth in exact:
+            partner = self.pairs.get(name, "")
+            r, c = first.get(name), second.get(partner)
             boxes = found.detection is not None and name == found.detection.blob
-            if r is None or c is None or truth is None or boxes or truth.size != r.size or c.size != r.size:
+            if r is None or c is None or boxes or truth.size != r.size or c.size != r.size:
                 continue
             by_row = self.layout.has_rows(r)
             for row in range(len(run.numbers)) if by_row else [...]:
@@ -357,13 +362,7 @@ class Opened:
                 found.distances[name] = found.distances.get(name, distances).joined(distances)
 
     def judge_stretches(
-        self,
-        found: Measurement,
-        run: Run,
-        truth: Evaluator,
-        first: Mapping[str, Array],
-        second: Mapping[str, Array],
-        asked: Sequence[str],
+        self, found: Measurement, run: Run, truth: Evaluator, first: Mapping[str, Array], second: Mapping[str, Array]
     ) -> None:
         """Hold each stretch of one run against what the reference's layers make of the candidate's own blobs.
 
@@ -372,13 +371,11 @@ class Opened:
             run: the samples.
             truth: the float64 run.
             first, second: what either network gave.
-            asked: the blobs that are to be decided about; only what they are made of can matter.
         """
         stretches = {}
-        needed = {*asked, *(read for name in asked for read in upstream(name, self.ours.reads))}
         for name, partner in self.pairs.items():
             r, c = first.get(name), second.get(partner)
-            if name in needed and name in found.distances and r is not None and c is not None and 0 < r.size == c.size:
+            if name in found.distances and r is not None and c is not None and 0 < r.size == c.size:
                 rows = len(run.numbers) if self.layout.has_rows(r) else None
                 stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, self._enlarges(name))
         fair = FAIR if set(self.options.providers) == {"cpu"} else np.inf

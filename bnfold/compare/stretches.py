@@ -24,7 +24,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -36,6 +36,8 @@ from bnfold.net import Array
 
 if TYPE_CHECKING:
     from bnfold.onnx.evaluator import Evaluator
+
+_Made = TypeVar("_Made")
 
 MOVES = 3
 OF_ANOTHER = 0.1  # of the tolerance: where q is larger, so many q as another channel is off hide a weight wrong by 1 %
@@ -135,40 +137,42 @@ def straying(
     whole = {name: one for name, one in stretches.items() if one.reference.dtype.kind in "biu"}
     settled = {name: one.reference for name, one in whole.items() if np.array_equal(one.reference, one.candidate)}
 
-    def made_of(blobs: Mapping[str, Array], seed: int | None = None) -> Iterator[tuple[str, Array]]:
+    def made_of(blobs: Mapping[str, Array], seed: int | None = None) -> Iterator[tuple[str, Array | None]]:
         random = np.random.default_rng(seed)
 
         def rounded(name: str, values: Array, op_type: str = "") -> Array:
             return _moved(values, random, float(op_type in SQUASHING)) if name in real else values
 
         def instead(name: str, values: Array) -> Array:
-            return (blobs[name] if seed is None else rounded(name, blobs[name])).astype(values.dtype)
+            return (blobs[name] if seed is None else rounded(name, blobs[name])).astype(values.dtype, copy=False)
 
         moved = feeds if seed is None else {name: rounded(name, values) for name, values in feeds.items()}
         for name, values in truth.each(moved, list(blobs), instead, None if seed is None else rounded, settled):
-            if values.size == blobs[name].size:
-                yield name, values.reshape(blobs[name].shape)
+            yield name, values.reshape(blobs[name].shape) if values.size == blobs[name].size else None
 
-    def moved_by(name: str, values: Array) -> Array:
-        still = np.where(np.isfinite(exact[name]) & np.isfinite(values), exact[name], values)
-        return stretches[name].apart(still, values)
-
-    ours = made_of({name: one.reference for name, one in stretches.items()})
-    apart = {name: stretches[name].apart(stretches[name].reference, values) for name, values in ours}
     theirs = {name: one.candidate for name, one in stretches.items()}
-    exact = dict(made_of(theirs))  # the one copy of all blobs in float64: of others a blob is there at a time
-    moves = {name: np.zeros((1, 1)) for name in exact}
-    for seed in range(MOVES):
-        with suppress(UnsupportedError):  # a size may be among the values
-            found_here = {name: moved_by(name, values) for name, values in made_of(theirs, seed)}
-            moves |= {name: np.maximum(moves[name], found_here[name]) for name in moves.keys() & found_here.keys()}
+    draws = [_until_it_fails(made_of(theirs, seed)) for seed in range(MOVES)]
     found = set(stretches)
-    for name in apart.keys() & exact.keys():
-        one = stretches[name]
-        most = tolerance * _extent(one.channels(one.reference), (-2, -1))[:, np.newaxis]
-        if not one.strays(exact[name], apart[name], moves[name], most, fair):
-            found.remove(name)
+    # All runs are at the same blob, and keep none: in float64 they would take twice the memory of both networks.
+    runs = zip(made_of({name: one.reference for name, one in stretches.items()}), made_of(theirs), strict=True)
+    for (name, ours), (_, exact) in runs:
+        one, moves = stretches[name], np.zeros((1, 1))
+        for other, values in filter(None, [next(draw, None) for draw in draws]):
+            assert other == name, "all runs give the same blobs in the same order"
+            if values is not None and exact is not None:
+                still = np.where(np.isfinite(exact) & np.isfinite(values), exact, values)
+                moves = np.maximum(moves, one.apart(still, values))
+        if ours is not None and exact is not None:
+            most = tolerance * _extent(one.channels(one.reference), (-2, -1))[:, np.newaxis]
+            if not one.strays(exact, one.apart(one.reference, ours), moves, most, fair):
+                found.remove(name)
     return found
+
+
+def _until_it_fails(made: Iterator[_Made]) -> Iterator[_Made]:
+    """What a run gives: where a size is among the values that are moved, it may end before the others."""
+    with suppress(UnsupportedError):
+        yield from made
 
 
 def _moved(values: Array, random: np.random.Generator, least: float) -> Array:

@@ -84,15 +84,9 @@ class Evaluator:
         except Exception as error:  # protobuf's own, which shares no base with others
             raise UnsupportedError(f"a float64 network of 2 GB or more cannot be sent ({error})") from error
 
-    def run(
-        self,
-        feeds: Mapping[str, Array],
-        blobs: Collection[str] | None = None,
-        instead: Instead | None = None,
-        known: Mapping[str, Array] = {},
-    ) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Array], blobs: Collection[str] | None = None) -> dict[str, Array]:
         """Blob -> values, as `each` gives them."""
-        found = dict(self.each(feeds, blobs, instead, known=known))
+        found = dict(self.each(feeds, blobs))
         return {name: found[name] for name in self._names if name in found}
 
     def each(
