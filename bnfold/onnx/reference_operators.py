@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from onnx import ValueInfoProto
+from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops import (
     op_dequantize_linear,
@@ -314,7 +316,18 @@ class Loop(op_loop.Loop):
             for one, value in zip(rounds, made[self.N :], strict=True):
                 one.append(value)
             turn += 1
-        return (*states, *map(np.stack, rounds))
+        ports = self.body.proto_.output[1 + self.N :]
+        return (
+            *states,
+            *(np.stack(made) if made else _none_of(port) for made, port in zip(rounds, ports, strict=True)),
+        )
+
+
+def _none_of(port: ValueInfoProto) -> Array:
+    """No value of those that a port gives; a size that it leaves open is 0, as onnxruntime has it."""
+    tensor = port.type.tensor_type
+    sizes = [size.dim_value for size in tensor.shape.dim]
+    return np.zeros([0, *sizes], tensor_dtype_to_np_dtype(tensor.elem_type))
 
 
 class LpNormalization(OpRun):

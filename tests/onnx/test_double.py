@@ -568,6 +568,25 @@ def test_a_loop_stacks_what_its_rounds_make(made: str, reads: str) -> None:
     )
 
 
+def test_a_loop_of_no_round_makes_nothing_of_the_shape_that_its_body_says() -> None:
+    made = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 17]>
+        graph (float[2, 3, 8, 8] data) => (float[n, 2, 3, 8, 8] y, int64[n] turns, float[2, 3, 8, 8] last)
+        <int64 rounds = {0}, bool yes = {1}>
+        {
+            last, y, turns = Loop <body = body (int64 turn, bool goes_on, float[2, 3, 8, 8] at)
+                => (bool more, float[2, 3, 8, 8] next, float[2, 3, 8, 8] out, int64 at_turn) {
+                    more = Identity (goes_on) next = Sin (at) out = Cos (at) at_turn = Identity (turn)
+                }> (rounds, yes, data)
+        }""")
+    exact = Evaluator.of_model(made, (), None, []).run({"data": IMAGES})
+    given = Session(made).run({"data": IMAGES})
+    assert {name: values.shape for name, values in exact.items()} == {
+        name: values.shape for name, values in given.items()
+    }
+    assert exact["turns"].dtype == np.int64
+    np.testing.assert_array_equal(exact["last"], IMAGES.astype(np.float64))
+
+
 def test_an_input_that_is_a_list_of_tensors_is_none_that_is_fed() -> None:
     made = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 17]>
         graph (seq(float[2]) list, float[2, 3, 8, 8] data) => (float[2, 3, 8, 8] y) { y = Sin (data) }""")
