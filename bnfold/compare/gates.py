@@ -131,10 +131,12 @@ def outputs_gate(lost: Sequence[str], otherwise: Sequence[str] = ()) -> Gate:
 
     Args:
         lost: those that have none.
-        otherwise: those without numbers that the candidate makes otherwise, as by other labels.
+        otherwise: those without numbers that the candidate makes otherwise, as by other labels, or of another blob.
     """
     said = [f"no partner of the same name and shape for {named('output', lost)}"] if lost else []
-    said += [f"the candidate makes {named('output', otherwise)} by other settings"] if otherwise else []
+    said += (
+        [f"the candidate makes {named('output', otherwise)} by other settings, or of another blob"] if otherwise else []
+    )
     sentence = "; ".join(said) or "every output has its partner"
     return Gate("outputs", 0, len(lost) + len(otherwise), not said, sentence)
 

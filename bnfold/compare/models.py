@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -147,6 +147,13 @@ class Model:
         """The coarsest of its float types."""
         names = self.float_types
         return next((name for name in FLOATS.values() if name in names), "float32")
+
+    def sources(self, name: str) -> Iterator[str]:
+        """A value, what it is a copy of, what that is one of, and so on."""
+        yield name
+        while (node := self.makers.get(name)) is not None and is_copy(node, name):
+            name = node.input[0]
+            yield name
 
     @property
     def layers(self) -> list[str]:

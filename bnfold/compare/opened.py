@@ -431,9 +431,20 @@ class Opened:
         return lost, (*self.ours.hidden.outputs, *uncompared)
 
     def _made_otherwise(self) -> list[str]:
-        """The outputs without numbers of which the last node says other things: labels, or where it splits."""
-        theirs = self.theirs.hidden.made
-        return [name for name, made in self.ours.hidden.made.items() if theirs.get(name, made) != made]
+        """The outputs without numbers whose last node says or reads other things: labels, where it splits, a blob."""
+        ours, theirs = self.ours.hidden.made, self.theirs.hidden.made
+        return [name for name in ours if name in theirs and (ours[name] != theirs[name] or self._reads_other(name))]
+
+    def _reads_other(self, name: str) -> bool:
+        """Whether the nodes that make a value in both networks read blobs that are partners of others, or copies."""
+        partners = {**self.inputs, **self.all_pairs}
+        known = set(partners.values())
+        for read, other in zip(self.ours.makers[name].input, self.theirs.makers[name].input, strict=False):
+            wanted = {partners[source] for source in self.ours.sources(read) if source in partners}
+            given = known.intersection(self.theirs.sources(other))
+            if wanted and given and wanted.isdisjoint(given):
+                return True
+        return False
 
     def _blobs(self, found: Measurement, hiding: Sequence[str]) -> list[BlobDiff]:
         """What was found of each blob, in the order of the candidate; no fronts of outputs that hide nothing."""

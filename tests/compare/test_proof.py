@@ -375,6 +375,28 @@ def test_an_output_whose_axes_of_size_1_stand_elsewhere_is_said() -> None:
     assert [note for note in compare(part(1), part(0)).notes if note.startswith(said)]
 
 
+@pytest.mark.parametrize("options", [CompareOptions(), OUTPUTS])
+def test_an_output_that_is_a_list_of_another_blob_is_another(options: CompareOptions) -> None:
+    def listed(read: str) -> ModelProto:
+        nodes = [
+            helper.make_node("Relu", ["x"], ["y"], "y"),
+            helper.make_node("Neg", ["x"], ["z"], "z"),
+            helper.make_node("Identity", ["y"], ["copy"], "copy"),
+            helper.make_node("SplitToSequence", [read], ["s"], "s", axis=1),
+        ]
+        ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (4, 4)) for name in "xyz"]
+        output = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)
+        graph = helper.make_graph(nodes, "g", ports[:1], [*ports[1:], output])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    assert compare(listed("y"), listed("copy"), options=options).passed
+    assert compare(listed("copy"), listed("y"), options=options).passed
+    for other in ("x", "z"):
+        report = compare(listed("y"), listed(other), options=options)
+        assert not report.passed
+        assert "the candidate makes output 's' by other settings" in report.verdict
+
+
 def test_a_list_inside_a_net_that_was_folded_in_memory_is_no_blob() -> None:
     nodes = [
         helper.make_node("MatMul", ["w", "data"], ["c"], "c"),
