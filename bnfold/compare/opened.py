@@ -349,17 +349,18 @@ class Opened:
                 true, ours, theirs = (values.reshape(r.shape)[row] for values in (truth, r, c))
                 error = found.errors.get(name)
                 small = beside_mask(ours) if not moved else None
-                if small is not None:  # the mask is so large that beside it nothing would be wrong
-                    true, ours, theirs = true[small], ours[small], theirs[small]
-                ends = extremes(ours)
-                size = span(*ends) if error is None or error.by_own_range or small is not None else error.range
-                if self.coarse is not None and moved:
-                    others = [one[partner].reshape(r.shape)[row] for one in moved]
-                    found_here = [_along_channels(values, by_row) for values in (true, ours, theirs, *others)]
-                    distances = Distances.by_channel(found_here, size, self.coarse)
-                else:
-                    distances = Distances.of(true, ours, theirs, size, magnitude(*ends))
-                found.distances[name] = found.distances.get(name, distances).joined(distances)
+                own = error is None or error.by_own_range or small is not None
+                # A mask is so large that beside it nothing would be wrong, and by itself it is.
+                for part in (...,) if small is None else (small, ~small):
+                    ends = extremes(ours[part])
+                    size = span(*ends) if own or error is None else error.range
+                    if self.coarse is not None and moved:
+                        others = [one[partner].reshape(r.shape)[row] for one in moved]
+                        found_here = [_along_channels(values, by_row) for values in (true, ours, theirs, *others)]
+                        distances = Distances.by_channel(found_here, size, self.coarse)
+                    else:
+                        distances = Distances.of(true[part], ours[part], theirs[part], size, magnitude(*ends))
+                    found.distances[name] = found.distances.get(name, distances).joined(distances)
 
     def judge_stretches(
         self, found: Measurement, run: Run, truth: Evaluator, first: Mapping[str, Array], second: Mapping[str, Array]

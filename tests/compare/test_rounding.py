@@ -1246,7 +1246,9 @@ def test_a_mask_that_is_another_number_is_no_rounding(mask: float) -> None:
     data: Array = random.normal(size=(4, 3, 8, 8)).astype(np.float32)
     assert compare(ours, right, data).passed
     for tolerance in (1e-4, 1e-3):
-        assert not compare(ours, wrong, data, tolerance=tolerance).passed
+        report = compare(ours, wrong, data, tolerance=tolerance)
+        assert not report.passed
+        assert "blob 'y' is beyond the tolerance, and not by rounding: rms 1.0e-02 of its range" in report.notes[0]
 
 
 def test_a_float64_run_may_go_on_from_other_values() -> None:
