@@ -403,7 +403,7 @@ class Engine:
                 if shape
             }
             known = {name: _nbytes(port, batch) for name, port in self._ports[place].items()}
-            found.append(Needs.of(model, inputs, known))
+            found.append(Needs.of(model, inputs, known, self._options.providers[bool(place)]))
         return found
 
     def _working(self, needs: Sequence[Needs], further: Sequence[str]) -> int:

@@ -25,6 +25,7 @@ SHARE = 0.5  # of the free memory, by default: others on the machine and the pag
 VALUE = 4  # bytes
 LIVE = 3  # blobs of the largest size that are in memory at once, where not all are kept
 LOOSE = 2  # such blobs that stay with the allocator, more or less of them by chance, where sizes are open
+CAST = 3  # of the size of a blob of float16, where it is cast to float32 beside it
 DOUBLES = 4  # blobs of the largest size that an operator makes in float64 before it gives one
 OWN = 48 << 20  # what threads, the allocator and modules that are imported late take besides
 THREAD = 4 << 20  # what a thread that measures keeps (`backends`), with its stack
@@ -81,18 +82,23 @@ class Needs:
     double_weights: int
 
     @classmethod
-    def of(cls, model: Model, inputs: Mapping[str, Sequence[int | None]], known: Mapping[str, int]) -> Needs:
+    def of(
+        cls, model: Model, inputs: Mapping[str, Sequence[int | None]], known: Mapping[str, int], provider: str = "cpu"
+    ) -> Needs:
         """Those of a network.
 
         Args:
             model: the network.
             inputs: input -> shape.
             known: blob -> bytes, for what has an operator that onnx does not know.
+            provider: what runs it; processors compute values of float16 in float32.
         """
-        from bnfold.onnx.graph import mapped_bytes, tensor_sizes, working_bytes
+        from bnfold.onnx.graph import cast_bytes, mapped_bytes, tensor_sizes, working_bytes
 
         sizes = {**known, **tensor_sizes(model.proto, model.weights, inputs)}
         weights, working = mapped_bytes(model.proto, model.weights), working_bytes(model.proto, sizes)
+        if provider == "cpu" and model.stored_type == "float16":
+            weights, working = weights + cast_bytes(model.proto, model.weights), CAST * working
         if model.is_apart:
             weights, sizes = weights + CHILD, {name: 2 * size for name, size in sizes.items()}
         if any(None in feed.shape for feed in model.feeds.values()):  # onnxruntime plans no memory beforehand
