@@ -114,7 +114,8 @@ class Opened:
 
     def __post_init__(self) -> None:
         self.saturating, self.all_pairs = saturating(self.ours), dict(self.pairs)
-        judged: Collection[str] = self.pairs if self.options.layers else ()
+        by_sample = isinstance(self.data, Noise) or self.data.count == 1  # else by the range of all samples
+        judged: Collection[str] = self.pairs if self.options.layers and by_sample else ()
         self.ties = Ties.of(self.ours, self.theirs, self.pairs, self.options.limit, judged)
         if self.options.layers:
             weighted = {writer.layer for writer in self.theirs.writers.values() if writer.weighted}

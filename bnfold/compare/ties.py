@@ -20,9 +20,9 @@ Which boxes NonMaxSuppression keeps, and in which order, follows from many value
 or Loop makes of these boxes. Nothing is looked up then: where the same operator with the same settings gives other
 integers, and all that it reads is equal in both networks, floats within the tolerance and others exactly, they are a
 tie as a whole, though there be more or fewer of them. Scores are ordered within a class, so the range of that counts,
-and boxes overlap by their sides, so the largest of these counts; wherever they lie. What is beyond the tolerance is
-equal where it is compared for itself: a float64 run decides about that. (Other bodies may enlarge what they read, and
-an integer that they make is judged as any value is.)
+and boxes overlap by their sides, so the largest of these counts, wherever they lie. What is beyond the tolerance is
+equal where it is compared for itself by the range of its sample: a float64 run decides about that. (Other bodies may
+enlarge what they read, and an integer that they make is judged as any value is.)
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Ties:
         partners: index blob of the reference -> that of the candidate.
         own: index blob of the reference -> what its partner points into, as far as that is known.
         decisions: blob of the reference -> how it is made, where it points nowhere.
-        judged: the blobs of the reference that are compared for themselves.
+        judged: the blobs of the reference that are compared for themselves, by the range in each sample.
         tolerance: relative to the range.
         counts: index blob -> ties, and indices compared.
     """

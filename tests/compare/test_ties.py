@@ -401,6 +401,17 @@ def test_scores_of_a_class_and_sides_of_boxes_have_to_be_equal_by_themselves(lay
 
 
 @pytest.mark.parametrize("layers", [True, False])
+def test_scores_have_to_be_equal_by_the_range_of_their_own_sample(layers: bool) -> None:
+    large = [[4000, 1, -3000, 2], [0, 0, 0, 0]]
+    data = np.array([[[0.4, 0.1, -0.3, 0.2], [1, 2, 2, 1.5]], large], np.float32)
+    right, wrong = (compare(two_classes(), two_classes(factor), data, layers=layers) for factor in (1 - 1e-6, 0.9))
+    assert right.passed, right.verdict
+    assert any("integers differ that the same operator makes" in note for note in right.notes)
+    assert not wrong.passed
+    assert "'kept'" in wrong.verdict
+
+
+@pytest.mark.parametrize("layers", [True, False])
 def test_an_integer_that_a_body_makes_of_enlarged_values_is_no_choice(layers: bool) -> None:
     def counted(factor: float = 1.0) -> ModelProto:
         inside = "{0}1 = Mul (z, many) {0}2 = Floor ({0}1) {0} = Cast <to = 7> ({0}2)"
