@@ -563,6 +563,10 @@ ADDED_FIELDS = (
             start=1,
         )
     ),
+    # How cuDNN convolves in jolibrain's Caffe, as DeepDetect's nets say it; the number is ours.
+    Fact(
+        "ConvolutionParameter", "cudnn_flavor", 30010, "optional", "ConvolutionParameter.Flavor", False, "", ("texts",)
+    ),
     # Upsample of caffe_plus, whose nets the converters from ONNX write; it numbers them as SegNet's Caffe does others.
     *(
         Fact("UpsampleParameter", name, 30000 + number, "optional", kind, False, default, ("texts",))
@@ -723,6 +727,7 @@ ADDED_ENUMS = {
         "BBOX=0",
         ["ssd", "nvcaffe017", "mobilenetyolo", "intel", "vitis", "mace", "x2paddle"],
     ),
+    "ConvolutionParameter.Flavor": ("SINGLE_HANDLE=1", ["texts"]),
     "DeephiResizeParameter.ResizeType": ("BILINEAR=0 NEAREST=1", ["vitis"]),
     "DtowParameter.Method": ("MDTOW=1 MWTOD=2", ["texts"]),
     "ImageDataParameter.LabelType": ("NONE=0 IMAGE=1 PIXEL=2 BBX=3", ["vitis"]),

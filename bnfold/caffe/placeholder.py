@@ -23,6 +23,7 @@ from bnfold.caffe.layers import KERNELS, UNKNOWN, blob_shapes, infer_shapes, lea
 from bnfold.caffe.layers.axes import written
 from bnfold.caffe.layers.infer import possible_shapes
 from bnfold.caffe.limits import INT_MAX, MAX_CHANNELS
+from bnfold.errors import ModelError
 from bnfold.net import Array, Blobs, Layer, Net, Shape
 
 Values = npt.NDArray[np.float32]
@@ -42,15 +43,20 @@ def with_placeholder_weights(net: Net) -> Net:
     Raises:
         ModelError: the sizes of the net do not fit each other.
     """
-    shapes = infer_shapes(net)
-    filled = net.copy()
+    known = infer_shapes(net)
+    shapes, filled = dict(known), net.copy()
     left = INT_MAX
     for layer in filled.layers:
         bottoms = _guessed_bottoms(layer, shapes)
         if bottoms is not None and any(shapes[top] is None for top in layer.tops):
             _guess_tops(layer, bottoms, shapes)
         if not len(layer.blobs) and bottoms is not None:
-            blobs = stand_ins(layer, bottoms, net.batchnorm_layout)
+            try:
+                blobs = stand_ins(layer, bottoms, net.batchnorm_layout)
+            except ModelError:
+                if all(known[bottom] is not None for bottom in layer.bottoms):
+                    raise
+                continue  # what was guessed does not fit, and says nothing about the net
             left -= sum(blob.size for blob in blobs)
             if left < 0:
                 break

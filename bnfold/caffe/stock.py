@@ -4,7 +4,7 @@
     BN, CuDNNBatchNorm                likewise; BN with bn_mode: INFERENCE is a Scale
     EltwiseAffine                     Scale
     Axpy                              Flatten, Scale of two bottoms, Eltwise
-    Eltwise of a plane and channels   Flatten, Scale or Bias of two bottoms
+    Eltwise of a plane and channels   Flatten, Scale or Bias of two bottoms; a BroadcastMul likewise
     DepthwiseConvolution ...          Convolution (or Deconvolution) with a group for each channel
     Pooling with ceil_mode            Pooling with round_mode
     relu: true in a layer             a ReLU behind it
@@ -31,7 +31,16 @@ from bnfold.caffe.batchnorm import Statistics, read_batchnorm
 from bnfold.caffe.caffe_pb2 import ConvolutionParameter, LayerParameter, NetParameter, PoolingParameter
 from bnfold.caffe.descriptors import is_repeated, put
 from bnfold.caffe.dialects import FIELDS, VALUES, members
-from bnfold.caffe.layers import KERNELS, LAYERS, Convolution, Eltwise, infer_shapes, of_channels, output_shapes
+from bnfold.caffe.layers import (
+    KERNELS,
+    LAYERS,
+    Convolution,
+    Eltwise,
+    factor_of_channels,
+    infer_shapes,
+    of_channels,
+    output_shapes,
+)
 from bnfold.caffe.layers.convolution import ALWAYS_DEPTHWISE, DEPTHWISE_UNLESS_SAID
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.errors import BnfoldError, ModelError, few
@@ -321,11 +330,24 @@ def _eltwise(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     kind = {"PROD": "Scale", "SUM": "Bias"}.get(view.operation)
     if kind is None or view.coeff != (1.0, 1.0) or first is None or second is None or not of_channels(first, second):
         return None
-    flat = replace(writing.layer(f"{layer.name}_flat", "Flatten"), bottoms=[layer.bottoms[1]])
+    return _of_two_bottoms(writing, layer, kind, *layer.bottoms)
+
+
+def _broadcast_mul(writing: _Rewording, layer: Layer) -> list[Layer] | None:
+    """The bottom with a number for each channel as the second of a Scale."""
+    first, second = writing.shape(layer), writing.shape(layer, 1)
+    if first is None or second is None:
+        return None
+    small = factor_of_channels(layer, [first, second])
+    return _of_two_bottoms(writing, layer, "Scale", layer.bottoms[1 - small], layer.bottoms[small])
+
+
+def _of_two_bottoms(writing: _Rewording, layer: Layer, kind: str, plane: str, channels: str) -> list[Layer]:
+    flat = replace(writing.layer(f"{layer.name}_flat", "Flatten"), bottoms=[channels])
     flat.tops = [writing.blobs.new(flat.name)]
     param = _with_commons(layer, kind)
     (param.scale_param if kind == "Scale" else param.bias_param).axis = 0
-    return [flat, replace(layer, type=kind, param=param, bottoms=[layer.bottoms[0], flat.tops[0]])]
+    return [flat, replace(layer, type=kind, param=param, bottoms=[plane, flat.tops[0]])]
 
 
 def _pooling(writing: _Rewording, layer: Layer) -> list[Layer] | None:
@@ -419,6 +441,7 @@ REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(BATCHNORMS, _batch_norm),
     **dict.fromkeys(KERNELS, _convolution),
     "Axpy": _axpy,
+    "BroadcastMul": _broadcast_mul,
     "Eltwise": _eltwise,
     "EltwiseAffine": _eltwise_affine,
     "Pooling": _pooling,

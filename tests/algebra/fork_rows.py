@@ -98,6 +98,8 @@ SUM_LAID = pair("Eltwise", (4,), "eltwise_param { axis: 1 coeff: 1 coeff: -0.5 }
 SUM_CHANNELS = pair("Eltwise", (2, 4, 1, 1), "eltwise_param { coeff: 1 coeff: -0.5 }")
 PROD_CHANNELS = pair("Eltwise", (2, 4, 1, 1), "eltwise_param { operation: PROD }")
 MAX_CHANNELS = pair("Eltwise", (2, 4, 1, 1), "eltwise_param { operation: MAX }")
+BY_CHANNELS = pair("BroadcastMul", (2, 4, 1, 1))
+BY_FLAT_CHANNELS = pair("BroadcastMul", (2, 4))
 PROD_LAID = pair("Eltwise", (4, 3), "eltwise_param { operation: PROD axis: 1 }")
 ADD, SUB, MUL, QUOTIENT = (pair(layer_type) for layer_type in ("Add", "Sub", "Mul", "Div"))
 ADD_SPREAD, SUB_SPREAD, MUL_SPREAD = pair("Add", (4, 1, 1)), pair("Sub", (1, 4, 3, 1)), pair("Mul", (4, 1, 3))
@@ -243,6 +245,8 @@ BACK = [
     Back(SUB, any_affine),
     Back(SUB_SPREAD, any_affine),
     Back(MUL, keeps_zero, (any_affine,)),
+    Back(BY_CHANNELS, keeps_zero, (any_affine,)),
+    Back(BY_FLAT_CHANNELS, keeps_zero, (any_affine,)),
     Back(MUL_SPREAD, keeps_zero, (any_affine,)),
     Back(QUOTIENT, keeps_zero, (any_affine,)),
     Back(CODED_SUB, any_affine),
@@ -348,6 +352,7 @@ FORWARD = [
     Forward(ADD, one_scale, (once(any_affine, any_affine), once(any_affine, None))),
     Forward(SUB, one_scale, (once(any_affine, any_affine),)),
     Forward(MUL, once(keeps_zero, keeps_zero), (once(keeps_zero, any_affine),)),
+    Forward(BY_CHANNELS, once(keeps_zero, keeps_zero), (once(keeps_zero, any_affine),)),
     Forward(CODED_QUOTIENT, once(keeps_zero, None), (once(any_affine, None),)),
     Forward(QUOTIENT, once(keeps_zero, None), (once(any_affine, None),)),
     Forward(LESSER, the_same(keeps_order, 2), (the_same(any_affine, 2),)),

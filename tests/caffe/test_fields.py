@@ -120,6 +120,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "BatchToSpaceND": [
         ("batch_to_space_nd_param { block_shape: 1 block_shape: 2 crops: 0 crops: 0 crops: 1 crops: 0 }", [IMAGE])
     ],
+    "BroadcastMul": [("", [IMAGE, (2, 4, 1, 1)]), ("", [(2, 4), IMAGE])],
     "BroadcastTo": [("broadcast_to_param { shape: 2 shape: 3 shape: 4 }", [(2, 1, 4)])],
     "Ceil": [("", [IMAGE])],
     "Correlation1D": [

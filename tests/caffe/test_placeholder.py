@@ -11,6 +11,7 @@ from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.placeholder import with_placeholder_weights
 from bnfold.caffe.text import parse_prototxt
 from bnfold.caffe.upgrade import upgrade
+from bnfold.errors import ModelError
 from bnfold.net import Blobs, Layer, Net
 
 INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 6 dim: 8 dim: 8 } } }\n'
@@ -176,3 +177,15 @@ def test_blobs_that_are_there_stay_and_the_net_is_not_changed() -> None:
     assert len(net.layers[1].blobs) == 0
     again = with_placeholder_weights(loaded)
     assert again.layers[1].blobs.stored[0] is loaded.layers[1].blobs.stored[0]
+
+
+def test_a_guess_that_does_not_fit_leaves_a_layer_without_stand_ins_and_refuses_no_net() -> None:
+    unheard = 'layer { name: "u" type: "Unheard" bottom: "data" top: "u" }'
+    depthwise = (
+        'layer { name: "d" type: "ConvolutionDepthwise" bottom: "BOTTOM" top: "d" '
+        "convolution_param { num_output: 8 kernel_size: 3 group: 8 } }"
+    )
+    # What the unheard one makes is guessed to have 6 channels as its bottom has.
+    assert [len(layer.blobs) for layer in filled(unheard + depthwise.replace("BOTTOM", "u"))] == [0, 0]
+    with pytest.raises(ModelError, match="group 6 does not divide 6 input"):
+        filled(unheard + depthwise.replace("BOTTOM", "data"))

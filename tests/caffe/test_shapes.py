@@ -267,6 +267,11 @@ def test_clustered_priors_are_as_many_as_there_are_pairs_of_sizes() -> None:
             "max_displacement 3 leaves nothing of a plane of 5x7",
         ),
         (
+            'type: "BroadcastMul"',
+            [(1, 2, 5, 7)] * 2,
+            "of 1x2x5x7 and 1x2x5x7 neither is one number for each channel",
+        ),
+        (
             'type: "Correlation1D" correlation_param { kernel_size: 1 max_displacement: 1 single_direction: 2 }',
             [(1, 1, 5, 7)] * 2,
             "single_direction 2 is none of -1, 0, 1",

@@ -314,6 +314,20 @@ def test_squeeze_and_excitation_as_converters_write_it_is_folded_and_written_for
     assert_answers({"mul": whole}, {"mul": before["mul"]}, 1e-4)
 
 
+def test_a_broadcast_mul_is_a_scale_of_two_bottoms(tmp_path: Path) -> None:
+    text = EXCITED.replace(
+        'type: "Eltwise" bottom: "conv" bottom: "view"', 'type: "BroadcastMul" bottom: "fc" bottom: "conv"'
+    )
+    original = net(text.replace("eltwise_param { operation: OPERATION }", ""))
+    prototxt, caffemodel = written(bnfold.fold(original).net, tmp_path)
+    again = bnfold.load(prototxt, caffemodel)
+    assert foreign_layers(again) == []
+    assert again.layers[-1].type == "Scale"
+    data = {"x": np.random.default_rng(6).normal(size=(2, 3, 6, 5)).astype(np.float32)}
+    before, after = by_onnxruntime(original, data), by_onnxruntime(again, data)
+    assert_answers({"mul": after["mul"]}, {"mul": before["mul"]}, TOLERANCE)
+
+
 def test_an_eltwise_of_other_coefficients_stays_one() -> None:
     text = EXCITED.replace("operation: OPERATION", "coeff: 1 coeff: -2")
     assert in_stock_words(net(text)).layers[-1].type == "Eltwise"

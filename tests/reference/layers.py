@@ -55,6 +55,7 @@ FORWARD: dict[str, Forward] = {
     "Bias": layers_normalize.bias,
     "BN": layers_normalize.bn,
     "BNLL": layers_pointwise.bnll,
+    "BroadcastMul": layers_pointwise.broadcast_mul,
     "BroadcastTo": layers_forks.broadcast_to,
     "CConvolution": layers_linear.pruned_convolution,
     "Ceil": layers_pointwise.ceil,

@@ -45,6 +45,12 @@ def softsign(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[A
     return [bottoms[0] / (1 + np.abs(bottoms[0]))]
 
 
+def broadcast_mul(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """The larger bottom, each channel times its number of the smaller."""
+    large, small = sorted(bottoms, key=lambda bottom: -bottom.size)
+    return [large * small.reshape(*large.shape[:2], *[1] * (large.ndim - 2))]
+
+
 def signed_sqrt(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """sqrt(x) from 0 on, -sqrt(-x) below."""
     x = bottoms[0]

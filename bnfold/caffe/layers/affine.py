@@ -43,6 +43,23 @@ def axpy(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [top]
 
 
+def factor_of_channels(layer: Layer, bottoms: Sequence[Shape]) -> int:
+    """Which of a BroadcastMul's bottoms is one number for each channel, (N, C) or (N, C, 1, 1): the smaller.
+
+    Raises:
+        ModelError: neither is; of two of one size its Caffe reads the first numbers of the second.
+    """
+    for place, (small, large) in ((1, bottoms[::-1]), (0, bottoms)):
+        if small[:2] == large[:2] and len(small) in (2, len(large)) and all(size == 1 for size in small[2:]):
+            return place
+    raise ModelError(f"{layer}: of {sizes(bottoms[0])} and {sizes(bottoms[1])} neither is one number for each channel")
+
+
+def broadcast_mul(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The larger bottom's (jolibrain's Caffe, broadcast_mul_layer.cpp)."""
+    return [bottoms[1 - factor_of_channels(layer, bottoms)]]
+
+
 def scale(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The first bottom's (scale_layer.cpp and bias_layer.cpp, Reshape)."""
     _span(layer, bottoms)
@@ -143,6 +160,13 @@ ROWS: Mapping[str, LayerType] = {
         reads={"cudnn_batch_norm_param": "eps", "batch_norm_param": "eps use_global_stats"},
         products="value",
         dialects=OTHERS,
+    ),
+    "BroadcastMul": LayerType(
+        broadcast_mul,
+        bottoms=(2, 2),
+        rank=2,
+        dialects=OTHERS,
+        note="DeepDetect's, of EfficientNet: either bottom is one number for each channel",
     ),
     "Dropout": LayerType(
         same,

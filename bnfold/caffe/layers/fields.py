@@ -28,7 +28,8 @@ def _by_name(names: Mapping[str, str]) -> Mapping[str, str]:
 
 IDLE: Mapping[str, str] = _by_name(
     {
-        LIBRARY: "conv_algorithm conv_algos_override cudnn_convolution_algo_seeker engine force_nd_im2col save_mem",
+        LIBRARY: "conv_algorithm conv_algos_override cudnn_convolution_algo_seeker cudnn_flavor engine "
+        "force_nd_im2col save_mem",
         TRAINS: "c_rate decay decay_exma dis_mode dummy_backward dynamicsplicing frozen gen_mode iter_stop momentum "
         "moving_average_fraction random_seed splicing_rate stable_prod_grad stats_batch_size to_compute_dU "
         "update_global_stats weight_fixed",

@@ -71,6 +71,15 @@ def _broadcast(place: LayerContext) -> tuple[Steps, Steps]:
     return first, second
 
 
+def multiplied_by_channels(place: LayerContext) -> Product:
+    """`x*y`, one of them a number for each channel that is laid over the plane of the other.
+
+    Source: broadcast_mul_layer.cpp of jolibrain's Caffe.
+    """
+    first, second = (_laid(bottom, place.tops[0], 0) for bottom in place.bottoms)
+    return Product((first, second))
+
+
 def matrices(place: LayerContext) -> Product:
     """`s*(x*y)` is `(s*x)*y` with one s for each row, and `x*(s*y)` with one for each column.
 

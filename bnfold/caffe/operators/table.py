@@ -46,6 +46,7 @@ PASSING: Mapping[str, Row] = {
     "BatchReindex": passing.samples,
     "BatchToSpaceND": passing.space_to_batch,
     "Bias": join.added,
+    "BroadcastMul": join.multiplied_by_channels,
     "BroadcastTo": movement.broadcast_to,
     "Clip": passing.clip,
     "Concat": join.concat,

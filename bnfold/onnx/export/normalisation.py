@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnfold.caffe.batchnorm import Statistics, read_batchnorm
-from bnfold.caffe.layers import dropout_scale
+from bnfold.caffe.layers import dropout_scale, factor_of_channels
 from bnfold.caffe.layers.normalisation import normalized_axes
 from bnfold.errors import WeightsError
 from bnfold.net import Shape
@@ -26,6 +26,15 @@ def axpy(block: Block) -> str:
     if len(block.shapes[0]) != len(block.shapes[1]):
         a = reshape(block, a, (0, 0) + (1,) * (len(block.shapes[1]) - 2), "scale")
     return block("Add", block("Mul", x, a), y)
+
+
+def broadcast_mul(block: Block) -> str:
+    """`x*y`, one of shape (N, C[, 1, 1]), which broadcasts over the plane of the other: Mul."""
+    small = factor_of_channels(block.layer, block.shapes)
+    tensors, rank = list(block.bottoms), len(block.tops[0])
+    if len(block.shapes[small]) < rank:
+        tensors[small] = reshape(block, tensors[small], (0, 0) + (1,) * (rank - 2), "scale")
+    return block("Mul", *tensors)
 
 
 def batch_norm(block: Block) -> str:
@@ -342,6 +351,7 @@ def softmax_layer(block: Block) -> str:
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "Axpy": axpy,
+    "BroadcastMul": broadcast_mul,
     "BN": batch_norm,
     "BatchNorm": batch_norm,
     "Bias": bias,
