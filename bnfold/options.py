@@ -321,9 +321,10 @@ def sizes(text: str) -> tuple[int, ...]:
 
 
 def count_of_bytes(text: str) -> int:
-    """`500M`, `4G` or a plain number, of a megabyte at least. Raises ValueError for anything else."""
-    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "B")
-    size = float(number) * 2.0 ** (10 * "BKMGT".index(unit))
+    """`500M`, `500MB`, `4GiB` or a plain number, of a megabyte at least. Raises ValueError for anything else."""
+    number = text.rstrip("BIKMGTbikmgt")
+    unit = text[len(number) :].upper().removesuffix("B").removesuffix("I")
+    size = float(number) * 2.0 ** (10 * ["", "K", "M", "G", "T"].index(unit))
     if not 1 << 20 <= size < 1 << 63:
         raise ValueError
     return int(size)

@@ -32,6 +32,9 @@ def is_refused(read: Callable[[], object]) -> bool:
         (count_of_bytes, "1024k", 1 << 20),
         (count_of_bytes, "1.5G", 3 << 29),
         (count_of_bytes, "2T", 2 << 40),
+        (count_of_bytes, "500MB", 500 << 20),
+        (count_of_bytes, "4gib", 4 << 30),
+        (count_of_bytes, "1048577B", (1 << 20) + 1),
         (count_of_bytes, "1048577", (1 << 20) + 1),
         (count_of_bytes, "8388607T", 8388607 << 40),
     ],
@@ -45,7 +48,25 @@ def test_an_options_text_is_read(read: Callable[[str], Any], text: str, value: o
     [
         *((sizes, text) for text in ("", "1,0", "1,-3", "1,,3", "a", "1.5")),
         *((plane, text) for text in ("0", "1,2,3", "1x", "wide")),
-        *((count_of_bytes, text) for text in ("", "M", "1X", "1023k", "0", "-1G", "8388608T", "nanG", "infG", "1 Q")),
+        *(
+            (count_of_bytes, text)
+            for text in (
+                "",
+                "M",
+                "1X",
+                "1023k",
+                "0",
+                "-1G",
+                "8388608T",
+                "nanG",
+                "infG",
+                "1 Q",
+                "2KM",
+                "5MBB",
+                "MB",
+                "2IIB",
+            )
+        ),
     ],
 )
 def test_a_text_that_means_nothing_is_refused(read: Callable[[str], Any], text: str) -> None:
