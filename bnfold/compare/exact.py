@@ -31,15 +31,16 @@ another.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
+from bnfold.compare.backends import Float64
 from bnfold.compare.divergence import upstream
-from bnfold.compare.metrics import extremes, in_pieces, magnitude
+from bnfold.compare.metrics import PIECE
 from bnfold.compare.models import Model, is_copy
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array
@@ -63,6 +64,9 @@ CHANCE_OF_MOVED = 3.0  # times the most of so many draws: of 100,000 channels 30
 COARSE = ("bfloat16", "float16")  # types whose rounding of the weights that a fold computed counts
 NORMALISING = ("GroupNormalization", "InstanceNormalization", "LayerNormalization", "MeanVarianceNormalization")
 EVERY_SAMPLE = 16  # of so many samples each one is judged; of more, the one with the largest error
+
+Figures: TypeAlias = tuple[Float64, Float64, Float64, Float64]
+"""Of each channel how far reference and candidate are off, by how much chance is, and how far the candidate moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +99,7 @@ class Distances:
             size: the blob's range.
             largest: the largest magnitude of its values.
         """
-        squared, count = [0.0, 0.0], 0
-        for exact, *found in in_pieces(truth, reference, candidate):
-            same = (found[0] == found[1]) | np.isnan(found[0]) & np.isnan(found[1])
-            sound = np.isfinite(exact) & (np.isfinite(found[0]) | ~same)
-            count += int(sound.sum())
-            for side, values in enumerate(found):
-                if ((np.isfinite(values) != np.isfinite(exact)) & ~same).any():
-                    squared[side] = np.inf
-                    continue
-                with np.errstate(over="ignore"):
-                    errors = (values[sound] - exact[sound]) / size  # whose squares would pass float64 sooner
-                    squared[side] += float(np.square(errors).sum())
-        ours, theirs = (math.sqrt(total / max(count, 1)) for total in squared)
+        (ours,), (theirs,) = _apart([one.reshape(1, -1) for one in (truth, reference, candidate)], size).tolist()
         return cls(ours, theirs, UNIT * max(1.0, largest / size))
 
     @classmethod
@@ -120,35 +112,23 @@ class Distances:
             size: as in `of`.
             coarse: what holds in the type of the values.
         """
-        few = values[0].size < FEW * len(values[0])
-        channels = []
-        for true, ours, theirs, still, *others in zip(*values, strict=True):
-            found = cls.of(true, ours, theirs, size)
-            units = UNITS_OF_ONE if few else 1 / math.sqrt(12)
-            unit = units * 2 * coarse.rounding * magnitude(*extremes(ours)) / size
-            apart = max(cls.of(still, still, other, size).candidate for other in others)
-            channels.append(cls(found.reference, found.candidate, unit, min(apart, coarse.tolerance), coarse.astray))
+        flat = [one.reshape(len(one), -1) for one in values]
+        if 0 in flat[0].shape:
+            return cls(0.0, 0.0)
+        still, *others = flat[3:]
+        reference, candidate = _apart(flat[:3], size)
+        moved = np.maximum.reduce([_apart([still, still, other], size)[1] for other in others])
+        moved, few = np.minimum(moved, coarse.tolerance), flat[0].shape[1] < FEW
+        largest = np.abs(np.where(np.isfinite(flat[1]), flat[1], 0.0)).max(axis=1).astype(np.float64)
+        units = (UNITS_OF_ONE if few else 1 / math.sqrt(12)) * 2 * coarse.rounding * largest / size
         if few:
-            known = [one.reference for one in channels if one.reference <= coarse.tolerance]
-            usual = CHANCE_OF_ONE * math.sqrt(math.fsum(one * one for one in known) / max(len(known), 1))
-            channels = [replace(one, unit=one.unit + usual) for one in channels]
-        elif channels:
-            channels += cls._by_factor(values, size, coarse)
-        return max(channels, key=lambda one: one.weight, default=cls(0.0, 0.0))
-
-    @classmethod
-    def _by_factor(cls, values: Sequence[Array], size: float, coarse: Coarse) -> list[Distances]:
-        """As `by_channel`, of what each channel has of the truth without its mean: sum(v*t') / sqrt(n * sum(t'^2))."""
-        shares = np.array([_along_truth(channel) for channel in zip(*values, strict=True)]).T / size
-        length, true, ours, theirs, still, *others = shares
-        reference, candidate = np.abs(ours - true), np.abs(theirs - true)
-        moved, known = np.abs(np.array(others) - still).max(axis=0), np.where(length > 0, length, 1.0)
-        moved = np.minimum(np.maximum(moved, np.median(moved / known) * known), coarse.tolerance)
-        sane = reference[reference <= coarse.tolerance]
-        usual = CHANCE_OF_ONE * math.sqrt(float(np.square(sane).sum()) / max(len(sane), 1))
-        units = [UNITS_OF_ONE * 2 * coarse.rounding * magnitude(*extremes(one)) / size + usual for one in values[1]]
-        figures = zip(reference.tolist(), candidate.tolist(), units, moved.tolist(), strict=True)
-        return [cls(ours, theirs, unit, most, coarse.astray) for ours, theirs, unit, most in figures]
+            units += CHANCE_OF_ONE * _usual(reference, coarse)
+        found: list[Figures] = [(reference, candidate, units, moved)]
+        if not few:
+            found.append(_by_factor(flat, UNITS_OF_ONE * 2 * coarse.rounding * largest / size, size, coarse))
+        figures = (channel for one in found for channel in np.transpose(one).tolist())
+        channels = (cls(ours, theirs, unit, most, coarse.astray) for ours, theirs, unit, most in figures)
+        return max(channels, key=lambda one: one.weight)
 
     def joined(self, other: Distances) -> Distances:
         """Of two samples the one that speaks more against the candidate."""
@@ -175,14 +155,59 @@ class Distances:
         return self.excess > 0, self.tells, self.candidate
 
 
-def _along_truth(channel: Sequence[Array]) -> Array:
-    """The root mean square of the first values without their mean, and the share of that in each of the values."""
-    flat = np.array([np.ravel(one) for one in channel], np.float64)
-    sound = np.isfinite(flat).all(axis=0)
-    flat, count = np.where(sound, flat, 0.0), max(int(sound.sum()), 1)
-    varying = np.where(sound, flat[0] - flat[0].sum() / count, 0.0)
-    length = math.sqrt(float(np.square(varying).sum()) / count)
-    return np.array([length, *flat @ varying / (count * (length or 1.0))])
+def _apart(values: Sequence[Array], size: float) -> Float64:
+    """Of each row the root mean square errors of two others against the first, (2, rows), as shares of `size`."""
+    squared, count = np.zeros((2, len(values[0]))), np.zeros(len(values[0]))
+    lost = np.zeros(squared.shape, bool)
+    for rows, (exact, *found) in _in_blocks(values):
+        same = (found[0] == found[1]) | np.isnan(found[0]) & np.isnan(found[1])
+        sound = np.isfinite(exact) & (np.isfinite(found[0]) | ~same)
+        count[rows] += sound.sum(axis=1)
+        for side, one in enumerate(found):
+            lost[side, rows] |= ((np.isfinite(one) != np.isfinite(exact)) & ~same).any(axis=1)
+            with np.errstate(over="ignore", invalid="ignore"):
+                errors = np.where(sound, (one - exact) / size, 0.0)  # whose squares would pass float64 sooner
+                squared[side, rows] += np.square(errors).sum(axis=1)
+    return np.where(lost, np.inf, np.sqrt(squared / np.maximum(count, 1.0)))
+
+
+def _in_blocks(values: Sequence[Array]) -> Iterator[tuple[slice, list[Float64]]]:
+    """Blocks of equally shaped (rows, columns) in float64, few enough values to stay in cache, and their rows."""
+    rows, columns = values[0].shape
+    step = max(1, PIECE // max(columns, 1))
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        for left in range(0, columns, PIECE):
+            yield part, [one[part, left : left + PIECE].astype(np.float64) for one in values]
+
+
+def _by_factor(values: Sequence[Array], units: Float64, size: float, coarse: Coarse) -> Figures:
+    """What each channel has of the truth without its mean, sum(v*t') / sqrt(n * sum(t'^2)), in each of the values."""
+    length, true, ours, theirs, still, *others = _along_truth(values) / size
+    reference, candidate = np.abs(ours - true), np.abs(theirs - true)
+    moved, known = np.abs(np.array(others) - still).max(axis=0), np.where(length > 0, length, 1.0)
+    moved = np.minimum(np.maximum(moved, np.median(moved / known) * known), coarse.tolerance)
+    return reference, candidate, units + CHANCE_OF_ONE * _usual(reference, coarse), moved
+
+
+def _usual(reference: Float64, coarse: Coarse) -> float:
+    """The root mean square of how far the channels of a reference are off, of those that are not lost."""
+    sane = reference[reference <= coarse.tolerance]
+    return math.sqrt(float(np.square(sane).sum()) / max(len(sane), 1))
+
+
+def _along_truth(values: Sequence[Array]) -> Float64:
+    """Of each row the root mean square of the first values without their mean, and the share of it in each of all."""
+    shares = np.empty((1 + len(values), len(values[0])))
+    for row in range(0, len(values[0]), step := max(1, PIECE // values[0].shape[1])):
+        flat = np.array([one[row : row + step] for one in values], np.float64)
+        sound = np.isfinite(flat).all(axis=0)
+        flat, count = np.where(sound, flat, 0.0), np.maximum(sound.sum(axis=1), 1)
+        varying = np.where(sound, flat[0] - (flat[0].sum(axis=1) / count)[:, np.newaxis], 0.0)
+        length = np.sqrt(np.square(varying).sum(axis=1) / count)
+        along = np.einsum("kcn,cn->kc", flat, varying) / (count * np.where(length > 0, length, 1.0))
+        shares[:, row : row + step] = [length, *along]
+    return shares
 
 
 class Coarse(NamedTuple):
