@@ -35,7 +35,7 @@ from bnfold.caffe.layout import TextLayout, read_layout
 from bnfold.caffe.repetition import parse_net
 from bnfold.caffe.scan import Prototxt, TextField, replaced
 from bnfold.errors import Guesses, ParseError, did_you_mean
-from bnfold.io.mapping import read_file
+from bnfold.io.mapping import other_format, read_file
 
 # protobuf has a descriptor class for each of its implementations.
 Descriptor: TypeAlias = Any
@@ -160,7 +160,8 @@ def decode(content: bytes, path: Path | None = None) -> str:
     else:
         text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     if "\0" in text:
-        raise ParseError("is binary and not a prototxt: was a caffemodel, or an ONNX model, given in its place?", path)
+        binary = "is binary and not a prototxt: was a caffemodel, or an ONNX model, given in its place?"
+        raise ParseError(other_format(content[:4096], "prototxt") or binary, path)
     for head, sentence in OTHER_FORMATS:
         if text.lstrip().startswith(head):
             raise ParseError(sentence, path)

@@ -25,7 +25,7 @@ from bnfold.caffe.blobs import read_blob
 from bnfold.caffe.hdf5 import SOLVER_STATE, read_layers
 from bnfold.errors import ParseError
 from bnfold.io.files import descriptor_of
-from bnfold.io.mapping import map_file, require_unchanged
+from bnfold.io.mapping import map_file, other_format, require_unchanged
 from bnfold.io.wire import LENGTH, VARINT, Buffer, Field, WireError, fields, varint
 from bnfold.net import NO_BLOBS, Array, Blobs, LazyArray
 
@@ -241,12 +241,9 @@ def decode(text: bytes) -> str:
 def _other_format(buffer: mmap.mmap) -> str:
     """What a file is that calls itself a caffemodel and is none; empty when that cannot be told."""
     head = bytes(buffer[:1024])
-    for magic, sentence in _MAGIC:
-        if head.startswith(magic):
-            return sentence
+    if other := other_format(head, "caffemodel"):
+        return other
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text[:1] == b"<":
-        return "is a web page and not a caffemodel: the download failed"
     if b"{" in text and all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in text):
         return "is text and not a caffemodel: was the prototxt given in its place?"
     return _other_message(buffer)
@@ -270,9 +267,3 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 # SolverState: iter, learned_net, history, current_step.
 _SOLVER_STATE = {(1, VARINT), (2, LENGTH), (3, LENGTH), (4, VARINT)}
-
-_MAGIC = (
-    (b"PK\x03\x04", "is a zip archive: unpack it and give the caffemodel inside"),
-    (b"\x1f\x8b", "is compressed with gzip: unpack it first"),
-    (b"version https://git-lfs", "is a git-lfs pointer and not the file itself: run `git lfs pull`"),
-)

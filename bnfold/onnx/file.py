@@ -22,7 +22,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from bnfold.errors import ParseError, WeightsError
-from bnfold.io.mapping import map_file
+from bnfold.io.mapping import map_file, other_format
 from bnfold.io.wire import LENGTH, Buffer, Field, WireError, encode_field, fields
 from bnfold.net import Array, Shape
 from bnfold.onnx.node import graphs_of
@@ -181,10 +181,10 @@ def read_onnx(path: Path) -> OnnxFile:
         ParseError: the file cannot be read or is not an ONNX model.
     """
     buffer = map_file(path)
-    document = _sentences(path, lambda: _document(path, buffer, outside=False))
+    document = _sentences(path, buffer, lambda: _document(path, buffer, outside=False))
     if document.keeps_outside:
         # Weights on a store and in a folder cannot both be beside the model.
-        return OnnxFile(_sentences(path, lambda: ModelProto.FromString(bytes(buffer[:]))), (), buffer)
+        return OnnxFile(_sentences(path, buffer, lambda: ModelProto.FromString(bytes(buffer[:]))), (), buffer)
     weights = []
     for tensor in document.tensors:
         if (weight := tensor.weight) is not None and weight.dtype.name in ONNX_TYPES:
@@ -206,19 +206,20 @@ def read_document(path: Path) -> Document:
         WeightsError: a tensor is said to lie where it does not, or may not.
     """
     buffer = map_file(path)
-    return _sentences(path, lambda: _document(path, buffer))
+    return _sentences(path, buffer, lambda: _document(path, buffer))
 
 
 def document_of(data: bytes, path: Path, *, outside: bool = True) -> Document:
     """The same for a model in memory; `path` is what messages call it, and beside what tensors lie, if `outside`."""
-    return _sentences(path, lambda: _document(path, data, outside))
+    return _sentences(path, data, lambda: _document(path, data, outside))
 
 
-def _sentences(path: Path, read: Callable[[], T]) -> T:
+def _sentences(path: Path, buffer: Buffer, read: Callable[[], T]) -> T:
     try:
         return read()
     except WireError as error:
-        raise ParseError(f"is not an ONNX model: {error}", path) from error
+        other = other_format(bytes(buffer[:4096]), "model in ONNX")
+        raise ParseError(other or f"is not an ONNX model, or is damaged or cut short: {error}", path) from error
     except (ParseError, WeightsError, MemoryError):
         raise
     except Exception as error:  # protobuf's DecodeError, which only bnfold.caffe may import

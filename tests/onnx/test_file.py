@@ -12,7 +12,7 @@ from cases import golden, goldens
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from present import present
 
-from bnfold import compare
+from bnfold import compare, load
 from bnfold.errors import ParseError
 from bnfold.onnx import save_onnx
 from bnfold.onnx.file import read_onnx
@@ -124,3 +124,24 @@ def test_a_shelf_keeps_two_models_apart_and_goes_with_its_folder(monkeypatch: py
         assert (present(stored[0][1]) / "weights").stat().st_size < 3 * VALUES.nbytes
     np.testing.assert_array_equal(read, [VALUES, -VALUES, VALUES])
     assert not present(stored[0][1]).exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a git-lfs pointer"),
+        (b"<!DOCTYPE html><html>404", "is a web page"),
+        (b"\x1f\x8b\x08\0\0\0\0", "is compressed with gzip: unpack it first"),
+        (b"PK\x03\x04\0\0\0\0net.onnx", "is a zip archive: unpack it"),
+        (b"PK\x03\x04\0\0\0\0archive/data.pkl", "is a model of PyTorch or Keras"),
+        (b"\x1c\0\0\0TFL3\0\0", "is a model of TensorFlow Lite"),
+        (b"\x89HDF\r\n\x1a\n\0\0\0", "is an HDF5 file"),
+        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\0", "is a pickle, as PyTorch writes"),
+    ],
+)
+@pytest.mark.parametrize("name", ["net.onnx", "net.prototxt"])
+def test_a_file_of_another_tool_is_called_what_it_is(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ParseError, match=sentence):
+        load(path)
