@@ -201,6 +201,13 @@ class Layer:
         source: where it came from, for its writer.
         opaque: why its parameters are not understood, so that nothing passes it and it is written as it was; empty
             where they are.
+
+    Examples:
+        >>> net = bnfold.load("deploy.prototxt", "net.caffemodel")
+        >>> conv = net["conv1"]
+        >>> conv.blobs = bnfold.net.Blobs([2 * conv.blobs[0]])
+        >>> bnfold.compare("model.onnx", net).first_divergent.layer
+        'conv1'
     """
 
     name: str
@@ -209,7 +216,7 @@ class Layer:
     tops: list[str]
     blobs: Blobs
     param: Any
-    source: Any = None
+    source: Any = field(default=None, repr=False)
     opaque: str = ""
 
     def __str__(self) -> str:
