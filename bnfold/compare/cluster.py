@@ -321,9 +321,8 @@ def measure_all(
                 waiting[future] = following
                 queue.add(future)
                 following += 1
-    except BaseException as error:
+    except BaseException:
         client.cancel(list(waiting), force=True)
-        error.add_note(f"{merged} of {len(pieces)} pieces were done")
         raise
     assert merged == len(pieces), f"{merged} of {len(pieces)} pieces were measured"
 

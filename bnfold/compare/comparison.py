@@ -493,6 +493,11 @@ class Comparison:
                 with connected(options.cluster) as client:
                     work = work_of(engine, data, options, client)
                     measure_all(client, work, models, pieces, first, take, progress, exact=engine.exact)
+        except BaseException as error:
+            if len(pieces) > 1:
+                kept = f"; '{state.path}' has them, and the same comparison goes on from it" if state.path else ""
+                error.add_note(f"{state.pieces} of {len(pieces)} pieces were done{kept}")
+            raise
         finally:
             if state.pieces > first:
                 state.save()

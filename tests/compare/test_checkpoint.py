@@ -57,8 +57,10 @@ def test_a_comparison_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(checkpoint, "EVERY", 0.0)
     pair, marker, file = models(tmp_path), tmp_path / "raised", tmp_path / "state.json"
     data = Hostile(150, marker, kill=False)
-    with pytest.raises(RuntimeError, match="the disk is gone"):
+    with pytest.raises(RuntimeError, match="the disk is gone") as stopped:
         compare(*pair, data, batch=2, checkpoint=file)
+    kept = f"4 of 7 pieces were done; '{file}' has them, and the same comparison goes on from it"
+    assert stopped.value.__notes__ == [kept]
     assert json.loads(file.read_text())["pieces"] == 4
     measured: list[range] = []
     real = engine.Engine.measure
