@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         WriteError,
     )
     from bnfold.loading import load
-    from bnfold.net import Layer, Net
+    from bnfold.net import Blobs, Layer, Net
     from bnfold.onnx import save_onnx, to_onnx
     from bnfold.options import CompareOptions, OnnxOptions, ReadOptions
     from bnfold.report.run import RunReport
@@ -66,7 +66,7 @@ _HOMES = {
     "bnfold.data.preparation": "Preparation",
     "bnfold.errors": "BnfoldError ModelError ParseError UnsupportedError UsageError WeightsError WriteError",
     "bnfold.loading": "load",
-    "bnfold.net": "Layer Net",
+    "bnfold.net": "Blobs Layer Net",
     "bnfold.onnx": "save_onnx to_onnx",
     "bnfold.options": "CompareOptions OnnxOptions ReadOptions",
     "bnfold.report.run": "RunReport",
@@ -76,6 +76,7 @@ _HOMES = {
 __all__ = [
     "Answer",
     "BlobDiff",
+    "Blobs",
     "BnfoldError",
     "Box",
     "ClassifierDiff",

@@ -196,18 +196,11 @@ class Layer:
     Attributes:
         bottoms: the blobs that it reads as data.
         tops: the blobs that it writes.
-        blobs: what it learned; in ONNX the constants among its inputs.
+        blobs: what it learned, in ONNX the constants among its inputs; `Blobs([2 * layer.blobs[0]])` are others.
         param: how its language describes it, opaque to the algebra: a `LayerParameter` in Caffe.
         source: where it came from, for its writer.
         opaque: why its parameters are not understood, so that nothing passes it and it is written as it was; empty
             where they are.
-
-    Examples:
-        >>> net = bnfold.load("deploy.prototxt", "net.caffemodel")
-        >>> conv = net["conv1"]
-        >>> conv.blobs = bnfold.net.Blobs([2 * conv.blobs[0]])
-        >>> bnfold.compare("model.onnx", net).first_divergent.layer
-        'conv1'
     """
 
     name: str
@@ -657,7 +650,7 @@ def _require_wired(net: Net) -> None:
 def _require_arrays(layer: Layer, net: Net) -> None:
     """Stop at blobs that somebody has put in and that no file can hold. Raises UsageError."""
     if not isinstance(layer.blobs, Blobs):
-        raise UsageError(f"{layer}: its blobs are {type(layer.blobs).__name__}, and not bnfold.net.Blobs of arrays")
+        raise UsageError(f"{layer}: its blobs are {type(layer.blobs).__name__}, and not bnfold.Blobs of arrays")
     before = layer.source.blobs.stored if layer.source is not None and net.language == "ONNX" else ()
     for place, blob in enumerate(layer.blobs.stored):
         if isinstance(blob, np.ndarray):

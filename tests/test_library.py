@@ -253,7 +253,7 @@ def test_weights_that_are_put_in_may_lie_in_any_order(
 @pytest.mark.parametrize(
     ("language", "blobs", "said"),
     [
-        ("Caffe", [3], "its blobs are list, and not bnfold.net.Blobs of arrays"),
+        ("Caffe", [3], "its blobs are list, and not bnfold.Blobs of arrays"),
         ("Caffe", Blobs([[1.0, 2.0]]), "blob 0 is list, and not an array"),  # type: ignore[list-item]
         (
             "Caffe",
