@@ -173,6 +173,7 @@ def decode(content: bytes, path: Path | None = None) -> str:
 
 # What a file begins with that calls itself a prototxt and is none; a message spelled between < > or { } has a name.
 OTHER_FORMATS = (
+    ("<?xml", "is an XML file, as OpenVINO writes, and not a prototxt: give the network that it was converted from"),
     ("<", "is a web page and not a prototxt: the download failed, or was of the page about the file"),
     ("{", "is JSON and not a prototxt: the download failed, or was of the page about the file"),
     ("version https://git-lfs", "is a git-lfs pointer and not the file itself: run `git lfs pull`"),

@@ -239,7 +239,14 @@ def run_at(samples: Samples, shape: BatchLayout, start: int) -> Run:
                 f"{samples.description}: samples of one run have one shape, and those of '{name}' are "
                 f"{sizes(arrays[0].shape)} and {sizes(min(others))}; a batch of 1 takes each by itself"
             )
-        feeds[name] = _fitted(np.stack(arrays) if shape.batched else arrays[0], feed, name)
+        values = np.stack(arrays) if shape.batched else arrays[0]
+        fitted = _fitted(values, feed)
+        if fitted is None:
+            found = sizes(values.shape) or "one number"
+            raise UsageError(
+                f"{samples.description}: input '{name}' takes {sizes(feed.shape)}, and the data is {found}"
+            )
+        feeds[name] = fitted
     return Run(numbers, feeds)
 
 
@@ -251,8 +258,8 @@ def _row(samples: Samples, number: int) -> dict[str, Array]:
     return row
 
 
-def _fitted(values: Array, feed: Feed, name: str) -> Array:
-    """The values in the input's shape; axes of size 1 may differ, since a list of vectors is (N,C) or (N,C,1,1)."""
+def _fitted(values: Array, feed: Feed) -> Array | None:
+    """The values in the input's shape, or None; axes of size 1 may differ: a list of vectors is (N,C) or (N,C,1,1)."""
     wanted = feed.shape
     if not feed.ranked:
         return values
@@ -260,7 +267,7 @@ def _fitted(values: Array, feed: Feed, name: str) -> Array:
         return values
     if None not in wanted and [n for n in values.shape if n != 1] == [n for n in wanted if n != 1]:
         return values.reshape([int(n or 0) for n in wanted])
-    raise UsageError(f"input '{name}' takes {sizes(feed.shape)}, and the data is {values.shape}")
+    return None
 
 
 def _sample_shape(name: str, feed: Feed, shape: BatchLayout) -> tuple[int, ...]:

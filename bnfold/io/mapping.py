@@ -176,6 +176,8 @@ def other_format(head: bytes, wanted: str) -> str:
         'is compressed with gzip: unpack it first'
     """
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"<?xml"):
+        return f"is an XML file, as OpenVINO writes, and not a {wanted}: give the network that it was converted from"
     if text.startswith(b"<"):
         return f"is a web page and not a {wanted}: the download failed"
     if head.startswith(b"PK\x03\x04") and re.search(rb"data\.pkl|archive/|\.keras|config\.json", head):

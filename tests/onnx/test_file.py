@@ -131,6 +131,7 @@ def test_a_shelf_keeps_two_models_apart_and_goes_with_its_folder(monkeypatch: py
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a git-lfs pointer"),
         (b"<!DOCTYPE html><html>404", "is a web page"),
+        (b'<?xml version="1.0"?><net name="x" version="11">', "is an XML file, as OpenVINO writes, and not an? "),
         (b"\x1f\x8b\x08\0\0\0\0", "is compressed with gzip: unpack it first"),
         (b"PK\x03\x04\0\0\0\0net.onnx", "is a zip archive: unpack it"),
         (b"PK\x03\x04\0\0\0\0archive/data.pkl", "is a model of PyTorch or Keras"),
