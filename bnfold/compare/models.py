@@ -120,9 +120,8 @@ class Model:
         """The network, whose `reads` name in the place of a copy that is not compared what it was made of."""
 
         def source(name: str) -> str:
-            while name not in compared and (node := self.makers.get(name)) is not None and is_copy(node, name):
-                name = node.input[0]
-            return name
+            chain = [*self.copied_from(name)]
+            return next((one for one in chain if one in compared), chain[-1])
 
         return replace(self, reads={blob: tuple(map(source, read)) for blob, read in self.reads.items()})
 
@@ -148,7 +147,7 @@ class Model:
         names = self.float_types
         return next((name for name in FLOATS.values() if name in names), "float32")
 
-    def sources(self, name: str) -> Iterator[str]:
+    def copied_from(self, name: str) -> Iterator[str]:
         """A value, what it is a copy of, what that is one of, and so on."""
         yield name
         while (node := self.makers.get(name)) is not None and is_copy(node, name):

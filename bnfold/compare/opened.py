@@ -442,8 +442,8 @@ class Opened:
         partners = {**self.inputs, **self.all_pairs}
         known = set(partners.values())
         for read, other in zip(self.ours.makers[name].input, self.theirs.makers[name].input, strict=False):
-            wanted = {partners[source] for source in self.ours.sources(read) if source in partners}
-            given = known.intersection(self.theirs.sources(other))
+            wanted = {partners[source] for source in self.ours.copied_from(read) if source in partners}
+            given = known.intersection(self.theirs.copied_from(other))
             if wanted and given and wanted.isdisjoint(given):
                 return True
         return False

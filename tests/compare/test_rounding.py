@@ -4,7 +4,7 @@ import itertools
 import re
 import tracemalloc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -1169,25 +1169,30 @@ def test_a_channel_whose_sums_cancel_is_not_excused_by_another_one(enlarges: boo
         assert stretch.strays(exact, ours, moves, np.full((1, 1), 2e-4), FAIR) == bool(wrong)
 
 
+def multiplied(
+    tail: Sequence[onnx.NodeProto], stored: Mapping[str, Array], rows: int, wrong: float
+) -> tuple[ModelProto, ModelProto, Array]:
+    """A product and a factor in front of `tail`, which reads 'm' and makes 'y'; both in one weight; data for them."""
+    random = np.random.default_rng(1)
+    weight, factor = random.normal(size=(16, 16)), random.uniform(0.5, 2, (1, 16))
+    apart = [helper.make_node("MatMul", ["x", "w"], ["a"], "a"), helper.make_node("Mul", ["a", "f"], ["m"], "m")]
+    joined = helper.make_node("MatMul", ["x", "w"], ["m"], "m")
+    weights = {**stored, "w": weight.astype(np.float32), "f": factor.astype(np.float32)}
+    ours = model([*apart, *tail], {"x": (rows, 16)}, ["y"], weights)
+    folded = {**stored, "w": (weight * factor * wrong).astype(np.float32)}
+    theirs = model([joined, *tail], {"x": (rows, 16)}, ["y"], folded)
+    return ours, theirs, random.normal(size=(rows, 16)).astype(np.float32)
+
+
 @pytest.mark.parametrize("layers", [True, False])
 @pytest.mark.parametrize(("wrong", "passed"), [(1.0, True), (1.001, False)])
 def test_a_value_that_is_cast_to_another_float_is_no_index(wrong: float, passed: bool, layers: bool) -> None:
-    random = np.random.default_rng(1)
-    weight, factor = random.normal(size=(16, 16)), random.uniform(0.5, 2, (1, 16))
     tail = [
         helper.make_node("Mul", ["m", "large"], ["scores"], "scores"),
         helper.make_node("Sigmoid", ["scores"], ["p"], "p"),
         helper.make_node("Cast", ["p"], ["y"], "y", to=onnx.TensorProto.DOUBLE),
     ]
-    large = {"large": np.full(1, 2e3, np.float32)}
-    apart = [helper.make_node("MatMul", ["x", "w"], ["a"], "a"), helper.make_node("Mul", ["a", "f"], ["m"], "m")]
-    joined = helper.make_node("MatMul", ["x", "w"], ["m"], "m")
-    weights = large | {"w": weight.astype(np.float32), "f": factor.astype(np.float32)}
-    ours = model([*apart, *tail], {"x": (2048, 16)}, ["y"], weights)
-    theirs = model(
-        [joined, *tail], {"x": (2048, 16)}, ["y"], large | {"w": (weight * factor * wrong).astype(np.float32)}
-    )
-    data: Array = random.normal(size=(2048, 16)).astype(np.float32)
+    ours, theirs, data = multiplied(tail, {"large": np.full(1, 2e3, np.float32)}, 2048, wrong)
     report = compare(ours, theirs, data, tolerance=1e-4, layers=layers)
     assert report.outputs[0].judged > 1e-4
     assert report.passed == passed, report.verdict
@@ -1196,8 +1201,6 @@ def test_a_value_that_is_cast_to_another_float_is_no_index(wrong: float, passed:
 @pytest.mark.parametrize("layers", [True, False])
 @pytest.mark.parametrize(("wrong", "passed"), [(1.0, True), (1.001, False)])
 def test_a_list_between_blobs_hides_no_fault_in_front_of_it(wrong: float, passed: bool, layers: bool) -> None:
-    random = np.random.default_rng(1)
-    weight, factor = random.normal(size=(16, 16)), random.uniform(0.5, 2, (1, 16))
     tail = [
         helper.make_node("SplitToSequence", ["m", "half"], ["list"], "list", axis=1),
         helper.make_node("SequenceAt", ["list", "one"], ["part"], "part"),
@@ -1205,13 +1208,7 @@ def test_a_list_between_blobs_hides_no_fault_in_front_of_it(wrong: float, passed
         helper.make_node("Sigmoid", ["scores"], ["y"], "y"),
     ]
     stored: dict[str, Array] = {"half": np.array(8), "one": np.array(1), "large": np.full(1, 4e4, np.float32)}
-    apart = [helper.make_node("MatMul", ["x", "w"], ["a"], "a"), helper.make_node("Mul", ["a", "f"], ["m"], "m")]
-    joined = helper.make_node("MatMul", ["x", "w"], ["m"], "m")
-    weights: dict[str, Array] = {"w": weight.astype(np.float32), "f": factor.astype(np.float32)}
-    folded: dict[str, Array] = {"w": (weight * factor * wrong).astype(np.float32)}
-    ours = model([*apart, *tail], {"x": (8, 16)}, ["y"], stored | weights)
-    theirs = model([joined, *tail], {"x": (8, 16)}, ["y"], stored | folded)
-    data: Array = random.normal(size=(8, 16)).astype(np.float32)
+    ours, theirs, data = multiplied(tail, stored, 8, wrong)
     report = compare(ours, theirs, data, layers=layers)
     assert report.passed == passed, report.verdict
 
