@@ -23,13 +23,13 @@ from bnfold import __main__ as program
 
 TESTS = Path(__file__).parent
 GOLDEN = golden("seed_resnet_bn_scale")
-POINTS = 200
+POINTS = 100
 OLD, STAGING = ".bnfold-old", ".bnfold-"
 
 
 @pytest.fixture(scope="module", params=["beside", "in-place"])
 def account(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What 200 kills left, on a pair that stood there before: another's, or the input itself."""
+    """What 100 kills left, on a pair that stood there before: another's, or the input itself."""
     folder = tmp_path_factory.mktemp(request.param)
     for name in ("in", "old"):
         shutil.copyfile(GOLDEN.prototxt, folder / f"{name}.prototxt")

@@ -316,10 +316,10 @@ def test_two_comparisons_at_once_on_a_worker_of_many_threads_do_not_meet(tmp_pat
     )
     with workers, distributed.Client(workers) as client, ThreadPoolExecutor(2) as pool:
         asked = [
-            pool.submit(compare, *pair, images(2000), batch=2, cluster=client) for pair in ((one, other), (other, one))
+            pool.submit(compare, *pair, images(500), batch=2, cluster=client) for pair in ((one, other), (other, one))
         ]
         found = [said(report.result()) for report in asked]
-    assert found == [said(compare(*pair, images(2000), batch=2)) for pair in ((one, other), (other, one))]
+    assert found == [said(compare(*pair, images(500), batch=2)) for pair in ((one, other), (other, one))]
 
 
 @pytest.mark.parametrize("address", ["nonsense://127.0.0.1:1", "tls://127.0.0.1:1"])

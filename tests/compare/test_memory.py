@@ -72,7 +72,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module", params=MORE)
 def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """Six convolutions whose blobs have 16 MB, and a layer whose weights have 64 MB and some.
+    """Four convolutions whose blobs have 16 MB, and a layer whose weights have 64 MB and some.
 
     Height and width are known, or open, and then those of the data. With an operator that nobody has bounded, it runs
     in a process of its own.
@@ -86,7 +86,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
         stored.append(numpy_helper.from_array(values / np.float32(max(shape[-1], 1) ** 0.5), name))
         return name
 
-    for number in range(6):
+    for number in range(4):
         conv, bn, relu = (f"{kind}{number}" for kind in ("conv", "bn", "relu"))
         kernel = learned(f"{conv}_w", 16, 3 if number == 0 else 16, 1, 1)
         nodes.append(helper.make_node("Conv", [top, kernel], [conv], name=conv))

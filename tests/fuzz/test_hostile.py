@@ -80,8 +80,8 @@ def affines_behind_poolings(many: int) -> str:
 # Names say what is hostile; beside them how many there are, and the file of so many. Callables, so that megabytes are
 # not made at collection.
 TEXTS: dict[str, tuple[int, Callable[[int], str]]] = {
-    "a million layers": (
-        1_000_000,
+    "half a million layers": (
+        500_000,
         lambda many: IMAGE + 'layer { name: "x" type: "ReLU" bottom: "data" top: "data" }\n' * many,
     ),
     "a token of 20 MB": (20_000_000, lambda many: "a" * many),
@@ -91,8 +91,8 @@ TEXTS: dict[str, tuple[int, Callable[[int], str]]] = {
     ),
     "a number of 20 MB": (20_000_000, lambda many: f"{IMAGE}{RELU}x: {'9' * many}"),
     "a comment of 20 MB": (20_000_000, lambda many: f"#{'a' * many}\n{IMAGE}{RELU}"),
-    "an unknown field of 20 MB": (20_000_000, lambda many: f"{IMAGE}layer {{ {'a' * many}: 1 }}"),
-    "20 MB of line ends": (20_000_000, lambda many: "\n" * many + "x"),
+    "an unknown field of 10 MB": (10_000_000, lambda many: f"{IMAGE}layer {{ {'a' * many}: 1 }}"),
+    "10 MB of line ends": (10_000_000, lambda many: "\n" * many + "x"),
     "20 MB of braces": (20_000_000, lambda many: "{" * many),
     "10 MB of escapes": (2_500_000, lambda many: 'name: "' + r"\x41" * many),
     "braces 10,000 deep": (10_000, lambda many: "layer { " * many + "} " * many),
@@ -100,9 +100,9 @@ TEXTS: dict[str, tuple[int, Callable[[int], str]]] = {
     "lists 100,000 deep": (100_000, lambda many: "a: " + "[" * many),
     "net_param in net_param": (10_000, lambda many: "net_param { " * many + "} " * many),
     "net_param with net_params": (1000, lambda many: f"net_param {{ {f'net_param {{ {IMAGE}{RELU} }}' * many} }}"),
-    "200,000 input dims": (200_000, lambda many: 'input: "data" ' + "input_dim: 1 " * many + RELU),
-    "200,000 kernel sizes": (
-        200_000,
+    "80,000 input dims": (80_000, lambda many: 'input: "data" ' + "input_dim: 1 " * many + RELU),
+    "80,000 kernel sizes": (
+        80_000,
         lambda many: (
             IMAGE
             + layer("c", "Convolution", "data", "c", f"convolution_param {{ num_output: 3 {'kernel_size: 1 ' * many}}}")
@@ -359,8 +359,8 @@ MODELS: dict[str, tuple[int, Callable[[int], bytes]]] = {
     "a million tiny fields": (1_000_000, lambda many: NOTHING * many + SOUND),
     "a million tiny fields in a layer": (1_000_000, lambda many: weights(NOTHING * many)),
     "a million tiny fields in a blob": (1_000_000, lambda many: weights(encode.length(7, NOTHING * many))),
-    "a million blobs": (1_000_000, lambda many: weights(encode.length(7) * many)),
-    "499,000 blobs that are wrong": (499_000, lambda many: weights(encode.length(7, encode.blob([1.0], 2)) * many)),
+    "400,000 blobs": (400_000, lambda many: weights(encode.length(7) * many)),
+    "199,000 blobs that are wrong": (199_000, lambda many: weights(encode.length(7, encode.blob([1.0], 2)) * many)),
     "500,000 chunks of one value": (500_000, lambda many: weights(encode.length(7, VALUE * many))),
     "a million values without packing": (
         1_000_000,
