@@ -1,4 +1,14 @@
-"""Fold the affines of a trained Caffe or ONNX network into its weights, and prove that it computes the same."""
+"""Fold the affines of a trained Caffe or ONNX network into its weights, and prove that it computes the same.
+
+Examples:
+    >>> net = bnfold.load("deploy.prototxt", "net.caffemodel")  # or bnfold.load("model.onnx")
+    >>> result = bnfold.fold(net)
+    >>> bnfold.compare(net, result.net, "images/").passed
+    True
+    >>> bnfold.save_onnx(result.net, "folded.onnx")
+
+`help(bnfold.fold)` and its like say more; `bnfold --help` is about the command.
+"""
 
 from __future__ import annotations
 

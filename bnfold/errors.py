@@ -185,6 +185,12 @@ def did_you_mean(word: str, words: Collection[str]) -> str:
     return f" (did you mean '{close}'?)" if close else ""
 
 
+def did_you_mean_of(word: str, words: Collection[str]) -> str:
+    """The same; where no name is close, some of those that there are."""
+    quoted_words = [f"'{known}'" for known in words]
+    return did_you_mean(word, words) or f" (there are {few(quoted_words)})" * bool(quoted_words)
+
+
 def _closest(word: str, words: Collection[str], cutoff: float) -> str:
     """The known word that is closest, whatever its case, or nothing."""
     from difflib import get_close_matches  # for those alone who mistype

@@ -208,7 +208,7 @@ class Layer:
     bottoms: list[str]
     tops: list[str]
     blobs: Blobs
-    param: Any
+    param: Any = field(repr=False)
     source: Any = field(default=None, repr=False)
     opaque: str = ""
 

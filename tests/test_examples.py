@@ -21,9 +21,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 def examples() -> Iterator[doctest.DocTest]:
     """The examples of every module; what a module has and `bnfold` can be used in them."""
-    for module in pkgutil.walk_packages(bnfold.__path__, "bnfold."):
-        if module.name not in ("bnfold.__main__", "bnfold.caffe.caffe_pb2"):
-            loaded = importlib.import_module(module.name)
+    inner = [module.name for module in pkgutil.walk_packages(bnfold.__path__, "bnfold.")]
+    for module in ("bnfold", *inner):
+        if module not in ("bnfold.__main__", "bnfold.caffe.caffe_pb2"):
+            loaded = importlib.import_module(module)
             found = doctest.DocTestFinder().find(loaded, extraglobs={"bnfold": bnfold})
             yield from (test for test in found if test.examples)
 

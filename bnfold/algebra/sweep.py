@@ -25,7 +25,7 @@ from bnfold.algebra.frontend import FoldContext, FrontEnd
 from bnfold.algebra.operators import Alias, Clip, Extreme, Join, Linear, Opaque, Operator, Sum
 from bnfold.algebra.plan import Budget, Plan, Scene, plan_apart, plan_backward, plan_forward
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
-from bnfold.errors import UsageError, did_you_mean, telling_which
+from bnfold.errors import UsageError, did_you_mean_of, telling_which
 from bnfold.io.rendered import Rendered
 from bnfold.net import Layer, Names, Net, require_net
 from bnfold.options import require_type
@@ -82,9 +82,9 @@ def fold(
         raise UsageError("fold takes a net that bnfold.load has read, and this one has no language")
     own = net.copy()
     report = FoldReport()
-    context = FoldContext(own, report.shapes, assume_global_stats, keep=_kept_blobs(own, keep))
-    sweep = _Sweep(own, net.front, context, exclude, join, report)
     with telling_which(net.file), np.errstate(all="ignore"):  # what is not finite is refused with the layer's name
+        context = FoldContext(own, report.shapes, assume_global_stats, keep=_kept_blobs(own, keep))
+        sweep = _Sweep(own, net.front, context, exclude, join, report)
         sweep.run()
     return FoldResult(sweep.net, sweep.report)
 
@@ -146,7 +146,7 @@ class _Sweep:
         for pattern in self.exclude:
             matching = {id(layer) for layer in self.net.layers if _is_called(layer.name, pattern)}
             if not matching:
-                guess = did_you_mean(pattern, [layer.name for layer in self.net.layers])
+                guess = did_you_mean_of(pattern, [layer.name for layer in self.net.layers])
                 raise UsageError(f"--exclude {pattern}: the network has no layer of that name{guess}")
             excluded |= matching
         return excluded
@@ -492,7 +492,7 @@ def _kept_blobs(net: Net, patterns: Iterable[str]) -> list[str]:
                     f"--keep {pattern}: that is a weight, another value that is known before anything runs, inside a "
                     "body, or a further output that nobody reads, and no blob that can be kept"
                 )
-            guess = did_you_mean(pattern, made)
+            guess = did_you_mean_of(pattern, made[::-1])  # the outputs first
             raise UsageError(f"--keep {pattern}: the network has no blob of that name{guess}")
         kept.update(dict.fromkeys(matching))
     return list(kept)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from bnfold.caffe import layer_types
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.upgrade import Upgraded
-from bnfold.errors import UsageError, did_you_mean, quoted
+from bnfold.errors import UsageError, did_you_mean_of, quoted
 from bnfold.net import Layer, Names, Source, needed_for
 
 
@@ -130,7 +130,7 @@ def ending_in(
     versions |= {top: top for layer in layers if layer.bottoms for top in layer.tops}
     wanted = list(dict.fromkeys(blobs))
     if unknown := [blob for blob in wanted if blob not in versions]:
-        said = ", ".join(f"'{blob}'{did_you_mean(blob, versions)}" for blob in unknown)
+        said = ", ".join(f"'{blob}'{did_you_mean_of(blob, versions)}" for blob in unknown)
         raise UsageError(f"--until: there is no blob {said}")
     outputs = [versions[blob] for blob in wanted]
     kept = needed_for(layers, outputs)

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from bnfold.errors import BnfoldError, ParseError
+from bnfold.io.formats import HEAD, other_format
+from bnfold.io.mapping import read_file
 from bnfold.net import Array
 
 MAX_GROUPS = 250_000
@@ -60,7 +62,8 @@ def opened(path: Path, missing: BnfoldError) -> Iterator[tuple[Any, Any]]:
     except BnfoldError:
         raise
     except Exception as error:  # OSError, KeyError, RuntimeError ... of what the HDF5 library says
-        raise ParseError(f"is a damaged HDF5 file: {' '.join(str(error).split())}", path) from None
+        other = other_format(read_file(path, HEAD), "an HDF5 file")
+        raise ParseError(other or f"is a damaged HDF5 file: {' '.join(str(error).split())}", path) from None
 
 
 def _groups(h5py: Any, data: Any) -> Iterator[tuple[str, Any]]:

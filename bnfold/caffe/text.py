@@ -35,7 +35,8 @@ from bnfold.caffe.layout import TextLayout, read_layout
 from bnfold.caffe.repetition import parse_net
 from bnfold.caffe.scan import Prototxt, TextField, replaced
 from bnfold.errors import Guesses, ParseError, did_you_mean
-from bnfold.io.mapping import other_format, read_file
+from bnfold.io.formats import HEAD, other_format
+from bnfold.io.mapping import read_file
 
 # protobuf has a descriptor class for each of its implementations.
 Descriptor: TypeAlias = Any
@@ -159,30 +160,21 @@ def decode(content: bytes, path: Path | None = None) -> str:
         text = content.decode("utf-16", "replace")
     else:
         text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
-    if "\0" in text:
-        binary = "is binary and not a prototxt: was a caffemodel, or an ONNX model, given in its place?"
-        raise ParseError(other_format(content[:4096], "prototxt") or binary, path)
-    for head, sentence in OTHER_FORMATS:
-        if text.lstrip().startswith(head):
-            raise ParseError(sentence, path)
+    if other := other_format(text[:HEAD].encode("utf-8", "surrogateescape"), "prototxt"):
+        raise ParseError(other, path)
+    if "\0" in text or _BINARY.match(text):
+        raise ParseError("is binary and not a prototxt: was a caffemodel, or an ONNX model, given in its place?", path)
     text = text.replace("\r\n", "\n")
     if _ESCAPED.search(text):
         text = _TOKEN.sub(_latin1_string, text)
     return text
 
 
-# What a file begins with that calls itself a prototxt and is none; a message spelled between < > or { } has a name.
-OTHER_FORMATS = (
-    ("<?xml", "is an XML file, as OpenVINO writes, and not a prototxt: give the network that it was converted from"),
-    ("<", "is a web page and not a prototxt: the download failed, or was of the page about the file"),
-    ("{", "is JSON and not a prototxt: the download failed, or was of the page about the file"),
-    ("version https://git-lfs", "is a git-lfs pointer and not the file itself: run `git lfs pull`"),
-    ("404: Not Found", "is an error message of a server and not a prototxt: the download failed"),
-)
 BEHIND_RETURN = (
     "a carriage return alone ends no comment, so this is part of one and is not read, by Caffe neither; give the file "
     "line feeds if it should be"
 )
+_BINARY = re.compile(r"\s*[\x01-\x08\x0e-\x1f]")
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _LINE = re.compile(r"\r\s*+(\S)")
 _NUMBER = re.compile(r"-?[0-9]{1,10}")

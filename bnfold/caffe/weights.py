@@ -25,7 +25,8 @@ from bnfold.caffe.blobs import read_blob
 from bnfold.caffe.hdf5 import SOLVER_STATE, read_layers
 from bnfold.errors import ParseError
 from bnfold.io.files import descriptor_of
-from bnfold.io.mapping import map_file, other_format, require_unchanged
+from bnfold.io.formats import HEAD, other_format
+from bnfold.io.mapping import map_file, require_unchanged
 from bnfold.io.wire import LENGTH, VARINT, Buffer, Field, WireError, fields, varint
 from bnfold.net import NO_BLOBS, Array, Blobs, LazyArray
 
@@ -240,7 +241,7 @@ def decode(text: bytes) -> str:
 
 def _other_format(buffer: mmap.mmap) -> str:
     """What a file is that calls itself a caffemodel and is none; empty when that cannot be told."""
-    head = bytes(buffer[:1024])
+    head = bytes(buffer[:HEAD])
     if other := other_format(head, "caffemodel"):
         return other
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()

@@ -173,6 +173,9 @@ class Comparison:
         elif samples is not None or not any(None in feed.shape for feed in self.reference.feeds.values()):
             self._data(self._own_layout())
 
+    def __repr__(self) -> str:
+        return f"<Comparison of {self.reference.name} with tolerance {self.options.limit:g}>"
+
     @property
     def notes(self) -> list[str]:
         """What the user should know before anything is compared: what cannot be looked at."""

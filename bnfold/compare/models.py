@@ -46,7 +46,7 @@ class Writer:
     weighted: bool
 
 
-@dataclass
+@dataclass(repr=False)
 class Model:
     """One side of a comparison.
 
@@ -82,6 +82,9 @@ class Model:
     path: str | None = None
     before: Model | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Model '{self.name}': {', '.join(self.feeds)} -> {', '.join(self.outputs)}>"
 
     @property
     def own(self) -> Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from bnfold.errors import UsageError, did_you_mean
+from bnfold.errors import UsageError, did_you_mean_of
 from bnfold.net import Net
 
 Chains = dict[tuple[str, int], int]
@@ -30,10 +30,10 @@ def pair(
     """
     left, right = list(reference), list(candidate)
     unknown = [
-        f"the reference has no blob '{name}'{did_you_mean(name, left)}" for name in named if name not in set(left)
+        f"the reference has no blob '{name}'{did_you_mean_of(name, left)}" for name in named if name not in set(left)
     ]
     unknown += [
-        f"the candidate has no blob '{name}'{did_you_mean(name, right)}"
+        f"the candidate has no blob '{name}'{did_you_mean_of(name, right)}"
         for name in named.values()
         if name not in set(right)
     ]

@@ -18,7 +18,7 @@ import numpy as np
 from bnfold.data.samples import counted
 from bnfold.errors import few, named
 from bnfold.io.rendered import Rendered
-from bnfold.net import Array, Shape
+from bnfold.net import Array, Shape, sizes
 from bnfold.runtime import Execution
 
 
@@ -62,7 +62,7 @@ class Histogram:
         return float("inf")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class BlobDiff:
     """One blob of both networks, over all samples.
 
@@ -85,6 +85,12 @@ class BlobDiff:
     shape: Shape
     is_output: bool
     figures: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        figures = ", ".join(
+            f"{name} {self.figures[name]:.2g}" for name in ("judged", "max_abs") if name in self.figures
+        )
+        return f"<BlobDiff '{self.blob}' of {self.type} '{self.layer}', {sizes(self.shape)}: {figures}>"
 
     def __getattr__(self, name: str) -> Any:
         """A metric by its name."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from bnfold.errors import ParseError
+from bnfold.io.formats import HEAD, other_format
 from bnfold.io.mapping import MappedFile, open_regular, release_pages
 from bnfold.net import Array, Shape
 
@@ -102,7 +103,9 @@ def _read(path: Path, names: Collection[str] | None, rows: Sequence[int] | None 
             raise ParseError("says that it holds more than there is memory for", path) from None
         except Exception:
             # zipfile, zlib and numpy have each exceptions of their own, and what numpy says is advice about pickles.
-            raise ParseError("is damaged, or is no array in numpy's format", path) from None
+            file.seek(0)
+            other = other_format(file.read(HEAD), "a file of numpy's")
+            raise ParseError(other or "is damaged, or is no array in numpy's format", path) from None
 
 
 def _size(file: IO[bytes]) -> int:

@@ -18,6 +18,7 @@ from bnfold.data.preparation import Preparation
 from bnfold.data.samples import ALL, Arrays, Feed, Part, Samples, counted
 from bnfold.errors import BnfoldError, ParseError, UsageError, few
 from bnfold.io.files import absence
+from bnfold.io.formats import HEAD, other_format
 from bnfold.io.mapping import read_file
 from bnfold.net import Array
 
@@ -377,6 +378,8 @@ def _lines(path: Path) -> list[tuple[int, str]]:
             f"the data '{path}' is one image: give the folder that it is in, or a list of lines `path label`"
         )
     content = read_file(path, MAX_LIST_BYTES)
+    if other := other_format(content[:HEAD], "data (a folder, an .npz or .npy, or a list of images)"):
+        raise ParseError(other, path)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bnfold.errors import ParseError
+from bnfold.io.formats import HEAD, other_format
 from bnfold.io.mapping import open_regular
 
 
@@ -42,5 +43,8 @@ def _opened(stream: IO[bytes], path: Path, who: str, *, whole: bool) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # each format of Pillow's has its own
+        stream.seek(0)
+        if isinstance(error, UnidentifiedImageError) and (other := other_format(stream.read(HEAD), "an image")):
+            raise ParseError(f"{who}{other}", path) from None
         said = "no format of images" if isinstance(error, UnidentifiedImageError) else error
         raise ParseError(f"{who}cannot be read as an image: {said}", path) from None

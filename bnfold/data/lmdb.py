@@ -24,6 +24,8 @@ from bnfold.data.decoding import decode
 from bnfold.data.pixels import Kind, kind_of
 from bnfold.data.samples import Part
 from bnfold.errors import ParseError, UsageError
+from bnfold.io.formats import HEAD, other_format
+from bnfold.io.mapping import read_file
 from bnfold.io.wire import FIXED32, LENGTH, VARINT, Buffer, WireError, fields, signed, varint
 from bnfold.net import Array
 
@@ -196,7 +198,8 @@ def _environment(path: Path) -> Any:
                 _OPENED[key] = found
         whole = (found.info()["last_pgno"] + 1) * found.stat()["psize"]
     except lmdb.Error as error:
-        raise ParseError(f"is no LMDB, or a damaged one: {error}", path) from None
+        other = other_format(read_file(file, HEAD), "an LMDB")
+        raise ParseError(other or f"is no LMDB, or a damaged one: {error}", file if other else path) from None
     if (size := file.stat().st_size) < whole:  # a page behind the end of a mapped file ends the process
         raise ParseError(f"is a damaged LMDB: it has {size:,} bytes of {whole:,}", path)
     return found

@@ -20,6 +20,7 @@ import numpy as np
 from bnfold.data.arrays import read_arrays
 from bnfold.data.pixels import Kind, Size, decoded, resized
 from bnfold.errors import ParseError, UsageError
+from bnfold.io.formats import HEAD, other_format
 from bnfold.io.mapping import read_file
 from bnfold.net import Array, Net, Origin, sizes, values_of
 from bnfold.options import require_type
@@ -204,7 +205,8 @@ def read_mean_file(path: Path) -> Array:
     try:
         blob, problem = read_blob(content, 0, len(content))
     except ParseError as error:
-        raise ParseError(f"is not a BlobProto: {error}", path) from None
+        other = other_format(content[:HEAD], "the mean of images")
+        raise ParseError(other or f"is not a BlobProto: {error}", path) from None
     values = values_of(blob)
     if problem or not values.size:
         raise ParseError(f"is not a mean image: {problem or 'it has no values'}", path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -166,32 +165,3 @@ def _drained(path: Path, descriptor: int) -> mmap.mmap:
         _streams[key] = mmap.mmap(-1, len(content))
         _streams[key].write(content)
     return _streams[key]
-
-
-def other_format(head: bytes, wanted: str) -> str:
-    """What a file is, by its first bytes, that should be a `wanted` and is none; empty when that cannot be told.
-
-    Examples:
-        >>> other_format(b"\\x1f\\x8b\\x08", "caffemodel")
-        'is compressed with gzip: unpack it first'
-    """
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text.startswith(b"<?xml"):
-        return f"is an XML file, as OpenVINO writes, and not a {wanted}: give the network that it was converted from"
-    if text.startswith(b"<"):
-        return f"is a web page and not a {wanted}: the download failed"
-    if head.startswith(b"PK\x03\x04") and re.search(rb"data\.pkl|archive/|\.keras|config\.json", head):
-        return f"is a model of PyTorch or Keras and not a {wanted}: export it to ONNX with that tool first"
-    if head[4:8] == b"TFL3":
-        return f"is a model of TensorFlow Lite and not a {wanted}: convert it to ONNX first"
-    found = (sentence for magic, sentence in _OTHERS if head.startswith(magic))
-    return next(found, "").format(wanted=wanted)
-
-
-_OTHERS = (
-    (b"PK\x03\x04", "is a zip archive: unpack it and give the {wanted} inside"),
-    (b"\x1f\x8b", "is compressed with gzip: unpack it first"),
-    (b"version https://git-lfs", "is a git-lfs pointer and not the file itself: run `git lfs pull`"),
-    (b"\x89HDF\r\n\x1a\n", "is an HDF5 file, as Keras writes, and not a {wanted}: convert it to ONNX first"),
-    (b"\x80\x02", "is a pickle, as PyTorch writes, and not a {wanted}: export it to ONNX with that tool first"),
-)

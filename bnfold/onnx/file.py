@@ -22,7 +22,8 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from bnfold.errors import ParseError, WeightsError
-from bnfold.io.mapping import map_file, other_format
+from bnfold.io.formats import HEAD, other_format
+from bnfold.io.mapping import map_file
 from bnfold.io.wire import LENGTH, Buffer, Field, WireError, encode_field, fields
 from bnfold.net import Array, Shape
 from bnfold.onnx.node import graphs_of
@@ -48,6 +49,7 @@ _VALUES = ["data_location", *(one.name for one in TensorProto.DESCRIPTOR.fields 
 MAX_DENSE = 1 << 24
 """Values that a sparse initialiser may have when it is written out."""
 _LARGE_NODE = 1 << 16
+NO_NODES = "is not an ONNX model, or one without any node"
 
 
 @lru_cache(maxsize=64)
@@ -218,7 +220,7 @@ def _sentences(path: Path, buffer: Buffer, read: Callable[[], T]) -> T:
     try:
         return read()
     except WireError as error:
-        other = other_format(bytes(buffer[:4096]), "model in ONNX")
+        other = other_format(bytes(buffer[:HEAD]), "onnx")
         raise ParseError(other or f"is not an ONNX model, or is damaged or cut short: {error}", path) from error
     except (ParseError, WeightsError, MemoryError):
         raise
@@ -233,7 +235,7 @@ def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
         # protobuf merges what comes twice; nobody writes such a file on purpose.
         return _document(path, ModelProto.FromString(bytes(buffer[:])).SerializeToString(), outside)
     if not graphs:
-        raise ParseError("is not an ONNX model, or one without any node", path)
+        raise ParseError(other_format(bytes(buffer[:HEAD]), "onnx") or NO_NODES, path)
     (graph,) = graphs
     inner = tuple(fields(buffer, graph.at, graph.end))
     constants: dict[int, Tensor] = {}
@@ -250,7 +252,7 @@ def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
     around = b"".join(buffer[part.begin : part.end] for part in outer if part is not graph)
     model = ModelProto.FromString(around + encode_field(GRAPH, b"".join(pieces)))
     if not model.graph.node:
-        raise ParseError("is not an ONNX model, or one without any node", path)
+        raise ParseError(NO_NODES, path)
     for word in _words(model):
         if isinstance(word, bytes):  # what protobuf makes of a string that it cannot read
             raise ParseError(f"is damaged: a name in it is no UTF-8: {word!r}", path)
@@ -433,10 +435,9 @@ class _Beside:
         if need < 0 or need != length:
             raise self._fault(header.name, f"has {length} bytes outside, and its shape and type need {max(need, 0)}")
         if offset < 0 or offset + need > len(buffer):
-            raise self._fault(
-                header.name,
-                f"lies at byte {offset} of '{place['location']}', which has {len(buffer)} and not {offset + need}",
-            )
+            short = f"has {len(buffer)} and not {offset + need}"
+            which = other_format(bytes(buffer[:HEAD]), "the weights of a model") or short
+            raise self._fault(header.name, f"lies at byte {offset} of '{place['location']}', which {which}")
         return _view(buffer, offset, shape, dtype) if need else np.zeros(shape, dtype)
 
     def _open(self, name: str, location: str) -> mmap.mmap:

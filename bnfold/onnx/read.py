@@ -17,7 +17,7 @@ from bnfold.errors import (
     UsageError,
     WeightsError,
     counted,
-    did_you_mean,
+    did_you_mean_of,
     quoted,
     telling_which,
 )
@@ -158,7 +158,7 @@ def _require_computed(
             why = f"in {file} that is a weight, or computed before anything runs"
         elif name in inputs:
             why = f"in {file} that is an input"
-        raise UsageError(f"--until {name}: {why}{did_you_mean(name, tops)}")
+        raise UsageError(f"--until {name}: {why}{did_you_mean_of(name, tops)}")
 
 
 def give_sizes(model: ModelProto, input_shapes: Mapping[str, Sequence[int]], file: Path | str) -> None:

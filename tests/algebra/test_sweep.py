@@ -227,7 +227,7 @@ def test_a_kept_blob_may_be_one_that_an_affine_makes() -> None:
 
 
 def test_keep_of_an_unknown_blob_is_a_wrong_call() -> None:
-    with pytest.raises(UsageError, match="--keep nothing: the network has no blob of that name"):
+    with pytest.raises(UsageError, match=r"--keep nothing: the network has no blob of that name \(there are "):
         fold(net_of(data() + conv("c", "data")), keep=["nothing"])
 
 

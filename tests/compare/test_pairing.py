@@ -31,7 +31,9 @@ def test_the_users_pairs_go_first_and_use_up_their_partner() -> None:
 
 
 def test_a_pair_of_unknown_blobs_is_refused_with_all_names() -> None:
-    with pytest.raises(UsageError, match="the reference has no blob 'x'; the candidate has no blob 'y'"):
+    with pytest.raises(
+        UsageError, match=r"the reference has no blob 'x' \(there are 'a'\); the candidate has no blob 'y' "
+    ):
         pair(["a"], ["a"], {"x": "y"}, folded=False)
 
 

@@ -1,0 +1,59 @@
+"""Telling what a file is, by how it begins, that was given for something else."""
+
+from __future__ import annotations
+
+import re
+
+MODELS = {
+    "prototxt": "a prototxt",
+    "caffemodel": "a caffemodel",
+    "onnx": "a model in ONNX",
+}
+"""What a model is called that is wanted."""
+HEAD = 4096
+"""Bytes that are enough to tell."""
+_EXPORT = "export the model to ONNX with its own tools first"
+_FETCH = "the download failed, or was of the page about the file"
+
+# How a file begins, what it is, and what to do. With a line feed a message of protobuf begins, too.
+_FORMATS = (
+    (rb"\s*<\?xml", "an XML file, as OpenVINO writes,", "give the network that it was converted from"),
+    (rb"\s*<(!|\w+[\s>/])", "a web page", _FETCH),
+    (rb"\s*\{\s*\"", "JSON", _FETCH),
+    (rb"404: Not Found", "an error message of a server", "the download failed"),
+    (rb"version https://git-lfs", "a git-lfs pointer", "run `git lfs pull`"),
+    (rb"\x93NUMPY|PK\x03\x04.{26}[^\0]{0,200}?\.npy", "a file of numpy's", ""),
+    (rb"PK\x03\x04.*(data\.pkl|archive/|\.keras|config\.json)", "a model of PyTorch or Keras", _EXPORT),
+    (rb"PK\x03\x04|Rar!|7z\xbc\xaf|.{257}ustar[\0 ]", "an archive", "unpack it and give what is inside"),
+    (rb"\x1f\x8b|\xfd7zXZ|BZh|\x28\xb5\x2f\xfd", "a compressed file", "unpack it first"),
+    (rb"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes,", _EXPORT),
+    (rb"\x80[\x02-\x05]", "a pickle, as PyTorch writes,", _EXPORT),
+    (rb".\0\0\0TFL3", "a model of TensorFlow Lite", _EXPORT),
+    (rb".{6}\0\0\{\s*\"", "a file of weights alone (safetensors)", _EXPORT),
+    (rb"GGUF", "a file of weights alone (GGUF)", _EXPORT),
+    (rb"\n.*\x12(\x0bPlaceholder|\x05Const)", "a graph of TensorFlow", _EXPORT),
+    (rb"\x08\x01\x12.*\x12(\x0bPlaceholder|\x05Const)", "a model of TensorFlow", _EXPORT),
+    (rb"7767517\s", "a network of ncnn", "give the model that it was converted from"),
+    (rb"\[net(work)?\]", "a network of Darknet", _EXPORT),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8|BM.{4}\0{4}|RIFF", "an image", ""),
+    (rb"%PDF", "a PDF", ""),
+)
+
+
+def other_format(head: bytes, wanted: str) -> str:
+    """What a file is, by its first bytes, that should be something else; empty when that cannot be told.
+
+    Args:
+        head: the first bytes of the file, `HEAD` of them where there are as many.
+        wanted: a key of `MODELS`; or what else it should be, with its article.
+
+    Examples:
+        >>> other_format(b"\\x1f\\x8b\\x08", "caffemodel")
+        'is a compressed file and not a caffemodel: unpack it first'
+    """
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    what, advice = next((row[1:] for row in _FORMATS if re.match(row[0], text, re.DOTALL)), ("", ""))
+    if not what or what.startswith(wanted):
+        return ""
+    said = f": {advice}" if advice and (wanted in MODELS or advice is not _EXPORT) else ""
+    return f"is {what} and not {MODELS.get(wanted, wanted)}{said}"
