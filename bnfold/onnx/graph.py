@@ -21,7 +21,7 @@ from bnfold.net import Array
 from bnfold.onnx.file import values_of
 from bnfold.onnx.node import captured
 from bnfold.onnx.save import DataFile, WholeModel, fill, same_bytes, write_external
-from bnfold.onnx.shapes import held, inferred_ports
+from bnfold.onnx.shapes import held, infer, inferred_ports
 from bnfold.onnx.weight import Weight, little_endian
 
 IN_MEMORY = 1 << 26
@@ -101,13 +101,13 @@ def tensor_sizes(
             port.CopyFrom(
                 onnx.helper.make_tensor_value_info(port.name, port.type.tensor_type.elem_type, inputs[port.name])
             )
-    found = {}
-    for port in inferred_ports(whole):
-        tensor = port.type.tensor_type
-        known = tensor.elem_type and tensor.HasField("shape")  # of a sparse initialiser onnx infers no type
-        if known and all(size.HasField("dim_value") for size in tensor.shape.dim):
-            item = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)).itemsize
-            found[port.name] = prod(size.dim_value for size in tensor.shape.dim) * item
+    inside = [one for one in whole.graph.initializer if one.data_location != onnx.TensorProto.EXTERNAL]
+    constants: dict[str, Array | None] = {one.name: values_of(one, None) for one in inside}
+    types, found = infer(whole, (), constants), {}
+    for name, shape in types.shapes.items():
+        if types.elements.get(name) and min(shape, default=0) >= 0:
+            item = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(types.elements[name])).itemsize
+            found[name] = prod(shape) * item
     return found
 
 

@@ -154,6 +154,28 @@ def test_a_run_holds_what_is_still_read_and_the_outputs() -> None:
     assert working_bytes(classifier(), sizes) == sizes["conv1"] + sizes["relu1"]
 
 
+def test_sizes_that_nodes_compute_of_sizes_are_counted() -> None:
+    """A Pad by what a ConstantOfShape and a Concat make, as PyTorch writes it, and a Reshape by halves of sizes."""
+    whole = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[N, 3, H, W] x) => (float[a, b, c] y) {
+            two = Constant <value = int64[1] {2}> ()
+            four = Constant <value = int64[1] {4}> ()
+            zeros = ConstantOfShape <value = int64[1] {0}> (four)
+            ones = ConstantOfShape <value = int64[1] {1}> (four)
+            pads = Concat <axis = 0> (zeros, ones)
+            padded = Pad (x, pads)
+            sizes = Shape <start = 1, end = 2> (padded)
+            half = Div (sizes, two)
+            least = Constant <value = int64[1] {-1}> ()
+            shape = Concat <axis = 0> (half, two, least)
+            folded = Reshape (padded, shape)
+            y = Relu (folded)
+        }"""
+    )
+    sizes = tensor_sizes(whole, (), {"x": (1, 3, 7, 5)})
+    assert [sizes[name] for name in ("padded", "folded", "y")] == [2 * 4 * 8 * 6 * 4] * 3
+
+
 def test_where_both_networks_do_not_fit_one_is_open_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     leave_room(monkeypatch, 1)
     opened = []
