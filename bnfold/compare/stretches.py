@@ -41,7 +41,9 @@ _Made = TypeVar("_Made")
 
 MOVES = 3
 OF_ANOTHER = 0.1  # of the tolerance: where q is larger, so many q as another channel is off hide a weight wrong by 1 %
-PIECE = 1 << 14  # values that are moved at once, in cache
+PIECE = 1 << 14  # values that are moved or measured at once, in cache
+EXPONENT, SIGN = np.uint64(0x7FF << 52), np.uint64(63)  # the bits of a float64's exponent, and the place of its sign
+SMALLEST, LARGEST = 2.0**-126, float(np.finfo(np.float32).max)  # normal magnitudes of float32
 FAIR = 50.0  # float32 sums of thousands of terms are hardly so many times as far off as their terms' last places
 
 
@@ -54,31 +56,37 @@ class MadeBlob:
         rows: how many samples it has a row for; None where it has none for each.
         enlarges: whether a normalisation or a division is among the layers.
         counts: where values say something: not where both have the same that is not finite, nor in a mask, which would
-            hide what stands beside it.
-        masked: where they are in a mask, and judged one by one.
+            hide what stands beside it; None where all do.
+        masked: where they are in a mask, and judged one by one; None where none are.
     """
 
     reference: Array
     candidate: Array
     rows: int | None
     enlarges: bool
-    counts: Array
-    masked: Array
+    counts: Array | None = None
+    masked: Array | None = None
 
     @classmethod
     def of(cls, reference: Array, candidate: Array, rows: int | None, enlarges: bool) -> MadeBlob:
         """One whose `counts` are found."""
-        same = (reference == candidate) | np.isnan(reference) & np.isnan(candidate)
-        counts = np.isfinite(reference) | ~same
-        masked = np.zeros_like(counts)
-        for row in [...] if rows is None else range(rows):
-            if (small := beside_mask(reference[row])) is not None:
-                masked[row] = counts[row] & ~small
-        return cls(reference, candidate, rows, enlarges, counts & ~masked, masked)
+        made = cls(reference, candidate, rows, enlarges)
+        places = [...] if rows is None else range(rows)
+        beside = {row: small for row in places if (small := beside_mask(reference[row])) is not None}
+        finite = np.isfinite(reference)
+        if beside or not finite.all():
+            same = (reference == candidate) | np.isnan(reference) & np.isnan(candidate)
+            counts = finite | ~same
+            made.masked = np.zeros_like(counts)
+            for row, small in beside.items():
+                made.masked[row] = counts[row] & ~small
+            made.counts = counts & ~made.masked
+        return made
 
     def channels(self, values: Array) -> Array:
         """Values as (rows, channels, values), NaN where they do not count."""
-        held = np.where(self.counts, values, np.nan)
+        held = values if values.dtype.kind == "f" else values.astype(np.float64)
+        held = held if self.counts is None else np.where(self.counts, held, np.nan)
         if self.rows is not None:
             return held[: self.rows].reshape(self.rows, *(held.shape[1:2] or (1,)), -1)
         along = np.moveaxis(held, 1, 0) if held.ndim > 1 else np.atleast_1d(held)
@@ -86,11 +94,22 @@ class MadeBlob:
 
     def apart(self, values: Array, exact: Array) -> Array:
         """Root mean squares of the differences in each row and channel."""
-        errors = self.channels(_errors(values, exact))
-        counts = ~np.isnan(errors)
-        with np.errstate(over="ignore"):
-            total = np.square(np.where(counts, errors, 0)).sum(axis=-1)
-        return np.asarray(np.sqrt(total / np.maximum(counts.sum(axis=-1), 1)))
+        first, second = self.channels(values), self.channels(exact)
+        total, count = np.zeros((2, first.shape[0] * first.shape[1]))
+        flat = [one.reshape(len(total), first.shape[2]) for one in (first, second)]
+        step = max(1, PIECE // max(first.shape[2], 1))
+        for start in range(0, len(total), step):
+            part = slice(start, start + step)
+            ours, theirs = (one[part] for one in flat)
+            with np.errstate(all="ignore"):
+                squares = np.square(np.subtract(ours, theirs, dtype=np.float64)).sum(axis=-1)
+                if np.isfinite(squares).all():
+                    total[part], count[part] = squares, first.shape[2]
+                    continue
+                errors = _errors(ours, theirs)
+                counts = ~np.isnan(errors)
+                total[part], count[part] = np.square(np.where(counts, errors, 0)).sum(axis=-1), counts.sum(axis=-1)
+        return np.asarray(np.sqrt(total / np.maximum(count, 1))).reshape(first.shape[:2])
 
     def strays(self, exact: Array, ours: Array, moves: Array, most: Array, fair: float) -> bool:
         """Whether rounding does not explain how far the candidate is off.
@@ -111,9 +130,11 @@ class MadeBlob:
             unit, ours, moves = UNITS_OF_FEW * unit, ours + usual * _middle(ours), moves + usual * _middle(moves)
         explained = CHANCE * np.minimum(ours, fair * moves + unit) + unit
         explained += CHANCE_OF_MOVED * (moves if self.enlarges else np.minimum(moves, most))
-        in_mask, sound = exact[self.masked], (theirs <= explained) & np.isfinite(theirs)
-        near = np.abs(_errors(self.candidate[self.masked], in_mask)) <= UNITS_OF_FEW * UNIT * np.abs(in_mask)
-        return not (sound.all() and near.all())
+        near = np.array(True)
+        if self.masked is not None:
+            in_mask = exact[self.masked]
+            near = np.abs(_errors(self.candidate[self.masked], in_mask)) <= UNITS_OF_FEW * UNIT * np.abs(in_mask)
+        return not (((theirs <= explained) & np.isfinite(theirs)).all() and near.all())
 
 
 def straying(
@@ -160,7 +181,9 @@ def straying(
         for other, values in filter(None, [next(draw, None) for draw in draws]):
             assert other == name, "all runs give the same blobs in the same order"
             if values is not None and exact is not None:
-                still = np.where(np.isfinite(exact) & np.isfinite(values), exact, values)
+                with np.errstate(all="ignore"):
+                    sound = np.isfinite(exact.sum() + values.sum())
+                still = exact if sound else np.where(np.isfinite(exact) & np.isfinite(values), exact, values)
                 moves = np.maximum(moves, one.apart(still, values))
         if ours is not None and exact is not None:
             most = tolerance * _extent(one.channels(one.reference), (-2, -1))[:, np.newaxis]
@@ -181,13 +204,20 @@ def _moved(values: Array, random: np.random.Generator, least: float) -> Array:
         return values
     moved = np.empty(values.shape, np.float64)
     flat, found = values.reshape(-1), moved.reshape(-1)
+    lowest = np.float64(max(least, SMALLEST)).view(np.uint64) & EXPONENT
     for start in range(0, values.size, PIECE):
         piece, here = flat[start : start + PIECE], found[start : start + PIECE]
+        np.copyto(here, piece)
+        # The power of two at or below each magnitude; the unit is that over 2^23, with a sign by chance.
+        unit = np.maximum(here.view(np.uint64) & EXPONENT, lowest)
+        unit |= (~random.integers(0, 2, piece.size, bool)).astype(np.uint64) << SIGN
+        units = unit.view(np.float64)
+        units *= UNIT
+        units[here == 0] = 0
         with np.errstate(all="ignore"):
-            unit = np.spacing(np.maximum(np.abs(piece), least).astype(np.float32))
-            unit *= random.integers(0, 2, piece.size, bool).view(np.int8) * np.float32(2) - np.float32(1)
-            np.add(piece, unit, out=here)
-        np.copyto(here, piece, where=~np.isfinite(here) | (piece == 0))
+            here += units
+            if not np.isfinite(here.sum()) or max(-here.min(), here.max()) > LARGEST:
+                np.copyto(here, piece, where=~(np.abs(piece, dtype=np.float64) < LARGEST))
     return moved
 
 
@@ -201,8 +231,11 @@ def _errors(values: Array, exact: Array) -> Array:
 
 def _extent(values: Array, axes: int | tuple[int, ...]) -> Array:
     """The larger one of range and magnitude along some axes."""
-    sound = np.isfinite(values)
-    low, high = np.min(values, axes, initial=np.inf, where=sound), np.max(values, axes, initial=-np.inf, where=sound)
+    low, high = np.min(values, axes, initial=np.inf), np.max(values, axes, initial=-np.inf)
+    if not (np.isfinite(low) & np.isfinite(high)).all():
+        sound = np.isfinite(values)
+        low = np.min(values, axes, initial=np.inf, where=sound)
+        high = np.max(values, axes, initial=-np.inf, where=sound)
     return np.where(low <= high, np.maximum(high - low, np.maximum(abs(low), abs(high))), 0.0)
 
 
