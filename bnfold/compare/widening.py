@@ -40,10 +40,10 @@ def widened(
         data: the samples.
     """
     as_they_are = reference, candidate, shape
-    if not shape.batched or isinstance(data, Noise):
-        return as_they_are
     if shape.is_open:
         return reference, candidate, replace(shape, batch=min(shape.batch, data.count))
+    if not shape.batched or isinstance(data, Noise):
+        return as_they_are
     batch = min(MAX_BATCH, data.count, max(shape.batch, ROOM // max(_sample_bytes(reference, shape), 1)))
     tried = reference.net is None or candidate.net is None
     if data.count < (WORTH_TRYING if tried else WORTH) * shape.batch or batch <= shape.batch:

@@ -184,7 +184,7 @@ def test_an_open_batch_is_not_given_up_for_a_candidate() -> None:
     with pytest.raises(ModelError, match="cannot be reshaped to the requested shape"):
         bnfold.compare(traced(1), traced(1), batch=2)
     with pytest.raises(
-        ModelError, match="; its batch is open, and neither 8 samples nor one run; --batch gives another"
+        ModelError, match="; its batch is open, and neither 3 samples nor one run; --batch gives another"
     ):
         bnfold.compare(traced(2), traced(2))
     assert bnfold.compare(traced(2), traced(2), batch=2).passed
