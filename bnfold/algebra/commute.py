@@ -32,7 +32,7 @@ from bnfold.algebra.operators import Clip, Extreme, Join, Move, Pass, Product, S
 from bnfold.algebra.records import Blocked, require
 from bnfold.algebra.scaled import largest_of, loses_digits
 
-Moved = Sequence[Affine | None]
+Affines = Sequence[Affine | None]
 """One entry for each bottom (moving back) or top (moving forward); None where nothing has to be done."""
 
 Commuting = Pass | Move | Join | Sum | Product | Extreme
@@ -44,7 +44,7 @@ NOTHING = Affine()
 
 def back(
     operator: Commuting, affine: Affine, top: int, bottoms: Sequence[str], *, alone: bool = True
-) -> Iterable[Moved]:
+) -> Iterable[Affines]:
     """What a layer's bottoms have to carry, so that it carries `affine` on one of its tops.
 
     Args:
@@ -79,7 +79,7 @@ def back(
             return [[movement.back(steps, affine) for steps in _laid(operator.laid, count)]]
 
 
-def forward(operator: Commuting, affines: Moved, tops: int) -> Moved:
+def forward(operator: Commuting, affines: Affines, tops: int) -> Affines:
     """What leaves a layer when `affines` stand on its bottoms, None where there is none: an entry for every top.
 
     Raises:
@@ -119,7 +119,7 @@ def _passed(operator: Pass, affine: Affine) -> Affine:
     try:
         return affine.constant_along(operator.plane)
     except Blocked:
-        raise Blocked("it mixes values that are scaled or shifted differently") from None
+        raise Blocked(movement.MIXED) from None
 
 
 def _weighed(affine: Affine, total: float) -> Affine:
@@ -198,7 +198,7 @@ def _parts(operator: Join, affine: Affine) -> Iterator[Affine]:
         yield Affine(*(values[part] if values.shape[axis] > 1 else values for values in (scale, shift)))
 
 
-def _joined(operator: Join, affines: Moved) -> Affine:
+def _joined(operator: Join, affines: Affines) -> Affine:
     """The affines one behind the other, the identity where there is none."""
     carried = [(place, affine) for place, affine in enumerate(affines) if affine]
     first, axis = carried[0][1], operator.axis
@@ -224,7 +224,7 @@ def _distinct(affines: Iterable[Affine]) -> Iterable[Affine]:
     return {id(affine): affine for affine in affines}.values()
 
 
-def _sum_back(operator: Sum, affine: Affine, bottoms: Sequence[str]) -> Iterator[Moved]:
+def _sum_back(operator: Sum, affine: Affine, bottoms: Sequence[str]) -> Iterator[Affines]:
     """`s*sum(c*x) + h = c1*(s*x1 + h/c1) + sum(c*(s*x))`; a blob whose every c is 0 does not matter.
 
     A blob that is read several times has the sum of its coefficients as c1, and is changed for each of its readings.
@@ -252,7 +252,7 @@ def _sum_back(operator: Sum, affine: Affine, bottoms: Sequence[str]) -> Iterator
                 ]
 
 
-def _gated_back(operator: Sum, affine: Affine, bottoms: Sequence[str]) -> Iterator[Moved]:
+def _gated_back(operator: Sum, affine: Affine, bottoms: Sequence[str]) -> Iterator[Affines]:
     """`s*(g*x + y) + h = g*(s*x) + (s*y + h) = (s*g)*x + (s*y + h)`: a shift goes to what no gate multiplies."""
     laid, scaled = _laid(operator.laid, len(bottoms)), affine.without_shift()
     summands = [place for place, c in enumerate(operator.coefficients) if c != 0]
@@ -272,7 +272,7 @@ def _gated_back(operator: Sum, affine: Affine, bottoms: Sequence[str]) -> Iterat
                 ]
 
 
-def _sum_forward(operator: Sum, affines: Moved) -> Affine | None:
+def _sum_forward(operator: Sum, affines: Affines) -> Affine | None:
     """One scale on all bottoms, and any shifts; with a gate the two scales multiply, and neither may shift."""
     present = [affine or NOTHING for affine in _over_top(affines, operator.laid)]
     for place, gate in enumerate(operator.gates):
@@ -290,7 +290,7 @@ def _sum_forward(operator: Sum, affines: Moved) -> Affine | None:
     return Affine(first.scale, sum(shifts, start=first_shift))
 
 
-def _product_back(operator: Product, affine: Affine, count: int) -> Iterator[Moved]:
+def _product_back(operator: Product, affine: Affine, count: int) -> Iterator[Affines]:
     """`s*(x*y) = (s*x)*y = x*(s*y)`: one of them takes the factor."""
     require(affine.keeps_zero, "a product takes a scale, but no shift")
     for chosen, steps in enumerate(operator.laid or ((),) * count):
@@ -300,7 +300,7 @@ def _product_back(operator: Product, affine: Affine, count: int) -> Iterator[Mov
                 yield [moved if index == chosen else None for index in range(count)]
 
 
-def _product_forward(operator: Product, affines: Moved) -> Affine:
+def _product_forward(operator: Product, affines: Affines) -> Affine:
     """`(s*x)*(u*y) = s*u*(x*y)`."""
     require(all(affine is None or affine.keeps_zero for affine in affines), "a product lets a scale pass, but no shift")
     product = Affine()
@@ -317,7 +317,7 @@ def _laid(laid: Sequence[Steps], count: int) -> Sequence[Steps]:
     return laid or ((),) * count
 
 
-def _over_top(affines: Moved, laid: Sequence[Steps]) -> Moved:
+def _over_top(affines: Affines, laid: Sequence[Steps]) -> Affines:
     """Each bottom's affine as it lies over the top."""
     return [
         affine and movement.forward(steps, affine)
@@ -325,7 +325,7 @@ def _over_top(affines: Moved, laid: Sequence[Steps]) -> Moved:
     ]
 
 
-def _same_on_all(affines: Moved) -> Affine:
+def _same_on_all(affines: Affines) -> Affine:
     first, *others = affines
     if first is None or not all(other is not None and first.equals(other) for other in others):
         raise Blocked("its other bottoms do not carry the same affine")

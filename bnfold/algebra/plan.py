@@ -17,7 +17,7 @@ from typing import NamedTuple
 from bnfold.algebra import commute
 from bnfold.algebra.absorb import Change, OutOfRange, absorb_backward, absorb_forward
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.commute import Commuting, Moved
+from bnfold.algebra.commute import Affines, Commuting
 from bnfold.algebra.movement import sees_nothing
 from bnfold.algebra.operators import Clip, Constant, Linear, Move, Opaque, Operator, Pass, Window
 from bnfold.algebra.records import Blocked, require
@@ -418,7 +418,7 @@ def _takes_others(scene: Scene, layer: Layer, blob: str, affine: Affine) -> bool
     return False
 
 
-def _by_bottom(producer: Layer, moved: Moved) -> dict[str, tuple[Affine, int]]:
+def _by_bottom(producer: Layer, moved: Affines) -> dict[str, tuple[Affine, int]]:
     """The demand on each distinct bottom; a layer that reads a blob twice must want the same of it twice."""
     demands: dict[str, tuple[Affine, int]] = {}
     for bottom, affine in zip(producer.bottoms, moved, strict=True):
@@ -497,7 +497,7 @@ def _carry_forward(scene: Scene, journal: _Journal, start: str, affine: Affine) 
         operator = journal.absorb(reader, alone) if alone else journal.passed(reader)
         if operator is None:
             change = journal.absorbed[-1].change
-            leaving: Moved = [change and change.left, *[None] * (len(reader.tops) - 1)]
+            leaving: Affines = [change and change.left, *[None] * (len(reader.tops) - 1)]
         else:
             with _naming(reader):
                 leaving = commute.forward(operator, arriving, len(reader.tops))

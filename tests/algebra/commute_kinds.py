@@ -18,9 +18,8 @@ from algebra.rows import (
 )
 
 from bnfold.algebra.affine import Affine
+from bnfold.algebra.commute import Affines
 from bnfold.net import Shape
-
-Affines = Sequence[Affine | None]
 
 
 @dataclass(frozen=True)

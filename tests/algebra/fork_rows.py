@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 from algebra.commute_kinds import (
-    Affines,
     Back,
     Forward,
     Row,
@@ -33,6 +32,7 @@ from algebra.rows import (
 )
 
 from bnfold.algebra.affine import Affine
+from bnfold.algebra.commute import Affines
 from bnfold.net import Shape
 
 PLANE: Shape = (2, 4, 3, 5)

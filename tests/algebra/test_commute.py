@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from algebra.commute_kinds import Affines, Back, Forward, Row
+from algebra.commute_kinds import Back, Forward, Row
 from algebra.commute_rows import BACK, CROP_C, FORWARD, POOL_MAX_MASK, SLICE, SLICE_H, SLICE_POINTS, pooling
 from algebra.rows import Array, any_affine, applied, channel_affine, difference, layer_of, operator_of, run, signed
 from hypothesis import given, settings
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from bnfold.algebra import commute, movement
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.commute import Commuting, Moved
+from bnfold.algebra.commute import Affines, Commuting
 from bnfold.algebra.movement import back, sees_nothing
 from bnfold.algebra.operators import PLANE, Move, Pass
 from bnfold.algebra.records import Blocked
@@ -27,7 +27,7 @@ from bnfold.caffe.operators import PASSING
 from bnfold.net import Shape
 
 
-def moved_back(case: Back, affine: Affine, blobs: Sequence[Array]) -> list[Moved]:
+def moved_back(case: Back, affine: Affine, blobs: Sequence[Array]) -> list[Affines]:
     layer = layer_of(case.row.text, len(case.row.bottoms), case.row.tops, blobs)
     operator = operator_of(layer, case.row.bottoms)
     assert isinstance(operator, Commuting)
@@ -37,7 +37,7 @@ def moved_back(case: Back, affine: Affine, blobs: Sequence[Array]) -> list[Moved
     return moved
 
 
-def moved_forward(row: Row, affines: Affines, blobs: Sequence[Array]) -> Moved:
+def moved_forward(row: Row, affines: Affines, blobs: Sequence[Array]) -> Affines:
     layer = layer_of(row.text, len(row.bottoms), row.tops, blobs)
     operator = operator_of(layer, row.bottoms)
     assert isinstance(operator, Commuting)

@@ -30,7 +30,7 @@ from onnx.reference import ReferenceEvaluator
 
 from bnfold.algebra import commute
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.commute import Commuting, Moved
+from bnfold.algebra.commute import Affines, Commuting
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Move, Opaque, Operator, Pass
 from bnfold.algebra.records import Blocked
@@ -255,7 +255,7 @@ def affines_of(rng: np.random.Generator, kind: Kind, shape: Shape) -> list[Affin
     return found
 
 
-def back(node: Alone, affine: Affine, top: int) -> list[Moved]:
+def back(node: Alone, affine: Affine, top: int) -> list[Affines]:
     assert isinstance(node.operator, Commuting), node.operator
     try:
         return list(commute.back(node.operator, affine, top, node.layer.bottoms))
