@@ -46,7 +46,7 @@ class FoldContext:
         excluded: layers that must stay exactly as they are, by identity.
         settled: whether what stays could move no further, so that two which stay are better one.
         types: layer, by identity -> what the language says of the types of its first bottom and top, for the front end.
-        reckoning: layers, by identity, that reckon with sizes of blobs, so that no affine is in them.
+        size_arithmetic: layers, by identity, that compute sizes of blobs, in which no affine is looked for.
         notes: sentences for the user, to be appended to.
     """
 
@@ -59,7 +59,7 @@ class FoldContext:
     excluded: Collection[int] = ()
     settled: bool = False
     types: Mapping[int, tuple[Any, Any]] = field(default_factory=dict)
-    reckoning: Collection[int] = ()
+    size_arithmetic: Collection[int] = ()
     notes: list[str] = field(default_factory=list)
 
     def note_assumed(self, how: str) -> None:

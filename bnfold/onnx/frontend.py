@@ -56,7 +56,7 @@ class OnnxFrontEnd:
         context.types = {
             id(layer): (_element(types, layer.bottoms), _element(types, layer.tops)) for layer in context.net.layers
         }
-        context.reckoning = set(_reckoning(context.net))
+        context.size_arithmetic = set(_size_arithmetic(context.net))
         for layer in edited_layers(context.net) if types is not context.net.origin.types else ():
             layer.param, layer.source = layer.param.edited(), layer.source._replace(bottoms=tuple(layer.bottoms))
         fuse_biases(context)
@@ -116,7 +116,7 @@ class OnnxFrontEnd:
             return Opaque("it reads a constant")
         if isinstance(found, Affine) and len(layer.bottoms) != 1:
             return Opaque("it does not read one blob")
-        if isinstance(found, Affine) and id(layer) in context.reckoning:
+        if isinstance(found, Affine) and id(layer) in context.size_arithmetic:
             return Opaque("it reckons with sizes")
         return found if layer.bottoms or isinstance(found, Constant) else Opaque("it reads nothing but constants")
 
@@ -248,21 +248,21 @@ class OnnxFrontEnd:
         return self._read, (stream.getvalue(), options, net.file)
 
 
-def _reckoning(net: Net) -> Iterator[int]:
-    """The layers, by identity, that make sizes, and those that reckon with nothing else: they are rounded in between.
+def _size_arithmetic(net: Net) -> Iterator[int]:
+    """The layers, by identity, that give sizes, and those that compute with nothing else, whose values are rounded.
 
     Given:   Shape -> Gather -> Cast -> Div -> Floor -> Cast -> Slice
     Result:  all in front of the Slice; what is as many values as a size says is a blob again
     """
     sizes: set[str] = set()
     for layer in net.layers:
-        alone = layer.type in _RECKONS and layer.bottoms and sizes.issuperset(layer.bottoms)
+        alone = layer.type in _ARITHMETIC and layer.bottoms and sizes.issuperset(layer.bottoms)
         if alone or layer.type in {"Shape", "Size"}:
             sizes.update(layer.tops)
             yield id(layer)
 
 
-_RECKONS = frozenset(
+_ARITHMETIC = frozenset(
     {*ELEMENTWISE, *MOVING, "Concat", "Mod", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Round"}
 )
 

@@ -52,7 +52,7 @@ class Types:
         shapes: name -> shape; names whose rank is unknown are missing. A size that is not known is negative: -1 equals
             nothing, -2, -3 .. stand for sizes that the model names ("batch"), equal ones for equal sizes.
         elements: name -> ONNX element type; values that are no tensors are missing.
-        forms: what sizes are that are reckoned of others which are not known.
+        forms: what sizes are that are computed from others which are not known.
         sizes: name -> whole numbers of which some follow from sizes that are not known (`bnfold.onnx.sizes.is_open`).
     """
 
@@ -94,11 +94,11 @@ class Types:
         return is_new
 
     def adopt(self, name: str, shape: Shape, known: int) -> Shape:
-        """Call sizes that are reckoned for the first time as the model does, so that its other names for them hold.
+        """Call sizes that are computed for the first time as the model does, so that its other names for them hold.
 
         Args:
             name: the value that has them.
-            shape: what was reckoned.
+            shape: what was computed.
             known: how many sizes had a name before.
         """
         said = self.shapes.get(name, ())

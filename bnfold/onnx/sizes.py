@@ -54,7 +54,7 @@ class Form(NamedTuple):
 
 @dataclass(slots=True)
 class Forms:
-    """Sizes that are not known and are reckoned of others, so that equal ones are known as such.
+    """Sizes that are not known and are computed from others, so that equal ones are known as such.
 
     Attributes:
         number: gives what has no name yet one, which is a number below 0.
