@@ -120,7 +120,8 @@ def _constant(constant: Constant, affine: Affine) -> Change:
     scale, shift = (
         array.reshape(array.shape[:rank] + (1,) * (rank - array.ndim)) for array in (affine.scale, affine.shift)
     )
-    require(np.broadcast_shapes(value.shape, affine.shape + (1,) * (rank - len(affine.shape))) == value.shape, LARGER)
+    common = np.broadcast_shapes(value.shape, affine.shape + (1,) * (rank - len(affine.shape)))
+    require(common == value.shape, "the affine varies along an axis that the constant has not got")
     changed = Rounded(scale * value + shift, constant.value.dtype)
     require(bool(np.all(np.isfinite(changed.array()))), "a folded constant would not be finite")
     few = loses_digits(float(np.abs(changed.exact).max(initial=0.0)), changed.dtype)
@@ -238,6 +239,3 @@ def _changed(weight: Scaled, bias: Values | None) -> Change:
         largest = float(np.abs(bias).max(initial=0.0))
         require(largest <= largest_of(weight.dtype), "a folded bias would not be finite", OutOfRange)
     return Change(weight, bias)
-
-
-LARGER = "the affine varies along an axis that the constant has not got"

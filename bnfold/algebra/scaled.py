@@ -65,7 +65,7 @@ class Scaled:
         weight: the stored values, any shape.
         view: the shape in which the factors broadcast, of the same size as `weight`; [group, Cin/group, Cout/group,
             kernel] for a grouped deconvolution.
-        factors: float64 arrays of rank `len(view)`.
+        factors: float64 arrays of rank `len(view)`, no two of one shape.
         largest: the largest `|weight|`, NaN or infinite if some value is; None where products are looked at as they
             are computed.
         stored: the type that is stored, where the weight is known more exactly than that.
@@ -240,12 +240,10 @@ def scaled(blob: Array | LazyArray, view: Shape, factor: Factor) -> Scaled:
         weight = values_of(blob)
         return Scaled(weight, view, (factor,), None if _checked_later.get() else _largest(weight))
     assert blob.view == view, f"a blob is folded as {blob.view} and as {view}"
-    factors = list(blob.factors)
-    for index, present in enumerate(factors):
-        if present.shape == factor.shape:
-            factors[index] = present * factor
-            return Scaled(blob.weight, view, tuple(factors), blob.largest, blob.stored)
-    return Scaled(blob.weight, view, (*factors, factor), blob.largest, blob.stored)
+    factors = {present.shape: present for present in blob.factors}
+    present = factors.get(factor.shape)
+    factors[factor.shape] = factor if present is None else present * factor
+    return replace(blob, factors=tuple(factors.values()))
 
 
 def _largest(weight: Array) -> float:
@@ -285,7 +283,7 @@ def keeps_digits(blob: Scaled) -> bool:
         return False
     if least > 0 and not loses_digits(largest * least, blob.dtype):
         return True
-    exact = Scaled(blob.weight, blob.view, blob.factors, largest, np.dtype(np.float64))
+    exact = replace(blob, largest=largest, stored=np.dtype(np.float64))
     return not loses_digits(max((float(np.abs(chunk).max()) for chunk in exact.chunks()), default=0.0), blob.dtype)
 
 

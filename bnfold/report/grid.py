@@ -80,9 +80,7 @@ class Grid:
             widths = {place: self._wanted(place) for place in shown}
             spare = width - sum(widths.values()) - GAP * (len(shown) - 1)
             names = [place for place in shown if not self.columns[place].number]
-            while spare < 0 and names and (widest := max(names, key=lambda place: widths[place])) is not None:
-                if widths[widest] <= LEAST:
-                    break
+            while spare < 0 and names and widths[widest := max(names, key=widths.__getitem__)] > LEAST:
                 widths[widest] -= 1
                 spare += 1
             droppable = [place for place in shown if self.columns[place].rank]
