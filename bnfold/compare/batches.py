@@ -76,7 +76,7 @@ def has_rows(values: Any, rows: int) -> bool:
     return bool(rows > 0 and values.ndim > 0 and values.shape[0] == rows)
 
 
-def layout(reference: Mapping[str, Feed], candidate: Mapping[str, Feed], inputs: Mapping[str, str]) -> BatchLayout:
+def layout_of(reference: Mapping[str, Feed], candidate: Mapping[str, Feed], inputs: Mapping[str, str]) -> BatchLayout:
     """What both networks take.
 
     Args:
@@ -131,7 +131,7 @@ def match_inputs(
 def choose_samples(
     given: Data,
     labels: Array | None,
-    shape: BatchLayout,
+    layout: BatchLayout,
     seed: int,
     preparation: Preparation | Callable[[], Preparation | None],
     part: Part = ALL,
@@ -142,7 +142,7 @@ def choose_samples(
     Args:
         given: None for noise, `Samples`, an array (for one input), a dictionary of arrays, or a path.
         labels: true classes, which go before those that the samples bring.
-        shape: what the networks take.
+        layout: what the networks take.
         seed: of noise.
         preparation: of images; or what finds it, when there are images.
         part: the samples that will be looked at.
@@ -152,23 +152,23 @@ def choose_samples(
         UsageError: they do not fit the inputs.
     """
     if given is None:
-        feeds = {name: (_sample_shape(name, feed, shape), feed.meaning) for name, feed in shape.feeds.items()}
+        feeds = {name: (_sample_shape(name, feed, layout), feed.meaning) for name, feed in layout.feeds.items()}
         return Noise(feeds, max(LEAST_NOISE, least), seed)
     from bnfold.data.datasets import is_arrays, needed, open_samples, read_inputs
 
     if isinstance(given, np.ndarray):
-        given = {next(iter(needed(shape.feeds) or shape.feeds)): given}
+        given = {next(iter(needed(layout.feeds) or layout.feeds)): given}
     if hasattr(given, "sample"):
         return _own_samples(cast("Samples", given))
     if not isinstance(given, Mapping | str | os.PathLike):
         raise UsageError(f"samples are an array, one array for each input, or a path, and not {type(given).__name__}")
     if isinstance(given, Mapping):
-        return _given_arrays(given, labels, shape)
+        return _given_arrays(given, labels, layout)
     path = os_path(given)
     if is_arrays(path) and os.path.exists(path):
-        arrays, labels = read_inputs(Path(path), shape.feeds, labels, part if shape.batched else ALL)
-        return _given_arrays(arrays, labels, shape, path)
-    return open_samples(path, shape.feeds, preparation, labels, part)
+        arrays, labels = read_inputs(Path(path), layout.feeds, labels, part if layout.batched else ALL)
+        return _given_arrays(arrays, labels, layout, path)
+    return open_samples(path, layout.feeds, preparation, labels, part)
 
 
 def _own_samples(own: Samples) -> Samples:
@@ -191,55 +191,55 @@ def _own_samples(own: Samples) -> Samples:
 
 
 def _given_arrays(
-    given: Mapping[str, Array], labels: Array | None, shape: BatchLayout, source: str = "given arrays"
+    given: Mapping[str, Array], labels: Array | None, layout: BatchLayout, source: str = "given arrays"
 ) -> Arrays:
     """Arrays by input, with the labels that may be among them. Raises UsageError where one is masked."""
-    label = label_among(given, shape.feeds) if labels is None else None
+    label = label_among(given, layout.feeds) if labels is None else None
     labels = labels if label is None else np.asarray(given[label]).reshape(-1)
     # As in a file, what no input takes is left alone; if all is such, a run says what there is.
-    names = [name for name in given if name in shape.feeds] or list(given)
+    names = [name for name in given if name in layout.feeds] or list(given)
     if masked := [name for name in names if np.ma.is_masked(given[name])]:
         raise UsageError(f"{source}: '{masked[0]}' is masked, and a network takes every value; fill it")
     arrays = {name: np.asarray(given[name]) for name in names}
-    if not shape.batched:
-        arrays = {name: _as_runs(array, shape.feeds[name]) for name, array in arrays.items() if name in shape.feeds}
+    if not layout.batched:
+        arrays = {name: _as_runs(array, layout.feeds[name]) for name, array in arrays.items() if name in layout.feeds}
     return Arrays(arrays, None if labels is None else np.asarray(labels), source=source)
 
 
-def runs(samples: Samples, shape: BatchLayout, numbers: range | None = None) -> Iterator[Run]:
+def runs(samples: Samples, layout: BatchLayout, numbers: range | None = None) -> Iterator[Run]:
     """The samples, a batch at a time.
 
     Args:
         samples: the data.
-        shape: what a run takes.
+        layout: what a run takes.
         numbers: which of the runs, all by default.
 
     Raises:
         UsageError: a sample does not fit an input.
     """
-    for number in range(-(-samples.count // shape.batch)) if numbers is None else numbers:
-        yield run_at(samples, shape, number * shape.batch)
+    for number in range(-(-samples.count // layout.batch)) if numbers is None else numbers:
+        yield run_at(samples, layout, number * layout.batch)
 
 
-def run_at(samples: Samples, shape: BatchLayout, start: int) -> Run:
+def run_at(samples: Samples, layout: BatchLayout, start: int) -> Run:
     """The run that begins with sample `start`; exceptions are those of `runs`."""
-    numbers = range(start, min(start + shape.batch, samples.count))
+    numbers = range(start, min(start + layout.batch, samples.count))
     rows = [_row(samples, number) for number in numbers]
-    rows += [rows[-1]] * (shape.batch - len(rows))
+    rows += [rows[-1]] * (layout.batch - len(rows))
     feeds = {}
-    for name, feed in shape.feeds.items():
+    for name, feed in layout.feeds.items():
         if name not in rows[0] and feed.meaning is not None and feed.meaning.fixed:
-            plain = _sample_shape(name, feed, shape)
+            plain = _sample_shape(name, feed, layout)
             rows = [row | {name: feed.meaning.draw(np.random.default_rng(0), plain)} for row in rows]
         if bare := [row for row in rows if name not in row]:
             raise UsageError(f"{samples.description}: there is nothing for input '{name}' (it has {quoted(bare[0])})")
         arrays = [np.asarray(row[name]) for row in rows]
-        if shape.batched and (others := {array.shape for array in arrays} - {arrays[0].shape}):
+        if layout.batched and (others := {array.shape for array in arrays} - {arrays[0].shape}):
             raise UsageError(
                 f"{samples.description}: samples of one run have one shape, and those of '{name}' are "
                 f"{sizes(arrays[0].shape)} and {sizes(min(others))}; a batch of 1 takes each by itself"
             )
-        values = np.stack(arrays) if shape.batched else arrays[0]
+        values = np.stack(arrays) if layout.batched else arrays[0]
         fitted = _fitted(values, feed)
         if fitted is None:
             found = sizes(values.shape) or "one number"
@@ -270,8 +270,8 @@ def _fitted(values: Array, feed: Feed) -> Array | None:
     return None
 
 
-def _sample_shape(name: str, feed: Feed, shape: BatchLayout) -> tuple[int, ...]:
-    wanted = feed.shape[1:] if shape.batched else feed.shape
+def _sample_shape(name: str, feed: Feed, layout: BatchLayout) -> tuple[int, ...]:
+    wanted = feed.shape[1:] if layout.batched else feed.shape
     if None in wanted:
         said = f"has shape {sizes(feed.shape)}" if feed.ranked else "is declared without a shape"
         raise UsageError(f"input '{name}' {said}; noise needs every size, so give data or --input-shape")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from bnfold.caffe.layers import infer_shapes
-from bnfold.compare.batches import LEAST_NOISE, BatchLayout, choose_samples, layout, match_inputs, run_at, runs
+from bnfold.compare.batches import LEAST_NOISE, BatchLayout, choose_samples, layout_of, match_inputs, run_at, runs
 from bnfold.compare.checkpoint import Checkpoint
 from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.engine import Engine
@@ -260,17 +260,17 @@ class Comparison:
 
     def _own_layout(self) -> BatchLayout:
         feeds = self.reference.feeds
-        return layout(feeds, feeds, {name: name for name in feeds})
+        return layout_of(feeds, feeds, {name: name for name in feeds})
 
-    def _data(self, shape: BatchLayout) -> Samples:
+    def _data(self, layout: BatchLayout) -> Samples:
         """The samples, opened once for every layout that candidates ask for; the first of them is looked at."""
-        if self._opened is not None and self._opened[0].sample == shape.sample:
+        if self._opened is not None and self._opened[0].sample == layout.sample:
             return self._opened[1]
-        check_inputs(shape)
+        check_inputs(layout)
         preparation = self.options.preparation or partial(_said_by, self.reference)
         part = Part(self.options.sample_limit, self.options.sample_seed)
-        least = min(shape.batch, ROWS) if self._rows_differ(shape) else 0
-        data = choose_samples(self._samples, self._labels, shape, self.options.seed, preparation, part, least)
+        least = min(layout.batch, ROWS) if self._rows_differ(layout) else 0
+        data = choose_samples(self._samples, self._labels, layout, self.options.seed, preparation, part, least)
         if self.options.preparation is not None and not hasattr(data, "preparation"):
             raise UsageError(
                 f"{data.description}: what prepares images does nothing to arrays; give arrays as the network reads "
@@ -286,16 +286,16 @@ class Comparison:
             raise UsageError(
                 "--limit and --sample (sample_limit, sample_seed) take a part of given samples: name some by --data"
             )
-        next(runs(data, shape), None)
-        self._opened = shape, data
+        next(runs(data, layout), None)
+        self._opened = layout, data
         return data
 
-    def _rows_differ(self, shape: BatchLayout) -> bool:
+    def _rows_differ(self, layout: BatchLayout) -> bool:
         """Whether the rows of a first axis that the network fixes may be no samples, of which a few say all."""
         from bnfold.onnx.export.network import grows_with_batch
 
         net = self.reference.net
-        fixed = shape.batched and not shape.is_open and self.options.batch is None and shape.batch > LEAST_NOISE
+        fixed = layout.batched and not layout.is_open and self.options.batch is None and layout.batch > LEAST_NOISE
         return fixed and (net is None or not grows_with_batch(net))
 
     def _candidate(self, candidate: Source) -> Model:
@@ -329,16 +329,16 @@ class Comparison:
         ours, options = self.reference, self.options
         require_numbers(ours)
         inputs = match_inputs(ours.feeds, theirs.feeds, options.map)
-        shape, sized = layout(ours.feeds, theirs.feeds, inputs), ""
+        layout, sized = layout_of(ours.feeds, theirs.feeds, inputs), ""
         if self._samples is None and ours.net is None:
             from bnfold.compare.opensizes import with_usual_sizes
 
-            if self._sized is None or self._sized[0] != shape:
-                self._sized = shape, *with_usual_sizes(ours, shape)
-            _, shape, sized = self._sized
-        data = self._data(shape)
+            if self._sized is None or self._sized[0] != layout:
+                self._sized = layout, *with_usual_sizes(ours, layout)
+            _, layout, sized = self._sized
+        data = self._data(layout)
         if options.batch is None:
-            ours, theirs, shape = widened(ours, theirs, inputs, shape, data)
+            ours, theirs, layout = widened(ours, theirs, inputs, layout, data)
         blobs = {blob: partner for blob, partner in options.map.items() if blob not in ours.feeds}
         pairs = pair(ours.writers, theirs.writers, blobs, folded=known or _is_fold_of(ours, theirs))
         ours, theirs = ours.reading_through_copies(pairs), theirs.reading_through_copies({*pairs.values()})
@@ -348,8 +348,8 @@ class Comparison:
             notes += run_in_one((ours.net, ours.hidden), (theirs.net, theirs.hidden))
         notes += [sized] if sized else []
         notes += [f"the candidate computes {quoted(inner)}, and gives no such output"] if inner else []
-        if data.count < shape.batch and self._rows_differ(shape):
-            notes.append(f"of the {shape.batch:,} rows of a run {data.count:,} were compared, and no others are proved")
+        if data.count < (rows := layout.batch) and self._rows_differ(layout):
+            notes.append(f"of the {rows:,} rows of a run {data.count:,} were compared, and no others are proved")
         stored = theirs.own.stored_type
         if self._typed and TOLERANCES[stored] > self.options.limit:
             held = f"is held to the tolerance of the reference; that of {stored} is --tolerance {TOLERANCES[stored]:g}"
@@ -361,7 +361,7 @@ class Comparison:
             theirs,
             inputs,
             pairs,
-            shape,
+            layout,
             data,
             self._known(data),
             options,
@@ -375,7 +375,7 @@ class Comparison:
 
         if not any(one.pairs for one in opened):
             return [one.report(Measurement(), (None, None)) for one in opened]
-        shape, data = opened[0].layout, self._data(opened[0].layout)
+        layout, data = opened[0].layout, self._data(opened[0].layout)
         state = Checkpoint(self.options.checkpoint)
         with Opening() as store:
             further = list(watched_blobs(self.reference)) if isinstance(data, Noise) else []
@@ -384,7 +384,7 @@ class Comparison:
             with Engine(
                 opened[0].ours,
                 sides,
-                replace(shape, batch=state.batch) if state.batch is not None and shape.is_open else shape,
+                replace(layout, batch=state.batch) if state.batch is not None and layout.is_open else layout,
                 data,
                 self.options,
                 store,
@@ -392,7 +392,7 @@ class Comparison:
                 further=further,
                 fixed=state.batch is not None,
             ) as engine:
-                is_free = shape.is_open and self.options.batch is None and state.batch is None
+                is_free = layout.is_open and self.options.batch is None and state.batch is None
                 data, shapes = self._begun(engine, data, store if is_free else None, notes)
                 for one, side, second in zip(opened, sides, shapes[1:], strict=True):
                     one.data, one.layout = data, engine.layout
@@ -443,11 +443,11 @@ class Comparison:
         notes.append(f"{self.reference.name} leaves its batch open and takes one sample alone, so each was a run")
         return begin()
 
-    def _runs(self, shape: BatchLayout, data: Samples, store: WeightStore) -> bool:
+    def _runs(self, layout: BatchLayout, data: Samples, store: WeightStore) -> bool:
         """Whether the reference takes as many samples; some leave their batch open and hold constants of another."""
         ours = self.reference
         try:
-            ours.session(ours.outputs, store, self.options.threads).run(run_at(data, shape, 0).feeds)
+            ours.session(ours.outputs, store, self.options.threads).run(run_at(data, layout, 0).feeds)
         except ModelError:
             return False
         return True
@@ -508,7 +508,7 @@ class Comparison:
 
     def _decide(self, engine: Engine, place: int, one: Opened, found: Measurement, store: WeightStore) -> None:
         """Let a float64 run of the reference decide about blobs that rounding may have brought beyond the tolerance."""
-        data, shape = one.data, one.layout
+        data, layout = one.data, one.layout
         doubtful, notes = one.doubtful(found), list(found.notes)
         unasked = not doubtful and self._typed and one.is_coarse_and_small(found)
         asked = [name for name in one.ours.outputs if name in found.errors] if unasked else doubtful
@@ -516,14 +516,14 @@ class Comparison:
         numbers = sorted({at.sample for at in worst if at is not None})
         if data.count <= EVERY_SAMPLE:
             numbers = list(range(data.count))
-        starts = list(dict.fromkeys(number // shape.batch * shape.batch for number in numbers)) if worst else []
+        starts = list(dict.fromkeys(number // layout.batch * layout.batch for number in numbers)) if worst else []
         try:
             if one.options.layers or one.coarse is not None:
                 self._judge(engine, place, one, found, starts, asked, unasked)
             elif starts:  # each stretch of layers counts, and not what all of them together make
                 whole = one.whole()
                 engine.close_sessions()
-                with Engine(one.ours, [whole.side()], shape, data, self.options, store, fixed=True) as opened:
+                with Engine(one.ours, [whole.side()], layout, data, self.options, store, fixed=True) as opened:
                     self._judge(opened, 0, whole, found, starts, asked, unasked)
         except (UnsupportedError, UsageError) as error:
             found.notes.append(f"no float64 run decides about rounding: {error}")
@@ -561,10 +561,10 @@ class Comparison:
                     one.judge_stretches(found, run, truth, given[0], given[1 + place])
                 del given  # or they would stand beside the next segment in memory
 
-    def _drawn(self, data: Noise, shape: BatchLayout, reference: Session) -> Noise:
+    def _drawn(self, data: Noise, layout: BatchLayout, reference: Session) -> Noise:
         """The noise with the scales that the reference needs, which are found once."""
         if self._noise is None:
-            self._noise = choose_noise(data, shape, self.reference, reference)
+            self._noise = choose_noise(data, layout, self.reference, reference)
         return replace(data, scales=self._noise.scales, signed=self._noise.signed)
 
 

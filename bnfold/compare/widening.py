@@ -29,31 +29,31 @@ ALIKE = 1e-4  # of the range: sums are taken in another order
 
 
 def widened(
-    reference: Model, candidate: Model, inputs: Mapping[str, str], shape: BatchLayout, data: Samples
+    reference: Model, candidate: Model, inputs: Mapping[str, str], layout: BatchLayout, data: Samples
 ) -> tuple[Model, Model, BatchLayout]:
     """The networks and what a run takes: wider if that is worth it and both let themselves, else as they are.
 
     Args:
         reference, candidate: the networks.
         inputs: input of the reference -> input of the candidate.
-        shape: what they take as they are.
+        layout: what they take as they are.
         data: the samples.
     """
-    as_they_are = reference, candidate, shape
-    if shape.is_open:
-        return reference, candidate, replace(shape, batch=min(shape.batch, data.count))
-    if not shape.batched or isinstance(data, Noise):
+    as_they_are = reference, candidate, layout
+    if layout.is_open:
+        return reference, candidate, replace(layout, batch=min(layout.batch, data.count))
+    if not layout.batched or isinstance(data, Noise):
         return as_they_are
-    batch = min(MAX_BATCH, data.count, max(shape.batch, ROOM // max(_sample_bytes(reference, shape), 1)))
+    batch = min(MAX_BATCH, data.count, max(layout.batch, ROOM // max(_sample_bytes(reference, layout), 1)))
     tried = reference.net is None or candidate.net is None
-    if data.count < (WORTH_TRYING if tried else WORTH) * shape.batch or batch <= shape.batch:
+    if data.count < (WORTH_TRYING if tried else WORTH) * layout.batch or batch <= layout.batch:
         return as_they_are
     ours, theirs = with_batch(reference, batch), with_batch(candidate, batch)
     names = {name: name for name in inputs}
     sides = ((reference, names), (candidate, inputs))
-    if ours is None or theirs is None or not all(_tried(*side, shape, data) for side in sides if side[0].net is None):
+    if ours is None or theirs is None or not all(_tried(*side, layout, data) for side in sides if side[0].net is None):
         return as_they_are
-    feeds = {name: feed.in_batches_of(batch) for name, feed in shape.feeds.items()}
+    feeds = {name: feed.in_batches_of(batch) for name, feed in layout.feeds.items()}
     return ours, theirs, BatchLayout(feeds, batch, True)
 
 
@@ -74,20 +74,20 @@ def with_batch(model: Model, batch: int) -> Model | None:
     return replace(model, net=net, proto=proto, weights=weights, feeds=feeds)
 
 
-def _sample_bytes(model: Model, shape: BatchLayout) -> int:
+def _sample_bytes(model: Model, layout: BatchLayout) -> int:
     """Of all blobs of both networks; for an ONNX model what its inputs take, a hundred times."""
     if model.net is None:
-        return 100 * 4 * sum(prod(size or 1 for size in feed.shape[1:]) for feed in shape.feeds.values())
+        return 100 * 4 * sum(prod(size or 1 for size in feed.shape[1:]) for feed in layout.feeds.values())
     sizes = (prod(blob) for blob in infer_shapes(model.net).values() if blob is not None and min(blob, default=1) > 0)
-    return 2 * 4 * sum(sizes) // shape.batch
+    return 2 * 4 * sum(sizes) // layout.batch
 
 
-def _tried(model: Model, inputs: Mapping[str, str], shape: BatchLayout, data: Samples) -> bool:
+def _tried(model: Model, inputs: Mapping[str, str], layout: BatchLayout, data: Samples) -> bool:
     """Whether one run of two batches gives what two runs give."""
     from bnfold.onnx.graph import WeightStore
 
-    batch = shape.batch
-    runs = [run_at(data, shape, start) for start in (0, batch)]
+    batch = layout.batch
+    runs = [run_at(data, layout, start) for start in (0, batch)]
     feeds = [{inputs[name]: values for name, values in run.feeds.items()} for run in runs]
     double = with_batch(model, 2 * batch)
     if double is None:

@@ -10,7 +10,7 @@ from onnx import ModelProto, TensorProto, helper, shape_inference
 from onnx_models import model
 
 import bnfold
-from bnfold.compare.batches import layout
+from bnfold.compare.batches import layout_of
 from bnfold.compare.comparison import compare
 from bnfold.compare.standins import stand_ins
 from bnfold.data.samples import Feed
@@ -23,7 +23,7 @@ def test_rows_that_belong_together_are_samples_where_each_input_has_one() -> Non
     for rows, batched in ((1, True), (4, False)):
         rois = Feed((rows, 5), np.dtype(np.float32), Regions(8, 8))
         feeds = {"data": Feed((rows, 3, 8, 8), np.dtype(np.float32)), "rois": rois}
-        assert layout(feeds, feeds, {name: name for name in feeds}).batched == batched
+        assert layout_of(feeds, feeds, {name: name for name in feeds}).batched == batched
 
 
 AFFINES = """
