@@ -7,7 +7,7 @@ Comparison(reference, samples)      reads, checks and exports the reference, and
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
@@ -543,22 +543,30 @@ class Comparison:
         unasked: bool,
     ) -> None:
         """Hold the runs that begin with some samples against a float64 run, which is asked about some blobs."""
-        truth = engine.open_exact(partial(open_exact, engine.reference, found.notes)) if starts else None
+        coarse, matters = one.coarse is not None, one.made_of(asked)
+        judged = [] if coarse else [name for name in one.ours.writers if name in one.pairs and name in matters]
+        opening = partial(open_exact, engine.reference, found.notes)
+        truth = engine.open_exact(opening, judged) if starts and (judged or coarse) else None
         if truth is None:
             return
         for start in starts:
             run = run_at(one.data, one.layout, start)
-            for given in engine.give(run):
-                known = one.agreed(given[0], given[1 + place])
-                blobs = given[0] if one.coarse is not None else given[0].keys() & one.made_of(asked)
-                exact = truth.each(run.feeds, blobs, partial(_as_chosen, one, given[0]), known=known)
+            # What the float64 run takes over from the networks, which give it a segment at a time.
+            chosen, known, waiting = dict[str, Array](), dict[str, Array](), list[tuple[str, Array]]()
+            whole = truth.each(run.feeds, judged, partial(_as_chosen, chosen), known=known)
+            for segment, given in engine.give_by_segment(run):
+                known |= one.agreed(given[0], given[1 + place])
+                chosen |= {name: given[0][name] for name in one.ties.partners if name in given[0]}
+                exact = _part_of(whole, segment.names, waiting)
+                if coarse:
+                    exact = truth.each(run.feeds, given[0], partial(_as_chosen, chosen), known=known)
                 moved = rounded_otherwise(one, run, given[1 + place]) if len(engine.segments) == 1 else []
                 if unasked and not moved:
                     return
                 one.judge(found, run, exact, given[0], given[1 + place], moved)
                 del exact, moved
-                if one.coarse is None:
-                    one.judge_stretches(found, run, truth, given[0], given[1 + place])
+                if not coarse:
+                    one.judge_stretches(found, run, truth, given[0], given[1 + place], segment.beside)
                 del given  # or they would stand beside the next segment in memory
 
     def _drawn(self, data: Noise, layout: BatchLayout, reference: Session) -> Noise:
@@ -568,9 +576,23 @@ class Comparison:
         return replace(data, scales=self._noise.scales, signed=self._noise.signed)
 
 
-def _as_chosen(one: Opened, reference: Mapping[str, Array], name: str, values: Array) -> Array:
+def _as_chosen(chosen: Mapping[str, Array], name: str, values: Array) -> Array:
     """What a float64 run goes on with: of indices, which it may choose otherwise at ties, those of the reference."""
-    return reference[name].astype(values.dtype) if name in one.ties.partners and name in reference else values
+    return chosen[name].astype(values.dtype) if name in chosen else values
+
+
+def _part_of(
+    made: Iterator[tuple[str, Array]], names: Sequence[str], waiting: list[tuple[str, Array]]
+) -> Iterator[tuple[str, Array]]:
+    """What a run makes of some names, which it is at; what is of others waits."""
+    left = set(names)
+    while left:
+        one = waiting.pop() if waiting else next(made, None)
+        if one is None or one[0] not in left:
+            waiting += [] if one is None else [one]
+            return
+        left.remove(one[0])
+        yield one
 
 
 def _said_by(reference: Model) -> Preparation | None:

@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.compare.backends import MANY
 from bnfold.compare.batches import BatchLayout, Run, runs
+from bnfold.compare.divergence import upstream
 from bnfold.compare.exact import COARSE, MOVED
 from bnfold.compare.measure import Counts, Measurement, MeasurePlan, Progress
 from bnfold.compare.memory import COMPILED, Needs, memory_budget
 from bnfold.compare.merging import merge
 from bnfold.compare.models import Model
+from bnfold.compare.stretches import MOVES
 from bnfold.compare.threads import Threads, result_of
 from bnfold.compare.ties import Ties
 from bnfold.data.samples import Samples
@@ -74,12 +76,14 @@ class Segment:
         names: blobs of the reference that are compared.
         watched: for each candidate, what is watched, of the reference and of it.
         ties: for each candidate.
+        beside: blobs of the reference among those of another segment, which what is made here is made of.
         sessions: those that are open, by the place of the network, the reference being 0.
     """
 
     names: list[str]
     watched: list[tuple[list[str], list[str]]]
     ties: list[Ties]
+    beside: list[str] = field(default_factory=list)
     sessions: dict[int, Session] = field(default_factory=dict)
 
 
@@ -124,6 +128,7 @@ class Engine:
             model.release_pages()  # of which writing the candidate may have read all
         self._held = memory_budget(options.memory, self._threads, share)
         self.overlapping, self.alternating = True, False
+        self._judged: list[str] = []
         whole = self._segment()
         whole.names += dict.fromkeys(name for side in sides for name in side.pairs)
         for own, side in zip(whole.watched, sides, strict=True):
@@ -187,21 +192,34 @@ class Engine:
 
     def give(self, run: Run) -> Iterator[list[Mapping[str, Any]]]:
         """What each network gives for a run, the reference first: all at once, or a segment at a time."""
-        for segment in self.segments:
-            yield [_on_host(values, list(values)) for values in self._run(segment, run)]
+        for _, given in self.give_by_segment(run):
+            yield given
 
-    def open_exact(self, opening: Opening) -> Evaluator | None:
+    def give_by_segment(self, run: Run) -> Iterator[tuple[Segment, list[Mapping[str, Any]]]]:
+        """Likewise, each with its segment."""
+        for segment in self.segments:
+            yield segment, [_on_host(values, list(values)) for values in self._run(segment, run)]
+
+    def open_exact(self, opening: Opening, judged: Sequence[str] = ()) -> Evaluator | None:
         """The float64 run of the reference, beside which what is in flight is planned anew.
+
+        Args:
+            opening: what opens it, or cannot.
+            judged: blobs whose stretches are held against it, in their order, by which segments follow one another;
+                without any, all blobs are given in segments of any order.
 
         Raises:
             UnsupportedError: there is no room for it.
         """
-        if self.exact is None:
+        if self.exact is None or judged:
             self.close_sessions()
-            self._in_double = True
+            self._in_double, self._judged, self.alternating = True, list(judged), False
+            if judged:
+                self._whole = replace(self._segment(), names=self._judged)
+            self.segments = [self._whole]
             try:
                 self._plan((), fixed=True, refusing=True)
-                self.exact = opening()
+                self.exact = self.exact or opening()
             except UsageError as error:
                 raise UnsupportedError(str(error)) from None
             finally:
@@ -311,9 +329,9 @@ class Engine:
         """What a network has to give in a segment."""
         if place:
             side, watched = self.sides[place - 1], segment.watched[place - 1][1]
-            names = [side.pairs[name] for name in segment.names if name in side.pairs]
+            names = [side.pairs[name] for name in (*segment.names, *segment.beside) if name in side.pairs]
             return list(dict.fromkeys([*names, *watched, *side.ties.wanted[1]]))
-        names = [*segment.names, *(name for watched in segment.watched for name in watched[0])]
+        names = [*segment.names, *segment.beside, *(name for watched in segment.watched for name in watched[0])]
         return list(dict.fromkeys([*names, *(name for side in self.sides for name in side.ties.wanted[0])]))
 
     def _open(self, segment: Segment, further: Sequence[str]) -> None:
@@ -411,13 +429,14 @@ class Engine:
         batch = self.layout.batch
         feeds = self.layout.feeds
         inputs = sum(_nbytes(TensorPort(shape, feeds[name].dtype), batch) for name, shape in self._inputs.items())
-        double = needs[0].double_working(inputs) if self._in_double else 0
+        double = needs[0].double_working(inputs, 2 + MOVES if self._judged else 1) if self._in_double else 0
         blobs = sum(needs[0].sizes.get(name, 0) for name in further)
         return max(need.working for need in needs) + double + blobs + (2 + AHEAD) * inputs
 
     def _bytes(self, segment: Segment, needs: Sequence[Needs]) -> int:
-        """Bytes of what the networks give."""
-        return sum(
+        """Bytes of what the networks give, and of what float64 runs begin at."""
+        beside = sum(needs[0].sizes.get(name, 0) for name in segment.beside)
+        return (2 + MOVES) * needs[0].widening * beside + sum(
             self._size(needs, place, name) for place in range(len(needs)) for name in self._fetched(segment, place)
         )
 
@@ -431,6 +450,8 @@ class Engine:
         if place:
             side = self.sides[place - 1]
             times += bool(side.ties.partners) + (needs[place].widening // 2 * (1 + MOVED) if self._moves(side) else 0)
+        elif self._judged:
+            return 3 * needs[0].sizes.get(name, 0) // 2  # where values count, and where a mask is
         elif self._in_double:
             times += needs[0].widening
         return needs[place].sizes.get(name, 0) * times
@@ -441,6 +462,9 @@ class Engine:
 
     def _cut(self, whole: Segment, needs: Sequence[Needs], left: int) -> Iterator[Segment]:
         """Segments whose blobs fit, one blob each at least; the networks' outputs in the first, as all have them."""
+        if self._judged:
+            yield from self._cut_in_order(needs, left)
+            return
         outputs = [name for name in whole.names if name in self.reference.outputs]
         names = [*outputs, *(name for name in whole.names if name not in outputs)]
         wanted: list[tuple[str, tuple[int, int] | None]] = [(name, None) for name in names]
@@ -458,6 +482,24 @@ class Engine:
                 yield segment
                 segment, held = self._segment(), always
             (segment.names if watch is None else segment.watched[watch[0]][watch[1]]).append(name)
+            held += size
+        yield segment
+
+    def _cut_in_order(self, needs: Sequence[Needs], left: int) -> Iterator[Segment]:
+        """Segments one behind the other, each with what is compared nearest in front of its blobs."""
+        segment, known = self._segment(), set(self._judged)
+        held = always = self._bytes(segment, needs)
+        for name in self._judged:
+            in_front = known.intersection(upstream(name, self.reference.reads, known))
+            while True:
+                more = replace(segment, names=[name], beside=sorted(in_front.difference(segment.names, segment.beside)))
+                size = self._bytes(more, needs) - always
+                if not segment.names or held + size <= left:
+                    break
+                yield segment
+                segment, held = self._segment(), always
+            segment.names.append(name)
+            segment.beside += more.beside
             held += size
         yield segment
 

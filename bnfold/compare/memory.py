@@ -107,9 +107,9 @@ class Needs:
         # A message holds them, and so do the arrays that are read from it.
         return cls(weights, working, sizes, WIDENING.get(model.stored_type, 4), 2 * 8 * sum(map(prod, stored)))
 
-    def double_working(self, inputs: int) -> int:
-        """What a float64 run of so many bytes of inputs holds of what nobody asked for, an operator's own among it."""
-        return self.widening * (inputs + self.working + DOUBLES * max(self.sizes.values(), default=0))
+    def double_working(self, inputs: int, runs: int = 1) -> int:
+        """What float64 runs, of so many bytes of inputs, hold of what nobody asked for, an operator's own among it."""
+        return self.widening * (runs * (inputs + self.working) + DOUBLES * max(self.sizes.values(), default=0))
 
 
 WIDENING = {"float64": 1, "float32": 2}

@@ -364,7 +364,13 @@ class Opened:
                     found.distances[name] = found.distances.get(name, distances).joined(distances)
 
     def judge_stretches(
-        self, found: Measurement, run: Run, truth: Evaluator, first: Mapping[str, Array], second: Mapping[str, Array]
+        self,
+        found: Measurement,
+        run: Run,
+        truth: Evaluator,
+        first: Mapping[str, Array],
+        second: Mapping[str, Array],
+        beside: Collection[str] = (),
     ) -> None:
         """Hold each stretch of one run against what the reference's layers make of the candidate's own blobs.
 
@@ -373,15 +379,19 @@ class Opened:
             run: the samples.
             truth: the float64 run.
             first, second: what either network gave.
+            beside: blobs among these that stretches begin at, and whose own are held elsewhere.
         """
-        stretches = {}
+        stretches, known = {}, {}
         for name, partner in self.pairs.items():
             r, c = first.get(name), second.get(partner)
             if name in found.distances and r is not None and c is not None and 0 < r.size == c.size:
                 rows = len(run.numbers) if self.layout.has_rows(r) else None
-                stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, self._enlarges(name))
+                if name in beside:
+                    known[name] = r, c.reshape(r.shape)
+                else:
+                    stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, self._enlarges(name))
         fair = FAIR if set(self.options.providers) == {"cpu"} else np.inf
-        off = straying(truth, run.feeds, stretches, self.options.limit, fair)
+        off = straying(truth, run.feeds, stretches, self.options.limit, fair, known)
         for name in stretches:
             apart = found.distances[name]
             found.distances[name] = replace(apart, strays=apart.strays or name in off)

@@ -143,6 +143,7 @@ def straying(
     stretches: Mapping[str, MadeBlob],
     tolerance: float,
     fair: float = FAIR,
+    beside: Mapping[str, tuple[Array, Array]] = {},
 ) -> set[str]:
     """The blobs whose own stretch is off by more than rounding explains.
 
@@ -152,13 +153,15 @@ def straying(
         stretches: blob of the reference -> its stretch.
         tolerance: as a share of a blob's range in each row, what q counts up to.
         fair: how many times q the reference may be off.
+        beside: other blobs that are compared, which stretches begin at -> values in either network.
     """
     real = truth.real_values()
     # Integers that are equal in both networks are neither off nor any truth that rounding moves.
     whole = {name: one for name, one in stretches.items() if one.reference.dtype.kind in "biu"}
     settled = {name: one.reference for name, one in whole.items() if np.array_equal(one.reference, one.candidate)}
 
-    def made_of(blobs: Mapping[str, Array], seed: int | None = None) -> Iterator[tuple[str, Array | None]]:
+    def made_of(place: int, seed: int | None = None) -> Iterator[tuple[str, Array | None]]:
+        blobs = {name: (one.reference, one.candidate)[place] for name, one in stretches.items()}
         random = np.random.default_rng(seed)
 
         def rounded(name: str, values: Array, op_type: str = "") -> Array:
@@ -167,15 +170,18 @@ def straying(
         def instead(name: str, values: Array) -> Array:
             return (blobs[name] if seed is None else rounded(name, blobs[name])).astype(values.dtype, copy=False)
 
-        moved = feeds if seed is None else {name: rounded(name, values) for name, values in feeds.items()}
-        for name, values in truth.each(moved, list(blobs), instead, None if seed is None else rounded, settled):
+        moved, known = dict(feeds), {name: _in_double(values[place]) for name, values in beside.items()}
+        if seed is not None:
+            moved, known = ({name: rounded(name, one) for name, one in some.items()} for some in (moved, known))
+        run = truth.each(moved, list(blobs), instead, None if seed is None else rounded, {**settled, **known})
+        del moved, known
+        for name, values in run:
             yield name, values.reshape(blobs[name].shape) if values.size == blobs[name].size else None
 
-    theirs = {name: one.candidate for name, one in stretches.items()}
-    draws = [_until_it_fails(made_of(theirs, seed)) for seed in range(MOVES)]
+    draws = [_until_it_fails(made_of(1, seed)) for seed in range(MOVES)]
     found = set(stretches)
     # All runs are at the same blob, and keep none: in float64 they would take twice the memory of both networks.
-    runs = zip(made_of({name: one.reference for name, one in stretches.items()}), made_of(theirs), strict=True)
+    runs = zip(made_of(0), made_of(1), strict=True)
     for (name, ours), (_, exact) in runs:
         one, moves = stretches[name], np.zeros((1, 1))
         for other, values in filter(None, [next(draw, None) for draw in draws]):
@@ -190,6 +196,11 @@ def straying(
             if not one.strays(exact, one.apart(one.reference, ours), moves, most, fair):
                 found.remove(name)
     return found
+
+
+def _in_double(values: Array) -> Array:
+    """As a float64 run has them."""
+    return values.astype(np.float64, copy=False) if values.dtype.kind == "f" else values
 
 
 def _until_it_fails(made: Iterator[_Made]) -> Iterator[_Made]:

@@ -15,7 +15,7 @@ from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
 from bnfold.onnx.double import in_double, inputs_of
 from bnfold.onnx.graph import further_outputs, last_readers
-from bnfold.onnx.node import STANDARD
+from bnfold.onnx.node import STANDARD, captured
 from bnfold.onnx.reference_operators import OWN_OPERATORS
 from bnfold.onnx.weight import Weight
 
@@ -52,6 +52,9 @@ class Evaluator:
         self._types = inputs_of(model)
         self._names = [output.name for output in model.graph.output]
         self._read_last = last_readers(model.graph)
+        self._ports = [
+            ({*filter(None, node.output)}, {*node.input, *captured(node)} - {""}) for node in model.graph.node
+        ]
 
     @classmethod
     def of_net(cls, net: Net, blobs: Sequence[str]) -> Evaluator:
@@ -104,7 +107,8 @@ class Evaluator:
             blobs: those that are wanted, all by default; others go with their last reader, and it ends with the last.
             instead: what those that read one of `blobs` get in the place of what was computed.
             rounded: what becomes of each value that is stored or computed.
-            known: blobs that are so, whatever would be computed; what makes nothing else is not run.
+            known: blobs that are so, whatever would be computed. What only these and what is not wanted are made of is
+                not run; those that come while it runs are looked at when it is their turn.
 
         Raises:
             UnsupportedError: the reference arithmetic fails.
@@ -115,12 +119,16 @@ class Evaluator:
         for name in left & values.keys():
             left.remove(name)
             yield name, np.asarray(values[name])
-        for node, read_last in zip(self._evaluator.rt_nodes_, self._read_last, strict=True):
+        needed = self._needed(left, known)
+        for number, (node, read_last) in enumerate(zip(self._evaluator.rt_nodes_, self._read_last, strict=True)):
             if not left:
                 return
             made = [*map(known.get, node.output)]
             if any(value is None for value in made):
-                made = [known.get(name, value) for name, value in self._made(node, values, rounded)]
+                computed = self._made(node, values, rounded) if number in needed else []
+                made = [known.get(name, value) for name, value in computed]
+                del computed
+            value = None
             for name, value in zip(node.output, made, strict=False):
                 values[name] = value
                 if name in left:
@@ -133,6 +141,16 @@ class Evaluator:
                 del value  # or it would stand beside what the next node makes
             for name in read_last:
                 values.pop(name, None)
+
+    def _needed(self, blobs: Collection[str], known: Collection[str]) -> set[int]:
+        """The nodes that some blobs are made by, back to what is known."""
+        wanted, needed = set(blobs), set[int]()
+        for number in reversed(range(len(self._ports))):
+            made, read = self._ports[number]
+            if not wanted.isdisjoint(made.difference(known)):
+                needed.add(number)
+                wanted |= read
+        return needed
 
     def _made(self, node: Any, values: dict[str, Any], rounded: Rounded | None) -> list[tuple[str, Any]]:
         """Output and value of a node, where outputs that nobody wants have no name."""

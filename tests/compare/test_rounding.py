@@ -111,7 +111,10 @@ def test_rounding_of_what_is_stored_and_of_values_in_between_counts() -> None:
 
 
 def test_the_float64_run_decides_in_segments_or_says_that_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    reference = net(LARGE_SCORES)
+    tops = ["conv", *(f"abs{place}" for place in range(16))]
+    between = [f'layer {{ name: "{b}" type: "AbsVal" bottom: "{a}" top: "{b}" }}' for a, b in itertools.pairwise(tops)]
+    score = 'layer { name: "score" type: "Convolution" bottom: '
+    reference = net(LARGE_SCORES.replace(f'{score}"conv"', "\n".join([*between, f'{score}"{tops[-1]}"'])))
     folded = bnfold.fold(reference).net
     whole = compare(reference, folded, images(1000), tolerance=1e-5)
     assert whole.as_exact == ("prob",)
@@ -122,11 +125,40 @@ def test_the_float64_run_decides_in_segments_or_says_that_it_does_not_fit(monkey
         runs.append(len(blobs))
         return real(self, feeds, blobs, *given, **known)
 
+    def leave_room(size: int) -> None:
+        monkeypatch.setattr(engine, "memory_budget", lambda *_asked: size)
+
+    def one_per_cent(weight: Array, bias: Array) -> None:
+        weight[5] *= 1.01
+
+    def without_bias(weight: Array, bias: Array) -> None:
+        bias[2] = 0
+
+    def swapped(weight: Array, bias: Array) -> None:
+        weight[:2] = weight[1::-1].copy()
+
+    def with_fault(name: str, change: Callable[[Array, Array], None]) -> Net:
+        faulty = bnfold.fold(reference).net
+        layer = next(layer for layer in faulty.layers if layer.name == name)
+        blobs = [np.array(blob) for blob in layer.blobs]
+        change(*blobs)
+        layer.blobs = Blobs(blobs)
+        return faulty
+
     monkeypatch.setattr(Evaluator, "each", each)
-    monkeypatch.setattr(engine, "memory_budget", lambda *_asked: 130_000)
-    assert compare(reference, folded, images(1000), tolerance=1e-5) == whole
-    assert len(runs) > 3 * (3 + MOVES)  # in more than one segment of each sample
-    monkeypatch.setattr(engine, "memory_budget", lambda *_asked: 80_000)
+    for room in (275_000, 325_000, 375_000):
+        runs.clear()
+        leave_room(room)
+        assert compare(reference, folded, images(1000), tolerance=1e-5) == whole
+        of_sample = runs[: len(runs) // 3]
+        assert of_sample[0] == 19  # one run from the inputs on gives all, and stretches are held once each
+        assert len(of_sample) > 1 + (2 + MOVES)
+        assert sum(of_sample[1:]) == 19 * (2 + MOVES)
+    for layer, change_to in (("conv", one_per_cent), ("conv", without_bias), ("score", swapped)):
+        faulty = compare(reference, with_fault(layer, change_to), images(1000), tolerance=1e-5)
+        assert not faulty.passed
+        assert faulty.as_exact == ()
+    leave_room(80_000)
     report = compare(reference, folded, images(1000), tolerance=1e-5)
     assert not report.passed
     assert any("no float64 run decides about rounding: 1M is too little memory" in note for note in report.notes)
