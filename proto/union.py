@@ -587,6 +587,14 @@ ADDED_FIELDS = (
     Fact("FlipParameter", "flip_height", 2, "optional", "bool", False, "false", ("texts",)),
     Fact("DtowParameter", "method", 1, "optional", "DtowParameter.Method", False, "MDTOW", ("texts",)),
     Fact("DtowParameter", "psize", 2, "optional", "uint32", False, "2", ("texts",)),
+    # ChannelwiseAffine of ducha-aiki's pull request to BVLC (channelwise_affine_layer.cpp): EltwiseAffine's first name.
+    # CReLU of Cambricon's Caffe and caffe_pushpush (crelu_layer.cpp). The numbers are ours.
+    *_parameters("texts", ("channelwise_affine", 30040, "ChannelwiseAffine"), ("crelu", 30041, "CReLU")),
+    Fact("ChannelwiseAffineParameter", "slope_filler", 1, "optional", "FillerParameter", False, "", ("texts",)),
+    Fact("ChannelwiseAffineParameter", "bias_filler", 2, "optional", "FillerParameter", False, "", ("texts",)),
+    Fact("ChannelwiseAffineParameter", "channel_shared", 3, "optional", "bool", False, "false", ("texts",)),
+    Fact("CReLUParameter", "negative_slope", 1, "optional", "float", False, "0", ("texts",)),
+    Fact("CReLUParameter", "concat_axis", 2, "optional", "int32", False, "1", ("texts",)),
     # What else changes gradients alone, of which no published caffe.proto says the numbers.
     *_parameters("texts", ("gradient_clip", 30012, "GradientClip"), ("output_decay", 30013, "OutputDecay")),
     Fact("GradientClipParameter", "gradient_clip", 30001, "optional", "float", False, "", ("texts",)),

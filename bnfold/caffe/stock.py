@@ -2,7 +2,8 @@
 
     BatchNorm of NVCaffe, Intel ...   BatchNorm (mean, variance, 1) and Scale (gamma, beta)
     BN, CuDNNBatchNorm                likewise; BN with bn_mode: INFERENCE is a Scale
-    EltwiseAffine                     Scale
+    EltwiseAffine, ChannelwiseAffine  Scale
+    NeedRemove                        Split
     Axpy                              Flatten, Scale of two bottoms, Eltwise
     Eltwise of a plane and channels   Flatten, Scale or Bias of two bottoms; a BroadcastMul likewise
     DepthwiseConvolution ...          Convolution (or Deconvolution) with a group for each channel
@@ -244,6 +245,12 @@ def _eltwise_affine(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     return [replace(layer, type="Scale", param=param)]
 
 
+def _copy(writing: _Rewording, layer: Layer) -> list[Layer]:
+    """A Split with one top."""
+    del writing
+    return [replace(layer, type="Split", param=_with_commons(layer, "Split"))]
+
+
 def _convolution(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     """A group for each channel where the type says so, and a ReLU of its own where one is fused.
 
@@ -442,8 +449,10 @@ REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(KERNELS, _convolution),
     "Axpy": _axpy,
     "BroadcastMul": _broadcast_mul,
+    "ChannelwiseAffine": _eltwise_affine,
     "Eltwise": _eltwise,
     "EltwiseAffine": _eltwise_affine,
+    "NeedRemove": _copy,
     "Pooling": _pooling,
 }
 

@@ -19,6 +19,7 @@ from algebra.commute_kinds import (
 )
 from algebra.rows import (
     Array,
+    Kind,
     Rng,
     any_affine,
     keeps_both,
@@ -41,6 +42,15 @@ TWO = ((2, 4, 3, 3), (2, 4, 3, 3))
 
 def layer(layer_type: str, param: str = "", shape: Shape = PLANE) -> Row:
     return Row(f"{layer_type} {param}", f'type: "{layer_type}" {param}', (shape,))
+
+
+def twice(kind: Kind) -> Kind:
+    """The second half of the channels gets the values of the first."""
+    return lambda rng, channels: take(kind(rng, channels // 2), np.tile(np.arange(channels // 2), 2))
+
+
+def first_half(affine: Affine) -> Affines:
+    return [take(affine, np.arange(4))]
 
 
 def pair(layer_type: str, second: Shape = TWO[1], param: str = "") -> Row:
@@ -141,6 +151,8 @@ TILED = layer("GSTiling", "gs_tiling_param { stride: 2 reverse: false }", (2, 4,
 DTOW = layer("Dtow", "", (2, 12, 2, 3))
 WTOD = layer("Dtow", "dtow_param { method: MWTOD }", (2, 4, 4, 6))
 FLIP = layer("Flip")
+CRELU = layer("CReLU", "crelu_param { negative_slope: 0.25 }")
+CRELU_W = layer("CReLU", "crelu_param { concat_axis: -1 }")
 FLIP_DOWN = layer("Flip", "flip_param { flip_height: true flip_width: false }")
 UNTILED = layer("GSTiling", "gs_tiling_param { stride: 2 reverse: true }", (2, 12, 2, 3))
 BATCHED = layer(
@@ -281,6 +293,8 @@ BACK = [
     Back(DTOW, any_affine),
     Back(WTOD, any_affine),
     Back(FLIP, any_affine),
+    Back(CRELU, twice(keeps_both), (twice(keeps_zero), twice(keeps_strict_order), keeps_both), first_half),
+    Back(CRELU_W, keeps_both, (keeps_zero, keeps_strict_order)),
     Back(FLIP_DOWN, any_affine),
     Back(NEAREST, any_affine),
     Back(NEAREST_LAST, uniform),
@@ -386,6 +400,8 @@ FORWARD = [
     Forward(DTOW, movable_forward(DTOW)),
     Forward(WTOD, movable_forward(WTOD)),
     Forward(FLIP, once(any_affine)),
+    Forward(CRELU, once(keeps_both), (once(keeps_zero), once(keeps_strict_order)), taking(0, 1, 2, 3, 0, 1, 2, 3)),
+    Forward(CRELU_W, once(keeps_both), (once(keeps_zero), once(keeps_strict_order))),
     Forward(FLIP_DOWN, once(any_affine)),
     Forward(NEAREST, once(any_affine)),
     Forward(NEAREST_LAST, once(uniform)),

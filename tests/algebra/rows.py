@@ -97,7 +97,8 @@ def channel_affine(scale: npt.ArrayLike, shift: npt.ArrayLike, channels: int) ->
 
 def take(affine: Affine, channels: npt.NDArray[np.intp] | slice) -> Affine:
     """The affine of the chosen channels, in their order."""
-    return Affine.along(1, affine.scale.reshape(-1)[channels], affine.shift.reshape(-1)[channels])
+    scale, shift = np.broadcast_arrays(affine.scale, affine.shift)
+    return Affine.along(1, scale.reshape(-1)[channels], shift.reshape(-1)[channels])
 
 
 def channels_of(affine: Affine) -> int:

@@ -175,6 +175,9 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "GradientScaler": [("", [IMAGE])],
     "GradientSilent": [("", [IMAGE])],
     "Dtow": [("", [IMAGE]), ("dtow_param { method: MWTOD psize: 2 }", [IMAGE])],
+    "ChannelwiseAffine": [("", [IMAGE])],
+    "CReLU": [("", [IMAGE]), ("crelu_param { negative_slope: 0.5 concat_axis: 2 }", [IMAGE])],
+    "NeedRemove": [("", [IMAGE])],
     "Flip": [("", [IMAGE]), ("flip_param { flip_width: false flip_height: true }", [IMAGE])],
     "GSTiling": [("gs_tiling_param { stride: 2 reverse: true }", [IMAGE])],
     "Div": [("", [IMAGE, IMAGE])],
@@ -374,6 +377,7 @@ ELSEWHERE = {
     ("GradientClip", "gradient_clip"): "it scales gradients alone",
     ("Unstack", "num"): "the number of tops says it",
     **dict.fromkeys([("Noise", name) for name in LAYERS["Noise"].reads["noise_param"].split()], "it is training's"),
+    ("ChannelwiseAffine", "channel_shared"): "the number of values says it",
     ("EltwiseAffine", "channel_shared"): "the number of values says it",
     **dict.fromkeys(
         [("GradientScaler", name) for name in ("alpha", "lower_bound", "max_iter", "threshold_iter", "upper_bound")],
@@ -400,7 +404,7 @@ ELSEWHERE = {
 def with_help(param: LayerParameter, layer_type: str, name: str, field: str) -> None:
     """Set what a field needs beside it to mean something."""
     message = getattr(param, name)
-    if field == "negative_slope" and layer_type not in ("ReLU", "ReLU6", "ReLUX"):
+    if field == "negative_slope" and layer_type not in ("CReLU", "ReLU", "ReLU6", "ReLUX"):
         message.relu = True
     elif layer_type == "MirrorPad" and field == "constant_values":
         message.mode = "CONSTANT"

@@ -328,6 +328,36 @@ def test_a_broadcast_mul_is_a_scale_of_two_bottoms(tmp_path: Path) -> None:
     assert_answers({"mul": after["mul"]}, {"mul": before["mul"]}, TOLERANCE)
 
 
+RENAMED = """
+    input: "x" input_shape { dim: 2 dim: 3 dim: 4 dim: 5 }
+    layer { name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param { num_output: 4 kernel_size: 3 } }
+    layer { name: "copy" type: "NeedRemove" bottom: "c" top: "copy" }
+    layer { name: "affine" type: "ChannelwiseAffine" bottom: "copy" top: "affine"
+      channelwise_affine_param { slope_filler { value: 1 } } }
+    layer { name: "r" type: "CReLU" bottom: "affine" top: "r" }
+    layer { name: "last" type: "Convolution" bottom: "r" top: "last"
+      convolution_param { num_output: 2 kernel_size: 1 bias_term: false } }
+"""
+
+
+def test_a_copy_and_an_affine_of_other_names_fold_in_front_of_a_crelu(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    learned = {
+        "c": [rng.normal(size=(4, 3, 3, 3)), rng.normal(size=4)],
+        "affine": [np.array([1.5, -0.5, 2.0, -3.0]), rng.normal(size=4)],
+        "last": [rng.normal(size=(2, 8, 1, 1))],
+    }
+    original = net(RENAMED, **learned)
+    types = [layer.type for layer in in_stock_words(original).layers]
+    assert types == ["Input", "Convolution", "Split", "Scale", "CReLU", "Convolution"]
+    folded = bnfold.fold(original).net
+    assert [layer.type for layer in folded.layers] == ["Input", "Convolution", "CReLU", "Convolution"]
+    again = bnfold.load(*written(folded, tmp_path))
+    data = {"x": rng.normal(size=(2, 3, 4, 5)).astype(np.float32)}
+    before, after = by_onnxruntime(original, data), by_onnxruntime(again, data)
+    assert_answers(after, before, TOLERANCE)
+
+
 def test_an_eltwise_of_other_coefficients_stays_one() -> None:
     text = EXCITED.replace("operation: OPERATION", "coeff: 1 coeff: -2")
     assert in_stock_words(net(text)).layers[-1].type == "Eltwise"

@@ -346,6 +346,14 @@ def reverse(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Ar
     return [np.flip(bottoms[0], tuple(layer.sub("reverse_param").integers("axis") or [0]))]
 
 
+def crelu(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Along concat_axis, ReLU of the bottom in front of ReLU of its negative, both with negative_slope."""
+    param = layer.sub("crelu_param")
+    axis, slope = param.integer("concat_axis", 1), param.number("negative_slope", 0)
+    halves = [np.where(half > 0, half, slope * half) for half in (bottoms[0], -bottoms[0])]
+    return [np.concatenate(halves, axis)]
+
+
 def flip(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """The columns from right to left (flip_width, true), the rows from below (flip_height, false)."""
     param = layer.sub("flip_param")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import at_least_1
+from bnfold.caffe.layers.axes import at_least_1, canonical_axis
 from bnfold.caffe.layers.row import OTHERS, LayerType, count, per_channel, same
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
@@ -69,6 +69,12 @@ def log_of_base(layer: Layer) -> float:
     return math.log(base)
 
 
+def concatenated(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """Twice as many along `concat_axis` (crelu_layer.cpp, Reshape)."""
+    axis = canonical_axis(layer.param.crelu_param.concat_axis, len(bottoms[0]), layer)
+    return [tuple(size * (2 if size > 0 and place == axis else 1) for place, size in enumerate(bottoms[0]))]
+
+
 def clip_bounds(layer: Layer) -> tuple[float, float]:
     """The bounds of a Clip, `min(max(x, minimum), maximum)` (clip_layer.cpp).
 
@@ -113,6 +119,12 @@ ROWS: Mapping[str, LayerType] = {
     "AbsVal": LayerType(same, aligned=True, gradient="bottom"),
     "Atan": LayerType(same, dialects="Synopsys"),
     "BNLL": LayerType(same, aligned=True, gradient="bottom"),
+    "CReLU": LayerType(
+        concatenated,
+        reads={"crelu_param": "negative_slope concat_axis"},
+        dialects=OTHERS,
+        note="Cambricon's; the layer of winggan's Caffe, which has no `crelu_param`, packs several samples otherwise",
+    ),
     "Ceil": LayerType(same, dialects="Synopsys"),
     "Clip": LayerType(same, reads={"clip_param": "min max"}),
     "ELU": LayerType(same, reads={"elu_param": "alpha lambda"}, aligned=True, gradient="top"),

@@ -110,7 +110,10 @@ def bn_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
 
 
 def eltwise_affine_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """Slope and bias, one for each channel; where one for all channels is stored, that (ducha-aiki's Caffe)."""
+    """Slope and bias, one for each channel; where one for all channels is stored, that.
+
+    Source: ducha-aiki's Caffe and channelwise_affine_layer.cpp of his pull request to BVLC.
+    """
     shared = len(layer.blobs) > 0 and count(layer.blobs.shapes[0]) == 1
     return [() if shared else (bottoms[0][1],)] * 2
 
@@ -121,6 +124,16 @@ def scale_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
     return [_span(layer, bottoms)] * ((len(bottoms) == 1) + biased)
 
 
+ELTWISE_AFFINE = LayerType(
+    same,
+    rank=2,
+    blobs=eltwise_affine_blobs,
+    stand_in="scale",
+    reads={"eltwise_affine_param": "channel_shared"},
+    products="value",
+    passes_variance=True,
+    dialects="ducha-aiki's",
+)
 GRADIENT = LayerType(same, dialects=OTHERS, note="it changes gradients alone")
 
 ROWS: Mapping[str, LayerType] = {
@@ -154,6 +167,11 @@ ROWS: Mapping[str, LayerType] = {
         aligned=True,
         passes_variance=True,
     ),
+    "ChannelwiseAffine": ELTWISE_AFFINE._replace(
+        reads={"channelwise_affine_param": "channel_shared"},
+        dialects=OTHERS,
+        note="EltwiseAffine under its first name",
+    ),
     "CuDNNBatchNorm": LayerType(
         same,
         blobs=batch_norm_blobs,
@@ -174,16 +192,7 @@ ROWS: Mapping[str, LayerType] = {
         aligned=True,
         note="`scale_train: false` (SegNet, ncnn) multiplies by `1 - ratio`",
     ),
-    "EltwiseAffine": LayerType(
-        same,
-        rank=2,
-        blobs=eltwise_affine_blobs,
-        stand_in="scale",
-        reads={"eltwise_affine_param": "channel_shared"},
-        products="value",
-        passes_variance=True,
-        dialects="ducha-aiki's",
-    ),
+    "EltwiseAffine": ELTWISE_AFFINE,
     "GradientBlock": LayerType(
         each, bottoms=(1, None), keeps="each", dialects=OTHERS, note="it changes gradients alone, of several blobs"
     ),
@@ -193,6 +202,11 @@ ROWS: Mapping[str, LayerType] = {
         reads={"gradient_scaler_param": "lower_bound upper_bound alpha max_iter threshold_iter"}
     ),
     "GradientSilent": GRADIENT,
+    "NeedRemove": LayerType(
+        same,
+        dialects=OTHERS,
+        note="PytorchToCaffe's for `contiguous`: a copy, which no Caffe has; it is to be taken out of the prototxt",
+    ),
     "Noise": LayerType(
         same,
         reads={

@@ -86,7 +86,7 @@ def _times(scale: float) -> Operator:
 
 
 def eltwise_affine(place: LayerContext) -> Affine:
-    """`y = slope*x + bias` (ducha-aiki's Caffe)."""
+    """`y = slope*x + bias` (ducha-aiki's Caffe; channelwise_affine_layer.cpp)."""
     return Affine(learned(place, 0, 1), learned(place, 1, 1))
 
 

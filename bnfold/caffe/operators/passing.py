@@ -19,6 +19,8 @@ from bnfold.caffe.operators.place import LayerContext
 _BATCH, _HEIGHT, _WIDTH = -2, -3, -4
 """Names of sizes that stay what they are."""
 
+RECTIFIER = Pass(zero="a shift would move ReLU's threshold away from 0", order="a negative scale turns it over")
+
 
 def rectifier(place: LayerContext) -> Operator:
     """`max(x, 0) + slope*min(x, 0)` is linear on each side of 0, which a positive factor leaves in place.
@@ -27,7 +29,19 @@ def rectifier(place: LayerContext) -> Operator:
     """
     if place.layer.type == "ReLU" and ReLU.of(place.layer).bounded:
         return Opaque("it cuts at a bound")
-    return Pass(zero="a shift would move ReLU's threshold away from 0", order="a negative scale turns it over")
+    return RECTIFIER
+
+
+def concatenated(place: LayerContext) -> Pass:
+    """`max(x, 0)` and `max(-x, 0)` one behind the other: a positive factor of x is one of both.
+
+    Source: crelu_layer.cpp of Cambricon's Caffe.
+    """
+    axis = place.axis(place.layer.param.crelu_param.concat_axis)
+    require(axis != 0, MIXES_SAMPLES)
+    size = place.bottom[axis]
+    require(size != UNKNOWN, SIZE_UNKNOWN)
+    return RECTIFIER._replace(steps=(Take(axis, np.tile(np.arange(size), 2), size),))
 
 
 def clip(place: LayerContext) -> Operator:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bnfold.caffe.layers import ReLU, clip_bounds, log_of_base
+from bnfold.caffe.layers import ReLU, canonical_axis, clip_bounds, log_of_base
 from bnfold.caffe.layers.activation import tanh_factors
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import clip, rectified, reduce, scaled, shifted, unsqueeze
@@ -115,6 +115,14 @@ def relu(block: Block) -> str:
     return y if view.low is None else block("Max", y, block.floats(view.low, "low"))
 
 
+def concatenated(block: Block) -> str:
+    """ReLU of x and of -x, with one `negative_slope`, side by side along `concat_axis`: Neg, Concat, Relu."""
+    param = block.layer.param.crelu_param
+    axis = canonical_axis(param.concat_axis, block.rank, block.layer)
+    both = block("Concat", block.bottom, block("Neg", block.bottom), axis=axis, step="both")
+    return rectified(block, both, param.negative_slope)
+
+
 def relux(block: Block) -> str:
     """`min(max(x, 0), maximal_value) + negative_slope*min(x, 0)`: Clip, or two of them where there is a slope."""
     param = block.layer.param.relux_param
@@ -170,6 +178,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "AbsVal": _operator("Abs", "`|x|`"),
     "Atan": _operator("Atan", "The angle whose tangent is `x`"),
     "BNLL": _operator("Softplus", "`ln(1 + e^x)`"),
+    "CReLU": concatenated,
     "Ceil": _operator("Ceil", "The smallest integer that is not below `x`"),
     "Clip": bounded,
     "ELU": elu,
