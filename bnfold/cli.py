@@ -40,6 +40,7 @@ from bnfold.options import (
     count_of_bytes,
     named,
     plane,
+    require_words,
     sizes,
 )
 from bnfold.report.streams import UNUSABLE, Printed, ReportLost, answer, forget, misused, telling, too_many, with_notes
@@ -83,7 +84,6 @@ BYTES = Word("SIZE", count_of_bytes, "500M or 4G")
 PATH = click.Path(path_type=Path, readable=False)  # reading and writing say themselves what is wrong
 ONE_OF = {name: click.Choice(words) for name, words in CHOICES.items()}
 FILES = click.Path(readable=False)  # as it was typed: one path or several, or a word that is none
-
 
 GROUPS = ("Output", "Reading", "Folding", "ONNX", "Proof", "Data", "Report", "Other")
 """The headings under which `--help` lists options."""
@@ -264,6 +264,7 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click has it, but of an option for one file it would take the last, and say nothing of the others."""
         given = list(args)
+        require_words(() if ctx.resilient_parsing else given)
         try:
             rest = super().parse_args(ctx, args)
             said = [one for one in self.make_parser(ctx).parse_args(given)[2] if isinstance(one.type, click.Path)]

@@ -124,7 +124,8 @@ def contents_of(model: Model) -> bytes | None:
             raise UsageError("the message passes 2 GiB, more than protobuf writes; give the path of its file") from None
     if not hasattr(model, "read"):
         words = "a path, bytes, a binary stream or an ONNX message"
-        raise UsageError(f"a model is {words}, and not {type(model).__name__}")
+        inner = "; give its .net" if isinstance(getattr(model, "net", None), Net) else ""
+        raise UsageError(f"a model is {words}, and not {type(model).__name__}{inner}")
     if getattr(model, "closed", False):
         raise UsageError("the stream that a model is read from is closed")
     try:

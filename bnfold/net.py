@@ -524,7 +524,8 @@ def require_net(value: object, caller: str) -> None:
         ParseError: a file was written to.
     """
     if not isinstance(value, Net):
-        raise UsageError(f"{caller} takes a net that bnfold.load has read, and got {type(value).__name__}")
+        inner = "; give its .net" if isinstance(getattr(value, "net", None), Net) else ""
+        raise UsageError(f"{caller} takes a net that bnfold.load has read, and got {type(value).__name__}{inner}")
     _require_types(value)
     with telling_which(value.file):
         _require_wired(value)

@@ -330,6 +330,15 @@ def count_of_bytes(text: str) -> int:
     return int(size)
 
 
+def require_words(words: Sequence[str]) -> None:
+    """Stop at an empty argument, which would be taken for the folder that one is in. Raises UsageError."""
+    for before, word in zip(("the command", *words), words, strict=False):
+        if not word:
+            raise UsageError(f"the word behind {before} is empty: is a variable of the shell not set?")
+        if word.startswith("--") and word.endswith("="):
+            raise UsageError(f"{word} says nothing: is a variable of the shell not set?")
+
+
 def plane(text: str) -> tuple[int, int]:
     """Height and width, or one number for both. Raises ValueError for anything else."""
     height, width = (sizes(text) * 2)[:2] if text.isdigit() else sizes(text)

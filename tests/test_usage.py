@@ -102,6 +102,16 @@ NEARLY_RIGHT = {
         ("fold", "--", "-n.onnx", "-o", "o.onnx"),
         "-o stands behind '--', where there are files alone; options stand in front of it",
     ),
+    "an empty argument": (
+        ("fold", "", "-o", "o.onnx"),
+        "the word behind the command is empty: is a variable",
+    ),
+    "an empty option": (
+        (*FOLD, "--data", ""),
+        "the word behind --data is empty: is a variable of the shell not set?",
+    ),
+    "a value that is empty": ((*FOLD, "--html="), "--html= says nothing: is a variable of the shell not set?"),
+    "an address": (("fold", "https://a.b/c.onnx", "-o", "o.onnx"), "it is an address on the network; fetch it first"),
     "a web page": (("fold", "page.prototxt", "-o", "o.onnx"), "page.prototxt: is a web page and not a prototxt"),
 }
 

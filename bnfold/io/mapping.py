@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -128,6 +129,8 @@ def open_regular(path: Path) -> BinaryIO:
             raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = interrupted(path) or getattr(error, "strerror", None) or error
+        if re.match("(https?|ftp|s3|gs|hf):/", str(path)):
+            reason = "it is an address on the network; fetch it first, and give the file"
         if str(path) == "-":
             reason = f"{reason}; standard input is called /dev/stdin"
         raise ParseError(f"cannot be read: {reason}", path) from None

@@ -23,7 +23,9 @@ def offered(rendering: str) -> list[Metric]:
 
 
 def cell(metric: Metric, blob: BlobDiff) -> str:
-    """What one blob's cell of a column says."""
+    """What one blob's cell of a column says; of a blob that is finite nowhere, no figure that would look equal."""
+    if not blob.figures["finite"] and not blob.figures["max_abs"] and metric.written in FIGURES:
+        return "-"
     return WRITTEN[metric.written](blob.figures[metric.name])
 
 
@@ -37,6 +39,7 @@ def place(found: Place | None) -> str:
     return "" if found is None else f"{found.name} {list(found.index)}"
 
 
+FIGURES = frozenset({"decibels", "near_one", "ordinary", "percent", "small"})
 WRITTEN: dict[str, Callable[[Any], str]] = {
     "decibels": figures.decibels,
     "near_one": figures.near_one,

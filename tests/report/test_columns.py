@@ -1,6 +1,7 @@
 """The one table of metrics, which every rendering and the documentation read."""
 
 import dataclasses
+import math
 
 import pages
 import pytest
@@ -43,3 +44,14 @@ def test_what_is_no_metric_is_no_attribute_of_a_blob() -> None:
     blob = failed().blobs[0]
     with pytest.raises(AttributeError, match="a compared blob has no 'max_abz'"):
         _ = blob.max_abz
+
+
+def test_a_blob_that_is_finite_nowhere_has_no_figure_that_looks_like_equality() -> None:
+    (report,) = run_report(failed()).proofs
+    blob = report.blobs[0]
+    nowhere = dataclasses.replace(blob, figures={**blob.figures, "finite": 0, "max_abs": 0.0, "cosine": 1.0})
+    alone = dataclasses.replace(blob, figures={**blob.figures, "finite": 0, "max_abs": math.inf})
+    by_name = {metric.name: metric for metric in METRICS}
+    assert [columns.cell(by_name[name], nowhere) for name in ("max_abs", "judged", "l2_rel", "cosine")] == ["-"] * 4
+    assert columns.cell(by_name["max_abs"], alone) == "∞"
+    assert columns.cell(by_name["max_abs"], blob) == small(blob.max_abs) != "-"
