@@ -124,11 +124,8 @@ class Evaluator:
             if not left:
                 return
             made = [*map(known.get, node.output)]
-            if any(value is None for value in made):
-                computed = self._made(node, values, rounded) if number in needed else []
-                made = [known.get(name, value) for name, value in computed]
-                del computed
-            value = None
+            if number in needed and any(value is None for value in made):
+                made = [known.get(name, value) for name, value in self._made(node, values, rounded)]
             for name, value in zip(node.output, made, strict=False):
                 values[name] = value
                 if name in left:
