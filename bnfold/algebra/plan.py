@@ -19,7 +19,7 @@ from bnfold.algebra.absorb import Change, OutOfRange, absorb_backward, absorb_fo
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.commute import Affines, Commuting
 from bnfold.algebra.movement import sees_nothing
-from bnfold.algebra.operators import Clip, Constant, Linear, Move, Opaque, Operator, Pass, Window
+from bnfold.algebra.operators import Clip, Constant, Linear, Move, Opaque, Operator, Pass, Product, Window
 from bnfold.algebra.records import Blocked, require
 from bnfold.net import Layer, Net, Use
 
@@ -74,6 +74,12 @@ class Plan:
     rescaled: list[tuple[Layer, Affine | Clip]] = field(default_factory=list)
     through: list[Layer] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
+
+    @property
+    def layers(self) -> set[int]:
+        """All layers that change or that it moves through, by identity."""
+        changed = (layer for layer, _ in (*self.changes, *self.merged, *self.rescaled))
+        return set(map(id, (*changed, *self.through)))
 
 
 class Scene(NamedTuple):
@@ -515,27 +521,53 @@ def _carry_forward(scene: Scene, journal: _Journal, start: str, affine: Affine) 
 def plan_apart(scene: Scene, layer: Layer, affine: Affine) -> tuple[Plan, Plan]:
     """Move a factor of `layer` back though others read its bottom, and its inverse forward into all of them.
 
-    Given:   L -> b -> A -> t, b -> M -> u      Result:  L' -> t, t -> M' -> u      with s in L' and 1/s in M'
+    Given:   L -> b -> A -> t, b -> M -> u          Result:  L' -> t, t -> M' -> u      with s in L' and 1/s in M'
+             L -> b -> P -> c -> A -> t, b -> M     Result:  L' -> b/A -> P -> t        likewise, P taking a factor
 
     One number alone, of which the inverse keeps every bit's worth, and no large one, which might leave a type's range.
 
     Raises:
         Blocked: either cannot be carried out.
     """
-    bottom, factor = layer.bottoms[0], affine.scale.reshape(-1)[0]
+    factor = affine.scale.reshape(-1)[0]
     require(affine.keeps_zero and affine.count == 1 and MODEST <= abs(factor) <= 1 / MODEST, "")
-    require(len(scene.net.uses(bottom)) <= MAX_APART, "")
+    for blob, reader in _parting(scene, layer):
+        with suppress(Blocked):
+            behind = plan_backward(_seen(scene, blob, reader, own=True), layer, affine)
+            inverse = Affine(1 / affine.scale, affine.shift)
+            ahead = _carry_forward(_seen(scene, blob, reader, own=False), _Journal(scene, FORWARD), blob, inverse)
+            if not (behind.layers | {id(layer)}) & ahead.layers:
+                return behind, ahead
+    raise Blocked("")
 
-    def seen(own: bool) -> Scene:
-        def reads_values(use: Use) -> bool:
-            counts = use.layer.bottoms[use.index] != bottom or (use.layer is layer) == own
-            return counts and scene.reads_values(use)
 
-        return scene._replace(reads_values=reads_values, budget=scene.shared_budget)
+def _parting(scene: Scene, layer: Layer) -> Iterator[tuple[str, Layer]]:
+    """The blobs behind products from which a factor may go both ways, each with the reader that wants it.
 
-    behind = plan_backward(seen(own=True), layer, affine)
-    inverse = Affine(1 / affine.scale, affine.shift)
-    return behind, _carry_forward(seen(own=False), _Journal(scene, FORWARD), bottom, inverse)
+    Of `x*gate(x)` that is x. The layers between are read by nobody else.
+    """
+    waiting = [(layer.bottoms[0], layer)]
+    for blob, reader in waiting:
+        if 1 < len(scene.net.uses(blob)) <= MAX_APART:
+            yield blob, reader
+        producer = scene.net.producer(blob)
+        if producer is None or len(scene.uses(blob)) != 1 or len(waiting) > MAX_APART:
+            continue
+        scene.shared_budget.spend()
+        with suppress(Blocked):
+            operator = scene.operator(producer)
+            if isinstance(operator, Product):
+                waiting += [(bottom, producer) for bottom in dict.fromkeys(producer.bottoms)]
+
+
+def _seen(scene: Scene, blob: str, reader: Layer, own: bool) -> Scene:
+    """The net as if one reader of a blob were its only one, or were none of them."""
+
+    def reads_values(use: Use) -> bool:
+        counts = use.layer.bottoms[use.index] != blob or (use.layer is reader) == own
+        return counts and scene.reads_values(use)
+
+    return scene._replace(reads_values=reads_values, budget=scene.shared_budget)
 
 
 def _taken_from_in_front(operator: Linear | Constant, affine: Affine) -> Change:

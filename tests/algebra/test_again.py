@@ -76,3 +76,27 @@ def test_a_blob_that_many_read_keeps_its_scale() -> None:
     assert len(checked(net_of(text)).report.kept) == 9
     few = text[: text.index(layer("t7", "TanH", "p7"))] + layer("t7", "TanH", "p7")
     assert len(checked(net_of(few)).report.kept) == 7
+
+
+GATED = "eltwise_param { operation: PROD }"
+
+
+def test_a_number_behind_a_gated_product_goes_to_what_is_gated_and_its_inverse_into_the_gate() -> None:
+    """As nfnet scales what it has squeezed and excited: `s*(c*g(c)) = (s*c)*g((1/s)*(s*c))`."""
+    text = data() + conv("c", "data")
+    text += layer("pool", "Pooling", "c", "", "pooling_param { pool: AVE global_pooling: true }")
+    text += layer("ip", "InnerProduct", "pool", "", "inner_product_param { num_output: 4 }")
+    text += layer("g", "Sigmoid", "ip") + layer("m", "Scale", "c g", "", "scale_param { axis: 0 }")
+    text += power("p", "m", param="scale: -0.5") + layer("sum", "Eltwise", "p data")
+    result = checked(net_of(text))
+    assert names(result.net) == ["data", "c", "pool", "ip", "g", "m", "sum"]
+    (folded,) = result.report.folded
+    assert (folded.layer, folded.into, folded.through) == ("p", ("c", "ip"), ("m", "pool"))
+    assert "p" in names(checked(net_of(text.replace("scale: -0.5", "scale: -0.5 shift: 0.25"))).net)
+
+
+def test_a_number_stays_behind_a_product_that_its_inverse_would_reach_too() -> None:
+    """Of `s*(c*relu(c))` and `(s*c)*relu((1/s)*(s*c))` s is left in the first alone, and 1/s is at a TanH."""
+    text = data() + conv("c", "data") + layer("r", "ReLU", "c") + layer("m", "Eltwise", "c r", "", GATED)
+    text += power("p", "m", param="scale: 0.5") + layer("t", "TanH", "p")
+    assert "p" in names(checked(net_of(text)).net)
