@@ -98,14 +98,14 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
-def named(noun: str, names: Sequence[str], most: int = 6) -> str:
+def named(noun: str, names: Sequence[str]) -> str:
     """Names behind what they are of, in one number or the other.
 
     Examples:
         >>> named("output", ["a"]), named("output", ["a", "b"])
         ("output 'a'", "outputs 'a', 'b'")
     """
-    said = few([f"'{name}'" for name in names], most)
+    said = few([f"'{name}'" for name in names])
     return f"{noun}{'s' * (len(names) != 1)} {said}"
 
 

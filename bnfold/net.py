@@ -349,18 +349,18 @@ class Net:
         self._removed.add(id(layer))
 
     def insert(self, layer: Layer, after: Layer) -> None:
-        """Put a layer whose tops nobody makes yet right behind another one."""
+        """Put a layer right behind another one. Raises UsageError where that is none of the net, or a top is made."""
         self.insert_behind([(after, layer)])
 
     def insert_first(self, layers: Iterable[Layer]) -> None:
-        """Put layers that read nothing in front of all, their tops being new."""
+        """Put layers that read nothing in front of all. Raises UsageError where one of their tops is made already."""
         first = self._new_layers(layers)
         self._layers = [*first, *self.layers]
         for layer in first:
             self._wire(layer)
 
     def reads(self, layer: Layer, bottoms: Iterable[str]) -> None:
-        """Make a layer read these blobs and no others."""
+        """Make a layer read these blobs and no others. Raises UsageError where it is no layer of the net."""
         require_type("what a layer reads", bottoms, "Iterable[str]")
         names = [*map(_one_name, bottoms)]
         self._unwire_bottoms(layer)
@@ -433,9 +433,9 @@ class Net:
     def rename(self, blob: str, new: str, public: str | None = None) -> None:
         """Call `blob` `new`, for its producer and all its readers; `public` is its name in a file, if another.
 
-        Readers of `new` (left over from a layer that was removed) become readers of the renamed blob.
+        Readers that a removed `new` has left read it then. Raises UsageError where `new` is written, or `blob` is not.
         """
-        for name in (blob, new, *((public,) if public is not None else ())):
+        for name in (blob, new, new if public is None else public):
             _one_name(name)
         if new != blob:
             if blob not in self._producers or new in self._producers:

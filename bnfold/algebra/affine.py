@@ -31,7 +31,6 @@ Values = npt.NDArray[np.float64]
 MAX_VALUES = 1 << 24
 """Values of a scale or a shift; more would be a network in itself, and a text may claim 2^31."""
 
-
 LEAST_FACTOR = 2.0**-60
 """float32 ends at 2**-149, and values and weights are a few powers of two away from 1."""
 MAX_SHIFT = 2.0**9

@@ -145,15 +145,10 @@ def clipped_back(clip: Clip, affine: Affine) -> Clip:
 def clipped_forward(clip: Clip, affine: Affine) -> Clip:
     """`min(max(s*x, a), b) = s*min(max(x, a/s), b/s)`: likewise. A shift would leave `a - h`, with digits lost."""
     require(affine.keeps_zero, "a shift in front of it would be taken off its bounds, where digits are lost")
-    if affine.keeps_order and not any(map(_cuts_elsewhere, (clip.low, clip.high))):
-        return clip
+    if affine.keeps_order and all(bound == 0 or not isfinite(bound) for bound in (clip.low, clip.high)):
+        return clip  # a factor leaves a bound of 0 where it is
     require(bool((affine.scale != 0).all()), "a scale of 0 leaves it no bounds")
     return clipped_back(clip, Affine(1 / affine.scale, affine.shift))
-
-
-def _cuts_elsewhere(bound: float) -> bool:
-    """Whether a bound is neither 0, where a factor leaves it, nor none."""
-    return bound != 0 and isfinite(bound)
 
 
 def _bound(bound: float, affine: Affine, clip: Clip) -> float:

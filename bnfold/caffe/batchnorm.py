@@ -307,11 +307,6 @@ def _cudnn_eps(param: LayerParameter) -> float:
     return max(param.cudnn_batch_norm_param.eps, CUDNN_SMALLEST_EPS) if own else _nvcaffe_eps(param)
 
 
-def _segnet_eps(param: LayerParameter) -> float:
-    """INFERENCE has the statistics multiplied in already: mean 0, variance 1, eps 0."""
-    return SEGNET_EPS if _learns(param) else 0.0
-
-
 def _learns(param: LayerParameter) -> bool:
     return param.bn_param.bn_mode == param.bn_param.LEARN
 
@@ -425,7 +420,8 @@ LAYOUTS: dict[str, Layout] = {
     "nvcaffe": Layout(0, 1, 3, 4, 2, _nvcaffe_eps, _never),
     "nvcaffe015": Layout(2, 3, 0, 1, None, _nvcaffe_eps, follows_batch),
     "pspnet": Layout(2, 3, 0, 1, None, lambda param: param.bn_param.eps, _never),
-    "segnet": Layout(None, None, 0, 1, None, _segnet_eps, _learns),
+    # bn_mode INFERENCE has the statistics multiplied in already: mean 0, variance 1, eps 0.
+    "segnet": Layout(None, None, 0, 1, None, lambda param: SEGNET_EPS if _learns(param) else 0.0, _learns),
 }
 """Which blob is mean, variance, gamma, beta and factor; what eps is; and whether the statistics follow each batch."""
 

@@ -64,12 +64,13 @@ def left_out(absent: Sequence[LayerParameter], level: int, stages: Set[str]) -> 
         level, stages: of the net.
     """
     rules = _rules(absent)
+    wanted = [layer for layer in absent if not (layer_types.judges(layer) or layer_types.is_data(layer))]
     named = dict.fromkeys(stage for rule in rules for stage in rule.stage if stage not in stages)
     limits = [getattr(rule, name) for rule in rules for name in ("min_level", "max_level") if rule.HasField(name)]
     states = [(f"--stage {stage}", level, stages | {stage}) for stage in named]
     states += [(f"--level {other}", other, stages) for other in dict.fromkeys(limits) if other != level]
     for option, other_level, other_stages in states[:MAX_STATES]:
-        missed = [layer for layer in absent if _infers(layer) and runs(layer, other_level, other_stages)]
+        missed = [layer for layer in wanted if runs(layer, other_level, other_stages)]
         if missed:
             who = _listed([f"'{layer.name}' ({layer.type})" for layer in missed])
             verb = "is left out, and {} takes it in" if len(missed) == 1 else "are left out, and {} takes them in"
@@ -96,11 +97,6 @@ def dropping(layers: Sequence[Layer]) -> Iterator[str]:
     for layer in layers:
         if layer.type.endswith("Dropout") and trains(layer.param):
             yield f"{layer}: its phase is TRAIN, so Caffe drops at random there; it is compared and exported as at TEST"
-
-
-def _infers(layer: LayerParameter) -> bool:
-    """Whether a layer computes something that inference can want."""
-    return not layer_types.judges(layer) and not layer_types.is_data(layer)
 
 
 def _listed(words: Sequence[str], most: int = 5) -> str:

@@ -39,6 +39,10 @@ class PictureSource(Protocol):
     def count(self) -> int:
         """How many there are."""
 
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files that they lie in, by which a checkpoint knows them again."""
+
     def name(self, number: int) -> str:
         """What to call one in a report."""
 

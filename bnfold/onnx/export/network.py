@@ -138,7 +138,7 @@ def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, t
         raise UsageError(f"the net has no blob {', '.join(map(repr, unknown))}")
     with telling_which(net.file):
         require_fitting(net)
-        batched = _batched(net) if options.dynamic_batch else {}
+        batched = _batched(net, *_shapes_with_one_more(net)) if options.dynamic_batch else {}
         graph = Graph(net, infer_shapes(net), options.opset, np.dtype(options.dtype), batched)
         _write_layers(graph, options.allow_custom_ops)
     preparation = {f"preprocessing:{blob}": words for blob, words in net.preparation.items()}
@@ -257,15 +257,16 @@ def _unknown(layer: Layer) -> str:
 Shapes = Mapping[str, Shape | None]
 
 
-def _batched(net: Net) -> dict[str, str]:
+def _batched(net: Net, now: Shapes, then: Shapes) -> dict[str, str]:
     """The blobs whose first dimension follows the batch, with a name for it: those that grow when the inputs do.
 
-    The batch is the first dimension of the first input, and of every input that has as many items.
+    Args:
+        net: its batch is the first dimension of the first input, and of every input that has as many items.
+        now, then: the shapes of all blobs, and those with one more item.
+
+    Raises:
+        UnsupportedError: another dimension grows; it names all such blobs.
     """
-    return _growing(net, *_shapes_with_one_more(net))
-
-
-def _growing(net: Net, now: Shapes, then: Shapes) -> dict[str, str]:
     batch = next(iter(net.inputs.values()))[0]
     batched: dict[str, str] = {}
     astray = []
@@ -286,7 +287,7 @@ def grows_with_batch(net: Net) -> bool:
     """Whether with one more item the first dimension of blobs grows, and nothing else, such as what a layer learned."""
     try:
         now, then = _shapes_with_one_more(net)
-        grows = bool(_growing(net, now, then))
+        grows = bool(_batched(net, now, then))
     except UnsupportedError:
         return False
     bottoms = ((layer, bottom_shapes(layer, now), bottom_shapes(layer, then)) for layer in net.layers if layer.blobs)
