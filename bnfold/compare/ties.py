@@ -40,7 +40,7 @@ from bnfold.compare.kernels import span
 from bnfold.compare.models import Model
 from bnfold.errors import ModelError
 from bnfold.net import Array
-from bnfold.options import CompareOptions
+from bnfold.options import ROUNDING, CompareOptions
 from bnfold.runtime import ELEMENTS, Session, to_host
 
 if TYPE_CHECKING:
@@ -57,12 +57,65 @@ ORIGIN = np.zeros(())
 
 
 class Pointer(NamedTuple):
-    """A blob of indices: the blob that it points into (or two, whose difference counts), how, and what a tie is."""
+    """A blob of indices: the blob that it points into (or two, whose difference counts), how, and what a tie is.
+
+    Of steps that end somewhere it says where, too.
+    """
 
     values: tuple[str, ...]
     look: Look
     what: str = "indices differ on equal values"
     limit: Array = ORIGIN
+    steps: Steps | None = None
+
+
+class Steps(NamedTuple):
+    """Where the steps of a blob lie: scale and zero point, along which axis, and the numbers that are no integers."""
+
+    sizes: Sequence[Array]
+    axis: int
+    numbers: Array | None
+
+    def allowed(self, values: Array, whole: np.dtype[Any], tolerance: float, by_sample: bool, least: float) -> Array:
+        """How far two values may be apart that are equal, in a shape that broadcasts to theirs.
+
+        Values beyond the last step are cut off, and channels have steps of their own: of those that are between the
+        steps of one channel the tolerance is a share, or rounding is one of all that it has.
+        """
+        wide, by_channel = values.astype(np.float64), any(size.size > 1 for size in self.sizes)
+        kept = {0} if by_sample else set[int]()
+        kept |= {self.axis % wide.ndim} if by_channel and wide.ndim else set()
+        axes = tuple(axis for axis in range(wide.ndim) if axis not in kept)
+
+        def extent(of: Array) -> Array:
+            sound = np.isfinite(of)
+            low = of.min(axis=axes, keepdims=True, where=sound, initial=least)
+            high = of.max(axis=axes, keepdims=True, where=sound, initial=-least)
+            size = np.where(high > low, high - low, np.maximum(np.abs(low), np.abs(high)))
+            return np.where(np.isfinite(size), size, 0.0)
+
+        unit = ROUNDING.get(values.dtype.name, ROUNDING["float32"])
+        between = 2 * tolerance * extent(np.clip(wide, *self.ends(whole, wide.ndim)))
+        return np.minimum(2 * tolerance * extent(wide), np.maximum(between, UNITS_BETWEEN * unit * extent(wide)))
+
+    def ends(self, whole: np.dtype[Any], rank: int) -> tuple[Array, Array]:
+        """The values of the first and the last step."""
+        if self.numbers is not None:
+            first, last = float(self.numbers[0]), float(self.numbers[-1])
+        elif whole.kind in "iu" and self.sizes:
+            first, last = float(np.iinfo(whole).min), float(np.iinfo(whole).max)
+        else:
+            first, last = -np.inf, np.inf
+        scale, zero = (
+            self.along(size.astype(np.float64), rank) for size in (*self.sizes, *UNSCALED[len(self.sizes) :])
+        )
+        with np.errstate(invalid="ignore"):  # of a scale of 0
+            low, high = ((end - zero) * scale for end in (first, last))
+        return np.fmin(low, high), np.fmax(low, high)
+
+    def along(self, size: Array, rank: int) -> Array:
+        """One number for all, or one for each place along the axis."""
+        return size.reshape(-1, *[1] * max(rank - 1 - self.axis % max(rank, 1), 0))
 
 
 Extent = Callable[[Array], Array]
@@ -292,7 +345,7 @@ def decision_of(reference: Model, candidate: Model, blob: str, partner: str) -> 
     names, others = ([*node.input, *captured(node)] for node in (ours, theirs))
     if len(names) != len(others):
         return None
-    known, stored = _known(reference, names), _known(candidate, others)
+    known, stored = stored_values(reference, names), stored_values(candidate, others)
     extents: list[Extent | None] = [None] * len(names)
     if ours.op_type == "NonMaxSuppression":
         is_center = any(one.name == "center_point_box" and one.i for one in ours.attribute)
@@ -406,18 +459,19 @@ def _onnx_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
     if target is not None and numbers is None and (target not in ELEMENTS or ELEMENTS[target].kind not in "iu"):
         return None  # it rounds, or widens
     names = [name for name in node.input[1:] if name]
-    known = _known(model, names)
+    known = stored_values(model, names)
     if any(name not in known or known[name].ndim > 1 for name in names):
         return None
     sizes = [known[name] for name in names]
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
     look = partial(on_step, sizes=sizes, edges=STEPS[node.op_type], axis=axis, numbers=numbers)
-    return Pointer(model.reads[blob][:1], look, "values differ by a step whose edge is near")
+    steps = Steps(sizes, axis, numbers) if sizes or numbers is not None else None
+    return Pointer(model.reads[blob][:1], look, "values differ by a step whose edge is near", steps=steps)
 
 
 def _onnx_flags(model: Model, _: str, node: NodeProto) -> Pointer | None:
     """What the flags of a comparison, or the signs, say of which values; None where these are stored."""
-    known = _known(model, node.input)
+    known = stored_values(model, node.input)
     values = tuple(name for name in node.input if name not in known)
     if not values:
         return None
@@ -427,7 +481,7 @@ def _onnx_flags(model: Model, _: str, node: NodeProto) -> Pointer | None:
     return Pointer(values, partial(on_side, limit=limit, turns=turns), NEAR_LIMIT, limit)
 
 
-def _known(model: Model, names: Iterable[str]) -> dict[str, Array]:
+def stored_values(model: Model, names: Iterable[str]) -> dict[str, Array]:
     """Those of some tensors of an ONNX model that are stored, or that a Constant says."""
     from bnfold.onnx.file import values_of
     from bnfold.onnx.graph import stored_weights
@@ -457,6 +511,7 @@ SIZES = frozenset({"Shape", "Size"})
 NEAR_LIMIT = "flags differ at a limit that is near"
 WHOLE = frozenset({2, 3, 4, 5, 6, 7, 9, 12, 13})
 """ONNX's numbers of the integers, and of flags."""
+UNITS_BETWEEN = 64.0  # in the last place of the largest value: what rounding takes of one beside an edge
 LEAST_EXTENT = 0.01  # of the values: rounding, which is no share of a smaller range
 UNSCALED = (np.ones(1), np.zeros(1))
 """The scale and the zero point where there are none."""
@@ -492,9 +547,13 @@ def ties(
         return none
     by_sample = has_rows(reference, rows) and has_rows(values, rows)
     with np.errstate(over="ignore", invalid="ignore"):
-        allowed = 2 * tolerance * np.max([_ranges(side, values, by_sample, least) for side in sides], axis=0)
+        if pointer.steps is not None:
+            allowed = pointer.steps.allowed(values, reference.dtype, tolerance, by_sample, least)
+        else:
+            allowed = 2 * tolerance * np.max([_ranges(side, values, by_sample, least) for side in sides], axis=0)
+            allowed = allowed.reshape(-1, *[1] * (reference.ndim - 1))
         gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
-    return np.asarray(differing & (gap <= allowed.reshape(-1, *[1] * (reference.ndim - 1))))
+    return np.asarray(differing & (gap <= allowed))
 
 
 def _in_form_of(reference: Array, candidate: Array) -> Array:

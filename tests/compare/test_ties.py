@@ -16,7 +16,7 @@ import bnfold
 from bnfold.compare import comparison
 from bnfold.compare.comparison import compare
 from bnfold.compare.models import Model
-from bnfold.compare.ties import Pointer, along_classes, in_plane, in_tensor, on_step, ties
+from bnfold.compare.ties import Pointer, Steps, along_classes, in_plane, in_tensor, on_step, ties
 from bnfold.net import Array, Net
 from bnfold.onnx.graph import WeightStore
 from bnfold.runtime import Provider, Session
@@ -746,3 +746,46 @@ def test_outputs_of_types_that_numpy_has_not_are_compared(kind: str) -> None:
     assert compare(one, one, values, layers=False).passed
     differing = compare(one, other, values, layers=False)
     assert "small" in {blob.blob for blob in differing.blobs if blob.judged > differing.tolerance}
+
+
+def stepped(factor: float, wrong: float = 1.0, size: float = 1.0) -> ModelProto:
+    """Channels of which the first is `factor` times as large, in steps that are as large as each, and back."""
+    random = np.random.default_rng(5)
+    scale = np.array([factor, 1, 1, 1], np.float32)
+    weight = random.normal(0, 0.3, (4, 3, 1, 1)).astype(np.float32) * scale.reshape(4, 1, 1, 1)
+    weight[1] *= wrong
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "c"),
+        helper.make_node("QuantizeLinear", ["c", "sizes", "zero"], ["q"], "q", axis=1),
+        helper.make_node("DequantizeLinear", ["q", "sizes", "zero"], ["d"], "d", axis=1),
+        helper.make_node("Div", ["d", "scale"], ["y"], "y"),
+    ]
+    weights = {"w": weight, "sizes": scale * np.float32(size), "zero": np.zeros(4, np.int8)}
+    return model(nodes, {"x": (4, 3, 8, 8)}, ["y"], {**weights, "scale": scale.reshape(4, 1, 1)})
+
+
+@pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize("factor", [1e2, 1e4, 1e6])
+def test_steps_of_a_small_channel_are_not_tied_by_the_range_of_another(factor: float, layers: bool) -> None:
+    assert compare(stepped(factor), stepped(factor, 1 + 1e-7), layers=layers).passed
+    for wrong in (1.03, 2.0, -1.0):
+        report = compare(stepped(factor), stepped(factor, wrong), layers=layers)
+        assert not report.passed
+        assert "y" in {blob.blob for blob in report.blobs if blob.judged > report.tolerance}
+
+
+def test_steps_that_end_far_below_the_values_are_not_tied_by_those() -> None:
+    values: Array = np.random.default_rng(6).normal(0, 5, (4, 3, 8, 8)).astype(np.float32)
+    values[:, :, 0, 0] *= 1e4  # in the last step
+    original, wrong = stepped(1, size=0.05), stepped(1, 1.01, size=0.05)
+    assert compare(original, stepped(1, 1 + 1e-7, size=0.05), values).passed
+    steps = next(blob for blob in compare(original, wrong, values).blobs if blob.blob == "q")
+    assert steps.judged > 1e-4
+
+
+def test_rounding_of_all_values_ties_what_is_left_beside_an_edge() -> None:
+    steps = Steps([np.float64(0.001), np.int8(0)], 1, None)
+    values: Array = np.array([[1000.0, 0.0005, -1000.0]], np.float32)
+    allowed = steps.allowed(values, np.dtype(np.int8), 1e-4, True, np.inf)
+    assert allowed.shape == (1, 1)
+    assert 2e-4 * 0.255 < float(allowed[0, 0]) < 0.01  # 64 units in the last place of 2,000, and no share of it
