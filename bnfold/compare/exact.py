@@ -31,7 +31,7 @@ another.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -249,6 +249,45 @@ def same_function(reference: Model, candidate: Model, blob: str, partner: str, p
     ours = _formula(reference, blob, {name: pairs.get(name) for name in reference.reads[blob]})
     read = {pairs[name] for name in reference.reads[blob] if name in pairs}
     return ours is not None and ours == _formula(candidate, partner, {name: name for name in read})
+
+
+def same_makers(reference: Model, candidate: Model, blob: str, leaves: Mapping[str, str]) -> bool:
+    """Whether the same nodes, with equal weights, make a blob of the same name in both of some blobs.
+
+    Args:
+        reference, candidate: the networks.
+        blob: of both.
+        leaves: blob of the reference -> that of the candidate, where the way back ends.
+    """
+    from bnfold.onnx.node import captured
+
+    waiting, seen = [(blob, blob)], set[tuple[str, str]]()
+    stored: set[tuple[str, str]] = set()
+    while waiting:
+        ours, theirs = one = waiting.pop()
+        if one in seen or leaves.get(ours) == theirs or one == ("", ""):
+            continue
+        seen.add(one)
+        node, other = reference.makers.get(ours), candidate.makers.get(theirs)
+        if ours in leaves or (node is None) != (other is None):
+            return False
+        if node is None or other is None:
+            stored.add(one)
+            continue
+        read, others = ([*one.input, *captured(one)] for one in (node, other))
+        if reference.settings(ours) != candidate.settings(theirs) or len(read) != len(others):
+            return False
+        waiting += zip(read, others, strict=True)
+    return _same_stored(reference, candidate, stored)
+
+
+def _same_stored(reference: Model, candidate: Model, names: Collection[tuple[str, str]]) -> bool:
+    """Whether equal values are stored under some names of the one and the other."""
+    from bnfold.onnx.graph import same_weight, stored_weights
+
+    ours = stored_weights(reference.parts, {name for name, _ in names})
+    theirs = stored_weights(candidate.parts, {name for _, name in names})
+    return all(name in ours and other in theirs and same_weight(ours[name], theirs[other]) for name, other in names)
 
 
 def _formula(model: Model, blob: str, leaves: Mapping[str, str | None]) -> tuple[object, ...] | None:

@@ -21,6 +21,7 @@ def compared_gate(
     boxes: str | None,
     may_have_none: bool,
     behind: Collection[str] | None,
+    bare: Collection[str] = (),
 ) -> Gate:
     """Some output was compared, each has values that are finite in both networks, and not all blobs are 0.
 
@@ -33,17 +34,21 @@ def compared_gate(
         may_have_none: whether it says enough without a box, since something that they are made of is compared.
         behind: what outputs behind layers that cannot be run are made of, by the same layers in both; None where these
             differ.
+        bare: outputs without elements that the same layers make of what was compared.
     """
     outputs = [blob for blob in blobs if blob.is_output]
     judged = outputs or [blob for blob in blobs if behind is not None and blob.blob in behind]
-    empty = [blob for blob in judged if not blob.finite and not (may_have_none and blob.blob == boxes)]
-    said, blank = len(judged) - len(empty) if outputs else 0, bool(judged) and all(map(is_blank, blobs))
+    told = [blob for blob in judged if blob.blob not in bare]
+    empty = [blob for blob in told if not blob.finite and not (may_have_none and blob.blob == boxes)]
+    said, blank = len(told) - len(empty) if outputs else 0, bool(judged) and all(map(is_blank, blobs))
     if empty:
         sentence = _nothing_in(empty, boxes)
     elif blank:
         sentence = (
             "all that was compared is 0 or not finite, and says nothing; give inputs that the network means by --data"
         )
+    elif outputs and not told:
+        sentence = f"no output has an element{_way_out((), same_behind=True)}"
     elif outputs:
         sentence = f"{said} of {len(outputs) + len(uncompared)} outputs have finite values in common"
     else:

@@ -23,6 +23,7 @@ from bnfold.compare.exact import (
     Coarse,
     Distances,
     as_exact,
+    same_makers,
 )
 from bnfold.compare.gates import (
     agreement_gate,
@@ -62,11 +63,17 @@ if TYPE_CHECKING:
 
 WORSE = 2.0  # a ratio of weight ranges that is twice as large: the median channel loses a bit
 GROWN = "more than rounding mostly adds, though within the tolerance; --exact tells whether it is rounding"
+ENLARGING = (*NORMALISING, "Div")
+PERIODIC = ("Cos", "Sin", "Tan")
 SUMS = ("AveragePool", "GlobalAveragePool", "Pooling", "ReduceMean", "ReduceSum", "Reduction")
 SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 run and ten in float32 take seconds
 UNLOOKED = (
     "whether rounding explains what differs within the tolerance was not looked at, and a channel may be some per cent "
     f"off: it is looked at without --tolerance, on the CPU, of at most {SMALL:,} weights and values"
+)
+BARE = (
+    "in no sample there was an element to compare; the same layers, with equal weights, make it of what was compared; "
+    "give samples in which there is something by --data"
 )
 MUTE = "the reference itself is far from a float64 run, which tells nothing: a channel may be some per cent off"
 TF32_NOTE = (
@@ -207,8 +214,10 @@ class Opened:
         decided, rounding, unlooked = self._rounding(found, blobs)
         rounded = [name for name, by_rounding in decided.items() if by_rounding]
         seen_through = boxes is not None and self._seen_through(boxes, blobs)
+        behind = self.ours.hidden.reads if self.same_behind else None
+        bare = self._bare(found, blobs)
         gates = [
-            compared_gate(blobs, uncompared, boxes, seen_through, self.ours.hidden.reads if self.same_behind else None),
+            compared_gate(blobs, uncompared, boxes, seen_through, behind, bare),
             outputs_gate(lost, self._made_otherwise()),
             *shapes_gates(self.resized),
             tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit),
@@ -221,6 +230,7 @@ class Opened:
         if options.max_top1_drop is not None:
             gates.append(top1_gate(classifier, options.max_top1_drop))
         notes = [*self.notes, *found.notes, *unlooked, *unproved(self, found, blobs, classifier)]
+        notes += [f"{named('output', bare)}: {BARE}"] if bare else []
         notes += [self._hidden(name, found.positions[name].share) for name in hiding]
         notes += [_rounded(name, found.distances[name], by_rounding) for name, by_rounding in decided.items()]
         notes += [TF32_NOTE] if any(execution is not None and execution.tf32 for execution in ran) else []
@@ -284,7 +294,8 @@ class Opened:
         if not beyond:
             return []
         first = found.errors[beyond[0]]
-        if self._enlarges(beyond[0]):  # what rounding left of a constant plane is any
+        # What rounding left of a constant plane is any, and so is where a large value lies in its period.
+        if self._enlarges(beyond[0], (*ENLARGING, *PERIODIC)):
             return beyond
         # Beside values far from 0, which float32 cannot tell apart, a range may be small; so it may where those that
         # are added cancel, since the mean of what was centred is what rounding left, and where a Sigmoid, which
@@ -296,11 +307,16 @@ class Opened:
         added = max((magnitude(error.low, error.high) for error in read), default=squashed)
         return beyond if farthest <= ROUNDING * tolerance or first.max_abs <= tolerance * added else []
 
-    def _enlarges(self, blob: str) -> bool:
-        """Whether a normalisation or a division stands in a blob's stretch, and nothing that gives indices."""
+    def _enlarges(self, blob: str, enlarging: Collection[str] = ENLARGING) -> bool:
+        """Whether a normalisation or a division stands in a blob's stretch, and nothing that gives indices.
+
+        Args:
+            blob: of the reference.
+            enlarging: the operators that are asked for.
+        """
         stretch = {blob, *upstream(blob, self.ours.inputs, self.pairs)} - (self.pairs.keys() - {blob})
         types = {self.ours.makers[name].op_type for name in stretch & self.ours.makers.keys()}
-        return not types.isdisjoint((*NORMALISING, "Div")) and stretch.isdisjoint(self.ties.pointers)
+        return not types.isdisjoint(enlarging) and stretch.isdisjoint(self.ties.pointers)
 
     def is_coarse_and_small(self, found: Measurement) -> bool:
         """Whether the float64 run decides unasked: the tolerance of 2 bytes hides faults of a few per cent."""
@@ -430,6 +446,13 @@ class Opened:
         read = [blob.judged for blob in blobs if blob.blob in self.ours.reads[boxes]]
         alike = same_detector(self.ours, self.theirs, boxes, self.pairs[boxes])
         return alike and bool(read) and max(read) <= self.options.limit
+
+    def _bare(self, found: Measurement, blobs: Sequence[BlobDiff]) -> list[str]:
+        """The outputs without elements that the same nodes make in both of what was compared."""
+        empty = [blob.blob for blob in blobs if blob.is_output and 0 in blob.shape and blob.blob == blob.partner]
+        held = {name for name, error in found.errors.items() if error.finite}
+        leaves = {**self.inputs, **{name: self.pairs[name] for name in held}} if empty and held else {}
+        return [name for name in empty if leaves and same_makers(self.ours, self.theirs, name, leaves)]
 
     def _without_partner(self) -> tuple[list[str], tuple[Uncompared, ...]]:
         """The reference's outputs that the candidate has not, and all outputs that were not compared."""

@@ -150,7 +150,7 @@ SQUASHING: Mapping[str, Callable[[Any], int]] = {
 COUNTS: Mapping[str, Callable[[Any], int]] = {
     **SQUASHING,
     **dict.fromkeys(("ArgMax", "ArgMin", "Threshold"), _always),
-    **dict.fromkeys(("And", "Equal", "Not", "Or", "Xor", "NonZero"), _always),
+    **dict.fromkeys(("And", "Equal", "Not", "Or", "Xor", "NonMaxSuppression", "NonZero"), _always),
     **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _always),
     **dict.fromkeys(("Ceil", "Floor", "Round", "Sign"), _always),
     **dict.fromkeys(("Clip", "HardTanH", "Max", "Min", "QuantizeLinear", "ReLU6"), _clipped),

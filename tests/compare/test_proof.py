@@ -654,3 +654,48 @@ def test_a_wrong_filter_that_is_too_small_for_the_tolerance_is_said() -> None:
     assert not any("of itself" in note for note in compare(spread(1e-5), spread(1e-5, 1 + 1e-6)).notes)
     # What fails is said by the gate already.
     assert not any("of itself" in note for note in compare(spread(1.0), spread(1.0, 1.5)).notes)
+
+
+def finding(threshold: float, wrong: float = 0.0, suppressing: float = 0.5) -> ModelProto:
+    """Scores and boxes of a convolution each, and those of the boxes that are left; none of a large threshold."""
+    random = np.random.default_rng(2)
+    weights = {
+        "ws": random.normal(0, 0.3, (6, 3, 6, 6)).astype(np.float32),
+        "wb": random.normal(0, 0.3, (24, 3, 6, 6)).astype(np.float32),
+        "one_row": np.array([1, 1, 6]),
+        "boxes_of_4": np.array([1, 6, 4]),
+        "most": np.array([10]),
+        "overlap": np.array([suppressing], np.float32),
+        "threshold": np.array([threshold], np.float32),
+        "place": np.array(2),
+    }
+    weights["ws"][1] += np.float32(wrong)
+    nodes = [
+        helper.make_node("Conv", ["x", "ws"], ["s"], "s"),
+        helper.make_node("Reshape", ["s", "one_row"], ["scores"], "scores"),
+        helper.make_node("Conv", ["x", "wb"], ["b"], "b"),
+        helper.make_node("Reshape", ["b", "boxes_of_4"], ["boxes"], "boxes"),
+        helper.make_node("NonMaxSuppression", ["boxes", "scores", "most", "overlap", "threshold"], ["left"], "left"),
+        helper.make_node("Gather", ["left", "place"], ["places"], "places", axis=1),
+        helper.make_node("Gather", ["boxes", "places"], ["y"], "y", axis=1),
+    ]
+    return model(nodes, {"x": (1, 3, 6, 6)}, ["y", "left"], weights)
+
+
+def test_a_detector_that_finds_nothing_is_proved_by_what_its_equal_layers_read() -> None:
+    nothing = finding(1e9)
+    report = compare(nothing, change(nothing, "wb", (0,), 1e-9))
+    assert report.passed, report.verdict
+    assert any("outputs 'left', 'y': in no sample there was an element" in note for note in report.notes)
+    assert not compare(nothing, finding(1e9, wrong=0.01)).passed  # what they read differs
+    assert compare(nothing, finding(1e9, suppressing=0.4)).verdict.startswith("Nothing is proved: ")
+    by_outputs = compare(nothing, change(nothing, "wb", (0,), 1.0), options=OUTPUTS)
+    assert by_outputs.verdict.startswith("Nothing is proved: ")  # what makes the boxes is another layer
+
+
+def test_scores_that_only_choose_boxes_are_compared_with_the_outputs() -> None:
+    some = finding(-1e9)
+    assert compare(some, some, options=OUTPUTS).passed
+    report = compare(some, finding(-1e9, wrong=0.001), options=OUTPUTS)
+    assert not report.passed
+    assert "scores" in {blob.blob for blob in report.blobs}

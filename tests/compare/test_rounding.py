@@ -1413,3 +1413,39 @@ def test_a_float64_run_that_gives_another_shape_is_no_truth(monkeypatch: pytest.
     )
     report = compare(classifier(), change(classifier(), "fc_w", (2, 5), 1.001), np.ones((2, 3, 8, 8)), exact=True)
     assert {blob.figures["exact"] for blob in report.blobs} == {None}
+
+
+def waves(factor: float, wrong: float = 1.0, dropped: bool = False) -> ModelProto:
+    """A convolution whose values are enlarged, and their sine."""
+    random = np.random.default_rng(7)
+    weight, bias = (random.normal(0, 0.3, shape).astype(np.float32) for shape in ((4, 3, 1, 1), 4))
+    weight[1] *= np.float32(wrong)
+    bias[2] *= not dropped
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], "c"),
+        helper.make_node("Mul", ["c", "factor"], ["large"], "large"),
+        helper.make_node("Sin", ["large"], ["y"], "y"),
+    ]
+    return model(nodes, {"x": (2, 3, 6, 6)}, ["y"], {"w": weight, "b": bias, "factor": np.float32(factor)})
+
+
+def in_one(made: ModelProto) -> ModelProto:
+    """The same with the factor in the weights, as folding does: nothing in front of the sine has a partner."""
+    weight, bias, factor = (numpy_helper.to_array(one) for one in made.graph.initializer)
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c*"], "c"),
+        helper.make_node("Sin", ["c*"], ["y"], "y"),
+    ]
+    return model(nodes, {"x": (2, 3, 6, 6)}, ["y"], {"w": weight * factor, "b": bias * factor})
+
+
+@pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize("factor", [40, 4000, 40000])
+def test_where_a_large_value_lies_in_a_period_is_rounding_and_hides_no_fault(factor: float, layers: bool) -> None:
+    original = waves(factor)
+    report = compare(original, in_one(original), layers=layers)
+    assert report.passed, report.verdict
+    assert report.as_exact or factor == 40
+    for wrong in (waves(factor, 1.01), waves(factor, 1.0001), waves(factor, dropped=True)):
+        assert not compare(original, in_one(wrong), layers=layers).passed
+        assert not compare(original, wrong, layers=layers).passed
