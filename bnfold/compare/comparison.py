@@ -29,6 +29,7 @@ from bnfold.compare.opened import Opened, rounded_otherwise
 from bnfold.compare.pairing import pair
 from bnfold.compare.partial import run_in_one, same_behind
 from bnfold.compare.records import DiffReport, Gate
+from bnfold.compare.unshown import unshown
 from bnfold.compare.widening import widened
 from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_net
@@ -401,6 +402,8 @@ class Comparison:
                 found = self._pass_over(engine, data, state, progress, notes)
                 for place, one in enumerate(opened):
                     self._decide(engine, place, one, found[place], store)
+                    if all(error.judged <= one.options.limit for error in found[place].errors.values()):
+                        found[place].notes += unshown(one, store)
                 ran = engine.executions
             reports = [
                 one.report(measurement, (ran[0], execution))

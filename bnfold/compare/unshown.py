@@ -1,0 +1,158 @@
+"""Channels of which nothing that was compared shows a thing: a ReLU keeps them at 0, a Max always takes another.
+
+    conv (wrong in one channel) -> Max -> y          conv -> Relu -> fc -> y, where only outputs are compared
+
+What such a node reads is made a little larger in the candidate. If that changes no value of a channel in any sample,
+neither does what is wrong with the weights that make it; and a slope or a bound likewise. It is asked of what was not
+compared itself, and is not the reference's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from bnfold.compare.batches import run_at
+from bnfold.compare.divergence import upstream
+from bnfold.compare.exact import EVERY_SAMPLE
+from bnfold.compare.ties import stored_values
+from bnfold.errors import ModelError
+from bnfold.net import Array
+from bnfold.options import ROUNDING
+from bnfold.runtime import to_host
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+    from bnfold.compare.opened import Opened
+    from bnfold.onnx.graph import WeightStore
+    from bnfold.onnx.nudging import Operand
+
+HIDING: Mapping[str, str] = {
+    "Clip": "",
+    "HardSigmoid": "alpha",
+    "HardSwish": "",
+    "LeakyRelu": "alpha",
+    "Max": "",
+    "Min": "",
+    "PRelu": "",
+    "Relu": "",
+    "Sigmoid": "",
+    "Tanh": "",
+    "ThresholdedRelu": "alpha",
+    "Where": "",
+}
+"""Operator that may hide what it reads, value by value -> an attribute that its data may not reach, if it has one."""
+LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+class _Asked(NamedTuple):
+    """What is made larger, and along which axis of what the node gives it has channels; None for one number."""
+
+    operand: Operand
+    name: str
+    axis: int | None
+
+
+def unshown(one: Opened, store: WeightStore) -> Iterator[str]:
+    """The note on one candidate, if there is one.
+
+    Args:
+        one: the candidate.
+        store: where its weights lie.
+    """
+    from bnfold.onnx.nudging import nudged
+
+    asked, types = list(_Search(one).asked()), list(one.theirs.float_types)
+    if not asked or len(types) != 1:
+        return
+    flags = [each.operand.flags for each in asked]
+    grown = replace(one.theirs, proto=nudged(one.theirs.proto, [each.operand for each in asked], types[0]))
+    count, shown = min(one.data.count, EVERY_SAMPLE), dict[str, Array]()
+    try:
+        session = grown.session(flags, store, one.options.threads, one.options.provider)
+        for start in range(0, count, one.layout.batch):
+            feeds = {one.inputs[name]: values for name, values in run_at(one.data, one.layout, start).feeds.items()}
+            given = session.run(feeds, flags)
+            for each, name in zip(asked, flags, strict=True):
+                shown[name] = shown.get(name, np.False_) | _seen(to_host(given[name]), each.axis)
+    except ModelError as error:
+        yield f"whether a Relu or a Max hides channels that are not proved was not looked at: {error}"
+        return
+    found = [(each, int((~shown[name]).sum()), shown[name].size) for each, name in zip(asked, flags, strict=True)]
+    if hidden := [each for each in found if each[1]]:
+        (operand, name, axis), most, size = max(hidden, key=lambda each: each[1])
+        channels = "" if axis is None else f" ({most:,} of {size:,} channels)"
+        where = "no sample" if count == one.data.count else f"none of the first {count} samples"
+        others = len({each.name for each, *_ in hidden}) - 1
+        yield (
+            f"'{name}'{channels} shows in {where} behind {operand.node.op_type} '{operand.node.output[0]}'"
+            + (f", and so do {others} other{'s' * (others > 1)}" if others else "")
+            + ", so it is not proved, nor what makes it; give other samples by --data"
+        )
+
+
+def _seen(flags: Array, axis: int | None) -> Array:
+    """In which channels something was seen."""
+    if axis is None or flags.ndim < 2:
+        return np.asarray(flags.any())
+    return np.asarray(np.moveaxis(flags, axis, 0).reshape(flags.shape[axis], -1).any(axis=1))
+
+
+@dataclass
+class _Search:
+    """What of a candidate may hide something."""
+
+    one: Opened
+
+    def asked(self) -> Iterator[_Asked]:
+        """What is to be made larger, each by itself."""
+        from bnfold.onnx.nudging import Operand, number_said
+
+        nodes = self.one.theirs.proto.graph.node
+        hiding = [node for node in nodes if node.op_type in HIDING and self._hides(node)]
+        read = [name for node in hiding for name in node.input if name not in self.compared]
+        changed = self._changed({*read, *upstream("", {**self.one.theirs.inputs, "": read}, self.compared)})
+        others = set(changed)
+        for node in nodes if changed else ():
+            others.update(node.output if others.intersection(node.input) - self.compared else ())
+        numbers = {
+            (node.op_type, number_said(node, HIDING.get(node.op_type, ""))) for node in self.one.ours.proto.graph.node
+        }
+        for node in hiding:
+            for place, name in enumerate(node.input):
+                if name in others - self.compared:
+                    axis = self._axis(name) if name not in changed else 1 if changed[name] > 1 else None
+                    yield _Asked(Operand(node, place), name, axis)
+            attribute = HIDING[node.op_type]
+            if (number := number_said(node, attribute)) and (node.op_type, number) not in numbers:
+                yield _Asked(Operand(node, attribute), attribute, None)
+
+    @cached_property
+    def compared(self) -> set[str]:
+        """The candidate's blobs that are compared or fed."""
+        return {*self.one.pairs.values(), *self.one.inputs.values()}
+
+    def _hides(self, node: NodeProto) -> bool:
+        """Whether a node reads anything that is computed and not compared."""
+        theirs = self.one.theirs
+        return any(name in theirs.makers and name not in theirs.constants for name in {*node.input} - self.compared)
+
+    def _changed(self, names: set[str]) -> dict[str, int]:
+        """Those of some names under which floats are stored that the reference has not under the same, and how many."""
+        ours, theirs = (stored_values(model, names) for model in (self.one.ours, self.one.theirs))
+        floats = {name: values for name, values in theirs.items() if values.dtype.name in ROUNDING}
+        kept = {
+            name for name in floats.keys() & ours.keys() if np.array_equal(floats[name], ours[name], equal_nan=True)
+        }
+        return {name: values.size for name, values in floats.items() if name not in kept}
+
+    def _axis(self, name: str) -> int:
+        """The axis of a blob's channels: 1, or the last one where a MatMul makes it."""
+        while (node := self.one.theirs.makers.get(name)) is not None and node.op_type not in LINEAR:
+            name = node.input[0] if node.input else ""
+        return -1 if node is not None and node.op_type == "MatMul" else 1

@@ -1,0 +1,125 @@
+"""Channels and numbers of which nothing that was compared shows a thing: they are said not to be proved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from onnx_models import change, model
+
+import bnfold
+from bnfold.net import Array
+
+SHAPE = {"x": (2, 3, 6, 6)}
+RANDOM = np.random.default_rng(4)
+NORM = {
+    "gamma": np.array([0.5, 1.5, 0.7, 1.2], np.float32),
+    "beta": np.array([0.3, -0.4, 0.8, -0.9], np.float32),
+    "mean": np.array([0.2, -0.6, 0.4, 0.1], np.float32),
+    "var": np.array([0.9, 1.1, 1.4, 0.6], np.float32),
+}
+
+
+def norm(read: str, top: str) -> onnx.NodeProto:
+    return helper.make_node("BatchNormalization", [read, *NORM], [top], top)
+
+
+def filters(letter: str, bias: Array) -> dict[str, Array]:
+    weight = RANDOM.normal(0, 0.3, (4, 3, 1, 1)).astype(np.float32)
+    return {f"w{letter}": weight, f"b{letter}": bias.astype(np.float32)}
+
+
+def folded(original: onnx.ModelProto) -> onnx.ModelProto:
+    from bnfold.onnx.edition import message_of
+    from bnfold.onnx.save import fill
+
+    proto, weights = message_of(bnfold.fold(bnfold.load(original)).net)
+    whole = onnx.ModelProto()
+    whole.CopyFrom(proto)
+    fill(whole, weights)
+    assert not any(node.op_type == "BatchNormalization" for node in whole.graph.node)
+    return whole
+
+
+def two_branches(least: float) -> onnx.ModelProto:
+    """Two convolutions, the larger of both, and a normalisation, whose folding names both anew."""
+    nodes = [
+        helper.make_node("Conv", ["x", "wa", "ba"], ["a"], "a"),
+        helper.make_node("Conv", ["x", "wb", "bb"], ["b"], "b"),
+        helper.make_node("Max", ["a", "b"], ["m"], "m"),
+        norm("m", "y"),
+    ]
+    weights = {**filters("a", np.zeros(4)), **filters("b", np.array([0, least, 0, 0])), **NORM}
+    return model(nodes, SHAPE, ["y"], weights)
+
+
+def sloped(bias: float, slopes: Array) -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Conv", ["x", "wa", "ba"], ["a"], "a"),
+        helper.make_node("PRelu", ["a", "slopes"], ["p"], "p"),
+        norm("p", "y"),
+    ]
+    positive = NORM | {"beta": np.zeros(4, np.float32), "mean": np.zeros(4, np.float32)}
+    return model(nodes, SHAPE, ["y"], {**filters("a", np.full(4, bias)), **positive, "slopes": slopes.reshape(4, 1, 1)})
+
+
+def activated(node: str, bounds: Mapping[str, Array], beta: float) -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Conv", ["x", "wa", "ba"], ["a"], "a"),
+        norm("a", "n"),
+        helper.make_node(node, ["n", *bounds], ["r"], "r"),
+        helper.make_node("Conv", ["r", "last"], ["y"], "y"),
+    ]
+    last = RANDOM.normal(0, 1, (2, 4, 1, 1)).astype(np.float32)
+    betas = NORM["beta"] + np.array([0, beta, 0, 0], np.float32)
+    return model(nodes, SHAPE, ["y"], {**filters("a", np.zeros(4)), **NORM, "beta": betas, "last": last, **bounds})
+
+
+def notes(report: bnfold.DiffReport) -> list[str]:
+    return [note for note in report.notes if "shows in" in note]
+
+
+@pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize("factor", [1.0, 1.03, -1.0])
+def test_a_channel_that_a_max_never_takes_is_said_not_to_be_proved(layers: bool, factor: float) -> None:
+    original = two_branches(-1e4)
+    weight = numpy_helper.to_array(next(one for one in folded(original).graph.initializer if one.name == "wb"))
+    wrong = change(folded(original), "wb", (1,), (factor - 1) * weight[1])
+    report = bnfold.compare(original, wrong, layers=layers)
+    assert report.passed
+    (note,) = notes(report)
+    assert "(1 of 4 channels)" in note
+    assert "behind Max 'y'" in note
+    assert not bnfold.compare(original, change(folded(original), "wb", (0,), 0.01), layers=layers).passed
+
+
+def test_channels_that_are_taken_somewhere_need_no_word() -> None:
+    original = two_branches(0)
+    assert not notes(bnfold.compare(original, folded(original)))
+    assert not notes(bnfold.compare(original, original))
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_another_slope_behind_a_blob_of_another_name_that_is_never_negative_is_not_proved(layers: bool) -> None:
+    slopes = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
+    original, below = sloped(1e4, slopes), sloped(0, slopes)
+    assert not notes(bnfold.compare(original, folded(original), layers=layers))
+    report = bnfold.compare(original, change(folded(original), "slopes", (1,), 0.2), layers=layers)
+    assert report.passed
+    (note,) = notes(report)
+    assert "'slopes' (4 of 4 channels)" in note
+    assert not bnfold.compare(below, change(folded(below), "slopes", (1,), 0.2), layers=layers).passed
+
+
+@pytest.mark.parametrize(("node", "bounds"), [("Relu", {}), ("Clip", {"low": np.float32(0), "high": np.float32(6)})])
+def test_by_the_outputs_alone_a_dead_channel_is_not_proved(node: str, bounds: dict[str, Array]) -> None:
+    original = activated(node, bounds, -1e4)
+    wrong = change(folded(original), "wa", (1,), 0.5)
+    report = bnfold.compare(original, wrong, layers=False)
+    assert report.passed
+    assert f"'n' (1 of 4 channels) shows in no sample behind {node} 'r'" in notes(report)[0]
+    assert not bnfold.compare(original, wrong).passed
+    assert not notes(bnfold.compare(activated(node, bounds, 0), folded(activated(node, bounds, 0)), layers=False))
