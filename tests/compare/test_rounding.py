@@ -1426,7 +1426,7 @@ def waves(factor: float, wrong: float = 1.0, dropped: bool = False) -> ModelProt
         helper.make_node("Mul", ["c", "factor"], ["large"], "large"),
         helper.make_node("Sin", ["large"], ["y"], "y"),
     ]
-    return model(nodes, {"x": (2, 3, 6, 6)}, ["y"], {"w": weight, "b": bias, "factor": np.float32(factor)})
+    return model(nodes, {"x": (2, 3, 6, 6)}, ["y"], {"w": weight, "b": bias, "factor": np.array(factor, np.float32)})
 
 
 def in_one(made: ModelProto) -> ModelProto:

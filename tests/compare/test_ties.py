@@ -784,7 +784,7 @@ def test_steps_that_end_far_below_the_values_are_not_tied_by_those() -> None:
 
 
 def test_rounding_of_all_values_ties_what_is_left_beside_an_edge() -> None:
-    steps = Steps([np.float64(0.001), np.int8(0)], 1, None)
+    steps = Steps([np.array(0.001), np.array(0, np.int8)], 1, None)
     values: Array = np.array([[1000.0, 0.0005, -1000.0]], np.float32)
     allowed = steps.allowed(values, np.dtype(np.int8), 1e-4, True, np.inf)
     assert allowed.shape == (1, 1)

@@ -13,7 +13,7 @@ from onnx_models import change, model
 import bnfold
 from bnfold.net import Array
 
-SHAPE = {"x": (2, 3, 6, 6)}
+SHAPE: dict[str, tuple[int | str, ...]] = {"x": (2, 3, 6, 6)}
 RANDOM = np.random.default_rng(4)
 NORM = {
     "gamma": np.array([0.5, 1.5, 0.7, 1.2], np.float32),
