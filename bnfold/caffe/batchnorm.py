@@ -109,6 +109,7 @@ def read_batchnorm(layer: Layer, layout: str | None = None, zero_factor: ZeroSca
     Raises:
         AmbiguousLayout, AmbiguousZeroFactor: the user has to choose; the message names the option.
         WeightsError: the blobs fit no layout, or a channel has no finite positive `variance + eps`.
+        UnsupportedError: it adds eps behind the root, which only Synopsys' layout knows.
     """
     own = TYPES[layer.type]
     name = layout if layout in own.layouts else own.recognise(layer)
