@@ -809,7 +809,7 @@ def test_a_name_that_is_none_is_no_layer(net: bnfold.Net) -> None:
         LIBRARY.fold(net).net[3]
 
 
-def test_a_client_runs() -> None:
+def test_the_client_program_folds_shares_and_draws_and_says_why_it_cannot() -> None:
     spec = spec_from_file_location("client", CLIENT / "client.py")
     assert spec is not None
     assert spec.loader is not None

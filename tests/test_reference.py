@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import reference
+from cases import load_arrays
 
 Array = npt.NDArray[Any]
 
@@ -31,11 +32,6 @@ needs_zoo = pytest.mark.skipif(not ZOO_CASES, reason="needs the zoo in ../shared
 
 def load(case: Path) -> reference.ReferenceNet:
     return reference.load(case / "net.prototxt", case / "net.caffemodel")
-
-
-def load_arrays(path: Path) -> dict[str, Array]:
-    with np.load(path) as arrays:
-        return dict(arrays)
 
 
 def assert_answers_as_caffe(case: Path, tolerance: float) -> None:

@@ -227,7 +227,9 @@ def test_a_variance_without_a_square_root_names_layer_and_channel() -> None:
 
 
 def test_a_denormal_negative_variance_is_what_eps_is_for() -> None:
-    read_batchnorm(layer(MEAN, np.array([1, 1, -7e-44], np.float32), scalar(1)))
+    read = read_batchnorm(layer(MEAN, np.array([1, 1, -7e-44], np.float32), scalar(1)))
+    assert read.variance[2] < 0
+    assert (read.variance + read.eps > 0).all()
 
 
 def test_a_factor_that_is_not_finite_is_refused() -> None:

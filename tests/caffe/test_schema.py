@@ -172,7 +172,7 @@ def test_every_enum_value_is_there_with_bvlcs_number() -> None:
                 assert dialect != "bvlc" or dialect not in elsewhere
 
 
-def test_nothing_is_required() -> None:
+def test_no_field_of_the_schema_is_required() -> None:
     assert not [row for row in SCHEMA if row["label"] == "required" and declared_label(row) != "optional"]
 
 
@@ -205,7 +205,7 @@ def test_text_of_every_dialect_reads(layer: str) -> None:
     assert len(net.layer) == 1
 
 
-def test_old_text_reads() -> None:
+def test_text_of_v1_and_v0_layers_reads() -> None:
     net = text_format.Parse(
         'layers { type: CONVOLUTION blobs_lr: 1 } layers { layer { type: "conv" num_output: 8 } }',
         caffe_pb2.NetParameter(),

@@ -103,9 +103,11 @@ def test_an_exception_leaves_everything_as_it_was(folder: Path, error: type[Base
     assert contents(folder) == {"a": b"old"}
 
 
-def test_nothing_to_write_is_nothing_done() -> None:
+def test_nothing_to_write_is_nothing_done(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     with OutputSet():
         pass
+    assert contents(folder) == {}
 
 
 def test_the_old_file_keeps_its_mode_and_a_new_one_follows_the_umask(folder: Path) -> None:

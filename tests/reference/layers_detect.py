@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from reference.binary import Array
+from reference.layers_linear import sigmoid
 from reference.text import Message
 
 CODES = {1: "CORNER", 2: "CENTER_SIZE", 3: "CORNER_SIZE"}
@@ -240,11 +241,6 @@ def decoded_cells(bottom: Array, param: Message) -> tuple[Array, Array, Array]:
     label = powers.argmax(-1) + 1
     corners = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=-1).reshape(-1, 4)
     return corners, score.reshape(-1), label.reshape(-1)
-
-
-def sigmoid(x: Array) -> Array:
-    top: Array = 1 / (1 + np.exp(-x))
-    return top
 
 
 LOWEST = -float(np.finfo(np.float32).max)

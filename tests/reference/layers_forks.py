@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from reference.binary import Array
-from reference.layers_detect import sigmoid
+from reference.layers_linear import sigmoid
+from reference.layers_window import round_half_away
 from reference.text import Message
 
 OPERATIONS: dict[str, Callable[[Array, Array], Array]] = {
@@ -268,10 +269,6 @@ def weigh(kind: str, distance: float) -> float:
     if d <= 1:
         return 1.5 * d**3 - 2.5 * d**2 + 1
     return -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2 if d < 2 else 0.0
-
-
-def round_half_away(value: float) -> int:
-    return int(np.copysign(floor(abs(value) + 0.5), value))
 
 
 def resize(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
