@@ -748,5 +748,5 @@ ADDED_ENUMS = {
     "VideoDataParameter.Modality": ("RGB=1 FLOW=2", ["texts"]),
     "YoloEvalDetectionParameter.ScoreType": ("OBJ=0 PROB=1 MULTIPLY=2", ["vitis"]),
     # Layers that were added to a V1 Caffe; the numbers are ours.
-    "V1LayerParameter.LayerType": ("BN=30001 CONVOLUTION3D=30002 POOLING3D=30003", ["texts"]),
+    "V1LayerParameter.LayerType": ("BN=30001 CONVOLUTION3D=30002 POOLING3D=30003 DECONVOLUTION3D=30004", ["texts"]),
 }

@@ -2254,6 +2254,7 @@ class V1LayerParameter(_message.Message):
         BN: _ClassVar[V1LayerParameter.LayerType]
         CONVOLUTION3D: _ClassVar[V1LayerParameter.LayerType]
         POOLING3D: _ClassVar[V1LayerParameter.LayerType]
+        DECONVOLUTION3D: _ClassVar[V1LayerParameter.LayerType]
     NONE: V1LayerParameter.LayerType
     ABSVAL: V1LayerParameter.LayerType
     ACCURACY: V1LayerParameter.LayerType
@@ -2304,6 +2305,7 @@ class V1LayerParameter(_message.Message):
     BN: V1LayerParameter.LayerType
     CONVOLUTION3D: V1LayerParameter.LayerType
     POOLING3D: V1LayerParameter.LayerType
+    DECONVOLUTION3D: V1LayerParameter.LayerType
     class DimCheckMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STRICT: _ClassVar[V1LayerParameter.DimCheckMode]

@@ -42,7 +42,7 @@ from bnfold.caffe.layers import (
     of_channels,
     output_shapes,
 )
-from bnfold.caffe.layers.convolution import ALWAYS_DEPTHWISE, DEPTHWISE_UNLESS_SAID
+from bnfold.caffe.layers.convolution import ALWAYS_DEPTHWISE, DEPTHWISE_UNLESS_SAID, THREE_D
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.errors import BnfoldError, ModelError, few
 from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape
@@ -264,7 +264,7 @@ def _convolution(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     if layer_type == layer.type and not relu and not foreign:
         return None
     param = _with_commons(layer, layer_type)
-    if foreign or layer.type == "Convolution3D":
+    if foreign or layer.type in THREE_D:
         if not _say_by_view(writing, layer, param.convolution_param):
             return None
     else:

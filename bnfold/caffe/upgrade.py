@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 AXES = 4
 BATCH_NORM_PARAMS = 3
-DEEP = frozenset({"Convolution3D", "Pooling3D"})
+DEEP = frozenset({"Convolution3D", "Deconvolution3D", "Pooling3D"})
 DIMS_OF_AN_INPUT = 4
 MEETING = frozenset({"Concat", "Eltwise"})
 

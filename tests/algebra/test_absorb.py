@@ -65,6 +65,7 @@ class Row:
     def text(self, bias: bool) -> str:
         fields = {
             "Convolution3D": "convolution3d_param",
+            "Deconvolution3D": "convolution3d_param",
             "DeformableConvolution": "deformable_convolution_param",
             "Embed": "embed_param",
             "InnerProduct": "inner_product_param",
@@ -123,6 +124,14 @@ ROWS = [
         keeps_zero,
     ),
     Row("a film", "Convolution3D", "num_output: 3 kernel_size: 2 kernel_depth: 1", (1, 4, 3, 4, 3), (3, 4, 1, 2, 2)),
+    Row(
+        "a longer film",
+        "Deconvolution3D",
+        "num_output: 3 kernel_size: 3 stride: 2 pad: 1 kernel_depth: 2 temporal_stride: 3",
+        (1, 4, 2, 4, 3),
+        (4, 3, 2, 3, 3),
+        keeps_zero,
+    ),
     Row(
         "depthwise times 2, without group",
         "ConvolutionDepthwise",

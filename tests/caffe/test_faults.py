@@ -528,6 +528,30 @@ def test_c3ds_layers_are_convolution_and_pooling_on_three_axes(prototxt: str) ->
     assert_answers(by_onnxruntime(folded, data), by_onnxruntime(read, data), TOLERANCE)
 
 
+def test_a_batch_norm_folds_into_c3ds_deconvolution_of_a_v1_file(tmp_path: Path) -> None:
+    prototxt = tmp_path / "net.prototxt"
+    prototxt.write_text(
+        """input: "data" input_dim: 1 input_dim: 3 input_dim: 2 input_dim: 5 input_dim: 4
+        layers { name: "d" type: DECONVOLUTION3D bottom: "data" top: "d" convolution_param {
+          num_output: 4 kernel_size: 4 kernel_depth: 3 pad: 1 temporal_pad: 1 stride: 2 temporal_stride: 2 } }
+        layers { name: "bn" type: BN bottom: "d" top: "bn" bn_param { bn_mode: INFERENCE } }"""
+    )
+    read = bnfold.load(prototxt)
+    rng = np.random.default_rng(2)
+    deconvolution, bn = read.layers[-2:]
+    deconvolution.blobs = bnfold.Blobs([rng.normal(size=(3, 4, 3, 4, 4)).astype("f"), rng.normal(size=4).astype("f")])
+    bn.blobs = bnfold.Blobs([np.array([1.5, -0.5, 2, -3], "f"), rng.normal(size=4).astype("f")])
+    folded = bnfold.fold(read).net
+    assert [layer.type for layer in folded.layers] == ["Input", "Deconvolution3D"]
+    bnfold.save_caffe(folded, tmp_path / "out.prototxt")
+    again = bnfold.load(tmp_path / "out.prototxt", tmp_path / "out.caffemodel")
+    assert again.layers[-1].type == "Deconvolution"
+    data = {"data": rng.normal(size=(1, 3, 2, 5, 4)).astype("f")}
+    before = by_onnxruntime(read, data)
+    assert before["bn"].shape == (1, 4, 3, 10, 8)
+    assert_answers({"bn": by_onnxruntime(again, data)["bn"]}, before, TOLERANCE)
+
+
 def test_what_only_prepares_labels_that_nobody_makes_goes_too() -> None:
     text = """
         input: "data" input_shape { dim: 1 dim: 4 }

@@ -137,6 +137,10 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
         (f"convolution3d_param {{ {WINDOW} kernel_depth: 2 }}", [FILM]),
         (f"convolution_param {{ {WINDOW} kernel_depth: 2 }}", [FILM]),
     ],
+    "Deconvolution3D": [
+        (f"convolution3d_param {{ {WINDOW} kernel_depth: 2 }}", [FILM]),
+        (f"convolution_param {{ {WINDOW} kernel_depth: 2 temporal_stride: 2 }}", [FILM]),
+    ],
     "DeephiResize": [
         ("deephi_resize_param { scale_h: 2 scale_w: 3 }", [IMAGE]),
         ("deephi_resize_param { resize_type: BILINEAR new_height: 7 new_width: 3 }", [IMAGE]),

@@ -33,6 +33,12 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         [(2, 3, 4, 5, 6)],
         1,
     ),
+    "deconvolution of a film": (
+        'type: "Deconvolution3D" convolution3d_param { num_output: 4 kernel_size: 4 stride: 2 pad: 1 '
+        "kernel_depth: 3 temporal_stride: 2 temporal_pad: 1 }",
+        [(2, 3, 2, 5, 6)],
+        1,
+    ),
     "convolution of three bottoms": (conv("Convolution", "num_output: 4 kernel_size: 3 stride: 2"), [IMAGE] * 3, 3),
     "convolution with holes": (conv("Convolution", "num_output: 4 kernel_size: 3 pad: 2 hole: 2"), [IMAGE], 1),
     "crop with an offset per axis": (

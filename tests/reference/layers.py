@@ -73,6 +73,7 @@ FORWARD: dict[str, Forward] = {
     "CTCGreedyDecoder": layers_forks.ctc_greedy_decoder,
     "CuDNNBatchNorm": layers_normalize.cudnn_batch_norm,
     "Deconvolution": layers_linear.deconvolution,
+    "Deconvolution3D": layers_linear.deconvolution,
     "DeephiResize": layers_forks.deephi_resize,
     "DeformableConvolution": layers_linear.deformable_convolution,
     "DepthToSpace": layers_forks.depth_to_space,

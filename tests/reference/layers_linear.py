@@ -116,6 +116,8 @@ def convolve(bottom: Array, blobs: list[Array], param: Message, group: int) -> A
 def deconvolution(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """Weight (Cin, Cout/group, k...); out = s*(H-1) + d*(k-1) + 1 - pads."""
     param = layer.sub("convolution_param")
+    if layer.word("type") == "Deconvolution3D":
+        param = with_depth(layer.sub("convolution3d_param") or param)
     is_depthwise = layer.word("type") == "DepthwiseDeconvolution"
     groups = [bottom.shape[1] if is_depthwise else param.integer("group", 1) for bottom in bottoms]
     return [deconvolve(bottom, blobs, param, group) for bottom, group in zip(bottoms, groups, strict=True)]

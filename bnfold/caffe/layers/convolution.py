@@ -391,7 +391,8 @@ SURGERY, SURGERY_FIELDS = (
 )
 HOLES = ("hole", "hole_h", "hole_w")
 DEPTH = {"kernel_size": "kernel_depth", "stride": "temporal_stride", "pad": "temporal_pad"}
-THREE_D = frozenset({"Convolution3D"})
+C3D_FIELDS = f"num_output bias_term {' '.join([*DEPTH, *DEPTH.values()])}"
+THREE_D = frozenset({"Convolution3D", "Deconvolution3D"})
 SYNOPSYS_PADS = "Synopsys' four pads and `pad_type: 1` (SAME, its dilation not counted), and DeepLab's `hole`, too"
 NO_SAME = "Synopsys' four pads too; its `pad_type` means nothing"
 
@@ -437,6 +438,9 @@ ROWS: Mapping[str, LayerType] = {
         "as many groups as channels come in, whatever is said; its outputs may be a multiple",
     ),
     "Deconvolution": _row(deconvolution, note=NO_SAME),
+    "Deconvolution3D": _row(deconvolution, "C3D", "a depth beside the plane, as in Convolution3D")._replace(
+        reads=dict.fromkeys(("convolution_param", "convolution3d_param"), C3D_FIELDS)
+    ),
     "DepthwiseConvolution": _row(convolution, "MobileNet-YOLO, Tengine, soeaver's", DepthwiseConvolution_param=FIELDS),
     "DepthwiseDeconvolution": _row(deconvolution, OTHERS, NO_SAME),
     "DeformableConvolution": _row(

@@ -136,6 +136,7 @@ LINEAR: Mapping[str, Row] = {
     "Convolution3D": linear.convolution,
     "ConvolutionDepthwise": linear.convolution,
     "Deconvolution": linear.deconvolution,
+    "Deconvolution3D": linear.deconvolution,
     "DeformableConvolution": linear.deformable_convolution,
     "DepthwiseConvolution": linear.convolution,
     "DepthwiseDeconvolution": linear.deconvolution,

@@ -187,6 +187,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Convolution3D": convolution,
     "ConvolutionDepthwise": convolution,
     "Deconvolution": deconvolution,
+    "Deconvolution3D": deconvolution,
     "DeformableConvolution": deformable_convolution,
     "DepthwiseConvolution": convolution,
     "DepthwiseDeconvolution": deconvolution,
