@@ -184,28 +184,18 @@ def open_samples(
     if reason := absence(place):
         raise UsageError(f"the data '{place}' {reason}")
     try:
-        return _samples_at(place, feeds, preparation, labels, part)
+        if is_arrays(place):
+            inputs, labels = read_inputs(place, feeds, labels, part)
+            return Arrays(inputs, labels, source=str(place))
+        lines = None if place.is_dir() or is_database(place) or is_hdf5(place) else _lines(place)
+        if is_hdf5(place) or (lines and is_hdf5(Path(lines[0][1]))):
+            from bnfold.data.tables import open_tables
+
+            files = [place] if lines is None else [_listed(place, *line) for line in lines]
+            return open_tables(files, str(place), needed(feeds), labels)
+        return _images_at(place, lines, feeds, preparation, labels, part)
     except OSError as error:  # no rights, or what lies there goes meanwhile
         raise UsageError(f"the data '{place}' cannot be read: {error.strerror or error}") from None
-
-
-def _samples_at(
-    place: Path,
-    feeds: Mapping[str, Feed],
-    preparation: Preparation | Callable[[], Preparation | None] | None,
-    labels: Array | None,
-    part: Part,
-) -> Samples:
-    if is_arrays(place):
-        inputs, labels = read_inputs(place, feeds, labels, part)
-        return Arrays(inputs, labels, source=str(place))
-    lines = None if place.is_dir() or is_database(place) or is_hdf5(place) else _lines(place)
-    if is_hdf5(place) or (lines and is_hdf5(Path(lines[0][1]))):
-        from bnfold.data.tables import open_tables
-
-        files = [place] if lines is None else [_listed(place, *line) for line in lines]
-        return open_tables(files, str(place), needed(feeds), labels)
-    return _images_at(place, lines, feeds, preparation, labels, part)
 
 
 def _images_at(
