@@ -372,13 +372,13 @@ class Comparison:
 
     def _run(self, opened: Sequence[Opened], progress: Progress | None) -> list[DiffReport]:
         """One pass over the data for candidates that take the same runs."""
-        from bnfold.onnx.graph import WeightStore as Opening
+        from bnfold.onnx.graph import WeightStore
 
         if not any(one.pairs for one in opened):
             return [one.report(Measurement(), (None, None)) for one in opened]
         layout, data = opened[0].layout, self._data(opened[0].layout)
         state = Checkpoint(self.options.checkpoint)
-        with Opening() as store:
+        with WeightStore() as store:
             further = list(watched_blobs(self.reference)) if isinstance(data, Noise) else []
             sides = [one.side() for one in opened]
             notes = list(state.notes)
