@@ -73,7 +73,7 @@ def as_html(run: RunReport, environment: Environment | None = None) -> str:
     templates.filters |= FILTERS
     script = _asset("page.js")
     drawn = _pictures(run)
-    nodes = {fate.name: f"#node-{fate.row}" for fate in drawn.fates} if drawn is not None else {}
+    nodes = {outcome.name: f"#node-{outcome.row}" for outcome in drawn.outcomes} if drawn is not None else {}
     proofs = [_proof(report, f"proof-{number}", nodes) for number, report in enumerate(run.proofs, start=1)]
     page = templates.get_template("page.html").render(
         run=run,
@@ -82,7 +82,7 @@ def as_html(run: RunReport, environment: Environment | None = None) -> str:
         headings=COSTS,
         environment=environment,
         kept=kept_by_cause(run.fold.kept) if run.fold is not None else [],
-        layers=tables.layer_table(drawn.fates, _errors(proofs)) if drawn is not None else None,
+        layers=tables.layer_table(drawn.outcomes, _errors(proofs)) if drawn is not None else None,
         name=title_of(run),
         open_picture=drawn is not None and len(drawn.before.nodes) <= SMALL,
         proofs=proofs,

@@ -50,7 +50,7 @@ class Drawing:
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class Outcome:
     """One row of the table of layers: a layer of the original network and what became of it.
 
     Attributes:
@@ -75,12 +75,12 @@ class Pictures:
 
     before: Drawing
     after: Drawing
-    fates: tuple[Fate, ...]
+    outcomes: tuple[Outcome, ...]
 
     @property
     def legend(self) -> list[tuple[str, str]]:
         """(role, what it means) for the roles that occur."""
-        seen = {fate.role for fate in self.fates}
+        seen = {outcome.role for outcome in self.outcomes}
         return [(role, meaning) for role, meaning in ROLES.items() if role in seen]
 
 
@@ -93,7 +93,7 @@ def pictures(original: Net, folded: Net, report: FoldReport) -> Pictures:
     """
     roles = _roles(report.records)
     rows = {layer.name: row for row, layer in reversed(list(enumerate(original.layers)))}
-    return Pictures(_draw(original, roles, rows), _draw(folded, roles, rows), tuple(_fates(original, report, roles)))
+    return Pictures(_draw(original, roles, rows), _draw(folded, roles, rows), tuple(_outcomes(original, report, roles)))
 
 
 def _roles(records: Iterable[Record]) -> dict[str, str]:
@@ -116,7 +116,7 @@ def _roles(records: Iterable[Record]) -> dict[str, str]:
     return roles
 
 
-def _fates(original: Net, report: FoldReport, roles: Mapping[str, str]) -> Iterable[Fate]:
+def _outcomes(original: Net, report: FoldReport, roles: Mapping[str, str]) -> Iterable[Outcome]:
     told: dict[str, Record] = {}
     for record in report.records:
         layers = record.layers if isinstance(record, Merged) else (record.layer,)
@@ -125,17 +125,17 @@ def _fates(original: Net, report: FoldReport, roles: Mapping[str, str]) -> Itera
         told |= dict.fromkeys(layers, record)
     for row, layer in enumerate(original.layers):
         found = told.get(layer.name)
-        fate = Fate(row, layer.name, layer.type, roles.get(layer.name, "rest"))
+        outcome = Outcome(row, layer.name, layer.type, roles.get(layer.name, "rest"))
         if isinstance(found, Folded | Merged):
-            fate = Fate(row, layer.name, layer.type, "gone", found.into, found.through)
+            outcome = Outcome(row, layer.name, layer.type, "gone", found.into, found.through)
         elif isinstance(found, Joined):
-            fate = Fate(row, layer.name, layer.type, "gone", found.into, reason="parallel branches became one")
+            outcome = Outcome(row, layer.name, layer.type, "gone", found.into, reason="parallel branches became one")
         elif isinstance(found, Kept):
             now = f"; now a {found.now}" if found.now != found.type else ""
-            fate = Fate(row, layer.name, layer.type, "kept", reason=found.reason + now)
+            outcome = Outcome(row, layer.name, layer.type, "kept", reason=found.reason + now)
         elif isinstance(found, Dropped):
-            fate = Fate(row, layer.name, layer.type, "gone", reason="it does nothing at inference")
-        yield fate
+            outcome = Outcome(row, layer.name, layer.type, "gone", reason="it does nothing at inference")
+        yield outcome
 
 
 def _draw(net: Net, roles: Mapping[str, str], rows: Mapping[str, int]) -> Drawing:

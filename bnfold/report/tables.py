@@ -21,7 +21,7 @@ from bnfold.compare.records import (
 from bnfold.net import sizes
 from bnfold.report import columns, figures
 from bnfold.report.figures import bits, near_one, ordinary, small
-from bnfold.report.picture import ROLES, Fate
+from bnfold.report.picture import ROLES, Outcome
 
 NAME, TEXT, NUMBER, SENTENCE = "name", "t", "n", "why"
 """Kinds of column, as CSS classes: the name of the row, a word, a number, a sentence."""
@@ -127,29 +127,29 @@ def table(
     return Table(name, caption, [(columns[place].heading, columns[place].kind) for place in shown], kept, left_out)
 
 
-def layer_table(fates: Sequence[Fate], errors: dict[str, tuple[float, str]]) -> Table:
+def layer_table(outcomes: Sequence[Outcome], errors: dict[str, tuple[float, str]]) -> Table:
     """What became of every layer.
 
     Args:
-        fates: one record per layer of the original network.
+        outcomes: one record per layer of the original network.
         errors: layer -> the largest error of its blobs relative to their range, and where the page tells of it.
     """
 
-    def error(fate: Fate) -> Cell:
-        value, href = errors.get(fate.name, (None, ""))
+    def error(outcome: Outcome) -> Cell:
+        value, href = errors.get(outcome.name, (None, ""))
         return Cell(small(value), math.nan if value is None else value, href)
 
-    columns: list[PageColumn[Fate]] = [
-        word("layer", lambda fate: fate.name or "(no name)", NAME, lambda fate: f"#node-{fate.row}"),
-        number("number", lambda fate: fate.row),
-        word("type", lambda fate: fate.type),
-        word("what became of it", lambda fate: ROLES[fate.role]),
-        word("into", lambda fate: ", ".join(fate.into), SENTENCE),
-        word("through", lambda fate: ", ".join(fate.through), SENTENCE),
-        word("why", lambda fate: fate.reason, SENTENCE),
+    columns: list[PageColumn[Outcome]] = [
+        word("layer", lambda outcome: outcome.name or "(no name)", NAME, lambda outcome: f"#node-{outcome.row}"),
+        number("number", lambda outcome: outcome.row),
+        word("type", lambda outcome: outcome.type),
+        word("what became of it", lambda outcome: ROLES[outcome.role]),
+        word("into", lambda outcome: ", ".join(outcome.into), SENTENCE),
+        word("through", lambda outcome: ", ".join(outcome.through), SENTENCE),
+        word("why", lambda outcome: outcome.reason, SENTENCE),
         PageColumn("error of its blob", NUMBER, error),
     ]
-    return table("layers", "what became of every layer", columns, fates, "layer", lambda fate: fate.role)
+    return table("layers", "what became of every layer", columns, outcomes, "layer", lambda outcome: outcome.role)
 
 
 def blob_table(report: DiffReport, name: str, nodes: dict[str, str]) -> Table:

@@ -63,9 +63,9 @@ def test_a_network_is_drawn_whole_with_what_became_of_each_layer() -> None:
     assert (before["bn1"], before["pool1"], before["conv1"]) == ("gone", "through", "into")
     assert [node.name for node in drawn.after.nodes] == [layer.name for layer in result.net.layers]
     assert {role for role, _ in drawn.legend} == {"gone", "into", "through", "rest"}
-    fates = {fate.name: fate for fate in drawn.fates}
-    assert fates["bn1"].into == ("conv1",)
-    assert fates["bn1"].through == ("pool1",)
+    outcomes = {outcome.name: outcome for outcome in drawn.outcomes}
+    assert outcomes["bn1"].into == ("conv1",)
+    assert outcomes["bn1"].through == ("pool1",)
 
 
 def test_layers_of_one_name_or_of_none_are_drawn_apart() -> None:
