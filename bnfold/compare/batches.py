@@ -243,8 +243,10 @@ def run_at(samples: Samples, layout: BatchLayout, start: int) -> Run:
         fitted = _fitted(values, feed)
         if fitted is None:
             found = sizes(values.shape) or "one number"
+            last = values.ndim == 4 and _fitted(np.moveaxis(values, -1, 1), feed) is not None
+            turn = "; its channels stand last: give data.transpose(0, 3, 1, 2)" * last
             raise UsageError(
-                f"{samples.description}: input '{name}' takes {sizes(feed.shape)}, and the data is {found}"
+                f"{samples.description}: input '{name}' takes {sizes(feed.shape)}, and the data is {found}{turn}"
             )
         feeds[name] = fitted
     return Run(numbers, feeds)

@@ -26,6 +26,7 @@ LABELS = ("label", "labels", "y", "target", "targets")
 """What the array of the true classes may be called, in numpy's files and in HDF5."""
 NUMBERS = "biuf"
 MAX_HEADER = 10_000  # characters, numpy's own limit
+_KINDS = {"U": "text", "S": "text", "O": "objects", "c": "complex numbers"}
 MAPPED = 1 << 26  # bytes, from which on an array is not read before its rows are
 
 
@@ -87,7 +88,7 @@ def _read(path: Path, names: Collection[str] | None, rows: Sequence[int] | None 
     with open_regular(path) as file:
         try:
             if file.read(4) != b"PK\x03\x04":
-                return {"": _array(file, path, names is None or "" in names, _size(file), rows, (file, 0))}
+                return {"": _array(file, path, "", names is None or "" in names, _size(file), rows, (file, 0))}
             with ZipFile(file) as archive:
                 found = {}
                 for entry in archive.infolist():
@@ -95,7 +96,7 @@ def _read(path: Path, names: Collection[str] | None, rows: Sequence[int] | None 
                     wanted = names is None or name in names
                     with archive.open(entry) as stream:
                         place = (file, _start(file, entry)) if entry.compress_type == ZIP_STORED else None
-                        found[name] = _array(stream, path, wanted, entry.file_size, rows, place)
+                        found[name] = _array(stream, path, f"'{name}' in it ", wanted, entry.file_size, rows, place)
                 return found
         except ParseError:
             raise
@@ -124,6 +125,7 @@ def _start(file: IO[bytes], entry: ZipInfo) -> int:
 def _array(
     stream: IO[bytes],
     path: Path,
+    who: str,
     wanted: bool,
     size: int,
     rows: Sequence[int] | None,
@@ -136,7 +138,7 @@ def _array(
     if not wanted:
         return Header(shape, dtype)
     if dtype.kind not in NUMBERS:
-        raise ParseError(f"holds {dtype} and not real numbers", path)
+        raise ParseError(f"{who}holds {_KINDS.get(dtype.kind, dtype)} and not real numbers", path)
     count = math.prod(shape)
     if any(length < 0 for length in shape) or count * dtype.itemsize > size:
         raise ParseError("is damaged, or is no array in numpy's format", path)

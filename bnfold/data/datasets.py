@@ -394,7 +394,12 @@ def _listed(path: Path, number: int, name: str) -> Path:
     """
     place = path.parent / name
     if reason := absence(place) or ("" if place.is_file() else "is not a regular file"):
-        raise ParseError(f"the file '{_shortened(name)}' {reason}", path, number)
+        why = ""
+        if os.path.isfile(name):
+            why = " in the folder of the list, where its paths start"
+        elif re.fullmatch(r".*,\s*-?[0-9]{1,9}", name):
+            why = "; a line is `path label`, with a space between"
+        raise ParseError(f"the file '{_shortened(name)}' {reason}{why}", path, number)
     return place
 
 

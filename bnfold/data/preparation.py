@@ -63,6 +63,8 @@ class Preparation:
             raise UsageError(f"{said}: mean and scale are numbers, resize and crop (height, width)") from None
         if not finite:
             raise UsageError(f"{said}: the mean and the scale of images must be finite")
+        if self.scale == 0:
+            raise UsageError(f"{said}: a scale of 0 makes every image the same")
         if not all(len(size) == 2 and min(size) > 0 for size in planes.values()):
             raise UsageError(f"{said}: resize and crop are (height, width), in pixels")
         for name, size in planes.items():

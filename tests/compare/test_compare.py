@@ -444,6 +444,10 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
         UsageError, match=r"^2 samples of given arrays: input 'data' takes 2x3x8x8, and the data is 2x3x4x4$"
     ):
         compare(classifier(), classifier(), np.zeros((2, 3, 4, 4)))
+    with pytest.raises(
+        UsageError, match=r"the data is 2x8x8x3; its channels stand last: give data.transpose\(0, 3, 1, 2\)"
+    ):
+        compare(classifier(), classifier(), np.zeros((2, 8, 8, 3)))
     with pytest.raises(UsageError, match="nothing for input 'data'"):
         compare(classifier(), classifier(), {"image": np.zeros((2, 3, 8, 8))})
     with pytest.raises(UsageError, match="no samples"):

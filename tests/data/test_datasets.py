@@ -139,6 +139,35 @@ def test_a_list_has_paths_from_its_own_folder_and_labels_after_the_last_space(tm
         open_samples(tmp_path / "broken.txt", FEEDS)
 
 
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("pictures/a.png 1", " in the folder of the list, where its paths start"),
+        ("a.png,1", "; a line is `path label`, with a space between"),
+        ("b.png 1", ""),
+    ],
+)
+def test_a_list_whose_files_are_not_found_is_told_how_its_lines_are_read(
+    line: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "pictures/a.png")
+    (tmp_path / "pictures/list.txt").write_text(line, encoding="utf-8")
+    with pytest.raises(ParseError, match=rf"list.txt:1: the file '{line.removesuffix(' 1')}' does not exist{hint}$"):
+        open_samples(Path("pictures/list.txt"), FEEDS)
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"), [(np.array(["cat", "dog"]), "text"), (np.array([1j, 2]), "complex numbers")]
+)
+def test_labels_that_are_no_numbers_are_refused_by_the_name_of_their_array(
+    label: Any, kind: str, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "d.npz", data=np.ones((2, 3, 4, 5), np.float32), label=label)
+    with pytest.raises(ParseError, match=rf"d\.npz: 'label' in it holds {kind} and not real numbers"):
+        open_samples(tmp_path / "d.npz", FEEDS)
+
+
 def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     Image.new("RGB", (5, 4)).save(tmp_path / "a.png")
     (tmp_path / "list.txt").write_text("a.png 3\n", encoding="utf-8-sig")

@@ -83,6 +83,7 @@ def test_settings_that_do_not_lead_to_the_input_are_refused(settings: Preparatio
     [
         ({"scale": np.inf}, "the preparation: the mean and the scale of images must be finite"),
         ({"mean": np.array([1, np.nan, 3]), "origin": "--mean"}, "--mean: the mean and the scale of images"),
+        ({"scale": 0.0}, "the preparation: a scale of 0 makes every image the same"),
         ({"scale": "half"}, "the preparation: mean and scale are numbers"),
         ({"resize": (8, 0)}, r"the preparation: resize and crop are \(height, width\), in pixels"),
         ({"crop": (8, 8, 8), "origin": "--crop"}, r"--crop: resize and crop are \(height, width\)"),
