@@ -286,7 +286,7 @@ def plan_backward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
     journal = _Journal(scene, BACKWARD)
     bottom, top = layer.bottoms[0], layer.tops[0]
     try:
-        _run(_demand(scene, journal, bottom, affine, layer))
+        _run(_demand(journal, bottom, affine, layer))
     except Blocked as blocked:
         wider = journal.wider and affine.keeps_zero
         together = _demand_together(_Journal(scene, BACKWARD), bottom, affine, layer) if wider else None
@@ -300,8 +300,9 @@ def plan_backward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
     return journal.plan()
 
 
-def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, reader: Layer, wanted: int = 1) -> Search:
+def _demand(journal: _Journal, blob: str, affine: Affine, reader: Layer, wanted: int = 1) -> Search:
     """Have `blob` carry `affine`; `wanted` of the readings by `reader` want it so."""
+    scene = journal.scene
     if affine.is_identity:
         return
     require(blob not in scene.protected, f"{scene.protected.get(blob)}")
@@ -337,7 +338,7 @@ def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, reader: 
     for index, moved in enumerate(alternatives):
         try:
             for bottom, (part, count) in _by_bottom(producer, moved).items():
-                yield _demand(scene, journal, bottom, part, producer, count)
+                yield _demand(journal, bottom, part, producer, count)
         except Blocked as blocked:
             journal.cut(mark)
             refusal = blocked if index == 0 else refusal
@@ -466,17 +467,17 @@ def plan_forward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
         Blocked: its top must survive, or some use neither absorbs the affine nor lets it pass.
     """
     journal = _Journal(scene, FORWARD)
-    past = replace(journal.copy(), past=True)
     try:
-        return _carry_forward(scene, journal, layer.tops[0], affine)
+        return _carry_forward(journal, layer.tops[0], affine)
     except Blocked as blocked:
         if journal.wider and affine.keeps_zero:
             with suppress(Blocked):
-                return _carry_forward(scene, past, layer.tops[0], affine)
+                return _carry_forward(_Journal(scene, FORWARD, past=True), layer.tops[0], affine)
         raise Blocked(journal.refused or str(blocked)) from None
 
 
-def _carry_forward(scene: Scene, journal: _Journal, start: str, affine: Affine) -> Plan:
+def _carry_forward(journal: _Journal, start: str, affine: Affine) -> Plan:
+    scene = journal.scene
     carried: dict[str, Affine] = {}
     waiting: list[tuple[int, int]] = []
     seen: dict[int, Layer] = {}
@@ -535,7 +536,7 @@ def plan_apart(scene: Scene, layer: Layer, affine: Affine) -> tuple[Plan, Plan]:
         with suppress(Blocked):
             behind = plan_backward(_seen(scene, blob, reader, own=True), layer, affine)
             inverse = Affine(1 / affine.scale, affine.shift)
-            ahead = _carry_forward(_seen(scene, blob, reader, own=False), _Journal(scene, FORWARD), blob, inverse)
+            ahead = _carry_forward(_Journal(_seen(scene, blob, reader, own=False), FORWARD), blob, inverse)
             if not (behind.layers | {id(layer)}) & ahead.layers:
                 return behind, ahead
     raise Blocked("")
