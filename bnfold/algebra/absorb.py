@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bnfold.algebra.affine import Affine, Values, aligned, constant_along
+from bnfold.algebra.affine import Affine, Values, aligned, constant_along, of_rank
 from bnfold.algebra.operators import Constant, Linear, Port
 from bnfold.algebra.records import Blocked, require
 from bnfold.algebra.scaled import (
@@ -155,7 +155,7 @@ def _placed(values: Values, ports: Sequence[Port], view: Shape) -> Values:
         values = constant_along(values, set(range(values.ndim)) - set(known))
     except Blocked as blocked:
         raise Blocked(f"{blocked}, and the weight does not know that one") from None
-    values = values.reshape(values.shape + (1,) * (max(known, default=-1) + 1 - values.ndim))
+    values = of_rank(values, max(known, default=-1) + 1)
     values = values.transpose([*known, *(axis for axis in range(values.ndim) if axis not in known)])
     split: list[int] = []
     sizes: Shape = values.shape
@@ -198,8 +198,7 @@ def _over_top(values: Values, linear: Linear) -> Values:
 def _full(bias: Values, linear: Linear) -> Values:
     """The bias with full size along the axes that the outputs name."""
     axes = {port.axis: prod(linear.view[place] for place in port.places) for port in linear.outputs}
-    rank = max([bias.ndim, *(axis + 1 for axis in axes)])
-    bias = bias.reshape(bias.shape + (1,) * (rank - bias.ndim))
+    bias = of_rank(bias, max(axes, default=-1) + 1)
     own: Shape = bias.shape
     full = tuple([axes.get(axis, size) for axis, size in enumerate(own)])
     return bias if full == own else np.broadcast_to(bias, full)

@@ -152,8 +152,12 @@ def aligned(*arrays: Values) -> tuple[Values, ...]:
     ranks = {array.ndim for array in arrays}
     if len(ranks) == 1:
         return arrays
-    rank = max(ranks)
-    return tuple(array.reshape(array.shape + (1,) * (rank - array.ndim)) for array in arrays)
+    return tuple(of_rank(array, max(ranks)) for array in arrays)
+
+
+def of_rank(values: Values, rank: int) -> Values:
+    """The values with so many axes at least, those that are added at the end of size 1."""
+    return values.reshape(values.shape + (1,) * (rank - values.ndim))
 
 
 def compact(values: Values) -> Values:

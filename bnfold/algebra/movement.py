@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from bnfold.algebra.affine import MAX_VALUES, Affine, Values, compact, constant_along
+from bnfold.algebra.affine import MAX_VALUES, Affine, Values, compact, constant_along, of_rank
 from bnfold.algebra.operators import UNKNOWN_SIZE, Axes, Regroup, Spread, Step, Steps, Take
 from bnfold.algebra.records import Blocked, require
 from bnfold.net import Shape
@@ -96,7 +96,7 @@ def pixels_to_channels(shape: Shape, block: int, mode: str = "DCR") -> Steps:
 def _carried(step: Step, values: Values) -> Values:
     match step:
         case Axes(order):
-            values = _of_rank(values, 1 + max((axis for axis in order if axis is not None), default=-1))
+            values = of_rank(values, 1 + max((axis for axis in order if axis is not None), default=-1))
             gone = [axis for axis in range(values.ndim) if axis not in order]
             values = np.squeeze(constant_along(values, gone), tuple(gone))
             kept = sorted(axis for axis in order if axis is not None)
@@ -116,7 +116,7 @@ def _carried(step: Step, values: Values) -> Values:
 def _brought(step: Step, values: Values, outside: float, alone: bool) -> Values:
     match step:
         case Axes(order):
-            values = _of_rank(values, len(order))
+            values = of_rank(values, len(order))
             named = [(axis, place) for place, axis in enumerate(order) if axis is not None]
             new = [place for place, axis in enumerate(order) if axis is None]
             values = np.squeeze(constant_along(values, new), tuple(new))
@@ -140,17 +140,13 @@ def _scattered(step: Take, values: Values, outside: float, alone: bool) -> Value
         return values
     require(size >= 0, f"how long axis {axis} is, is unknown")
     require(size * values.size <= MAX_VALUES, f"an axis of {size:,} is too long to be followed")
-    values = np.moveaxis(_of_rank(values, axis + 1), axis, 0)
+    values = np.moveaxis(of_rank(values, axis + 1), axis, 0)
     result = np.full((size, *values.shape[1:]), outside)
     result[step.indices] = values
     require(bool((result[step.indices] == values).all()), MIXED)
     if bool((result == result[:1]).all()):
         result = result[:1]
     return np.moveaxis(result, 0, axis)
-
-
-def _of_rank(values: Values, rank: int) -> Values:
-    return values.reshape(values.shape + (1,) * (rank - values.ndim))
 
 
 def _regrouped(values: Values, before: Shape, after: Shape, given: tuple[Shape, Shape] | None = None) -> Values:
@@ -161,7 +157,7 @@ def _regrouped(values: Values, before: Shape, after: Shape, given: tuple[Shape, 
     """
     same = _named(before) != _named(after) or -1 in before or -1 in after or _known(before) == _known(after)
     require(same, f"{as_text(before)} and {as_text(after)} hold different elements")
-    values = compact(_of_rank(values, len(before)))
+    values = compact(of_rank(values, len(before)))
     sizes: list[int] = []
     result: list[int] = []
     alike: list[int] = []
