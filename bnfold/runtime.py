@@ -392,7 +392,7 @@ def _own_threads() -> int:
 
 
 def to_host(values: Any) -> Array:
-    """An array of `Session.run` on the host."""
+    """An array that `Session.run` gave as numpy's, whichever library and device has it."""
     if isinstance(values, np.ndarray):
         return values
     if hasattr(values, "get"):

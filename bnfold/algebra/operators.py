@@ -281,7 +281,7 @@ class Linear(NamedTuple):
 
     @property
     def shift(self) -> npt.NDArray[np.float64]:
-        """The bias, 0 where there is none."""
+        """The bias as it lies over the top, 0 of shape () where there is none."""
         return np.zeros(()) if self.bias is None else self.bias
 
 

@@ -88,7 +88,7 @@ class Scaled:
         return self.stored or self.weight.dtype
 
     def array(self) -> Array:
-        """The product, rounded once to `dtype`."""
+        """The product in its true shape, computed in float64 and rounded once to `dtype`."""
         result = np.empty(self.weight.size, self.dtype)
         start = 0
         for chunk in self.chunks():
@@ -149,7 +149,7 @@ class Rounded:
         return self.exact.shape
 
     def array(self) -> Array:
-        """The values, rounded once to `dtype`."""
+        """The values in their true shape, rounded once to `dtype`."""
         return rounded(self.exact, self.dtype)
 
     def chunks(self) -> Iterator[Array]:

@@ -64,11 +64,11 @@ class Backend:
         return array if array.dtype in (xp.float32, xp.float64) else xp.astype(array, xp.float64)
 
     def given(self, array: Float64) -> Any:
-        """An array of the host, here."""
+        """A numpy array as one of this library, on its device."""
         return self.xp.asarray(array, device=self.device)
 
     def host(self, array: Any) -> Float64:
-        """An array of here, on the host."""
+        """An array of this library as numpy's, in float64."""
         try:
             return np.asarray(np.from_dlpack(array), np.float64)
         except (BufferError, RuntimeError, TypeError):  # it lies on a device that numpy cannot see
@@ -77,15 +77,15 @@ class Backend:
             return np.asarray(np.from_dlpack(array_api_compat.to_device(array, "cpu")), np.float64)
 
     def behind(self, blobs: list[Any]) -> Any:
-        """Blobs one behind the other."""
+        """Blobs one behind the other along their first axis."""
         return blobs[0] if len(blobs) == 1 else self.xp.concat(blobs, axis=0)
 
     def least(self, values: Any) -> Any:
-        """The least value of each sample."""
+        """The least of the (samples, channels, values) for each sample, (samples,)."""
         return self.xp.min(values, axis=(1, 2))
 
     def most(self, values: Any) -> Any:
-        """The largest value of each sample."""
+        """The largest of the (samples, channels, values) for each sample, (samples,)."""
         return self.xp.max(values, axis=(1, 2))
 
     def ends(self, reference: Any, candidate: Any) -> list[Any]:
@@ -97,7 +97,7 @@ class Backend:
         return float(self.xp.sum(self.xp.stack(ends)))
 
     def peak(self, flat: Any) -> tuple[Any, Any]:
-        """The largest value of each row, and its place."""
+        """The largest value of each row of (samples, values), and its place, both (samples,)."""
         xp = self.xp
         place = xp.argmax(flat, axis=1)
         return xp.reshape(xp.take_along_axis(flat, xp.reshape(place, (-1, 1)), axis=1), (-1,)), place
@@ -125,7 +125,7 @@ class Backend:
         return figures, found[len(rows) * count :].reshape(2, blobs, channels)
 
     def double(self, values: Any, side: int) -> Any:
-        """As float64, of one side."""
+        """As float64; `side` is 0 for the reference, 1 for the candidate."""
         del side
         return self.xp.astype(values, self.xp.float64)
 
@@ -142,11 +142,11 @@ class Backend:
         return reference == candidate
 
     def counted(self, mask: Any) -> Any:
-        """How many are True, for each sample."""
+        """How many are True for each sample, (samples,)."""
         return self.xp.count_nonzero(mask, axis=(1, 2))
 
     def single(self, magnitude: Any) -> Any:
-        """As float32."""
+        """|e| as float32."""
         return self.xp.astype(magnitude, self.xp.float32)
 
     def clipped(self, size: Any, bounded: bool) -> Any:
@@ -155,11 +155,11 @@ class Backend:
         return self.xp.minimum(size, self.largest) if bounded else size
 
     def dot(self, left: Any, right: Any) -> Any:
-        """The sum of the products of each sample."""
+        """The sum of the products of each sample, (samples,)."""
         return self.xp.vecdot(*(self.xp.reshape(side, (side.shape[0], -1)) for side in (left, right)))
 
     def summed(self, values: Any) -> Any:
-        """The sum of each sample."""
+        """The sum of each sample, (samples,)."""
         return self.xp.sum(values, axis=(1, 2))
 
     def row_squares(self, error: Any) -> Any:
@@ -223,11 +223,11 @@ class Numpy(Bits):
         return np.asarray(array, np.float64)
 
     def least(self, values: Array) -> Array:
-        """The least value of each sample."""
+        """The least of the (samples, channels, values) for each sample, (samples,)."""
         return np.asarray(np.minimum.reduce(values, axis=(1, 2)))
 
     def most(self, values: Array) -> Array:
-        """The largest value of each sample."""
+        """The largest of the (samples, channels, values) for each sample, (samples,)."""
         return np.asarray(np.maximum.reduce(values, axis=(1, 2)))
 
     def total(self, ends: list[Array]) -> float:
@@ -238,7 +238,7 @@ class Numpy(Bits):
         return float(one.item() + two.item() + three.item() + four.item())
 
     def peak(self, flat: Array) -> tuple[Array, Array]:
-        """By numpy's own indexing."""
+        """The same, by numpy's own indexing."""
         place = flat.argmax(axis=1)
         return np.asarray(flat[np.arange(len(flat)), place]), place
 
@@ -269,7 +269,7 @@ class Numpy(Bits):
         return np.asarray(self.xp.vecdot(error, error))
 
     def double(self, values: Array, side: int) -> Array:
-        """As float64, of one side."""
+        """The same, in memory that is kept for each side."""
         wide = _scratch(side, values.shape, np.float64)
         np.copyto(wide, values)
         return wide
@@ -291,7 +291,7 @@ class Numpy(Bits):
         return np.array([np.count_nonzero(own) for own in mask.reshape(len(mask), -1)])
 
     def single(self, magnitude: Array) -> Array:
-        """As float32."""
+        """The same, in memory that is kept."""
         size = _scratch(2, magnitude.shape, np.float32)
         np.copyto(size, magnitude, casting="same_kind")
         return size

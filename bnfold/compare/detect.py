@@ -194,7 +194,7 @@ def _iou(ours: Array, theirs: Array) -> Array:
 
 
 def area(boxes: Array) -> Array:
-    """Of each box, 0 for one that is turned inside out."""
+    """The areas (K,) of boxes (K, 4), 0 for one that is turned inside out."""
     return np.asarray(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1))
 
 

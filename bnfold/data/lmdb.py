@@ -132,7 +132,7 @@ class Database:
         return values.reshape(shape).transpose(1, 2, 0)
 
     def labels(self, part: Part) -> Array | None:
-        """Of the records that will be taken, -1 for others; None where none of them says one."""
+        """The label of each record (records,) that will be taken, -1 of others; None where none of them says one."""
         known, labels = False, np.full(self.count, -1, np.int64)
         with _reading(self._opened(), self.path, buffers=True) as transaction:
             taken = part.numbers(self.count)

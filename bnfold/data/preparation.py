@@ -191,7 +191,7 @@ def read_mean(text: str) -> Array:
 
 
 def read_mean_file(path: Path) -> Array:
-    """A mean image: a `BlobProto` in a file, or numpy's format.
+    """A mean image, float32 in its stored shape: a `BlobProto` in a file, or numpy's format.
 
     Raises:
         ParseError: the file cannot be read or is damaged.

@@ -140,8 +140,8 @@ class Noise:
     def _scale(self, number: int) -> float:
         return self.scales[number % len(self.scales)]
 
-    def picture(self, number: int) -> Array | None:  # noqa: ARG002 - noise is nothing for the eye
-        """None."""
+    def picture(self, number: int) -> Array | None:  # noqa: ARG002 - none of them has one
+        """None, since noise is no image."""
         return None
 
 

@@ -26,7 +26,7 @@ def png(picture: Array) -> bytes:
 
 
 def data_uri(picture: Array | None) -> str:
-    """What goes into `src`; empty when there is no picture."""
+    """A picture as `png` takes it as what goes into `src`; empty when there is none."""
     return "" if picture is None else "data:image/png;base64," + base64.b64encode(png(picture)).decode("ascii")
 
 
