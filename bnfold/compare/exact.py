@@ -79,6 +79,8 @@ class Distances:
         moved: how far rounding the candidate's weights otherwise moves it.
         astray: a reference that is so far away is not rounded.
         strays: whether its own stretch is off by more than rounding; None where that was not looked at.
+        unseen: by which share of itself a channel may be off and pass for rounding, the largest of all; of types of 2
+            bytes, and else 0.
     """
 
     reference: float
@@ -87,6 +89,7 @@ class Distances:
     moved: float = 0.0
     astray: float = ASTRAY
     strays: bool | None = None
+    unseen: float = 0.0
 
     @classmethod
     def of(cls, truth: Array, reference: Array, candidate: Array, size: float, largest: float = 0.0) -> Distances:
@@ -124,16 +127,21 @@ class Distances:
         if few:
             units += CHANCE_OF_ONE * _usual(reference, coarse)
         found: list[Figures] = [(reference, candidate, units, moved)]
+        lengths = np.sqrt(np.square(np.where(np.isfinite(flat[0]), flat[0], 0.0)).mean(axis=1)) / size
         if not few:
-            found.append(_by_factor(flat, UNITS_OF_ONE * 2 * coarse.rounding * largest / size, size, coarse))
-        figures = (channel for one in found for channel in np.transpose(one).tolist())
-        channels = (cls(ours, theirs, unit, most, coarse.astray) for ours, theirs, unit, most in figures)
-        return max(channels, key=lambda one: one.weight)
+            figures, lengths = _by_factor(flat, UNITS_OF_ONE * 2 * coarse.rounding * largest / size, size, coarse)
+            found.append(figures)
+        ours, _, chance, most = found[-1]
+        explained = CHANCE * ours + CHANCE_OF_MOVED * most + chance
+        shares = np.divide(explained, lengths, out=np.zeros_like(explained), where=lengths > 0)
+        rows = (channel for one in found for channel in np.transpose(one).tolist())
+        channels = (cls(ours, theirs, unit, most, coarse.astray) for ours, theirs, unit, most in rows)
+        return replace(max(channels, key=lambda one: one.weight), unseen=float(min(shares.max(), 1.0)))
 
     def joined(self, other: Distances) -> Distances:
         """Of two samples the one that speaks more against the candidate."""
         worse = max(self, other, key=lambda one: one.weight)
-        return replace(worse, strays=self.strays or other.strays)
+        return replace(worse, strays=self.strays or other.strays, unseen=min(self.unseen, other.unseen))
 
     @property
     def excess(self) -> float:
@@ -181,13 +189,15 @@ def _in_blocks(values: Sequence[Array]) -> Iterator[tuple[slice, list[Float64]]]
             yield part, [one[part, left : left + PIECE].astype(np.float64) for one in values]
 
 
-def _by_factor(values: Sequence[Array], units: Float64, size: float, coarse: Coarse) -> Figures:
-    """What each channel has of the truth without its mean, sum(v*t') / sqrt(n * sum(t'^2)), in each of the values."""
+def _by_factor(values: Sequence[Array], units: Float64, size: float, coarse: Coarse) -> tuple[Figures, Float64]:
+    """What each channel has of the truth without its mean, sum(v*t') / sqrt(n * sum(t'^2)), in each of the values; and
+    the root mean square of that truth.
+    """
     length, true, ours, theirs, still, *others = _along_truth(values) / size
     reference, candidate = np.abs(ours - true), np.abs(theirs - true)
     moved, known = np.abs(np.array(others) - still).max(axis=0), np.where(length > 0, length, 1.0)
     moved = np.minimum(np.maximum(moved, np.median(moved / known) * known), coarse.tolerance)
-    return reference, candidate, units + CHANCE_OF_ONE * _usual(reference, coarse), moved
+    return (reference, candidate, units + CHANCE_OF_ONE * _usual(reference, coarse), moved), length
 
 
 def _usual(reference: Float64, coarse: Coarse) -> float:

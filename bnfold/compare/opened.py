@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -275,13 +275,24 @@ class Opened:
         inexact = {name: apart for name, apart in found.distances.items() if name not in exact}
         decided = {name: name in exact and (self.coarse is None or not inexact) for name in doubtful}
         if self.coarse is None or doubtful:
-            return decided, [], []
+            return decided, [], [*self._unseen(found)]
         if found.distances:
             mute = [name for name, apart in inexact.items() if not apart.tells]
             gate = rounding_gate({name: apart for name, apart in inexact.items() if apart.tells})
-            return decided, [gate], [f"{named('blob', mute)}: {MUTE}"] if mute else []
+            said = [f"{named('blob', mute)}: {MUTE}"] if mute else []
+            return decided, [gate], [*said, *self._unseen(found)]
         unlooked = any(blob.judged for blob in blobs) and self.options.limit > TOLERANCES["float32"]
         return decided, [], [UNLOOKED] if unlooked else []
+
+    def _unseen(self, found: Measurement) -> Iterator[str]:
+        """The note on how far off a channel of 2 bytes may be and pass for rounding."""
+        shares = {name: one.unseen for name, one in found.distances.items() if one.tells and one.unseen}
+        if shares:
+            worst = max(shares, key=lambda name: shares[name])
+            yield (
+                f"a channel of blob '{worst}' may be {shares[worst] * 100:.2g} % off as a whole, and pass for rounding "
+                f"to {self.theirs.own.stored_type}, and a part of its weights by more: closer it is not proved"
+            )
 
     def doubtful(self, found: Measurement) -> list[str]:
         """The blobs beyond the tolerance, if rounding may have brought them there and a float64 run could tell."""

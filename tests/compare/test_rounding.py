@@ -680,6 +680,21 @@ def test_a_fault_in_float16_is_found_within_the_tolerance() -> None:
     assert opened.UNLOOKED not in compare(reference, reference, tolerance=1e-2).notes
 
 
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_the_share_that_passes_for_rounding_in_float16_is_said(seed: int) -> None:
+    reference = half_precision(seed)
+    folded = bnfold.to_onnx(bnfold.fold(bnfold.load(reference)).net)
+    proof = Comparison(reference)
+    (note,) = (note for note in proof.against(folded).notes if "closer it is not proved" in note)
+    share = float(present(re.search(r"may be (\S+) % off as a whole", note))[1]) / 100
+    assert 0.001 < share < 0.2
+    weight = next(numpy_helper.to_array(one) for one in folded.graph.initializer if one.name == "w1")
+    for channel in range(len(weight)):
+        wrong = change(folded, "w1", (channel,), weight[channel] * np.float16(3 * share))
+        assert not proof.against(wrong).passed
+    assert not any("closer it is not proved" in note for note in compare(classifier(), classifier()).notes)
+
+
 def peaks(seed: int) -> ModelProto:
     """The largest of each neighbourhood of a heat map in float16, which may be two equal ones where it is rounded."""
     random = np.random.default_rng(seed)
