@@ -44,7 +44,7 @@ class FoldContext:
         assumed: the layers for which that was done.
         keep: blobs that the user keeps.
         excluded: layers that must stay exactly as they are, by identity.
-        settled: whether what stays could move no further, so that two which stay are better one.
+        settled: whether each affine that stays has been tried both ways, so that two of them may become one.
         types: layer, by identity -> what the language says of the types of its first bottom and top, for the front end.
         size_arithmetic: layers, by identity, that compute sizes of blobs, in which no affine is looked for.
         notes: sentences for the user, to be appended to.

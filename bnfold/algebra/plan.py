@@ -31,7 +31,7 @@ MAX_ALTERNATIVES = 64
 MAX_TOGETHER = 256
 """Layers that a search looks at in which several readers of a blob want the same; an attention has some twenty."""
 
-MODEST = 2.0**-4
+LEAST_APART = 2.0**-4
 """The least factor of which the inverse is given to others."""
 
 MAX_APART = 8
@@ -531,7 +531,7 @@ def plan_apart(scene: Scene, layer: Layer, affine: Affine) -> tuple[Plan, Plan]:
         Blocked: either cannot be carried out.
     """
     factor = affine.scale.reshape(-1)[0]
-    require(affine.keeps_zero and affine.count == 1 and MODEST <= abs(factor) <= 1 / MODEST, "")
+    require(affine.keeps_zero and affine.count == 1 and LEAST_APART <= abs(factor) <= 1 / LEAST_APART, "")
     for blob, reader in _parting(scene, layer):
         with suppress(Blocked):
             behind = plan_backward(_seen(scene, blob, reader, own=True), layer, affine)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 Message = tuple[dict[str, Any], list[Array]]
-GLANCE = 0.5  # seconds: Windows hands Ctrl-C over between two waits, and never during one
+INTERVAL = 0.5  # seconds: Windows hands Ctrl-C over between two waits, and never during one
 START = "from bnfold.compare.isolated import serve; serve()"
 
 
@@ -88,7 +88,7 @@ class IsolatedSession(Session):
         try:
             # No method of this object: a thread keeps what it was called with for a moment after it has answered.
             answer: Future[Message | None] = self._pool.submit(_exchanged, self._child, header, arrays)
-            message = result_of(answer, GLANCE)
+            message = result_of(answer, INTERVAL)
         except BaseException:
             self._end()
             raise

@@ -28,12 +28,12 @@ class Threads(ThreadPoolExecutor):
             return super().submit(fn, *args, **kwargs)
 
 
-def result_of(future: Future[T], glance: float | None = None) -> T:
+def result_of(future: Future[T], interval: float | None = None) -> T:
     """What a future gives; its exception is raised.
 
     Args:
         future: one of `Threads`.
-        glance: seconds of one wait, where signals are handed over between two of them.
+        interval: seconds of one wait, where signals are handed over between two of them.
     """
     # One queue for all waits: the future would be in the others, which it holds, and its result live on in the circle.
     done: SimpleQueue[Future[T]] = SimpleQueue()
@@ -42,5 +42,5 @@ def result_of(future: Future[T], glance: float | None = None) -> T:
     finished: Future[T] | None = None
     while finished is None:
         with suppress(Empty):
-            finished = done.get(timeout=glance)
+            finished = done.get(timeout=interval)
     return finished.result()

@@ -76,8 +76,8 @@ def test_pythons_own_executor_does_not_bear_it() -> None:
     assert "waits for ever" in done.stdout or "unlocked lock" in done.stderr
 
 
-@pytest.mark.parametrize("glance", [None, 0.001])
-def test_what_a_thread_raises_is_raised_and_what_it_gives_is_not_kept(glance: float | None) -> None:
+@pytest.mark.parametrize("interval", [None, 0.001])
+def test_what_a_thread_raises_is_raised_and_what_it_gives_is_not_kept(interval: float | None) -> None:
     def fails() -> None:
         time.sleep(0.01)
         raise Empty
@@ -91,10 +91,10 @@ def test_what_a_thread_raises_is_raised_and_what_it_gives_is_not_kept(glance: fl
 
     with Threads(1) as threads:
         with pytest.raises(Empty):
-            result_of(threads.submit(fails), glance)
+            result_of(threads.submit(fails), interval)
         gc.disable()
         try:
-            known = weakref.ref(result_of(threads.submit(gives), glance))
+            known = weakref.ref(result_of(threads.submit(gives), interval))
             threads.submit(int).result()  # the thread lets go of what it did before
             assert known() is None
         finally:
