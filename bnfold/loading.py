@@ -80,7 +80,7 @@ def load(
 
     # What is written back as it was is found in a mapped file.
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        with _untold(folder):
+        with _without_folder(folder):
             net = load_caffe(
                 name if contents is None else _put(contents, folder, name),
                 files if stored is None else _put(stored, folder, "weights.caffemodel"),
@@ -98,8 +98,8 @@ def _put(contents: bytes, folder: str, name: str) -> Path:
 
 
 @contextmanager
-def _untold(folder: str) -> Iterator[None]:
-    """Have errors not speak of a folder that nobody but us has made."""
+def _without_folder(folder: str) -> Iterator[None]:
+    """Take the name of a temporary folder out of the messages of errors."""
     try:
         yield
     except BnfoldError as error:

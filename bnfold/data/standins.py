@@ -1,4 +1,4 @@
-"""Random values that a network can mean, for inputs that are no images: regions, indices, flags, an image's size.
+"""Random values that make sense to a network, for inputs that are no images: regions, indices, flags, an image's size.
 
 Noise as a region lies outside of every image, and as an image's size makes it vanish: the layers behind would then
 compute nothing, or the runtime would stop, and a comparison would prove nothing.
@@ -18,7 +18,7 @@ MIN_VARIANCE, MAX_VARIANCE = 0.1, 0.2  # of prior boxes: SSD's own
 
 
 class StandIn:
-    """What an input means, and values that mean it.
+    """What an input stands for, and how values of that kind are drawn.
 
     Attributes:
         joint: whether the rows along the first axis belong together (regions of one image, steps of one sentence), so

@@ -311,7 +311,7 @@ def require_writable(paths: Iterable[StrPath], inputs: Iterable[StrPath], *, in_
 
 
 def absence(path: StrPath) -> str:
-    """What is to be said of a path where nothing is found, or nobody may look; "" where something is."""
+    """Why nothing can be read at a path, as the end of a sentence; "" where something is there."""
     try:
         os.stat(path)
     except PermissionError as error:  # of a folder on the way
@@ -428,7 +428,7 @@ def _beside(target: Path, suffix: str) -> Path:
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:
-    """What tells a file from another one of its name, and from itself before it was written; None where none is."""
+    """Device, inode and time of change, by which a file that was replaced or written is told; None where none is."""
     try:
         status = path.stat()
     except OSError:
@@ -449,7 +449,7 @@ def _locked(folders: Iterable[Path]) -> Iterator[None]:
 
 
 class _Lock:
-    """A lock on a folder, until it is given back, or nobody holds it any longer, as behind a Ctrl-C.
+    """A lock on a folder, which ends with `give_back`, or with this object, as behind a Ctrl-C.
 
     Attributes:
         is_held: whether it was had: not where somebody else has it (if not to `wait`), or the system has no such locks.

@@ -24,7 +24,7 @@ _streams: dict[tuple[int, int], mmap.mmap] = {}
 
 
 class MappedFile(mmap.mmap):
-    """A file in memory that is read as it is touched, and so is no longer what it was where somebody writes to it.
+    """A file that is mapped into memory, whose contents change where somebody writes to the file.
 
     Args:
         descriptor: the open file.

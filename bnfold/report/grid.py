@@ -22,7 +22,7 @@ class Line(NamedTuple):
     """A line, or several.
 
     Attributes:
-        text: what is not to be seen is written out, see `words`.
+        text: control characters are written out, see `words`.
         style: how a terminal shows it.
     """
 
@@ -31,8 +31,7 @@ class Line(NamedTuple):
 
 
 def words(text: str, style: Style = "") -> Line:
-    """A line in which what is not to be seen is written out, so that a name adds no line; one that begins with a line
-    end stands below an empty one."""
+    """A line whose control characters are written out, so that a name adds no line; one line end at its start stays."""
     return Line(text[:1] + on_one_line(text[1:]) if text.startswith("\n") else on_one_line(text), style)
 
 

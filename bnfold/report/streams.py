@@ -34,7 +34,7 @@ class ReportLost(WriteError):
 
 
 class Printed:
-    """Standard output, whose faults are thereby known from those of files."""
+    """Standard output whose errors are raised as `ReportLost`, to tell them from those of files."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -63,7 +63,7 @@ def _losing() -> Iterator[None]:
 
 @contextmanager
 def telling(report: RunReport) -> Iterator[None]:
-    """Have what keeps a report from being told say what it would have told of the files."""
+    """Note on an exception that stops the report which files were written, and which were not."""
     try:
         yield
         sys.stdout.flush()
@@ -77,7 +77,7 @@ def telling(report: RunReport) -> Iterator[None]:
 
 
 def answer(error: Exception) -> tuple[str, int]:
-    """What is said of an exception, and the exit code."""
+    """The message for an exception, and the exit code."""
     if isinstance(error, BnfoldError):
         return with_notes(shortened(visible(str(error))), error), UNUSABLE
     if isinstance(error, MemoryError):
@@ -122,12 +122,12 @@ def with_notes(message: str, error: BaseException, otherwise: str = "") -> str:
 
 
 def forget(stream: TextIO) -> None:
-    """Have what a stream could not write go nowhere, or Python would complain of it once more, by a code of its own."""
+    """Send what a stream could not write to the null device, or Python would fail once more at its exit, with 120."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def misused(message: str, command: str, words: Sequence[str]) -> str:
-    """What is said of words that are no call; a file whose name begins with a dash was taken for options."""
+    """The message for a wrong command line; a file whose name begins with a dash was taken for options."""
     said = visible(message.rstrip(".").replace("\n", " "))
     options = takewhile(lambda word: word != "--", words)
     file = visible(next((word for word in options if word.startswith("-") and os.path.isfile(word)), ""))

@@ -1,4 +1,4 @@
-"""Words of a file as a terminal may see them: names hold what they like, and a terminal obeys some of it.
+"""Text from files made safe for a terminal: names may hold control characters, which a terminal would obey.
 
 No import of ours here, so that an error message costs nothing.
 """
