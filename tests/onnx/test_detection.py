@@ -8,7 +8,7 @@ from single_layer import assert_close, by_oracle, exported, exported_double, lay
 
 from bnfold.compare.comparison import compare
 from bnfold.errors import ModelError, UnsupportedError
-from bnfold.net import Array, Shape
+from bnfold.net import Array, Net, Shape
 from bnfold.onnx import to_onnx
 from bnfold.runtime import Session
 
@@ -371,3 +371,47 @@ def test_yolo_v3_gives_its_rows_best_first() -> None:
     expected = np.array(yolo_v3_rows(bottoms, 0.3, 0.3)).reshape(1, 1, -1, 7)
     assert expected.shape[2] > 5
     assert_close(exported(net, bottoms), [expected])
+
+
+def behind_detections(text: str) -> tuple[Net, list[Array]]:
+    """A net with a layer behind a DetectionOutput, and what its inputs read; how many rows there are, no file says."""
+    inputs = detector(np.random.default_rng(3), 3)
+    layers = f'{output()} }} layer {{ name: "b" bottom: "y0" top: "z" {text}'
+    return layer_net(layers, [x.shape for x in inputs]), inputs
+
+
+@pytest.mark.parametrize("axis", [3, -1])
+@pytest.mark.parametrize("opset", [11, 17, 21])
+def test_a_row_for_each_detection_is_multiplied_and_put_back(axis: int, opset: int) -> None:
+    text = f'type: "InnerProduct" inner_product_param {{ num_output: 5 axis: {axis} }}'
+    net, inputs = behind_detections(text)
+    rows = by_oracle(output(), net, inputs)
+    expected = by_oracle(text, net, rows)
+    assert rows[0].shape[2] > 3
+    assert_close(exported(net, inputs, opset=opset), expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'type: "Pooling" pooling_param { pool: MAX kernel_size: 3 stride: 2 pad: 1 }',
+        'type: "Pooling" pooling_param { pool: AVE kernel_size: 3 stride: 1 }',
+        'type: "Interp" interp_param { height: 7 width: 4 }',
+        'type: "Upsample" upsample_param { mode: NEAREST height: 9 width: 11 }',
+        'type: "DeephiResize" deephi_resize_param { scale_h: 2 scale_w: 3 }',
+        'type: "ResizeNearestNeighbor" resize_nearest_neighbor_param { data_format: "NCHW" output_height: 7 '
+        "output_width: 4 }",
+        'type: "UnPooling" unpooling_param { unpool: DIV out_kernel_size: 2 out_stride: 2 }',
+        'type: "Flip" flip_param { flip_width: false flip_height: true }',
+        'type: "Reverse" reverse_param { axis: 2 }',
+        'type: "Padding" padding_param { type: MIRROR pad_up: 1 pad_left: 2 }',
+        'type: "Reshape" reshape_param { shape { dim: 0 dim: 1 dim: 7 dim: -1 } } } '
+        'layer { name: "c" bottom: "z" top: "w" type: "Permute" permute_param { order: 0 order: 3 order: 2 order: 1 } '
+        '} layer { name: "d" bottom: "w" top: "v" type: "Flip" flip_param { flip_width: false flip_height: true }',
+    ],
+)
+def test_what_follows_from_the_number_of_detections_is_not_written_as_if_that_were_known(text: str) -> None:
+    """Each of these wrote numbers that follow from a size of -1: a row less, other pixels, no model at all."""
+    net, _ = behind_detections(text)
+    with pytest.raises(UnsupportedError, match="known"):
+        to_onnx(net)

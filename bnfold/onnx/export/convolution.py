@@ -172,8 +172,9 @@ def inner_product(block: Block) -> str:
         weights.append(block.learned(2 - len(block.bottoms), "bias", (view.num_output,)))
     y = block("Gemm", x, *weights, transB=int(not view.transpose))
     if axis != 1:
-        leading = block.shape[1:axis]
-        y = reshape(block, y, (-1, *leading, view.num_output) if axis else (view.num_output,), "axes")
+        known = -1 in block.shape[1:axis] and not block.batched
+        leading = (block.shape[0] if known else -1, *block.shape[1:axis]) if axis else ()
+        y = reshape(block, y, (*leading, view.num_output), "axes")
     return y if view.relu is None else rectified(block, y, view.relu)
 
 

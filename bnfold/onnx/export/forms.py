@@ -15,11 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.onnx.export.builder import Block
+from bnfold.onnx.export.builder import Block, Refused
 
 
 def reshape(block: Block, x: str, shape: Sequence[int], step: str = "reshape") -> str:
-    """`x` in another shape of the same size."""
+    """`x` in another shape of the same size.
+
+    Raises:
+        Refused: of more than one axis the size is unknown.
+    """
+    if sum(size < 0 for size in shape) > 1 or min(shape, default=0) < -1:
+        raise Refused("it gives what it reads another shape, and several sizes of that are known only when it runs")
     return block("Reshape", x, block.integers(shape, f"{step}/shape"), step=step)
 
 

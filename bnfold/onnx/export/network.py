@@ -75,6 +75,10 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
 }
 """Caffe's layer type -> the function that writes its nodes."""
 
+_TURNED = ("Flip", "MirrorPad", "Padding", "Reverse")
+SIZED = frozenset({*flow.FUNCTIONS, *pooling.FUNCTIONS, *region.FUNCTIONS, *resample.FUNCTIONS, *_TURNED})
+"""Layers whose nodes hold numbers that follow from the sizes of the plane that they read."""
+
 ROUNDED: Mapping[str, str] = {
     "ConvolutionRistretto": "Convolution",
     "DeconvolutionRistretto": "Deconvolution",
@@ -222,6 +226,9 @@ def write_layer(graph: Graph, layer: Layer) -> None:
     if not layer.tops and layer.type != "Silence":
         raise Refused("it has no top")
     block = Block(graph, layer)
+    shape = graph.shapes.get(layer.bottoms[0]) if layer.bottoms else None
+    if layer_type_of(layer) in SIZED and shape and -1 in shape[1:]:
+        raise Refused(f"its form depends on the sizes of what it reads, {sizes(shape)}, of which one is not known yet")
     # Constants are computed from parameters, which may be any numbers.
     with np.errstate(over="raise", divide="raise", invalid="raise"):
         try:
