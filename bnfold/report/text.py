@@ -39,23 +39,14 @@ def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequ
         rows: how many folded layers and blobs a table lists at most.
         files: more files that were written: the reports.
     """
-    failed = [proof for proof in run.proofs if not proof.passed]
     parts: list[Part] = []
     if run.proofs:
-        parts.append(words(run.verdict, BAD if failed else GOOD))
+        parts.append(words(run.verdict, GOOD if run.passed else BAD))
     elif run.fold is not None:
         parts.append(words("Folded. Nothing was compared.", WARN))
     if verbosity < 0:
         return parts
-    compared = [proof for proof in failed if not proof.error]
-    unlike = list({proof.verdict: proof for proof in reversed(compared)}.values())[::-1]  # one of those that fail alike
-    for proof in unlike:
-        parts += _beginning(proof, len(unlike) > 1)
-    for proof in unlike if verbosity > 0 else unlike[:1]:
-        parts += _gates(proof) if verbosity > 0 else ()
-        parts += _tables(proof, rows)
-    if len(unlike) > 1 and verbosity == 0:
-        parts.append(words(f"-v has the tables of {counted(len(unlike) - 1, 'other comparison')} that failed", QUIET))
+    parts += _failures(run.proofs, verbosity, rows)
     if run.fold is not None:
         parts += fold_lines(run.fold, verbosity)
         parts += _cost_table(run, verbosity)
@@ -64,14 +55,25 @@ def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequ
     notes += [note for proof in run.proofs for note in proof.notes]
     parts += [words(f"note: {note}", WARN) for note in said_once(notes)]
     if verbosity > 0:
-        if run.fold is not None:
-            parts += fold_tables(run.fold, rows)
-        for proof in run.proofs:
-            if proof.passed:
-                parts += _tables(proof, rows)
+        parts += fold_tables(run.fold, rows) if run.fold is not None else ()
+        parts += (part for proof in run.proofs if proof.passed for part in _tables(proof, rows))
     if wrote := [str(path) for path in (*run.written, *files)]:
         parts.append(words(f"wrote {few(wrote, ROWS)}"))
     return parts
+
+
+def _failures(proofs: Sequence[DiffReport], verbosity: int, rows: int) -> Iterator[Part]:
+    """Where the error of each comparison begins that failed, and the tables of the first, by -v of all."""
+    failed = [proof for proof in proofs if not (proof.passed or proof.error)]
+    unlike = list({proof.verdict: proof for proof in reversed(failed)}.values())[::-1]  # one of those that fail alike
+    for proof in unlike:
+        yield from _beginning(proof, len(unlike) > 1)
+    for proof in unlike if verbosity > 0 else unlike[:1]:
+        for gate in proof.gates if verbosity > 0 else ():
+            yield words(f"{'ok  ' if gate.passed else 'FAIL'} {gate.name}: {gate.sentence}", "" if gate.passed else BAD)
+        yield from _tables(proof, rows)
+    if len(unlike) > 1 and verbosity == 0:
+        yield words(f"-v has the tables of {counted(len(unlike) - 1, 'other comparison')} that failed", QUIET)
 
 
 def fold_lines(report: FoldReport, verbosity: int) -> Iterator[Part]:
@@ -198,11 +200,6 @@ def _beginning(proof: DiffReport, named: bool) -> Iterator[Part]:
             f"'{found.blob}'): relative error {small(found.before)} -> {small(found.after)}{found.lost}",
             BAD,
         )
-
-
-def _gates(proof: DiffReport) -> Iterator[Part]:
-    for gate in proof.gates:
-        yield words(f"{'ok  ' if gate.passed else 'FAIL'} {gate.name}: {gate.sentence}", "" if gate.passed else BAD)
 
 
 def _tables(proof: DiffReport, rows: int) -> Iterator[Part]:
