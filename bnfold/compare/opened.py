@@ -43,6 +43,8 @@ from bnfold.compare.records import (
     NO_PARTNER,
     OTHER_SHAPE,
     BlobDiff,
+    ClassifierDiff,
+    DetectorDiff,
     DiffReport,
     Gate,
     LayerRange,
@@ -222,13 +224,8 @@ class Opened:
             *shapes_gates(self.resized),
             tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit),
             *rounding,
+            *self._answer_gates(detector, steady, classifier),
         ]
-        if detector is not None:
-            gates.append(boxes_gate(detector, steady))
-        if options.min_agreement is not None:
-            gates.append(agreement_gate(classifier, options.min_agreement))
-        if options.max_top1_drop is not None:
-            gates.append(top1_gate(classifier, options.max_top1_drop))
         notes = [*self.notes, *found.notes, *unlooked, *unproved(self, found, blobs, classifier)]
         notes += [f"{named('output', bare)}: {BARE}"] if bare else []
         notes += [self._hidden(name, found.positions[name].share) for name in hiding]
@@ -262,6 +259,17 @@ class Opened:
             reference_on=ran[0],
             candidate_on=ran[1],
         )
+
+    def _answer_gates(
+        self, detector: DetectorDiff | None, steady: bool, classifier: ClassifierDiff | None
+    ) -> Iterator[Gate]:
+        """What boxes have to meet, and what the options ask of a classifier. Raises UsageError where there is none."""
+        if detector is not None:
+            yield boxes_gate(detector, steady)
+        if self.options.min_agreement is not None:
+            yield agreement_gate(classifier, self.options.min_agreement)
+        if self.options.max_top1_drop is not None:
+            yield top1_gate(classifier, self.options.max_top1_drop)
 
     def _rounding(self, found: Measurement, blobs: Sequence[BlobDiff]) -> tuple[dict[str, bool], list[Gate], list[str]]:
         """What a float64 run decided, if there was one.
