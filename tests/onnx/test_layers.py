@@ -410,6 +410,20 @@ def test_a_layer_in_float64_gives_what_the_oracle_gives(name: str) -> None:
     assert_close(exported_double(net, inputs), by_oracle(text, net, inputs, tops), 1e-6)
 
 
+@pytest.mark.parametrize("opset", [11, 13, 14, 21])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'type: "BatchNorm" batch_norm_param { use_global_stats: true eps: 0.01 }',
+        'type: "Scale" scale_param { bias_term: true }',
+    ],
+)
+def test_statistics_are_the_stored_ones_in_float64_at_any_opset(text: str, opset: int) -> None:
+    """Below opset 14 onnx's evaluator standardises by the batch whatever a BatchNormalization says."""
+    net, inputs = layer_net(text, [(2, 4, 3, 5)]), noise([(2, 4, 3, 5)])
+    assert_close(exported_double(net, inputs, opset=opset), by_oracle(text, net, inputs), 1e-6)
+
+
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 1e30])
 @pytest.mark.parametrize("name", ["deformable convolution", "flow that leads outside"])
 def test_what_is_moved_to_no_place_reads_what_is_outside(name: str, odd: float) -> None:

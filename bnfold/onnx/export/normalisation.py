@@ -49,7 +49,7 @@ def batch_norm(block: Block) -> str:
         block.fixes_batch("its statistics follow each batch")
         axes = [axis for axis in range(block.rank) if axis != 1]
         y = _learned_affine(block, _standardised(block, axes, statistics.eps), statistics)
-    elif block.rank < 2 or statistics.layout == "segnet":
+    elif block.rank < 2 or statistics.layout == "segnet" or _is_misread(block):
         y = _learned_affine(block, block.bottom, statistics)
     else:
         channels = statistics.channels
@@ -65,6 +65,11 @@ def batch_norm(block: Block) -> str:
             epsilon=float(statistics.eps),
         )
     return block("Relu", y) if statistics.relu else y
+
+
+def _is_misread(block: Block) -> bool:
+    """Whether what runs the model takes the statistics of a BatchNormalization from its batch: onnx does below 14."""
+    return block.is_double and block.opset < 14
 
 
 def _standardised(block: Block, axes: list[int], eps: float) -> str:
@@ -124,8 +129,8 @@ def scale(block: Block) -> str:
 
 
 def _lies_along_channels(block: Block, axis: int) -> bool:
-    """Whether a Scale has one value for each channel."""
-    if len(block.bottoms) > 1 or block.rank < 3 or block.axis(axis) != 1:
+    """Whether a Scale has one value for each channel, and may be a BatchNormalization."""
+    if len(block.bottoms) > 1 or block.rank < 3 or block.axis(axis) != 1 or _is_misread(block):
         return False
     shape = block.stored_shape(0, "scale")
     return len(shape) == 1 and shape[0] > 1
