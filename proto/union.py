@@ -587,6 +587,8 @@ ADDED_FIELDS = (
     Fact("FlipParameter", "flip_height", 2, "optional", "bool", False, "false", ("texts",)),
     Fact("DtowParameter", "method", 1, "optional", "DtowParameter.Method", False, "MDTOW", ("texts",)),
     Fact("DtowParameter", "psize", 2, "optional", "uint32", False, "2", ("texts",)),
+    # Parameter of happynear's Caffe and its forks (parameter_layer.hpp) fills what it has not learned yet.
+    Fact("ParameterParameter", "blob_filler", 30001, "optional", "FillerParameter", False, "", ("texts",)),
     # ChannelwiseAffine of ducha-aiki's pull request to BVLC (channelwise_affine_layer.cpp): EltwiseAffine's first name.
     # CReLU of Cambricon's Caffe and caffe_pushpush (crelu_layer.cpp). The numbers are ours.
     *_parameters("texts", ("channelwise_affine", 30040, "ChannelwiseAffine"), ("crelu", 30041, "CReLU")),

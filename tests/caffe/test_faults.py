@@ -573,3 +573,22 @@ def test_a_python_layer_called_a_metric_is_one(name: str) -> None:
         layer {{ name: "m" type: "Python" bottom: "a" bottom: "label" top: "m" python_param {{ layer: "{name}" }} }}
     """
     assert layers(build(parse_prototxt(text))) == ["Input d", "ReLU a"]
+
+
+def test_the_filler_of_a_parameter_is_its_value_where_nothing_is_stored(tmp_path: Path) -> None:
+    prototxt, caffemodel = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    prototxt.write_text(
+        """input: "x" input_shape { dim: 1 dim: 2 }
+        layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc" inner_product_param {
+          num_output: 1 bias_term: false } }
+        layer { name: "p" type: "Parameter" top: "p" parameter_param {
+          shape { dim: 1 dim: 1 } blob_filler { type: "constant" value: 0.75 } } }
+        layer { name: "sum" type: "Eltwise" bottom: "fc" bottom: "p" top: "sum" }"""
+    )
+    stored = NetParameter()
+    blob = stored.layer.add(name="fc", type="InnerProduct").blobs.add(data=[2, -3])
+    blob.shape.dim.extend([1, 2])
+    caffemodel.write_bytes(stored.SerializeToString())
+    read = bnfold.load(prototxt, caffemodel)
+    assert "no weights are stored for 'p' (Parameter): the values of the fillers, as in Caffe" in read.notes
+    assert by_onnxruntime(read, {"x": np.array([[5, 1]], "f")})["sum"] == 7.75

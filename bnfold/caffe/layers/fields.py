@@ -37,8 +37,8 @@ IDLE: Mapping[str, str] = _by_name(
         "fills an input, which the user gives": "data_filler",
         "is read by nothing in the Caffe that has it": "ignore_id side use_dpu use_ignore_ids",
         "says how to round to integers, where scales and zero points ask for it": "quantize_method",
-        "says how training begins": "bias_filler bias_mask_filler filler offset_filler scale_filler shift_filler "
-        "slope_filler weight_filler weight_mask_filler",
+        "says how training begins": "bias_filler bias_mask_filler blob_filler filler offset_filler scale_filler "
+        "shift_filler slope_filler weight_filler weight_mask_filler",
         "says which of two layers called BN it is, which the number of its blobs says too": "icnet",
     }
 )

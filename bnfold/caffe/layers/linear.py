@@ -126,6 +126,11 @@ ROWS: Mapping[str, LayerType] = {
         {"squeeze_inner_product_param": f"{PRODUCT} gamma power"},
     ),
     "Parameter": LayerType(
-        parameter, bottoms=(0, 0), blobs=parameter, stand_in="positive", reads={"parameter_param": "shape"}
+        parameter,
+        bottoms=(0, 0),
+        blobs=parameter,
+        stand_in="positive",
+        fillers="blob_filler",
+        reads={"parameter_param": "shape"},
     ),
 }
