@@ -139,6 +139,7 @@ ROWS = [
         (2, 4, 5, 5),
         (8, 1, 2, 2),
     ),
+    Row("hisilicon", "DepthwiseConv", "num_output: 4 kernel_size: 3 stride: 2", (2, 4, 7, 5), (4, 1, 3, 3)),
     Row("without group", "ConvolutionDepthwise", "num_output: 4 kernel_size: 2", (2, 4, 5, 5), (4, 1, 2, 2)),
     Row("up", "Deconvolution", "num_output: 3 kernel_size: 3 stride: 2 pad: 1", (2, 4, 3, 3), (4, 3, 3, 3), keeps_zero),
     Row(

@@ -158,6 +158,10 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
         ),
     ],
     "DetectionOutputRefine": [("detection_output_param { num_classes: 3 }", REFINEDET)],
+    "DepthwiseConv": [
+        ("convolution_param { num_output: 4 kernel_size: 3 pad: 1 }", [IMAGE]),
+        ("convolution_param { num_output: 4 kernel_size: 3 pad_l: 1 }", [IMAGE]),
+    ],
     "DepthwiseDeconvolution": [
         (f"convolution_param {{ {WINDOW} }}", [IMAGE]),
         (f"convolution_param {{ {WINDOW} pad_l: 1 }}", [IMAGE]),

@@ -102,6 +102,7 @@ def test_a_window_that_makes_no_sense_is_refused(text: str, spatial: int, senten
     ("layer_type", "text", "group"),
     [
         ("Convolution", "", 1),
+        ("DepthwiseConv", "", 6),
         ("DepthwiseConvolution", "", 6),
         ("DepthwiseConvolution", "group: 2", 2),
         ("ConvolutionDepthwise", "", 6),

@@ -77,6 +77,7 @@ FORWARD: dict[str, Forward] = {
     "DeephiResize": layers_forks.deephi_resize,
     "DeformableConvolution": layers_linear.deformable_convolution,
     "DepthToSpace": layers_forks.depth_to_space,
+    "DepthwiseConv": layers_linear.convolution,
     "DepthwiseConvolution": layers_linear.convolution,
     "DepthwiseDeconvolution": layers_linear.deconvolution,
     "DetectionOutput": layers_detect.detection_output,

@@ -26,7 +26,7 @@ def convolution(layer: Message, bottoms: list[Array], blobs: list[Array]) -> lis
     if layer.word("type") == "Convolution3D":
         param = with_depth(layer.sub("convolution3d_param") or param)
     group = param.integer("group", 1)
-    if layer.word("type") == "ConvolutionDepthwise":
+    if layer.word("type") in ("ConvolutionDepthwise", "DepthwiseConv"):
         group = bottoms[0].shape[1]
     axis = param.integer("axis", 1) % bottoms[0].ndim
     tops = []

@@ -22,7 +22,7 @@ from bnfold.net import Layer, Shape, sizes
 COUNTS = ("kernel_size", "stride", "dilation", "num_output", "group")
 """What must be at least 1."""
 ALWAYS_DEPTHWISE = frozenset({"ConvolutionDepthwise"})
-DEPTHWISE_UNLESS_SAID = frozenset({"DepthwiseConvolution", "DepthwiseDeconvolution"})
+DEPTHWISE_UNLESS_SAID = frozenset({"DepthwiseConv", "DepthwiseConvolution", "DepthwiseDeconvolution"})
 
 
 class Local(NamedTuple):
@@ -440,6 +440,9 @@ ROWS: Mapping[str, LayerType] = {
     "Deconvolution": _row(deconvolution, note=NO_SAME),
     "Deconvolution3D": _row(deconvolution, "C3D", "a depth beside the plane, as in Convolution3D")._replace(
         reads=dict.fromkeys(("convolution_param", "convolution3d_param"), C3D_FIELDS)
+    ),
+    "DepthwiseConv": _row(
+        convolution, OTHERS, "HiSilicon's, as converters write it: as many groups as channels unless it says a group"
     ),
     "DepthwiseConvolution": _row(convolution, "MobileNet-YOLO, Tengine, soeaver's", DepthwiseConvolution_param=FIELDS),
     "DepthwiseDeconvolution": _row(deconvolution, OTHERS, NO_SAME),

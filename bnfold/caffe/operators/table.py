@@ -138,6 +138,7 @@ LINEAR: Mapping[str, Row] = {
     "Deconvolution": linear.deconvolution,
     "Deconvolution3D": linear.deconvolution,
     "DeformableConvolution": linear.deformable_convolution,
+    "DepthwiseConv": linear.convolution,
     "DepthwiseConvolution": linear.convolution,
     "DepthwiseDeconvolution": linear.deconvolution,
     "InnerProduct": linear.inner_product,

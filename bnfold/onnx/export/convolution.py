@@ -190,6 +190,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Deconvolution": deconvolution,
     "Deconvolution3D": deconvolution,
     "DeformableConvolution": deformable_convolution,
+    "DepthwiseConv": convolution,
     "DepthwiseConvolution": convolution,
     "DepthwiseDeconvolution": deconvolution,
     "Embed": embed,
