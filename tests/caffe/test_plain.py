@@ -11,6 +11,8 @@ from reference.net import load
 from wire_encoder import blob, layer
 
 import bnfold
+from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.layers.infer import output_shapes
 
 PRUNED = """
     input: "data" input_shape { dim: 2 dim: 3 dim: 6 dim: 6 }
@@ -65,3 +67,12 @@ def test_a_pruned_layer_without_a_mask_for_each_weight_stays_as_it_is(masks: int
     folded = bnfold.fold(bnfold.load(*write(tmp_path, masks))).net
     assert [one.type for one in folded.layers] == ["Input", "CConvolution", "InnerProduct"]
     assert len(folded.layers[1].blobs) == 2 + masks
+
+
+def test_parameters_beside_the_plain_ones_do_not_stand_for_them() -> None:
+    param = LayerParameter(type="CInnerProduct", cinner_product_param={"gamma": 0.5})
+    one = bnfold.Layer("ip", "CInnerProduct", ["x"], ["y"], bnfold.Blobs(), param)
+    with pytest.raises(bnfold.ModelError, match=r"layer 'ip' \(CInnerProduct\): num_output 0 must be at least 1"):
+        output_shapes(one, [(2, 3)])
+    param.inner_product_param.num_output = 5
+    assert output_shapes(one, [(2, 3)]) == [(2, 5)]

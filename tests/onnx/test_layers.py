@@ -79,6 +79,8 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
     "icnet's windows cut at a smaller plane": ('type: "ICNetSubgraph"', [(2, 3, 20, 41)], 1),
     "largest of the plane": ('type: "ReduceMax" reduce_max_param { axis: -1 axis: 2 keepdims: true }', [IMAGE], 1),
     "smallest of all": ('type: "ReduceMin"', [IMAGE], 1),
+    "smallest of one number": ('type: "ReduceMin"', [()], 1),
+    "length of one number": ('type: "ReduceL2"', [()], 1),
     "product of channels": ('type: "ReduceProd" reduce_prod_param { axis: 1 }', [IMAGE], 1),
     "sum of the batch": ('type: "ReduceSum" reduce_sum_param { axis: 0 }', [IMAGE], 1),
     "sum of magnitudes of the plane": ('type: "ReduceL1" reduce_l1_param { axes: -1 axes: 2 keepdims: 0 }', [IMAGE], 1),

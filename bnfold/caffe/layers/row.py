@@ -71,8 +71,14 @@ class LayerType(NamedTuple):
         return "shape" if self.shapes is same else self.keeps
 
     def message(self, layer: Layer) -> str:
-        """The field that has a layer's parameters: of those of `reads` the first that is set, or the first."""
-        return next((name for name in self.reads if layer.param.HasField(name)), next(iter(self.reads)))
+        """The field that has a layer's parameters: of those of `reads` the first that is set, or the first.
+
+        One that says nothing of what the first may say is beside it, and not in its place.
+        """
+        first = next(iter(self.reads))
+        said = set(self.reads[first].split())
+        alike = (name for name, fields in self.reads.items() if not said.isdisjoint(fields.split()))
+        return next((name for name in alike if layer.param.HasField(name)), first)
 
     def parameters(self, layer: Layer) -> Any:
         """What is in that field."""

@@ -44,13 +44,14 @@ def unsqueeze(block: Block, x: str, axes: Sequence[int], step: str = "unsqueeze"
 
 
 def reduce(block: Block, operator: str, x: str, axes: Sequence[int], *, keep: bool = True, step: str = "") -> str:
-    """One of the Reduce operators over `axes`, which stay as size 1 when `keep`."""
+    """One of the Reduce operators over `axes`, which stay as size 1 when `keep`; a scalar has none."""
     if not axes and operator in ("ReduceMax", "ReduceMean", "ReduceSum"):
         return x  # to ONNX no axes are all axes
     step = step or operator.lower()
     if block.opset >= (13 if operator == "ReduceSum" else 18):
         return block(operator, x, block.integers(axes, f"{step}/axes"), keepdims=int(keep), step=step)
-    return block(operator, x, axes=list(axes), keepdims=int(keep), step=step)
+    named = {"axes": list(axes)} if axes else {}
+    return block(operator, x, **named, keepdims=int(keep), step=step)
 
 
 def split(block: Block, x: str, sizes: Sequence[int], axis: int, step: str = "split") -> list[str]:
