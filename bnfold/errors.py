@@ -192,12 +192,15 @@ def did_you_mean_of(word: str, words: Collection[str]) -> str:
 
 
 def _closest(word: str, words: Collection[str], cutoff: float) -> str:
-    """The known word that is closest, whatever its case, or nothing."""
+    """The known word of the same letters (`ChannelShuffle`), else the closest, whatever its case; or nothing."""
     from difflib import get_close_matches  # for those alone who mistype
 
     if len(word) > MAX_GUESSED:
         return ""
     folded = {known.lower(): known for known in words}
+    letters = sorted(word.lower())
+    if turned := next((known for lower, known in folded.items() if sorted(lower) == letters), ""):
+        return turned
     return "".join(folded[close] for close in get_close_matches(word.lower(), folded, n=1, cutoff=cutoff))
 
 

@@ -338,7 +338,13 @@ def test_code_outside_the_network_is_said_and_a_proposal_that_is_known_is_not(tm
 
 @pytest.mark.parametrize(
     ("written", "meant"),
-    [("Elementwise", "Eltwise"), ("Convolutional", "Convolution"), ("ConvLSTM", ""), ("DropPath", "")],
+    [
+        ("Elementwise", "Eltwise"),
+        ("Convolutional", "Convolution"),
+        ("ChannelShuffle", "ShuffleChannel"),
+        ("ConvLSTM", ""),
+        ("DropPath", ""),
+    ],
 )
 def test_a_type_of_its_own_is_no_misspelling_of_one_that_it_resembles(tmp_path: Path, written: str, meant: str) -> None:
     layer = f'layer {{ name: "x" type: "{written}" bottom: "fc" top: "x" }}'
