@@ -425,3 +425,17 @@ def test_arithmetic_of_sizes_is_no_affine_and_what_is_made_of_as_many_values_is_
     for size in (41, 47, 98):
         ones = {"x": values(size)}
         assert np.array_equal(run(before, ones)["u"], run(after, ones)["u"])
+
+
+@pytest.mark.parametrize("operands", ["Add (x, c)", "Sub (x, c)", "Sub (c, x)"])
+def test_a_summand_that_enlarges_one_channel_of_an_open_number_stays_with_a_reason(operands: str) -> None:
+    """In front of the convolution of 3 channels x may have one, to which c gives three values."""
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[n,k,5,5] x) => (float[n,2,5,5] y) { NODES }'
+    constants = {"c": values(1, 3, 1, 1), "w": values(2, 3, 1, 1, seed=3)}
+    before = model(text.replace("NODES", f"a = {operands} y = Conv (a, w)"), **constants)
+    (kept,) = fold(net_of(before)).report.kept
+    assert (kept.layer, kept.type) == ("a", operands[:3])
+    assert "3 values along axis 1, of which the model leaves the size open" in kept.reason
+    x = values(1, 1, 5, 5, seed=5)
+    assert run(before, {"x": x})["y"].shape == (1, 2, 5, 5)
+    np.testing.assert_allclose(run(folded(before), {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-6)

@@ -101,10 +101,7 @@ def multiply(place: NodeContext) -> Operator:
     """Mul: `c*x`, or a product of data, or of data and a c that is no affine's."""
     if not place.has_constant:
         return Product(_both(place))
-    try:
-        return Affine(_laid_constant(place))
-    except Unfit:
-        return _factor(place)
+    return _affine_or_factor(place, inverse=False)
 
 
 def divide(place: NodeContext) -> Operator:
@@ -114,19 +111,28 @@ def divide(place: NodeContext) -> Operator:
         return Product((both[0] if both else (), None))
     if place.data(0) is None:
         raise Unfit("it divides a constant by what it reads, which is no affine")
+    return _affine_or_factor(place, inverse=True)
+
+
+def _affine_or_factor(place: NodeContext, inverse: bool) -> Operator:
+    """`c*x` or `x/c`, or data times something fixed, which is no affine."""
     try:
-        return Affine(1 / _laid_constant(place))
-    except Unfit:
-        return _factor(place)
-
-
-def _factor(place: NodeContext) -> Product:
-    """Data times something fixed."""
-    return Product((lay(place.bottom(), place.top()),))
+        constant = _laid_constant(place)
+    except (Blocked, Unfit) as unread:
+        try:
+            return Product((lay(place.bottom(), place.top()),))
+        except Unfit:
+            raise unread from None
+    return Affine(1 / constant if inverse else constant)
 
 
 def _laid_constant(place: NodeContext, axes: int = 1) -> Array:
-    """The constant of a node with one, with its axes where those of the blob are."""
+    """The constant of a node with one, with its axes where those of the blob are.
+
+    Raises:
+        Unfit: it makes no affine.
+        Blocked: it may make one, by sizes that the file leaves open.
+    """
     index = 0 if place.data(0) is None else 1
     constant = place.learned(index)
     if constant is None or not place.layer.bottoms:
@@ -140,11 +146,13 @@ def _laid_constant(place: NodeContext, axes: int = 1) -> Array:
     if len(shape) > len(bottom):
         raise Unfit("its constant gives what it reads more axes")
     full = (1,) * (len(bottom) - len(shape)) + shape
-    for size, wanted in zip(bottom, full, strict=True):
+    for axis, (size, wanted) in enumerate(zip(bottom, full, strict=True)):
         if wanted != 1 and size != wanted:
-            enlarged = "its constant enlarges what it reads"
-            raise Unfit(
-                enlarged if size >= 0 else f"{enlarged}, of which the model leaves a size open, where that is 1"
+            if size >= 0:
+                raise Unfit("its constant enlarges what it reads")
+            raise Blocked(
+                f"its constant has {wanted} values along axis {axis}, of which the model leaves the size open; where "
+                "that is 1 it would enlarge what it reads"
             )
     return exact_values(constant).reshape(full)
 
