@@ -20,7 +20,7 @@ from bnfold.onnx.biases import fuse_biases, part_biases
 from bnfold.onnx.constants import ELEMENTWISE, shape_alone
 from bnfold.onnx.edition import types_of
 from bnfold.onnx.file import element_type
-from bnfold.onnx.node import BIASES, RECURRENT, ConstantInput, Data, Node, Slot, is_float
+from bnfold.onnx.node import BIASES, RECURRENT, STANDARD, ConstantInput, Data, Node, Slot, is_float
 from bnfold.onnx.operators import OPERATORS, why_unread
 from bnfold.onnx.operators.affine import is_in_training
 from bnfold.onnx.operators.place import NodeContext, Unfit
@@ -138,6 +138,8 @@ class OnnxFrontEnd:
     def refuses(self, layer: Layer, affine: Affine, context: FoldContext, parts: Sequence[Affine] = ()) -> str:
         """Why an affine could not be written in the place of a node; empty if it can."""
         dtype = _type_of(layer, context)
+        if layer.param.proto.domain not in STANDARD:
+            return "together they would be an operator of another domain"
         if dtype is None:
             return "the type of its values is unknown"
         if reason := why_unstorable(affine, parts, dtype):

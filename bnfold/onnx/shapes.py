@@ -13,6 +13,7 @@ from onnx import (
     GraphProto,
     ModelProto,
     NodeProto,
+    TensorProto,
     TensorShapeProto,
     ValueInfoProto,
     defs,
@@ -220,6 +221,8 @@ def _readable(model: ModelProto) -> ModelProto:
         if node.op_type in UNINFERRED:
             node.op_type = "Identity"
             del node.input[1:]
+        elif node.op_type == "Scaler" and node.domain == "ai.onnx.ml" and opset_of(model):
+            node.CopyFrom(helper.make_node("Cast", node.input[:1], node.output, node.name, to=TensorProto.FLOAT))
         elif node.op_type == "STFT" and all(one.name != "onesided" for one in node.attribute):
             node.attribute.append(helper.make_attribute("onesided", 1))  # its default, for which onnx takes 0
             _forget_shapes(copy.graph)

@@ -191,6 +191,7 @@ NEWER = [
 ROWS += [row for row in NEWER if row.opset <= onnx.defs.onnx_opset_version()]
 
 NOT_HERE = {
+    "ai.onnx.ml.Scaler": "an affine",
     "Abs": "it changes the affine's signs",
     "BatchNormalization": "an affine",
     "Cast": "an alias, or nothing that is known",

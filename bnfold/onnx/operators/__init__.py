@@ -82,11 +82,14 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "Transpose": movement.transpose,
     "Unsqueeze": movement.unsqueeze,
     "Upsample": passing.resize,
+    "ai.onnx.ml.Scaler": affine.scaler,
 }
 
 
 def why_unread(op_type: str, opset: int) -> str:
     """Why it is not known what an operator does at an opset; empty where it is."""
+    if op_type == "ai.onnx.ml.Scaler":  # which is today what it was in its first version
+        return ""
     if opset < OLDEST:
         return (
             f"opset {opset} is older than {OLDEST}, the oldest that is read; onnx.version_converter may bring it there"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
+from onnx import TensorProto
 
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.operators import Alias, Constant, Operator, Product, Steps, Sum
@@ -63,6 +64,18 @@ def _parameter(place: NodeContext, index: int, word: str) -> Array:
     if stored is None:
         raise Blocked(f"its {word} {why_unknown(place, index)}")
     return exact_values(stored)
+
+
+def scaler(place: NodeContext) -> Operator:
+    """ai.onnx.ml.Scaler: `scale*(x - offset)`, with a number for each feature, or one for all."""
+    node, shape = place.node, place.bottom()
+    scale, offset = np.array(node.floats("scale"), np.float64), np.array(node.floats("offset"), np.float64)
+    features = shape[1] if len(shape) == 2 else 0
+    if place.element != TensorProto.FLOAT:
+        raise Unfit("what it reads is rounded to float32")
+    if scale.size != offset.size or features < 1 or scale.size not in (1, features):
+        raise Unfit("it has not a scale and an offset for each of the columns that it reads")
+    return Affine(scale[None], (-offset * scale)[None])
 
 
 def negate(place: NodeContext) -> Operator:

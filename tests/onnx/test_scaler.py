@@ -1,0 +1,46 @@
+"""scikit-learn's StandardScaler in a file is an affine with a number for each feature."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx_cases import run
+from onnx_texts import folded, model, reasons, types, values
+
+TEXT = """<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]> g (float[n,4] x) => (float[n,3] y)
+{ a = ai.onnx.ml.Scaler <scale = SCALE, offset = OFFSET> (x) m = MatMul (a, w) y = Relu (m) }"""
+SCALE, OFFSET = "[0.5, -2.0, 1.5, 0.25]", "[1.0, -0.5, 0.25, 2.0]"
+
+
+@pytest.mark.parametrize("scale, offset", [(SCALE, OFFSET), ("[-0.5]", "[1.5]")])
+def test_a_scaler_goes_into_the_matmul_behind_it(scale: str, offset: str) -> None:
+    before = model(TEXT.replace("SCALE", scale).replace("OFFSET", offset), w=values(4, 3))
+    after = folded(before)
+    assert types(after) == ["Gemm", "Relu"]
+    x = values(5, 4, seed=3)
+    wanted = run(before, {"x": x})["y"]
+    assert (wanted > 0).any()
+    np.testing.assert_allclose(run(after, {"x": x})["y"], wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("nodes", ["b = Mul (x, c) y = SCALER (b)", "a = SCALER (x) y = Mul (a, c)"])
+def test_a_scaler_and_a_factor_become_a_batchnormalization(nodes: str) -> None:
+    """The factor takes the Scaler in, whichever stands first: an operator of another domain is not written anew."""
+    nodes = nodes.replace("SCALER", "ai.onnx.ml.Scaler <scale = [0.5, -2.0], offset = [1.0, -0.5]>")
+    domains = 'opset_import: ["" : 17, "ai.onnx.ml" : 3]'
+    before = model(f"<ir_version: 8, {domains}> g (float[n,2] x) => (float[n,2] y) {{ {nodes} }}", c=values(2))
+    after = folded(before)
+    assert types(after) == ["BatchNormalization"]
+    x = values(5, 2, seed=3)
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["int64", "double"])
+def test_what_a_scaler_rounds_to_float32_keeps_it(kind: str) -> None:
+    text = TEXT.replace("SCALE", SCALE).replace("OFFSET", OFFSET).replace("(float[n,4] x)", f"({kind}[n,4] x)")
+    before = model(text, w=values(4, 3))
+    after = folded(before)
+    assert types(after) == types(before)
+    x = np.array([[3, -4, 5, 7]], {"int64": np.int64, "double": np.float64}[kind])
+    np.testing.assert_array_equal(run(after, {"x": x})["y"], run(before, {"x": x})["y"])
+    assert reasons(before) == []
