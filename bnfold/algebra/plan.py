@@ -516,6 +516,34 @@ def _carry_forward(journal: _Journal, start: str, affine: Affine) -> Plan:
     return journal.plan()
 
 
+# To others.
+
+
+def plan_across(scene: Scene, layer: Layer, affine: Affine) -> Plan:
+    """Move a factor of `layer` into another factor of the product that alone reads its top: `(s*x)*y = x*(s*y)`.
+
+    Given:   K -> k, x -> A -> t, product(t, k)     Result:  K' -> k/A, product(x, k/A)
+
+    Raises:
+        Blocked: its top is read by something else, or the other factor cannot take it.
+    """
+    require(affine.keeps_zero and affine.count == 1 and layer.tops[0] not in scene.protected, "")
+    uses = scene.uses(layer.tops[0])
+    require(len(uses) == 1 == len(scene.net.uses(layer.tops[0])), "")
+    reader, own = uses[0].layer, uses[0].index
+    operator = scene.operator(reader)
+    require(isinstance(operator, Product) and id(reader) not in scene.excluded, "")
+    assert isinstance(operator, Product)
+    linear = [steps is not None for steps in operator.laid or ((),) * len(reader.bottoms)]
+    require(linear[own], "")
+    for bottom in (blob for place, blob in enumerate(reader.bottoms) if linear[place] and place != own):
+        journal = _Journal(scene, BACKWARD)
+        with suppress(Blocked):
+            _run(_demand(journal, bottom, affine, reader))
+            return journal.plan()
+    raise Blocked("")
+
+
 # Both ways.
 
 

@@ -23,7 +23,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.branches import Junction, plan_junction
 from bnfold.algebra.frontend import FoldContext, FrontEnd
 from bnfold.algebra.operators import Alias, Clip, Extreme, Join, Linear, Opaque, Operator, Sum
-from bnfold.algebra.plan import Budget, Plan, Scene, plan_apart, plan_backward, plan_forward
+from bnfold.algebra.plan import Budget, Plan, Scene, plan_across, plan_apart, plan_backward, plan_forward
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
 from bnfold.errors import UsageError, did_you_mean_of, telling_which
 from bnfold.io.rendered import Rendered
@@ -257,6 +257,13 @@ class _Sweep:
             self._commit_forward(layer, plan)
             return [*self._to_settle_again(layer, plan.merged), *self._in_front(layer)]
         try:
+            plan = plan_across(scene, layer, affine)
+        except Blocked:
+            pass
+        else:
+            self._commit_across(layer, plan)
+            return self._to_settle_again(layer, plan.merged)
+        try:
             plan, inverse = plan_apart(scene, layer, affine)
         except Blocked:
             self._keep(layer, f"backward: {behind}; forward: {ahead}")
@@ -325,6 +332,13 @@ class _Sweep:
         self._remove(layer)
         self._reconnect(layer)
         self._rename_moved(layer, plan.moved[::-1], {})
+
+    def _commit_across(self, layer: Layer, plan: Plan) -> None:
+        """Given: K -> k, x -> A -> t, product(t, k).  Result: K' -> k/A, product(x, k/A)."""
+        self._absorb(layer, plan, forward=False)
+        self._remove(layer)
+        self._reconnect(layer)
+        self._rename_moved(layer, plan.moved, {})
 
     def _commit_apart(self, layer: Layer, plan: Plan, inverse: Plan) -> None:
         """Given: L -> b -> A -> t, b -> M -> u.  Result: L' -> t -> M' -> u."""

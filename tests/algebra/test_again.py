@@ -6,6 +6,7 @@ from io import BytesIO
 
 import numpy as np
 import onnx
+import pytest
 from algebra.running import net_of
 from algebra.texts import bn, checked, conv, data, layer, names, power, scale
 from onnx import numpy_helper
@@ -100,3 +101,42 @@ def test_a_number_stays_behind_a_product_that_its_inverse_would_reach_too() -> N
     text = data() + conv("c", "data") + layer("r", "ReLU", "c") + layer("m", "Eltwise", "c r", "", GATED)
     text += power("p", "m", param="scale: 0.5") + layer("t", "TanH", "p")
     assert "p" in names(checked(net_of(text)).net)
+
+
+def test_a_number_that_can_go_nowhere_else_goes_to_the_other_factor_of_a_product() -> None:
+    """`(s*c)*k = c*(s*k)`, where c is read as it is, too, and the product by what takes no factor."""
+    text = data() + conv("c", "data") + conv("k", "data") + power("p", "c", param="scale: -0.5")
+    text += layer("m", "Eltwise", "p k", "", GATED) + layer("t", "TanH", "m") + layer("u", "TanH", "c")
+    result = checked(net_of(text))
+    assert names(result.net) == ["data", "c", "k", "m", "t", "u"]
+    (folded,) = result.report.folded
+    assert (folded.layer, folded.into) == ("p", ("k",))
+    shifted = text.replace("scale: -0.5", "scale: -0.5 shift: 0.25")
+    squared = text.replace(layer("m", "Eltwise", "p k", "", GATED), layer("m", "Eltwise", "p p k", "", GATED))
+    summed = text.replace(GATED, "")
+    for other in (shifted, squared, summed, text + layer("v", "TanH", "k"), text + layer("v", "TanH", "p")):
+        assert other != text
+        assert "p" in names(checked(net_of(other)).net)
+
+
+PRODUCT = """<ir_version: 8, opset_import: ["" : 17]> g (float[2,3,6] x) => (float[2,3,4] t, float[2,3,n] y)
+<float s = {-0.375}> { q = MatMul (x, wq) t = Tanh (q) a = Mul (q, s) k = MatMul (x, wk) LAST y = Softmax (p) }"""
+LASTS = {
+    "r = Transpose <perm = [0, 2, 1]> (k) p = MatMul (a, r)": 0,
+    "p = Div (a, k)": 1,
+    "p = Div (k, a)": 1,
+}
+
+
+@pytest.mark.parametrize("last", LASTS)
+def test_an_attentions_scale_goes_to_the_keys_where_others_read_the_queries(last: str) -> None:
+    """What divides takes nothing, and gives nothing away."""
+    rng = np.random.default_rng(4)
+    model = onnx.parser.parse_model(PRODUCT.replace("LAST", last))
+    for name in ("wq", "wk"):
+        model.graph.initializer.append(numpy_helper.from_array(rng.standard_normal((6, 4)).astype(np.float32), name))
+    once = onnx.ModelProto.FromString(folded(model.SerializeToString()))
+    assert [node.op_type for node in once.graph.node].count("Mul") == LASTS[last]
+    feeds = {"x": rng.standard_normal((2, 3, 6)).astype(np.float32)}
+    for wanted, found in zip(*(ReferenceEvaluator(each).run(None, feeds) for each in (model, once)), strict=True):
+        np.testing.assert_allclose(np.asarray(found), np.asarray(wanted), rtol=1e-4, atol=1e-5)

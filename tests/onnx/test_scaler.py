@@ -12,7 +12,7 @@ TEXT = """<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]> g (float[n,
 SCALE, OFFSET = "[0.5, -2.0, 1.5, 0.25]", "[1.0, -0.5, 0.25, 2.0]"
 
 
-@pytest.mark.parametrize("scale, offset", [(SCALE, OFFSET), ("[-0.5]", "[1.5]")])
+@pytest.mark.parametrize(("scale", "offset"), [(SCALE, OFFSET), ("[-0.5]", "[1.5]")])
 def test_a_scaler_goes_into_the_matmul_behind_it(scale: str, offset: str) -> None:
     before = model(TEXT.replace("SCALE", scale).replace("OFFSET", offset), w=values(4, 3))
     after = folded(before)
