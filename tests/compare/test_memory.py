@@ -180,3 +180,55 @@ def test_weights_of_two_bytes_count_as_processors_compute_with_them(tmp_path: Pa
     said, held = compared(path, least + 8 * MIB)
     assert len(said) == len(hashlib.sha256().hexdigest()), said
     assert held < least + 8 * MIB
+
+
+DECIDED = """
+import sys
+import bnfold
+
+net = bnfold.load(sys.argv[1])
+report = bnfold.compare(net, bnfold.fold(net).net, tolerance=float(sys.argv[2]), memory=int(sys.argv[3]))
+print(*[report.passed, *report.as_exact])
+print(*[note for note in report.notes if note.startswith("no float64 run decides")])
+lines = open("/proc/self/status").read().splitlines()
+print(next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")))
+"""
+
+
+def test_a_decision_in_float64_stays_below_the_memory_or_says_what_would_be_enough(tmp_path: Path) -> None:
+    """Blobs have 16 MB, of which five float64 runs hold some; a Sigmoid of large scores is beyond the tolerance."""
+    random, nodes, stored, top = np.random.default_rng(0), [], [], "data"
+    for number in range(6):
+        conv, bn = f"conv{number}", f"bn{number}"
+        learned = {f"{conv}_w": random.normal(0, 0.35, (16, 3 if number == 0 else 16, 1, 1))}
+        learned |= {f"{bn}_{name}": random.uniform(0.7, 1.3, 16) for name in ("gamma", "beta", "mean", "var")}
+        stored += [numpy_helper.from_array(values.astype(np.float32), name) for name, values in learned.items()]
+        nodes.append(helper.make_node("Conv", [top, f"{conv}_w"], [conv], name=conv))
+        nodes.append(helper.make_node("BatchNormalization", [conv, *list(learned)[1:]], [bn], name=bn))
+        top = f"relu{number}" if number < 5 else "score"
+        nodes.append(helper.make_node("Relu" if number < 5 else "Identity", [bn], [top], name=top))
+    stored.append(numpy_helper.from_array(np.asarray(100, np.float32), "factor"))
+    nodes.append(helper.make_node("Mul", ["score", "factor"], ["large"], name="large"))
+    nodes.append(helper.make_node("Sigmoid", ["large"], ["y"], name="y"))
+    ports = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, 512, 512])
+        for name, channels in (("data", 3), ("y", 16))
+    ]
+    graph = helper.make_graph(nodes, "scores", ports[:1], ports[1:], stored)
+    path = tmp_path / "scores.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+    def decided(memory: int) -> tuple[str, str, int]:
+        command = [sys.executable, "-c", DECIDED, str(path), "3e-5", str(memory)]
+        verdict, note, held = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+        return verdict, note, int(held)
+
+    verdict, note, held = decided(600 * MIB)
+    found = re.search(r"600M is too little memory: comparing these networks takes at least (\d+)M, ", note)
+    assert found is not None, note
+    assert verdict == "False"
+    assert held < 600 * MIB
+    enough = (int(found[1]) + 8) * MIB
+    verdict, note, held = decided(enough)
+    assert (verdict, note) == ("True y", "")
+    assert held < enough
