@@ -402,8 +402,10 @@ class Comparison:
                 found = self._pass_over(engine, data, state, progress, notes)
                 for place, one in enumerate(opened):
                     self._decide(engine, place, one, found[place], store)
-                    if all(error.judged <= one.options.limit for error in found[place].errors.values()):
-                        found[place].notes += unshown(one, store)
+                engine.close_sessions()  # or the candidate would run once more beside them
+                for one, measured in zip(opened, found, strict=True):
+                    if all(error.judged <= one.options.limit for error in measured.errors.values()):
+                        measured.notes += unshown(one, store)
                 ran = engine.executions
             reports = [
                 one.report(measurement, (ran[0], execution))

@@ -22,7 +22,7 @@ from bnfold.data.standins import FLAG, Indices
 from bnfold.errors import ModelError, UnsupportedError, UsageError, telling_which
 from bnfold.io.files import descriptor_of, os_path
 from bnfold.io.mapping import release_pages, require_unchanged
-from bnfold.net import Layer, Net, require_net
+from bnfold.net import Array, Layer, Net, require_net
 from bnfold.options import ROUNDING, TEXT, CompareOptions
 from bnfold.runtime import ELEMENTS, Session
 
@@ -248,6 +248,14 @@ class Model:
         """The model, the weights that it is without, and where its external ones lie."""
         return self.proto, self.weights, self.folder
 
+    def stored(self, names: Collection[str]) -> dict[str, Weight | Array]:
+        """Name -> what an ONNX model stores under it, or what a Constant says, which is an array; of some names."""
+        from bnfold.onnx.file import values_of
+        from bnfold.onnx.graph import stored_weights
+
+        said = {name: values_of(self.constants[name], self.folder) for name in names if name in self.constants}
+        return {**said, **stored_weights(self.parts, names)}
+
     def in_batches_of(self, batch: int) -> Model:
         """An ONNX model for another number of samples, which it may be unable to run."""
         from bnfold.onnx.graph import with_first_axis
@@ -265,6 +273,11 @@ class Model:
         """Give back the memory of the source's pages: whoever wants its weights again maps them again."""
         for buffer in self.mapped:
             release_pages(buffer)
+
+
+def values_stored(held: Weight | Array) -> Array:
+    """One of what `Model.stored` gives as an array."""
+    return held if isinstance(held, np.ndarray) else held.array()
 
 
 def is_copy(node: NodeProto, name: str) -> bool:

@@ -37,7 +37,7 @@ import numpy as np
 from bnfold.compare.batches import has_rows
 from bnfold.compare.divergence import upstream
 from bnfold.compare.kernels import span
-from bnfold.compare.models import Model
+from bnfold.compare.models import Model, values_stored
 from bnfold.errors import ModelError
 from bnfold.net import Array
 from bnfold.options import ROUNDING, CompareOptions
@@ -345,7 +345,7 @@ def decision_of(reference: Model, candidate: Model, blob: str, partner: str) -> 
     names, others = ([*node.input, *captured(node)] for node in (ours, theirs))
     if len(names) != len(others):
         return None
-    known, stored = stored_values(reference, names), stored_values(candidate, others)
+    known, stored = _known(reference, names), _known(candidate, others)
     extents: list[Extent | None] = [None] * len(names)
     if ours.op_type == "NonMaxSuppression":
         is_center = any(one.name == "center_point_box" and one.i for one in ours.attribute)
@@ -459,7 +459,7 @@ def _onnx_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
     if target is not None and numbers is None and (target not in ELEMENTS or ELEMENTS[target].kind not in "iu"):
         return None  # it rounds, or widens
     names = [name for name in node.input[1:] if name]
-    known = stored_values(model, names)
+    known = _known(model, names)
     if any(name not in known or known[name].ndim > 1 for name in names):
         return None
     sizes = [known[name] for name in names]
@@ -471,7 +471,7 @@ def _onnx_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
 
 def _onnx_flags(model: Model, _: str, node: NodeProto) -> Pointer | None:
     """What the flags of a comparison, or the signs, say of which values; None where these are stored."""
-    known = stored_values(model, node.input)
+    known = _known(model, node.input)
     values = tuple(name for name in node.input if name not in known)
     if not values:
         return None
@@ -481,14 +481,9 @@ def _onnx_flags(model: Model, _: str, node: NodeProto) -> Pointer | None:
     return Pointer(values, partial(on_side, limit=limit, turns=turns), NEAR_LIMIT, limit)
 
 
-def stored_values(model: Model, names: Iterable[str]) -> dict[str, Array]:
+def _known(model: Model, names: Iterable[str]) -> dict[str, Array]:
     """Those of some tensors of an ONNX model that are stored, or that a Constant says."""
-    from bnfold.onnx.file import values_of
-    from bnfold.onnx.graph import stored_weights
-
-    names = set(names)
-    said = {name: values_of(model.constants[name], model.folder) for name in names & model.constants.keys()}
-    return said | {name: weight.array() for name, weight in stored_weights(model.parts, names).items()}
+    return {name: values_stored(held) for name, held in model.stored({*names}).items()}
 
 
 STEPS = {"Cast": None, "Ceil": (-1.0, 0.0), "Floor": (0.0, 1.0), "QuantizeLinear": (-0.5, 0.5), "Round": (-0.5, 0.5)}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bnfold.compare.divergence import AMPLIFIED, FLOOR, GROWTH, upstream
-from bnfold.compare.models import Model, layer_settings
+from bnfold.compare.models import Model, layer_settings, values_stored
 from bnfold.compare.saturation import COUNTS
 from bnfold.errors import named
 from bnfold.net import Array
@@ -121,7 +121,7 @@ def _differences(
         if known and max(seen[name] for name in known) < inf and (name := next(filter(blobs.get, known), None)):
             couples[name] = ours.makers[blobs[name]], node
     sides = (ours, [node for node, _ in couples.values()]), (theirs, [node for _, node in couples.values()])
-    stored = [_stored(model, {name for node in nodes for name in _inputs(node)}) for model, nodes in sides]
+    stored = [model.stored({name for node in nodes for name in _inputs(node)}) for model, nodes in sides]
     opsets = [{one.domain: one.version for one in model.proto.opset_import} for model in (ours, theirs)]
     held = {
         name: _difference(node, partner, stored, pairs, [known.get(node.domain, 1) for known in opsets])
@@ -158,7 +158,7 @@ def _functions(
         if mine is not None and its is not None and pairs[mine.front] == its.front:
             couples[name] = mine, its
     stored = [
-        {name: _array(held) for name, held in _stored(model, names).items() if prod(held.shape) <= MOST}
+        {name: values_stored(held) for name, held in model.stored(names).items() if prod(held.shape) <= MOST}
         for model, names in (
             (ours, set().union(*(mine.constants for mine, _ in couples.values()))),
             (theirs, set().union(*(its.constants for _, its in couples.values()))),
@@ -200,17 +200,6 @@ def _inputs(node: NodeProto) -> list[str]:
     return [*node.input, *sorted(captured(node))]
 
 
-def _stored(model: Model, names: set[str]) -> Stored:
-    """Name -> what is stored under it, or said by a Constant."""
-    from bnfold.onnx.file import values_of
-    from bnfold.onnx.graph import stored_weights
-    from bnfold.onnx.node import constants_among
-
-    constants = constants_among(model.makers[name] for name in names & model.makers.keys())
-    said = {name: values_of(tensor, model.folder) for name, tensor in constants.items()}
-    return {**said, **stored_weights(model.parts, names)}
-
-
 def _difference(
     node: NodeProto, partner: NodeProto, stored: Sequence[Stored], pairs: Mapping[str, str], opsets: Sequence[int]
 ) -> Difference | None:
@@ -241,18 +230,22 @@ def _difference(
 
 
 def _apart_stored(one: Weight | Array | None, other: Weight | Array | None) -> float:
+    if same_stored(one, other):
+        return 0.0
+    return _apart(*(None if held is None else values_stored(held) for held in (one, other)))
+
+
+def same_stored(one: Weight | Array | None, other: Weight | Array | None) -> bool:
+    """Whether two of what `Model.stored` gives are equal to the last bit, or are missing both."""
     from bnfold.onnx.graph import same_weight
     from bnfold.onnx.weight import Weight
 
-    if isinstance(one, Weight) and isinstance(other, Weight) and same_weight(one, other):
-        return 0.0
-    if one is other:
-        return 0.0
-    return _apart(*(None if held is None else _array(held) for held in (one, other)))
-
-
-def _array(held: Weight | Array) -> Array:
-    return held if isinstance(held, np.ndarray) else held.array()
+    if isinstance(one, Weight) and isinstance(other, Weight):
+        return same_weight(one, other)
+    if one is None or other is None:
+        return one is other
+    ours, theirs = values_stored(one), values_stored(other)
+    return (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape) and ours.tobytes() == theirs.tobytes()
 
 
 def _apart(one: Array | None, other: Array | None) -> float:

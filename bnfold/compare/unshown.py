@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from bnfold.compare.batches import run_at
 from bnfold.compare.divergence import upstream
 from bnfold.compare.exact import EVERY_SAMPLE
-from bnfold.compare.ties import stored_values
+from bnfold.compare.unseen import same_stored
 from bnfold.errors import ModelError
 from bnfold.net import Array
 from bnfold.options import ROUNDING
@@ -144,12 +145,16 @@ class _Search:
 
     def _changed(self, names: set[str]) -> dict[str, int]:
         """Those of some names under which floats are stored that the reference has not under the same, and how many."""
-        ours, theirs = (stored_values(model, names) for model in (self.one.ours, self.one.theirs))
-        floats = {name: values for name, values in theirs.items() if values.dtype.name in ROUNDING}
-        kept = {
-            name for name in floats.keys() & ours.keys() if np.array_equal(floats[name], ours[name], equal_nan=True)
+        models = self.one.ours, self.one.theirs
+        ours, theirs = (model.stored(names) for model in models)
+        found = {
+            name: prod(held.shape)
+            for name, held in theirs.items()
+            if held.dtype.name in ROUNDING and not same_stored(ours.get(name), held)
         }
-        return {name: values.size for name, values in floats.items() if name not in kept}
+        for model in models:
+            model.release_pages()
+        return found
 
     def _axis(self, name: str) -> int:
         """The axis of a blob's channels: 1, or the last one where a MatMul makes it."""

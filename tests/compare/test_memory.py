@@ -46,7 +46,8 @@ net = bnfold.load(sys.argv[1])
 is_open = Path(sys.argv[1]).stem == "open"  # folders of tests have the word, too
 data = np.random.default_rng(0).normal(size=(3, 3, 512, 512)).astype(np.float32) if is_open else None
 try:
-    report = bnfold.compare(net, bnfold.fold(net).net, data, memory=int(sys.argv[2]) or None)
+    whole = sys.argv[3:] != ["outputs"]
+    report = bnfold.compare(net, bnfold.fold(net).net, data, memory=int(sys.argv[2]) or None, layers=whole)
     assert report.passed, report.verdict
     print(hashlib.sha256(as_json(RunReport(proofs=(report,))).encode()).hexdigest())
 except bnfold.UsageError as error:
@@ -110,9 +111,9 @@ def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     return path
 
 
-def compared(model: Path, memory: int = 0) -> tuple[str, int]:
+def compared(model: Path, memory: int = 0, *words: str) -> tuple[str, int]:
     """The digest of the report, or the error; and what the process held at the most."""
-    command = [sys.executable, "-c", SCRIPT, str(model), str(memory)]
+    command = [sys.executable, "-c", SCRIPT, str(model), str(memory), *words]
     said, held = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return said, int(held)
 
@@ -180,6 +181,33 @@ def test_weights_of_two_bytes_count_as_processors_compute_with_them(tmp_path: Pa
     said, held = compared(path, least + 8 * MIB)
     assert len(said) == len(hashlib.sha256().hexdigest()), said
     assert held < least + 8 * MIB
+
+
+def test_what_shows_in_no_output_is_sought_within_the_memory(tmp_path: Path) -> None:
+    """The candidate runs once more for that, and weights are compared, of which each network has 64 MB."""
+    random = np.random.default_rng(0)
+    learned = {"weight": random.normal(0, 0.02, (4096, 4096)), "last": random.normal(0, 0.02, (4096, 3))}
+    learned |= {name: random.uniform(0.5, 1.5, 4096) for name in ("gamma", "beta", "mean", "var")}
+    stored = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in learned.items()]
+    nodes = [
+        helper.make_node("Gemm", ["x", "weight"], ["fc"], name="fc"),
+        helper.make_node("BatchNormalization", ["fc", *list(learned)[2:]], ["bn"], name="bn"),
+        helper.make_node("Relu", ["bn"], ["relu"], name="relu"),
+        helper.make_node("Gemm", ["relu", "last"], ["y"], name="last"),
+    ]
+    ports = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, size]) for name, size in (("x", 4096), ("y", 3))
+    ]
+    graph = helper.make_graph(nodes, "hidden", ports[:1], ports[1:], stored)
+    path = tmp_path / "hidden.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    said, _ = compared(path, 50 * MIB, "outputs")
+    found = re.search(r"at least (\d+)M", said)
+    assert found is not None, said
+    enough = (int(found[1]) + 32) * MIB
+    said, held = compared(path, enough, "outputs")
+    assert len(said) == len(hashlib.sha256().hexdigest()), said
+    assert held < enough
 
 
 DECIDED = """
