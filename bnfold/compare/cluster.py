@@ -216,7 +216,7 @@ def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Clie
         raise UsageError("the cluster has no workers")
     versions = _require_versions(client)
     if engine.compiled:
-        lacking = [place for place, there in client.run(worthwhile, MANY).items() if not there]
+        lacking = [place for place, there in _answers(client, worthwhile, MANY).items() if not there]
         if lacking:
             raise UsageError(NO_NUMBA.format(few(lacking)))
     sides = tuple(_without_model(side) for side in engine.sides)
@@ -307,6 +307,9 @@ def measure_all(
     merged, queue = first, as_completed(list(waiting), raise_errors=False)
     try:
         for future in queue:
+            if future.status in ("lost", "pending"):  # its worker died with what it had measured; Dask does it again
+                queue.add(future)
+                continue
             number = waiting.pop(future)
             if future.status != "finished":
                 raise ModelError(_failure(future, work, pieces, number))
@@ -329,7 +332,7 @@ def measure_all(
 
 def _failure(future: Any, work: Work, pieces: Sequence[range], number: int) -> str:
     """The sentence on a piece that failed, with its samples."""
-    if future.status in ("cancelled", "lost"):
+    if future.status == "cancelled":
         return "the scheduler of the cluster is gone, or somebody else has cancelled what it does"
     start, stop = pieces[number].start * work.layout.batch, pieces[number].stop * work.layout.batch
     last = min(stop, work.data.count) - 1
@@ -345,7 +348,7 @@ def _failure(future: Any, work: Work, pieces: Sequence[range], number: int) -> s
 def _missing(client: Client, work: Work, models: Sequence[Model]) -> dict[str, Any]:
     """The weights of the networks that some worker has not."""
     networks = (work.reference, *work.candidates)
-    answers = client.run(has_networks, networks, work.options)
+    answers = _answers(client, has_networks, networks, work.options)
     lacking = {place for answer in answers.values() for place, there in enumerate(answer) if not there}
     return {
         networks[place].digest: [
@@ -354,6 +357,15 @@ def _missing(client: Client, work: Work, models: Sequence[Model]) -> dict[str, A
         ]
         for place in lacking
     }
+
+
+def _answers(client: Client, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """What a function gives on each worker, without those that died while they were asked."""
+    answers = client.run(function, *arguments, on_error="return")
+    for answer in answers.values():
+        if isinstance(answer, Exception) and not isinstance(answer, OSError):  # which Dask gives of a lost connection
+            raise answer
+    return {place: answer for place, answer in answers.items() if not isinstance(answer, OSError)}
 
 
 def _packed(exact: Evaluator | None) -> bytes | None:

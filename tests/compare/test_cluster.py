@@ -260,7 +260,7 @@ class LastFirst:
 def test_a_scheduler_that_is_gone_is_no_fault_of_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "as_completed", LastFirst)
     monkeypatch.setattr(cluster, "_missing", lambda *_arguments: {})
-    monkeypatch.setattr(Finished, "status", "lost")
+    monkeypatch.setattr(Finished, "status", "cancelled")
     monkeypatch.setattr(Backwards, "cancel", lambda *_arguments, **_options: None)
     work = SimpleNamespace(key="test", layout=SimpleNamespace(batch=1), data=SimpleNamespace(count=1))
     measure_all: Callable[..., None] = cluster.measure_all
@@ -278,6 +278,22 @@ def test_no_piece_is_left_out_whatever_order_they_finish_in(monkeypatch: pytest.
     measure_all: Callable[..., None] = cluster.measure_all  # `client` and `work` have just what it asks of them
     measure_all(client, work, (), pieces, 0, taken.append, None)
     assert sorted(client.handed_out) == taken == list(range(23))
+
+
+def test_a_piece_whose_worker_dies_when_it_is_done_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {number: ["pending", "lost"] for number in range(23)}
+    status = property(lambda self: before[self.number].pop() if before[self.number] else "finished")
+    monkeypatch.setattr(Finished, "status", status)
+    test_no_piece_is_left_out_whatever_order_they_finish_in(monkeypatch)
+
+
+def test_a_worker_that_dies_while_it_is_asked_is_left_out() -> None:
+    answers: dict[str, object] = {"there": [True, False], "gone": ConnectionError("Stream is closed")}
+    client = cast("Any", SimpleNamespace(run=lambda *_arguments, **_options: answers))
+    assert cluster._answers(client, len) == {"there": [True, False]}
+    answers["third"] = ModelError("is no network")
+    with pytest.raises(ModelError, match="is no network"):
+        cluster._answers(client, len)
 
 
 def test_a_scheduler_says_itself_how_often_a_piece_may_kill_its_worker() -> None:
