@@ -312,7 +312,7 @@ class BlobError:
 
     @property
     def worst_channel(self) -> tuple[int | None, float, float]:
-        """The channel with the largest mean square error; its root over the blob's root mean square; its share."""
+        """The channel with the largest squared error; its root over that of a channel's part of sum r^2; its share."""
         if self.channels is None:
             return None, 0.0, 0.0
         errors = self.channels
@@ -352,8 +352,9 @@ class BlobError:
         if not alive.size:
             return None
         noise = NOISE**2 * max(1, ENOUGH / each)
-        rounded = each * (rounding * magnitude(self.low, self.high)) ** 2
-        apart = (errors > noise * max(alive[(alive.size - 1) // 2], rounded)) & (errors > A_TENTH**2 * squares)
+        rounded = rounding * magnitude(self.low, self.high)
+        squared = each * rounded * rounded  # infinite beyond float64, where `**` raises
+        apart = (errors > noise * max(alive[(alive.size - 1) // 2], squared)) & (errors > A_TENTH**2 * squares)
         if not apart.any():
             return None
         place = int(np.where(apart, errors, 0).argmax())
@@ -529,7 +530,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "channel",
         "channel",
-        "the channel (axis 1, or 0 of a blob without a row for each sample) with the largest mean square error",
+        "the channel (axis 1, or 0 of a blob without a row for each sample) with the largest `sum e^2`",
         lambda e: e.worst_channel[0],
         "number",
         (PAGE,),
@@ -537,7 +538,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "channel_rel",
         "",
-        "`sqrt(mean e^2 of that channel) / sqrt(mean r^2 of the blob)`",
+        "`sqrt(C * sum e^2 of that channel / sum r^2)` of C channels",
         lambda e: e.worst_channel[1],
     ),
     Metric(

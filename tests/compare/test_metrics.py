@@ -236,6 +236,21 @@ def test_what_the_largest_value_is_rounded_by_makes_no_channel_wrong_beside_equa
     assert measure(reference, candidate)[0].small_channel(2**-24) is None
 
 
+def test_no_channel_is_small_where_its_square_is_beyond_float64() -> None:
+    reference = np.array([[[1.0, -2.0], [3.0, 5.0]]]) * 1e300
+    assert measure(reference, reference * [[[1.0], [1.5]]])[0].small_channel(2**-53) is None
+
+
+def test_the_worst_channel_is_that_of_the_largest_sum_where_another_has_few_finite_values() -> None:
+    reference = np.full((1, 2, 8), np.nan, np.float32)
+    reference[0, 0, 0], reference[0, 1] = 3, 4
+    candidate = reference + np.array([[[1.0], [0.5]]], np.float32)
+    place, error, share = measure(reference, candidate)[0].worst_channel
+    assert place == 1
+    assert error == pytest.approx(math.sqrt(2 * 2 / (9 + 8 * 16)))
+    assert share == pytest.approx(2 / 3)
+
+
 def test_a_channel_of_zeros_that_has_values_in_the_candidate_alone_is_found() -> None:
     reference, candidate = small()
     reference[:, SMALL] = 0
