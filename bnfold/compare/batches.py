@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from bnfold.options import require_type
 
 DEFAULT_BATCH = 8  # where both models leave the batch open
 LEAST_NOISE = 3  # one sample of each scale
+PLANES = 3  # of an image in colours
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +77,18 @@ def has_rows(values: Any, rows: int) -> bool:
     return bool(rows > 0 and values.ndim > 0 and values.shape[0] == rows)
 
 
-def layout_of(reference: Mapping[str, Feed], candidate: Mapping[str, Feed], inputs: Mapping[str, str]) -> BatchLayout:
+def layout_of(
+    reference: Mapping[str, Feed],
+    candidate: Mapping[str, Feed],
+    inputs: Mapping[str, str],
+    made: Collection[tuple[int | None, ...]] = (),
+) -> BatchLayout:
     """What both networks take.
 
     Args:
         reference, candidate: their inputs.
         inputs: input of the reference -> input of the candidate.
+        made: shapes of the reference's outputs, which tell samples from planes and steps; none where that is known.
 
     Raises:
         UsageError: the two want different shapes.
@@ -105,9 +112,22 @@ def layout_of(reference: Mapping[str, Feed], candidate: Mapping[str, Feed], inpu
     first = {feed.shape[0] if feed.shape else 0 for feed in feeds.values()}
     known = first - {None}
     joint = known != {1} and any(feed.meaning is not None and feed.meaning.joint for feed in feeds.values())
-    batched = len(known) <= 1 and 0 not in first and not joint
+    batched = len(known) <= 1 and 0 not in first and not joint and _are_samples(next(iter(known), None), feeds, made)
     batch = next(iter(known), None) or DEFAULT_BATCH if batched else 1
     return BatchLayout(feeds, batch, batched)
+
+
+def _are_samples(rows: int | None, feeds: Mapping[str, Feed], made: Collection[tuple[int | None, ...]]) -> bool:
+    """Whether the first axis of all inputs, of a size that is fixed, is that of samples.
+
+    It is where there are four axes, which nobody writes without a batch, and where an output has a row or several for
+    each. An input (3, height, width) is an image whose boxes may be of any number.
+    """
+    if rows in {None, 1} or not made or any(len(feed.shape) > 3 for feed in feeds.values()):
+        return True
+    first = {size for shape in made for size in shape[:1]}
+    is_image = rows == PLANES and any(len(feed.shape) == 3 for feed in feeds.values())
+    return rows in first or (not is_image and any(size is None or size % rows == 0 for size in first))
 
 
 def match_inputs(

@@ -33,7 +33,7 @@ from bnfold.compare.unshown import unshown
 from bnfold.compare.widening import widened
 from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_net
-from bnfold.data.samples import Data, Noise, Part, Samples, Subset, part_of
+from bnfold.data.samples import Data, Feed, Noise, Part, Samples, Subset, part_of
 from bnfold.errors import ModelError, UnsupportedError, UsageError, few, named, quoted
 from bnfold.net import Array, Net, Shape
 from bnfold.options import TEXT, TOLERANCES, CompareOptions, ReadOptions, changed, require_type
@@ -261,7 +261,12 @@ class Comparison:
 
     def _own_layout(self) -> BatchLayout:
         feeds = self.reference.feeds
-        return layout_of(feeds, feeds, {name: name for name in feeds})
+        return self._layout(feeds, {name: name for name in feeds})
+
+    def _layout(self, candidate: Mapping[str, Feed], inputs: Mapping[str, str]) -> BatchLayout:
+        """What the reference and a candidate take; a number of samples that is asked for is one."""
+        ours = self.reference
+        return layout_of(ours.feeds, candidate, inputs, () if self.options.batch else ours.output_shapes)
 
     def _data(self, layout: BatchLayout) -> Samples:
         """The samples, opened once for every layout that candidates ask for; the first of them is looked at."""
@@ -330,7 +335,7 @@ class Comparison:
         ours, options = self.reference, self.options
         require_numbers(ours)
         inputs = match_inputs(ours.feeds, theirs.feeds, options.map)
-        layout, sized = layout_of(ours.feeds, theirs.feeds, inputs), ""
+        layout, sized = self._layout(theirs.feeds, inputs), ""
         if self._samples is None and ours.net is None:
             from bnfold.compare.opensizes import with_usual_sizes
 

@@ -27,7 +27,7 @@ from bnfold.options import ROUNDING, TEXT, CompareOptions
 from bnfold.runtime import ELEMENTS, Session
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto, TensorProto
+    from onnx import ModelProto, NodeProto, TensorProto, TypeProto
 
     from bnfold.loading import Model as Given
     from bnfold.onnx.double import Conversion
@@ -156,6 +156,12 @@ class Model:
         while (node := self.makers.get(name)) is not None and is_copy(node, name):
             name = node.input[0]
             yield name
+
+    @property
+    def output_shapes(self) -> list[tuple[int | None, ...]]:
+        """What the network says of its outputs, None for an open size; `UNRANKED` where it says no shape."""
+        said = [port.type.tensor_type for port in self.proto.graph.output]
+        return [_sizes_of(tensor) if tensor.HasField("shape") else UNRANKED for tensor in said]
 
     @property
     def layers(self) -> list[str]:
@@ -477,14 +483,19 @@ def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:
         if port.name not in stored:
             fed = fed_tensor(port)
             tensor = port.type.tensor_type if fed is None else fed
-            dims = tensor.shape.dim
-            shape = tuple(dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None for dim in dims)
+            shape = _sizes_of(tensor)
             ranked = tensor.HasField("shape") or fed is None
             dtype = ELEMENTS.get(tensor.elem_type, np.dtype(np.float32))
             pixels = dtype == np.uint8 and len(shape) == 4
             meaning = None if dtype.kind == "f" else Indices(256) if pixels else FLAG
             feeds[port.name] = Feed(shape if ranked else UNRANKED, dtype, meaning, ranked)
     return feeds
+
+
+def _sizes_of(tensor: TypeProto.Tensor) -> tuple[int | None, ...]:
+    """The shape that a type says, None for an open size."""
+    dims = tensor.shape.dim
+    return tuple(dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None for dim in dims)
 
 
 COPYING = frozenset({"Dropout", "Identity"})

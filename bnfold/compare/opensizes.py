@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from bnfold.compare.batches import BatchLayout, choose_samples, run_at
+from bnfold.compare.batches import PLANES, BatchLayout, choose_samples, run_at
 from bnfold.compare.models import Model
 from bnfold.compare.standins import onnx_stand_ins
 from bnfold.data.preparation import Preparation
@@ -113,6 +113,8 @@ def _sum(name: str, named: Mapping[str, int]) -> int:
 def _size(feed: Feed, axis: int, usual: Usual) -> int:
     """A usual size for an open axis of an input."""
     shape, rank = feed.shape, len(feed.shape)
+    if shape == (PLANES, None, None):
+        return usual[axis - 1]
     if axis == 0:
         return ROWS if feed.meaning is not None and feed.meaning.joint else 1
     if rank == 3 and axis == 1 and shape[0] is not None:
