@@ -190,9 +190,11 @@ class Product(NamedTuple):
 
     Attributes:
         laid: as in `Sum`; None for a bottom that takes no factor. () where all have the top's shape.
+        blocked: why a product with a constant is no affine, where for some sizes that are open it would be one.
     """
 
     laid: tuple[Steps | None, ...] = ()
+    blocked: str = ""
 
 
 class Extreme(NamedTuple):

@@ -150,7 +150,7 @@ class _Journal:
     Attributes:
         past: whether a scale is to get past affines, since others want the same in front of them.
         wider: whether the search met an affine, or a blob that others read, too; one past those may do what it cannot.
-        refused: why the first affine on the way could not take it: the reason if getting past it fails, too.
+        refused: why the first affine on the way could not take it.
     """
 
     scene: Scene
@@ -167,6 +167,10 @@ class _Journal:
         return replace(
             self, absorbed=[*self.absorbed], rescaled=[*self.rescaled], through=[*self.through], moved=[*self.moved]
         )
+
+    def why(self, blocked: Blocked) -> str:
+        """What stands in the way: an affine that could not take it, and what it met past that one."""
+        return f"{self.refused}; and past it, {blocked}" if self.refused not in ("", str(blocked)) else str(blocked)
 
     def mark(self) -> tuple[int, int, int, int]:
         return len(self.absorbed), len(self.through), len(self.moved), len(self.rescaled)
@@ -291,7 +295,7 @@ def plan_backward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
         wider = journal.wider and affine.keeps_zero
         together = _demand_together(_Journal(scene, BACKWARD), bottom, affine, layer) if wider else None
         if together is None:
-            raise Blocked(journal.refused or str(blocked)) from None
+            raise Blocked(journal.why(blocked)) from None
         journal = together
     # Those that want the shape alone, or other elements, will read the bottom under the name of the top.
     others = [use.layer for use in scene.net.uses(bottom) if use.layer is not layer]
@@ -473,7 +477,7 @@ def plan_forward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
         if journal.wider and affine.keeps_zero:
             with suppress(Blocked):
                 return _carry_forward(_Journal(scene, FORWARD, past=True), layer.tops[0], affine)
-        raise Blocked(journal.refused or str(blocked)) from None
+        raise Blocked(journal.why(blocked)) from None
 
 
 def _carry_forward(journal: _Journal, start: str, affine: Affine) -> Plan:

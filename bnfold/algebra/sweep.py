@@ -22,7 +22,7 @@ from bnfold.algebra.absorb import Change, tail_of, without_tail
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.branches import Junction, plan_junction
 from bnfold.algebra.frontend import FoldContext, FrontEnd
-from bnfold.algebra.operators import Alias, Clip, Extreme, Join, Linear, Opaque, Operator, Sum
+from bnfold.algebra.operators import Alias, Clip, Extreme, Join, Linear, Opaque, Operator, Product, Sum
 from bnfold.algebra.plan import Budget, Plan, Scene, plan_across, plan_apart, plan_backward, plan_forward
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
 from bnfold.errors import UsageError, did_you_mean_of, telling_which
@@ -190,7 +190,8 @@ class _Sweep:
     def _may_move(self, layer: Layer) -> bool:
         """Whether a layer is an affine, or of a kind that its user takes for one."""
         try:
-            return isinstance(self._operator(layer), Affine)
+            found = self._operator(layer)
+            return isinstance(found, Affine) or (isinstance(found, Product) and bool(found.blocked))
         except Blocked:
             return True
 
@@ -233,6 +234,9 @@ class _Sweep:
             affine = self._operator(layer)
         except Blocked as blocked:
             self._keep(layer, str(blocked))
+            return []
+        if isinstance(affine, Product):
+            self._keep(layer, affine.blocked)
             return []
         assert isinstance(affine, Affine)
         # What another one undid is 1 but for the rounding of float64, and would be stored as 1.

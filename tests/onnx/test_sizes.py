@@ -427,8 +427,10 @@ def test_arithmetic_of_sizes_is_no_affine_and_what_is_made_of_as_many_values_is_
         assert np.array_equal(run(before, ones)["u"], run(after, ones)["u"])
 
 
-@pytest.mark.parametrize("operands", ["Add (x, c)", "Sub (x, c)", "Sub (c, x)"])
-def test_a_summand_that_enlarges_one_channel_of_an_open_number_stays_with_a_reason(operands: str) -> None:
+@pytest.mark.parametrize(
+    "operands", ["Add (x, c)", "Sub (x, c)", "Sub (c, x)", "Mul (x, c)", "Mul (c, x)", "Div (x, c)"]
+)
+def test_a_constant_that_enlarges_one_channel_of_an_open_number_stays_with_a_reason(operands: str) -> None:
     """In front of the convolution of 3 channels x may have one, to which c gives three values."""
     text = '<ir_version: 8, opset_import: ["" : 17]> g (float[n,k,5,5] x) => (float[n,2,5,5] y) { NODES }'
     constants = {"c": values(1, 3, 1, 1), "w": values(2, 3, 1, 1, seed=3)}
@@ -439,3 +441,17 @@ def test_a_summand_that_enlarges_one_channel_of_an_open_number_stays_with_a_reas
     x = values(1, 1, 5, 5, seed=5)
     assert run(before, {"x": x})["y"].shape == (1, 2, 5, 5)
     np.testing.assert_allclose(run(folded(before), {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-6)
+
+
+def test_the_reason_names_what_a_scale_met_past_an_affine_that_could_not_take_it() -> None:
+    """`a` passes `b`, whose values lie along another axis, where what stands behind takes it."""
+    nodes, c, d = "r = Relu (x) a = Mul (r, c) b = Mul (a, d)", values(8, 1, 1), values(4, 1)
+    first, second = fold(net_of(written(f"{nodes} u = Relu (b)", c=c, d=d))).report.kept
+    past, turned = (
+        "the composition would vary along the axes of both; and past it, layer",
+        "a negative scale turns it over",
+    )
+    assert first.reason.endswith(f"{past} 'u' (Relu): {turned}")
+    assert f"{past} 'r' (Relu): {turned}; forward" in second.reason
+    taken = fold(net_of(written(f"{nodes} u = Conv (b, w)", c=c, d=d, w=values(2, 8, 1, 1)))).report
+    assert [(folded.layer, folded.through) for folded in taken.folded] == [("a", ("b",))]

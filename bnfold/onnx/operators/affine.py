@@ -72,7 +72,7 @@ def scaler(place: NodeContext) -> Operator:
     scale, offset = np.array(node.floats("scale"), np.float64), np.array(node.floats("offset"), np.float64)
     features = shape[1] if len(shape) == 2 else 0
     if place.element != TensorProto.FLOAT:
-        raise Unfit("what it reads is rounded to float32")
+        raise Blocked("what it reads is not float32, and would be rounded to that in front of it instead of behind")
     if scale.size != offset.size or features < 1 or scale.size not in (1, features):
         raise Unfit("it has not a scale and an offset for each of the columns that it reads")
     return Affine(scale[None], (-offset * scale)[None])
@@ -133,7 +133,7 @@ def _affine_or_factor(place: NodeContext, inverse: bool) -> Operator:
         constant = _laid_constant(place)
     except (Blocked, Unfit) as unread:
         try:
-            return Product((lay(place.bottom(), place.top()),))
+            return Product((lay(place.bottom(), place.top()),), str(unread) if isinstance(unread, Blocked) else "")
         except Unfit:
             raise unread from None
     return Affine(1 / constant if inverse else constant)
