@@ -503,7 +503,7 @@ def _message(net: Net, edited: Edition) -> tuple[ModelProto, tuple[Weight, ...]]
 def renamed(port: ValueInfoProto, edited: Edition) -> ValueInfoProto | None:
     """What is said about a value, under its name of now; None where it is gone."""
     name = edited.values.get(port.name, port.name)
-    if name is None:
+    if name is None or port.name in edited.gone:
         return None
     if name in edited.resized:
         return edited.resized[name]

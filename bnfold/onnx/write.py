@@ -222,6 +222,7 @@ def _pieces(document: Document, edited: Edition, origin: OnnxOrigin, split: bool
         split: give the values of every initialiser apart, so that they can be placed elsewhere.
     """
     nodes = _by_number(edited)
+    renamed_or_gone = edited.values.keys() | edited.gone
     graph = document.model.graph
     counts: Counter[int] = Counter()
     at_end = [fresh for fresh in edited.fresh.values() if fresh.name not in origin.tensors]
@@ -259,7 +260,7 @@ def _pieces(document: Document, edited: Edition, origin: OnnxOrigin, split: bool
             now = renamed(port, edited)
             if now is not None:
                 yield part if now is port else _field(VALUE_INFO, now)
-        elif part.number == _QUANTIZATION and graph.quantization_annotation[position].tensor_name in edited.values:
+        elif part.number == _QUANTIZATION and graph.quantization_annotation[position].tensor_name in renamed_or_gone:
             continue
         else:
             yield part

@@ -284,6 +284,17 @@ def test_value_infos_follow_the_names() -> None:
     assert {port.name for port in after.graph.value_info} <= made
 
 
+def test_what_is_said_of_initialisers_goes_with_them() -> None:
+    """PyTorch declares each weight once more among the values."""
+    before = conv_bn()
+    for tensor in before.graph.initializer:
+        before.graph.value_info.append(helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, tensor.dims))
+        before.graph.quantization_annotation.add(tensor_name=tensor.name)
+    after = folded(before)
+    assert [port.name for port in after.graph.value_info] == ["w"]
+    assert [note.tensor_name for note in after.graph.quantization_annotation] == ["w"]
+
+
 @pytest.mark.parametrize(("declared", "left"), [("c", []), ("y", ["y"]), ("b", ["b"]), ("bc", ["b"]), ("d", ["b"])])
 def test_a_value_that_takes_the_name_of_another_is_declared_once(declared: str, left: list[str]) -> None:
     text = (
