@@ -298,6 +298,15 @@ def same_values(one: Array | LazyArray, other: Array | LazyArray) -> bool:
     return np.array_equal(values_of(one), values_of(other), equal_nan=True)
 
 
+def same_in_order(one: Array | LazyArray, other: Array | LazyArray) -> bool:
+    """Whether two blobs hold the same values one behind the other, whatever their types and shapes."""
+    if one.dtype == other.dtype and tuple(one.shape) == tuple(other.shape):
+        return same_values(one, other)
+    return math.prod(one.shape) == math.prod(other.shape) and np.array_equal(
+        values_of(one).reshape(-1), values_of(other).reshape(-1), equal_nan=True
+    )
+
+
 def _slab_of(factor: Factor, slab: tuple[slice, ...]) -> Factor:
     """The part of a factor that belongs to a slab; an axis of length 1 broadcasts and is taken whole."""
     return factor[tuple(part if size > 1 else slice(None) for part, size in zip(slab, factor.shape, strict=False))]

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from bnfold.algebra.scaled import same_in_order
 from bnfold.caffe import layer_types
 from bnfold.caffe.blobs import Half
 from bnfold.caffe.fillers import filled, has_filler
@@ -19,7 +20,7 @@ from bnfold.caffe.layers.arithmetic import ROWS as ARITHMETIC
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes, infer_shapes
 from bnfold.caffe.weights import Record, WeightsFile
 from bnfold.errors import ModelError, WeightsError, few
-from bnfold.net import NO_BLOBS, Array, Blobs, Layer, LazyArray, Net, Shape, sizes, values_of
+from bnfold.net import NO_BLOBS, Array, Blobs, Layer, LazyArray, Net, Shape, sizes
 
 _SHOWN = 20
 _NAMED = 5
@@ -148,7 +149,7 @@ def _share(net: Sequence[Layer], files: Sequence[WeightsFile], omitted: Sequence
         last = layers[place].blobs.stored[index]
         for stands, other, at in found:
             stored = layers[other].blobs.stored[at]
-            if np.prod(stored.shape) != np.prod(last.shape) or _same(stored, last):
+            if np.prod(stored.shape) != np.prod(last.shape) or same_in_order(stored, last):
                 continue
             replaced.setdefault(other, list(layers[other].blobs.stored))[at] = _view(last, stored.shape)
             if stands != UNSTORED and other < len(net):
@@ -159,10 +160,6 @@ def _share(net: Sequence[Layer], files: Sequence[WeightsFile], omitted: Sequence
     for place, blobs in replaced.items():
         layers[place].blobs = Blobs(blobs)
     return notes
-
-
-def _same(one: Array | LazyArray, other: Array | LazyArray) -> bool:
-    return one is other or np.array_equal(values_of(one).reshape(-1), values_of(other).reshape(-1), equal_nan=True)
 
 
 def _filler_notes(layers: Sequence[Layer]) -> list[str]:

@@ -12,15 +12,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from math import prod
 from operator import is_
 from pathlib import Path
 
-import numpy as np
 from google.protobuf.message import Message
 from google.protobuf.text_format import Parse
 
-from bnfold.algebra.scaled import same_values
+from bnfold.algebra.scaled import same_in_order
 from bnfold.caffe import layer_types
 from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter
 from bnfold.caffe.caffemodel import connections, write_caffemodel
@@ -34,7 +32,7 @@ from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
 from bnfold.errors import UnsupportedError, UsageError, quoted, telling_which
 from bnfold.io.files import OutputSet, StrPath, os_path, require_suffix
-from bnfold.net import Array, Layer, LazyArray, Net, Source, require_net, values_of
+from bnfold.net import Array, Layer, LazyArray, Net, Source, require_net
 from bnfold.options import Dialect, require_type
 
 
@@ -99,7 +97,12 @@ def save_caffe(
 def add_caffe(
     net: Net, prototxt: StrPath, caffemodel: StrPath | None, outputs: OutputSet, *, strip: bool, dialect: Dialect
 ) -> tuple[list[Path], list[str]]:
-    """As `save_caffe`, among the files of a set; with sentences on what BVLC's Caffe cannot read of its own words."""
+    """As `save_caffe`, among the files of a set; with sentences on what BVLC's Caffe cannot read of its own words.
+
+    Raises:
+        UsageError: there are no weights for a caffemodel.
+        BnfoldError: as `save_caffe`.
+    """
     has_weights = bool(net.origin and net.origin.weights) or any(layer.blobs for layer in net.layers)
     if caffemodel is not None and not has_weights:
         raise UsageError(f"{caffemodel}: the net was read without weights, so there are none to write")
@@ -150,20 +153,11 @@ def _require_shared(net: Net) -> None:
         for name, blob in zip(layer.param_names, layer.blobs.stored, strict=True):
             if name:
                 owner, shared = owners.setdefault(name, (layer, blob))
-                if not _hold_the_same(blob, shared):
+                if not same_in_order(blob, shared):
                     raise UsageError(
                         f"{layer}: it shares weights as '{name}' with {owner}, which has others; give both the same, "
                         "or take the name out of one's param"
                     )
-
-
-def _hold_the_same(one: Array | LazyArray, other: Array | LazyArray) -> bool:
-    """Whether two blobs hold the same values in their order, whatever their types and shapes."""
-    if one.dtype == other.dtype and one.shape == other.shape:
-        return same_values(one, other)
-    return prod(one.shape) == prod(other.shape) and np.array_equal(
-        values_of(one).reshape(-1), values_of(other).reshape(-1), equal_nan=True
-    )
 
 
 def _require_unread(net: Net, file: StrPath) -> None:
