@@ -262,7 +262,7 @@ class Command(click.Command):
         return super().shell_complete(ctx, incomplete) or FILES.shell_complete(ctx, self.params[0], incomplete)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click has it, but of an option for one file it would take the last, and say nothing of the others."""
+        """As click has it, but raises UsageError for an option for one file with two, of which click takes the last."""
         given = list(args)
         require_words(() if ctx.resilient_parsing else given)
         try:

@@ -338,11 +338,7 @@ class Net:
         return self.public.get(_one_name(blob), blob)
 
     def remove(self, layer: Layer) -> None:
-        """Take `layer` out. Its tops have no producer afterwards: rename the blob that replaces them.
-
-        Raises:
-            UsageError: it is not in the net.
-        """
+        """Take `layer` out; rename the blob that replaces its tops. Raises UsageError where it is not in the net."""
         self._unwire_bottoms(layer)
         for top in layer.tops:
             del self._producers[top]
@@ -406,7 +402,7 @@ class Net:
             self._producers[top] = layer
 
     def insert_behind(self, pairs: Iterable[tuple[Layer, Layer]]) -> None:
-        """Put many layers in, each a pair (after, layer), in one walk; else as `insert`."""
+        """Put many layers in, each a pair (after, layer), in one walk; else as `insert`. Raises UsageError likewise."""
         new: dict[int, list[Layer]] = {}
         pairs = [*map(_pair_of_layers, pairs)]
         for (after, _), layer in zip(pairs, self._new_layers(layer for _, layer in pairs), strict=True):
@@ -451,11 +447,15 @@ class Net:
             self.public[new] = public
 
     def without(self, layers: Iterable[Layer]) -> Net:
-        """A net of its own without some layers and all that depends on them; its outputs are what nobody reads then."""
+        """A net of its own without some layers and all that depends on them, whose outputs are what nobody reads then.
+
+        Raises:
+            UsageError: one is no layer of this net.
+        """
         given = _list_of_layers(layers)
-        gone = {id(layer) for layer in given}
-        if gone and (lost := gone.difference(map(id, self.layers))):
-            raise UsageError(f"{next(layer for layer in given if id(layer) in lost)}: is no layer of this net")
+        gone, known = set(map(id, given)), set(map(id, self.layers))
+        if lost := [layer for layer in given if id(layer) not in known]:
+            raise UsageError(f"{lost[0]}: is no layer of this net")
         missing: set[str] = set()
         kept: list[Layer] = []
         for layer in self.layers:

@@ -242,7 +242,7 @@ def runs(samples: Samples, layout: BatchLayout, numbers: range | None = None) ->
 
 
 def run_at(samples: Samples, layout: BatchLayout, start: int) -> Run:
-    """The run that begins with sample `start`; exceptions are those of `runs`."""
+    """The run that begins with sample `start`. Raises UsageError where a sample does not fit an input."""
     numbers = range(start, min(start + layout.batch, samples.count))
     rows = [_row(samples, number) for number in numbers]
     rows += [rows[-1]] * (layout.batch - len(rows))

@@ -220,6 +220,10 @@ class Comparison:
             run_equal: False if a candidate that is the reference to the last weight needs no run on noise.
             folded: for each candidate, whether it has the names that folding the reference in memory gave, where an
                 equal name is an equal blob; nets that share layers in memory have, and others by default have not.
+
+        Raises:
+            UsageError: `candidates` is no list of models, or one cannot be compared with the reference as it was asked.
+            ModelError: a candidate cannot be run.
         """
         require_type("progress", progress, "Progress | None")
         if isinstance(candidates, str | bytes) or not isinstance(candidates, Sequence):

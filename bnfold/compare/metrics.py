@@ -387,7 +387,11 @@ def add_together(
     by_sample: bool = True,
     compiled: bool = False,
 ) -> list[list[SampleError]]:
-    """`BlobError.add` for several blobs of equal shape, type and tolerance, each with its own measure."""
+    """`BlobError.add` for several blobs of equal shape, type and tolerance, each with its own measure.
+
+    Raises:
+        ValueError: a candidate's shape is another.
+    """
     shape = tuple(references[0].shape)
     for one, candidate in zip(errors, candidates, strict=True):
         if shape != tuple(candidate.shape):

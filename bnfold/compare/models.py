@@ -178,7 +178,11 @@ class Model:
     def session(
         self, blobs: Iterable[str], store: WeightStore, threads: int = 0, provider: str = "cpu", tf32: bool = False
     ) -> Session:
-        """Something that computes `blobs` besides the outputs, as long as the store lasts that has its weights."""
+        """Something that computes `blobs` besides the outputs, as long as the store lasts that has its weights.
+
+        Raises:
+            ModelError: onnxruntime cannot run the network.
+        """
         from bnfold.onnx.graph import exposed
 
         opened = IsolatedSession if self.is_apart else Session

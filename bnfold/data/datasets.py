@@ -98,7 +98,7 @@ class Images:
         return self.pictures.count
 
     def sample(self, number: int) -> dict[str, Array]:
-        """Read one image and prepare it."""
+        """Read one image and prepare it. Raises UsageError where it does not fit the input."""
         try:
             planes = self.preparation.planes(self.pictures.load(number), self.channels, self.size)
         except UsageError as error:

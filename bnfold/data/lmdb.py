@@ -118,7 +118,7 @@ class Database:
         return Kind(datum.shape[1:], None, False)
 
     def load(self, number: int) -> Any:
-        """A decoded image, or pixels (height, width, channels)."""
+        """A decoded image, or pixels (height, width, channels). Raises ParseError where the record is damaged."""
         datum = self._datum(number)
         if datum.encoded:
             return self._decoded(number, datum)

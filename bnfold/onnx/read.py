@@ -62,7 +62,12 @@ def load_onnx(file: str | os.PathLike[str], options: ReadOptions) -> Net:
 
 
 def load_bytes(data: bytes, options: ReadOptions = ReadOptions(), file: str = "model.onnx") -> Net:
-    """The same for a model in memory, which has all its weights in it; `file` is what messages call it."""
+    """The same for a model in memory; `file` is what messages call it.
+
+    Raises:
+        WeightsError: its weights lie in another file.
+        BnfoldError: as `load_onnx`.
+    """
     document = document_of(data, Path(file), outside=False)
     if document.keeps_outside:
         raise WeightsError(

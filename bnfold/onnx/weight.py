@@ -49,7 +49,11 @@ class Weight:
         return prod(self.shape) * self.dtype.itemsize
 
     def pieces(self) -> Iterable[memoryview]:
-        """The little-endian bytes, in pieces that are small where the values are lazy or of another type."""
+        """The little-endian bytes, in pieces that are small where the values are lazy or of another type.
+
+        Raises:
+            UnsupportedError: a value is beyond the range of the type.
+        """
         target = little_endian(self.dtype)
         for chunk in pieces_of(self.stored):
             with np.errstate(over="raise"):

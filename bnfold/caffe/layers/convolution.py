@@ -7,15 +7,7 @@ from math import prod
 from typing import Any, NamedTuple, Self
 
 from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, at_least_1, canonical_axis, each_size, listed, per_axis, written
-from bnfold.caffe.layers.row import (
-    OTHERS,
-    BlobFunction,
-    LayerType,
-    ShapeFunction,
-    count,
-    four_axes,
-    merged,
-)
+from bnfold.caffe.layers.row import OTHERS, LayerType, ShapeFunction, count, four_axes, merged
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
 
@@ -359,7 +351,7 @@ def channels_read(layer: Layer, weight: Shape) -> int:
     return weight[0] if layer.type in DECONVOLUTIONS else weight[1] * Convolution.of(layer, len(weight) - 2).group
 
 
-def squeezed_blobs(weights: BlobFunction) -> BlobFunction:
+def squeezed_blobs(weights: ShapeFunction) -> ShapeFunction:
     """Weight, bias, a mask for each, then two numbers of training where the file has them (Synopsys' Caffe).
 
     Dynamic Network Surgery has no such numbers (compress_conv_layer.cpp, compress_inner_product_layer.cpp).

@@ -16,7 +16,7 @@ from bnfold.errors import ModelError, counted
 from bnfold.net import Layer, Shape, sizes
 
 ShapeFunction = Callable[[Layer, Sequence[Shape]], list[Shape] | None]
-BlobFunction = Callable[[Layer, Sequence[Shape]], list[Shape] | None]
+"""A layer and the shapes of its bottoms -> the shapes of its tops or blobs. Raises ModelError where they do not fit."""
 
 
 class LayerType(NamedTuple):
@@ -51,7 +51,7 @@ class LayerType(NamedTuple):
     shapes: ShapeFunction
     bottoms: tuple[int, int | None] = (1, 1)
     rank: int = 0
-    blobs: BlobFunction | None = None
+    blobs: ShapeFunction | None = None
     stand_in: Literal["positive", "scale", "shift", "weight"] = "weight"
     fillers: str = ""
     reads: Mapping[str, str] = MappingProxyType({})
@@ -105,7 +105,7 @@ def four_axes(layer: Layer, bottom: Shape) -> Shape:
     return bottom
 
 
-def per_channel(parameters: str) -> BlobFunction:
+def per_channel(parameters: str) -> ShapeFunction:
     """One learned value for each channel, or one for all where these parameters say `channel_shared`."""
 
     def blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:

@@ -54,3 +54,4 @@ class LayerContext(NamedTuple):
 
 
 Row = Callable[[LayerContext], Operator]
+"""What a layer is to the laws. Raises Blocked where they know no such thing, ModelError where Caffe does not."""

@@ -303,6 +303,7 @@ class Block:
 
 
 LayerFunction = Callable[[Block], str | Sequence[str]]
+"""Adds the nodes of a layer; gives the tensors that are its tops. Raises Refused, or WeightsError for damaged blobs."""
 
 
 def _known(graph: Graph, blob: str) -> Shape:
