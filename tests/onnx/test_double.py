@@ -1,5 +1,6 @@
 """An ONNX model in float64 computes what it computes in float32, and rounds a hundred million times finer."""
 
+import math
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from scipy import special
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array
 from bnfold.onnx.double import in_double
+from bnfold.onnx.error_function import erf
 from bnfold.onnx.evaluator import Evaluator
 from bnfold.runtime import Session
 
@@ -122,6 +124,28 @@ def test_places_of_several_axes_are_gathered_as_onnxruntime_gathers_them(batch: 
     made = model([node], {"data": data.shape}, ["y"], weights, 17)
     exact = Evaluator.of_model(made, (), None, []).run({"data": data})["y"]
     assert np.array_equal(exact, Session(made).run({"data": data})["y"])
+
+
+def test_erf_is_within_two_units_in_the_last_place() -> None:
+    """Of Python's, which is within one: at the ends of each approximation, and more values than a piece has."""
+    random = np.random.default_rng(2)
+    ends = [*(near + step * 2.0**-48 for near in (0.84375, 6.0) for step in range(-40, 40)), 0.5, 4.0, 27.0, 1e308]
+    data = np.concatenate(
+        [ends, random.normal(size=9000), random.uniform(0, 7, 9000), 10 ** random.uniform(-320, 1, 900)]
+    )
+    data *= random.choice([-1.0, 1.0], data.size)
+    exact = np.array([math.erf(value) for value in data])
+    found = erf(data.reshape(4, -1)).reshape(-1)
+    assert (np.abs(found - exact) <= 2 * np.spacing(np.abs(exact))).all()
+    assert (np.signbit(found) == np.signbit(data)).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 5e-324, 2.0**-1030, np.inf, np.nan, 6.0, 1e200])
+def test_erf_at_the_ends_is_that_of_python(value: float) -> None:
+    with np.errstate(all="raise", under="ignore"):
+        found = erf(np.array([value, -value]))
+    assert np.array_equal(found, [math.erf(value), math.erf(-value)], equal_nan=True)
+    assert value != 0 or np.signbit(found).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
