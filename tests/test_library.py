@@ -685,12 +685,22 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.compare(net, net, threads=-1), "threads is a number of threads, 0 for any, and not -1"),
         (
             lambda net: LIBRARY.compare(net, net, np.zeros((2, 1, 8, 8)), labels=5),
-            "numbers of samples: 2, and 1 labels",
+            "there are 2 samples and 1 label",
         ),
         (
             lambda net: LIBRARY.compare(net, net, np.zeros((2, 1, 8, 8)), labels=np.zeros((2, 1))),
-            r"2 samples of .* the labels have shape \(2, 1\); give one label per sample",
+            r"the labels have shape \(2, 1\), and must be one class number per sample: labels.reshape\(-1\)",
         ),
+        (
+            lambda net: LIBRARY.compare(net, net, np.zeros((2, 1, 8, 8)), labels=np.eye(2, 10)),
+            r"the labels have shape \(2, 10\), and .*: of one-hot rows, labels.argmax\(axis=1\)",
+        ),
+        (
+            lambda net: LIBRARY.compare(net, net, {"data": np.zeros((2, 1, 8, 8)), "label": np.eye(2, 10)}),
+            r"the labels have shape \(2, 10\), and .*: of one-hot rows, labels.argmax\(axis=1\)",
+        ),
+        (lambda net: LIBRARY.load(b""), "what was given as a model has 0 bytes"),
+        (lambda net: LIBRARY.load(io.BytesIO()), r"is empty or at its end; stream.seek\(0\) rewinds it"),
         (lambda net: LIBRARY.compare(net, net, tf32=True), "--tf32 would be ignored: cpu cannot multiply so"),
         (lambda net: LIBRARY.compare(net, net, reading=None), "the option reading takes ReadOptions, and not NoneType"),
         (

@@ -62,6 +62,23 @@ NEARLY_RIGHT = {
         ("inspect", *NET, "--strict-fields", "--ignore-unknown-fields"),
         "--strict-fields stops at what --ignore-unknown-fields goes on without; give one of the two",
     ),
+    "a network without its suffix": (
+        ("inspect", "net"),
+        "net: cannot be read: No such file or directory (there are 'net.caffemodel', 'net.prototxt')",
+    ),
+    "a network to compare without its suffix": (
+        ("diff", "net", "net.prototxt"),
+        "nor a caffemodel that carries its network (there are 'net.caffemodel', 'net.prototxt')",
+    ),
+    "a file that is misspelt": (
+        ("inspect", "nett.prototxt"),
+        "nett.prototxt: cannot be read: No such file or directory (did you mean 'net.prototxt'?)",
+    ),
+    "data that is misspelt": (
+        (*FOLD, "--data", "net.protoxt"),
+        "the data 'net.protoxt' does not exist (did you mean 'net.prototxt'?)",
+    ),
+    "a network as data": ((*FOLD, "--data", "net.prototxt"), "the data 'net.prototxt' is a model by its suffix; give"),
     "one image": ((*FOLD, "--data", "A.jpg"), "'A.jpg' is one image: give the folder that it is in, or a list"),
     "a blob": ((*FOLD, "--keep", "res3"), "--keep res3: the network has no blob of that name (did you mean 'res2a'?)"),
     "a layer": (

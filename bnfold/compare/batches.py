@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -215,7 +216,9 @@ def _given_arrays(
 ) -> Arrays:
     """Arrays by input, with the labels that may be among them. Raises UsageError where one is masked."""
     label = label_among(given, layout.feeds) if labels is None else None
-    labels = labels if label is None else np.asarray(given[label]).reshape(-1)
+    if label is not None:
+        labels = np.asarray(given[label])
+        labels = labels.reshape(-1) if prod(labels.shape[1:]) == 1 else labels
     # As in a file, what no input takes is left alone; if all is such, a run says what there is.
     names = [name for name in given if name in layout.feeds] or list(given)
     if masked := [name for name in names if np.ma.is_masked(given[name])]:

@@ -94,14 +94,16 @@ class Checkpoint:
         """
         if self.path is None:
             return
+        models = list(models)
         identity = identity_of(models, data, options, batch) | {"use of numba": str(compiled)}
         differing = [what for what, digest in identity.items() if self.identity.get(what, digest) != digest]
         if "batch" in differing:  # which stands in the sizes of either model, too
             differing = [what for what in differing if not what.startswith("model ")]
         if differing:
+            words = {f"model {place}": f"model '{model.name}'" for place, model in enumerate(models, start=1)}
             raise UsageError(
-                f"the checkpoint '{self.path}' is of another comparison: its {', '.join(differing)} differ; go on "
-                "with the same, or name another file"
+                f"the checkpoint '{self.path}' was made by another comparison (different: "
+                f"{', '.join(words.get(what, what) for what in differing)}); resume the same one, or name another file"
             )
         if not self.identity:
             self.identity, self.notes = identity, notes

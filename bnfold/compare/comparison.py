@@ -33,7 +33,7 @@ from bnfold.compare.unshown import unshown
 from bnfold.compare.widening import widened
 from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_net
-from bnfold.data.samples import Data, Feed, Noise, Part, Samples, Subset, part_of
+from bnfold.data.samples import Data, Feed, Noise, Part, Samples, Subset, labels_misfit, part_of
 from bnfold.errors import ModelError, UnsupportedError, UsageError, few, named, quoted
 from bnfold.net import Array, Net, Shape
 from bnfold.options import TEXT, TOLERANCES, CompareOptions, ReadOptions, changed, require_type
@@ -287,9 +287,7 @@ class Comparison:
                 "them, without --mean, --scale, --swap-channels, --resize and --crop"
             )
         if self._labels is not None and self._labels.shape != (data.count,):
-            raise UsageError(
-                f"{data.description}, and the labels have shape {self._labels.shape}; give one label per sample"
-            )
+            raise UsageError(f"{data.description}: {labels_misfit(self._labels.shape, data.count)}")
         if self._samples is not None:
             data = part_of(data, *part)
         elif self.options.sample_limit is not None or self.options.sample_seed is not None:

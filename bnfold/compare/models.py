@@ -20,7 +20,7 @@ from bnfold.compare.standins import onnx_stand_ins, stand_ins
 from bnfold.data.samples import UNRANKED, Feed
 from bnfold.data.standins import FLAG, Indices
 from bnfold.errors import ModelError, UnsupportedError, UsageError, telling_which
-from bnfold.io.files import descriptor_of, os_path
+from bnfold.io.files import descriptor_of, nearby, os_path
 from bnfold.io.mapping import release_pages, require_unchanged
 from bnfold.net import Array, Layer, Net, require_net
 from bnfold.options import ROUNDING, TEXT, CompareOptions
@@ -362,7 +362,7 @@ def _from_path(path: str, role: str, options: CompareOptions) -> Model:
     if not network.name.lower().endswith((*TEXT, ".caffemodel")) and descriptor_of(network) is None:
         raise UsageError(
             f"the {role} '{path}' is neither an .onnx, nor a .prototxt with the .caffemodel of the same stem, "
-            "nor NET.prototxt:WEIGHTS.caffemodel, nor a caffemodel that carries its network"
+            f"nor NET.prototxt:WEIGHTS.caffemodel, nor a caffemodel that carries its network{nearby(path)}"
         )
     reading = options.reading
     if network.name.lower().endswith(TEXT):

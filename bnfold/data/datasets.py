@@ -15,10 +15,10 @@ import numpy as np
 from bnfold.data.arrays import LABELS, label_among, read_arrays, read_headers
 from bnfold.data.pixels import Kind, Size, kind_of
 from bnfold.data.preparation import Preparation
-from bnfold.data.samples import ALL, Arrays, Feed, Part, Samples, counted
+from bnfold.data.samples import ALL, Arrays, Feed, Part, Samples, counted, labels_misfit
 from bnfold.errors import BnfoldError, ParseError, UsageError, few
-from bnfold.io.files import absence
-from bnfold.io.formats import HEAD, other_format
+from bnfold.io.files import absence, nearby
+from bnfold.io.formats import HEAD, MODELS, other_format
 from bnfold.io.mapping import read_file
 from bnfold.net import Array
 
@@ -182,7 +182,7 @@ def open_samples(
     """
     place = Path(path)
     if reason := absence(place):
-        raise UsageError(f"the data '{place}' {reason}")
+        raise UsageError(f"the data '{place}' {reason}{nearby(place)}")
     try:
         if is_arrays(place):
             inputs, labels = read_inputs(place, feeds, labels, part)
@@ -301,8 +301,8 @@ def read_inputs(
     label = label_among(there, feeds) if labels is None else None
     count = max((there[source].shape[0] for source in names.values() if there[source].shape), default=0)
     if label is not None:
-        if (said := prod(there[label].shape)) > count:
-            raise UsageError(f"{path}: unequal numbers of samples: {count}, and {said} labels")
+        if prod(shape := there[label].shape) > count:
+            raise UsageError(f"{path}: {labels_misfit(shape, count)}")
         labels = read_arrays(path, {label})[label].reshape(-1)
     arrays = read_arrays(path, names.values(), part.numbers(count))
     return {name: arrays[source] for name, source in names.items()}, labels
@@ -371,6 +371,8 @@ def _lines(path: Path) -> list[tuple[int, str]]:
         raise UsageError(
             f"the data '{path}' is one image: give the folder that it is in, or a list of lines `path label`"
         )
+    if path.suffix.lower().removeprefix(".") in MODELS:
+        raise UsageError(f"the data '{path}' is a model by its suffix; give a folder of images, an .npz or a list")
     content = read_file(path, MAX_LIST_BYTES)
     if other := other_format(content[:HEAD], "data (a folder, an .npz or .npy, or a list of images)"):
         raise ParseError(other, path)

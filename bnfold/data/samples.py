@@ -29,6 +29,21 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
+def labels_misfit(shape: Sequence[int], count: int) -> str:
+    """A sentence on labels of a shape that is not one number for each of `count` samples.
+
+    Examples:
+        >>> labels_misfit((3,), 4)
+        'there are 4 samples and 3 labels'
+        >>> labels_misfit((4, 10), 4)
+        'the labels have shape (4, 10), and must be one class number per sample: of one-hot rows, labels.argmax(axis=1)'
+    """
+    if len(shape) == 1 or shape[:1] != (count,):
+        return f"there are {counted(count, 'sample')} and {counted(prod(shape), 'label')}"
+    way = "labels.reshape(-1)" if prod(shape) == count else "of one-hot rows, labels.argmax(axis=1)"
+    return f"the labels have shape {tuple(shape)}, and must be one class number per sample: {way}"
+
+
 @dataclass(frozen=True, slots=True)
 class Feed:
     """What one input of a network takes.
@@ -174,8 +189,8 @@ class Arrays:
             said = ", ".join(f"{count} for '{blob}'" for blob, count in counts.items())
             raise UsageError(f"{self.source}: unequal numbers of samples: {said}")
         count = max(several, default=1)
-        if self.labels is not None and np.shape(self.labels)[:1] != (count,):
-            raise UsageError(f"{self.source}: unequal numbers of samples: {count}, and {np.size(self.labels)} labels")
+        if self.labels is not None and np.shape(self.labels) != (count,):
+            raise UsageError(f"{self.source}: {labels_misfit(np.shape(self.labels), count)}")
 
     @property
     def description(self) -> str:

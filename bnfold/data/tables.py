@@ -16,7 +16,7 @@ import numpy as np
 
 from bnfold.caffe.hdf5 import opened
 from bnfold.data.arrays import NUMBERS, label_among
-from bnfold.data.samples import Feed, Samples, counted, picture_of
+from bnfold.data.samples import Feed, Samples, counted, labels_misfit, picture_of
 from bnfold.errors import ParseError, UsageError
 from bnfold.net import Array
 
@@ -95,7 +95,7 @@ def open_tables(files: Sequence[Path], source: str, feeds: Mapping[str, Feed], l
             if label is not None:
                 table = _table(h5py, file, path, label)
                 if table.size != count:  # before its values are read
-                    raise UsageError(f"{path}: unequal numbers of samples: {count}, and {table.size} labels")
+                    raise UsageError(f"{path}: {labels_misfit(table.shape, count)}")
                 found.append(np.asarray(table).reshape(-1))
             starts.append(starts[-1] + count)
     true = np.concatenate(found) if found else labels

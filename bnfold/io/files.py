@@ -23,6 +23,7 @@ import stat
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
@@ -32,7 +33,7 @@ try:
 except ImportError:  # Windows, where nothing below is locked
     fcntl = None  # type: ignore[assignment]
 
-from bnfold.errors import UsageError, WriteError
+from bnfold.errors import Guesses, UsageError, WriteError, few
 from bnfold.io.signals import defer_signals
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -43,6 +44,7 @@ FAILED_SUFFIX = ".failed"
 STAGING_PREFIX = ".bnfold-"
 MAX_NAME = 255
 """Bytes that a name may have, on every file system that we know of."""
+MOST_NAMES = 1_000  # of a folder, that are looked through for one that was meant
 STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 MAX_LINKS = 40
 BUFFER = 1 << 16
@@ -319,6 +321,24 @@ def absence(path: StrPath) -> str:
     except (OSError, ValueError):  # also where no file can have the name
         return "does not exist"
     return ""
+
+
+def nearby(path: StrPath) -> str:
+    """The names beside a path that a user may have meant, or "" where it is there itself or none is like it.
+
+    ` (there are 'net.prototxt', 'net.caffemodel')` where a suffix is missing, else ` (did you mean 'net.onnx'?)`.
+    """
+    folder, name = os.path.split(path)
+    try:
+        with os.scandir(folder or os.curdir) as entries:
+            names = sorted(entry.name for entry in islice(entries, MOST_NAMES))
+    except (OSError, ValueError):  # no such folder either, or a NUL in its name
+        return ""
+    if name in names:
+        return ""
+    if beside := [f"'{one}'" for one in names if name and one.startswith(f"{name}.")]:
+        return f" (there {'is' if len(beside) == 1 else 'are'} {few(beside)})"
+    return Guesses().at(name, names)
 
 
 def is_same_file(one: StrPath, other: StrPath) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from bnfold.errors import ParseError, UsageError
-from bnfold.io.files import descriptor_of, interrupted
+from bnfold.io.files import descriptor_of, interrupted, nearby
 
 _PIECE = 1 << 20
 _streams: dict[tuple[int, int], mmap.mmap] = {}
@@ -129,6 +129,8 @@ def open_regular(path: Path) -> BinaryIO:
             raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = interrupted(path) or getattr(error, "strerror", None) or error
+        if isinstance(error, FileNotFoundError) and not interrupted(path):
+            reason = f"{reason}{nearby(path)}"
         if re.match("(https?|ftp|s3|gs|hf):/", str(path)):
             reason = "it is an address on the network; fetch it first, and give the file"
         if str(path) == "-":

@@ -83,7 +83,7 @@ def test_files_that_do_not_fit_are_refused_in_a_sentence(tmp_path: Path) -> None
     for name, rows, labels in (("f.h5", 2, 3), ("g.h5", 3, 2)):  # together they would be enough
         write(tmp_path / name, rows, label=np.arange(labels))
     (tmp_path / "list.txt").write_text("f.h5\ng.h5\n")
-    with pytest.raises(UsageError, match=r"f\.h5: unequal numbers of samples: 2, and 3 labels"):
+    with pytest.raises(UsageError, match=r"f\.h5: there are 2 samples and 3 labels"):
         open_samples(tmp_path / "list.txt", FEEDS)
     (tmp_path / "list.txt").write_text("missing.h5\n")
     with pytest.raises(ParseError, match=r"list\.txt:1: the file 'missing\.h5' does not exist"):
