@@ -468,8 +468,8 @@ class Comparison:
         """The report with the first blob that differs, where an output does, or what it is judged by."""
         from bnfold.compare.bisection import first_beyond
 
-        beyond = [blob for blob in report.blobs if blob.judged > one.options.limit]
-        if not beyond:
+        beyond = [blob for blob in report.blobs if blob.judged > one.options.limit and blob.blob not in report.as_exact]
+        if report.passed or not beyond:
             return report
         whole = one.whole()
         output = min(beyond, key=lambda blob: blob.depth)

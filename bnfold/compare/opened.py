@@ -437,10 +437,9 @@ class Opened:
         return Coarse.of(self.theirs.own.stored_type, self.theirs.stored_type, self.options.limit)
 
     def _hides(self, name: str, positions: Positions, found: Measurement) -> bool:
-        """Whether an output is saturated, or equal where scores that it squashes differ: classes that never win."""
-        cause, limit = self.saturating[name], self.options.limit
-        scores = self.fronts.intersection(cause.fronts) if cause.layer_type in SQUASHING else ()
-        beyond = any(found.errors[front].judged > limit for front in scores)
+        """Whether an output is saturated, or equal where what it is made of differs: classes that never win, steps."""
+        fronts, limit = self.fronts.intersection(self.saturating[name].fronts), self.options.limit
+        beyond = any(found.errors[front].judged > limit for front in fronts)
         return positions.share >= MOSTLY or (beyond and found.errors[name].judged <= limit)
 
     def _hidden(self, name: str, share: float) -> str:
@@ -449,7 +448,7 @@ class Opened:
         kind = "output" if name in self.ours.outputs else "blob"
         said = f"{kind} '{name}' is saturated by {cause.layer_type} at {share * 100:.4g} % of its positions"
         if share < MOSTLY:
-            said = f"{kind} '{name}' shows little of some scores that {cause.layer_type} squashes"
+            said = f"{kind} '{name}' shows little of what {cause.layer_type} reads"
         fronts = quoted(front for front in cause.fronts if front in self.pairs)
         if fronts:
             return f"{said}, so it is judged by what stands in front of it: {fronts}"

@@ -2,8 +2,8 @@
 
 The derivative of `y = sigmoid(x)` is `y*(1 - y)`, that of `y = softmax(x)` likewise, and that of `y = tanh(x)` is
 `1 - y^2`: within END of an end, an error of `x` comes out a thousandfold smaller. A Clip shows none at its bounds, and
-a ReLU none where it is 0. An index (ArgMax), a flag (Threshold, Greater) or a whole number (Round) shows no small error
-at all. Such outputs are compared, and so is what stands in front of them.
+a ReLU none where it is 0. An index (ArgMax), a flag (Threshold, Greater) or a whole number (Round, Cast) shows no small
+error at all. Such outputs are compared, and so is what stands in front of them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.compare.backends import backend_of
 from bnfold.compare.merging import BY_SUM
+from bnfold.compare.ties import WHOLE
 
 if TYPE_CHECKING:
     from bnfold.compare.models import Model
@@ -77,15 +78,29 @@ class Saturating:
 def saturating(model: Model) -> dict[str, Saturating]:
     """Output -> what makes it saturate, for those that a saturating layer writes, or moves of its values only.
 
-    So do the blobs that layers read which cannot be run: they are compared in the place of outputs.
+    So do the blobs that layers read which cannot be run: they are compared in the place of outputs. Steps are compared
+    as the integers that they are: multiplied by sizes of their own, those of a small channel are nothing beside others.
     """
     found = {}
     for output in (*model.outputs, *model.hidden.reads):
-        layers = [blob for blob in sources(model, output) if model.writers[blob].type in COUNTS]
+        layers = [blob for blob in sources(model, output) if _writes(model, blob) in COUNTS]
         if layers:
             fronts = [bottom for blob in layers for bottom in model.reads[blob] if bottom in model.writers]
+            fronts += [blob for blob in layers if blob != output and model.writers[blob].type == "QuantizeLinear"]
             found[output] = Saturating(model.writers[layers[0]].type, tuple(dict.fromkeys(fronts)))
     return found
+
+
+def _writes(model: Model, blob: str) -> str:
+    """The type of the layer that writes a blob; none of a Cast that cuts nothing off."""
+    layer_type = model.writers[blob].type
+    return layer_type if layer_type != "Cast" or _cuts_off(model, blob) else ""
+
+
+def _cuts_off(model: Model, blob: str) -> bool:
+    """Whether a Cast makes whole numbers."""
+    node = model.makers.get(blob)
+    return node is not None and any(said.name == "to" and said.i in WHOLE for said in node.attribute)
 
 
 def sources(model: Model, output: str) -> list[str]:
@@ -100,7 +115,7 @@ def sources(model: Model, output: str) -> list[str]:
             fresh = [bottom for bottom in model.reads[blob] if bottom not in seen]
             seen.update(fresh)
             waiting += fresh
-        else:
+        if writer.type not in MOVING or (writer.type == "Cast" and _cuts_off(model, blob)):
             found.append(blob)
     return found
 
@@ -152,7 +167,7 @@ COUNTS: Mapping[str, Callable[[Any], int]] = {
     **dict.fromkeys(("ArgMax", "ArgMin", "Threshold"), _always),
     **dict.fromkeys(("And", "Equal", "Not", "Or", "Xor", "NonMaxSuppression", "NonZero"), _always),
     **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _always),
-    **dict.fromkeys(("Ceil", "Floor", "Round", "Sign"), _always),
+    **dict.fromkeys(("Cast", "Ceil", "Floor", "Round", "Sign"), _always),
     **dict.fromkeys(("Clip", "HardTanH", "Max", "Min", "QuantizeLinear", "ReLU6"), _clipped),
     **dict.fromkeys(("ReLU", "Relu"), _dead),
     "Erf": _near(-1, 1),

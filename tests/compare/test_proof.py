@@ -690,7 +690,7 @@ def test_a_detector_that_finds_nothing_is_proved_by_what_its_equal_layers_read()
     assert not compare(nothing, finding(1e9, wrong=0.01)).passed  # what they read differs
     assert compare(nothing, finding(1e9, suppressing=0.4)).verdict.startswith("Nothing is proved: ")
     by_outputs = compare(nothing, change(nothing, "wb", (0,), 1.0), options=OUTPUTS)
-    assert by_outputs.verdict.startswith("Nothing is proved: ")  # what makes the boxes is another layer
+    assert "blob 'boxes' differs" in by_outputs.verdict  # what makes the boxes is another layer
 
 
 def test_scores_that_only_choose_boxes_are_compared_with_the_outputs() -> None:
@@ -699,3 +699,44 @@ def test_scores_that_only_choose_boxes_are_compared_with_the_outputs() -> None:
     report = compare(some, finding(-1e9, wrong=0.001), options=OUTPUTS)
     assert not report.passed
     assert "scores" in {blob.blob for blob in report.blobs}
+
+
+def stepped(bias: float = 1.0, weight: float = 1.0, large: float = 1.0, by: str = "QuantizeLinear") -> ModelProto:
+    """Two channels in steps of their own, of a size that follows them, or in whole numbers; the first is large."""
+    sizes = np.array([large, 1.0], np.float32)
+    middle = 2.7 if by == "QuantizeLinear" else 2.1  # which rounds, or cuts off
+    weights = {
+        "w": (np.array([[0.5, -0.25], [0.4, 0.3 * weight]], np.float32) * sizes[:, None])[:, :, None, None],
+        "b": np.array([0.3, middle * bias], np.float32) * sizes,
+    }
+    if by == "QuantizeLinear":
+        weights |= {"steps": sizes, "zero": np.zeros(2, np.int8)}
+        behind = [
+            helper.make_node("QuantizeLinear", ["c", "steps", "zero"], ["q"], "q", axis=1),
+            helper.make_node("DequantizeLinear", ["q", "steps", "zero"], ["y"], "y", axis=1),
+        ]
+    else:
+        behind = [
+            helper.make_node("Cast", ["c"], ["q"], "q", to=TensorProto.INT32),
+            helper.make_node("Cast", ["q"], ["y"], "y", to=TensorProto.FLOAT),
+        ]
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"], "c"), *behind]
+    return model(nodes, {"x": (1, 2, 3, 3)}, ["y"], weights)
+
+
+@pytest.mark.parametrize("by", ["QuantizeLinear", "Cast"])
+def test_what_moves_no_value_across_a_step_counts_in_front_of_it(by: str) -> None:
+    values = np.arange(18, dtype=np.float32).reshape(1, 2, 3, 3) / 18 + 0.02
+    right, wrong = (compare(stepped(by=by), stepped(bias, by=by), values, OUTPUTS) for bias in (1, 1.01))
+    assert right.passed
+    assert all(blob.max_abs == 0 for blob in wrong.outputs)
+    assert (wrong.passed, "blob 'c' differs" in wrong.verdict) == (False, True)
+    assert any("so it is judged by what stands in front of it: 'c'" in note for note in wrong.notes)
+
+
+def test_the_steps_of_a_channel_that_is_small_count() -> None:
+    right, wrong = (compare(stepped(large=1e4), stepped(1, one, large=1e4), options=OUTPUTS) for one in (1, 1.1))
+    assert right.passed
+    by_values = {blob.blob: blob.judged for blob in wrong.blobs}
+    assert max(by_values["c"], by_values["y"]) < OUTPUTS.limit
+    assert (wrong.passed, "blob 'q' differs" in wrong.verdict) == (False, True)

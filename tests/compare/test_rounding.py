@@ -62,6 +62,8 @@ def test_a_sigmoid_of_large_scores_is_judged_by_a_float64_run(scale: int, layers
     assert report.as_exact == ("prob",)
     assert "beyond the tolerance by rounding, and as near to a float64 run as the reference: 'prob'" in report.verdict
     assert any("blob 'prob' is beyond the tolerance by rounding: rms" in note for note in report.notes)
+    bisected = compare(reference, bnfold.fold(reference).net, images(scale), tolerance=1e-5, bisect=True)
+    assert (bisected.passed, bisected.first_divergent) == (True, None)
 
 
 @pytest.mark.parametrize("bias", [-12.0, -14.5, -16.5])
