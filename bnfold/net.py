@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bnfold.io.wire import Buffer
 
 Array = npt.NDArray[Any]
+DType = np.dtype[Any]
 Shape = tuple[int, ...]
 
 PIECE = 1 << 20
@@ -53,7 +54,7 @@ class LazyArray(Protocol):
         """The true shape."""
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> DType:
         """The type that is stored."""
 
     def array(self) -> Array:
@@ -407,11 +408,10 @@ class Net:
         pairs = [*map(_pair_of_layers, pairs)]
         for (after, _), layer in zip(pairs, self._new_layers(layer for _, layer in pairs), strict=True):
             new.setdefault(id(after), []).append(layer)
-        if new:
-            known = set(map(id, self.layers))
-            if lost := [after for after, _ in pairs if id(after) not in known]:
-                raise UsageError(f"{lost[0]}: is no layer of this net, so nothing can stand behind it")
-            self._layers = [one for layer in self.layers for one in (layer, *new.get(id(layer), ()))]
+        known = set(map(id, self.layers))
+        if lost := [after for after, _ in pairs if id(after) not in known]:
+            raise UsageError(f"{lost[0]}: is no layer of this net, so nothing can stand behind it")
+        self._layers = [one for layer in self.layers for one in (layer, *new.get(id(layer), ()))]
         for layer in (layer for layers in new.values() for layer in layers):
             self._wire(layer)
 
@@ -665,7 +665,7 @@ def _require_arrays(layer: Layer, net: Net) -> None:
             raise UsageError(f"{layer}: blob {place} is {type(blob).__name__}, and not an array")
 
 
-def _is_float(dtype: np.dtype[Any]) -> bool:
+def _is_float(dtype: DType) -> bool:
     """Whether it is a floating-point type, also one that another package gives numpy, as bfloat16."""
     return dtype.kind == "f" or (dtype.kind == "V" and dtype.type is not np.void)
 

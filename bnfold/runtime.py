@@ -24,7 +24,7 @@ import numpy as np
 from bnfold.errors import ModelError, UsageError
 from bnfold.io.signals import defer_signals
 from bnfold.io.versions import installed
-from bnfold.net import Array
+from bnfold.net import Array, DType
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -35,7 +35,7 @@ MANY = 8  # outputs from which on they are worth being bound
 FATAL = 4  # onnxruntime's severity: its errors come as exceptions, too, and its warnings are about optimisations
 
 # onnx.TensorProto's numbers of the types that numpy has, too; the module itself is imported in bnfold.onnx alone.
-ELEMENTS: dict[int, np.dtype[Any]] = {
+ELEMENTS: dict[int, DType] = {
     number: np.dtype(name)
     for number, name in enumerate(["f4", "u1", "i1", "u2", "i2", "i4", "i8", "O", "?", "f2", "f8", "u4", "u8"], 1)
     if name != "O"  # strings
@@ -55,7 +55,7 @@ class TensorPort:
     """
 
     shape: tuple[int | None, ...]
-    dtype: np.dtype[Any]
+    dtype: DType
 
 
 def engine() -> Any:

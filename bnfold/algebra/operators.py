@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ import numpy.typing as npt
 from bnfold.algebra.affine import Affine
 
 if TYPE_CHECKING:
-    from bnfold.net import Array, LazyArray, Shape
+    from bnfold.net import Array, DType, LazyArray, Shape
 
 UNKNOWN_SIZE = -1
 """A size that depends on the data. A law that needs it says so; the others go on."""
@@ -142,7 +142,7 @@ class Clip(NamedTuple):
 
     low: float
     high: float
-    dtype: np.dtype[Any]
+    dtype: DType
 
 
 class Move(NamedTuple):

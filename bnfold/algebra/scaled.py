@@ -13,13 +13,12 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bnfold.algebra.affine import Affine, aligned
-from bnfold.net import Array, LazyArray, Shape, values_of
+from bnfold.net import Array, DType, LazyArray, Shape, values_of
 
 Factor = npt.NDArray[np.float64]
 
@@ -75,7 +74,7 @@ class Scaled:
     view: Shape
     factors: tuple[Factor, ...]
     largest: float | None
-    stored: np.dtype[Any] | None = None
+    stored: DType | None = None
 
     @property
     def shape(self) -> Shape:
@@ -83,7 +82,7 @@ class Scaled:
         return self.weight.shape
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> DType:
         """The type that is stored."""
         return self.stored or self.weight.dtype
 
@@ -141,7 +140,7 @@ class Rounded:
     """
 
     exact: Factor
-    dtype: np.dtype[Any]
+    dtype: DType
 
     @property
     def shape(self) -> Shape:
@@ -172,7 +171,7 @@ def largest_of(dtype: npt.DTypeLike) -> float:
 
 
 @cache
-def _largest_of(dtype: np.dtype[Any]) -> float:
+def _largest_of(dtype: DType) -> float:
     return BFLOAT16_LARGEST if dtype.name == "bfloat16" else float(np.finfo(dtype).max)
 
 
@@ -202,7 +201,7 @@ def _loses_digits_of(product: Factor, parts: Iterable[Factor], dtype: npt.DTypeL
 
 
 @cache
-def _least_of(dtype: np.dtype[Any]) -> float:
+def _least_of(dtype: DType) -> float:
     return 2.0**-126 if dtype.name == "bfloat16" else float(np.finfo(dtype).tiny)
 
 

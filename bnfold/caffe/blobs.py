@@ -13,22 +13,20 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, TypeAlias
 
 import numpy as np
 
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
 from bnfold.io.wire import FIXED32, FIXED64, LENGTH, VARINT, Buffer, WireError, fields, signed, varint
-from bnfold.net import PIECE, Array, LazyArray, Shape, pieces_of, sizes
+from bnfold.net import PIECE, Array, DType, LazyArray, Shape, pieces_of, sizes
 
 LEGACY_DIMS = (1, 2, 3, 4)
 DATA, DIFF, SHAPE, DOUBLE_DATA, DOUBLE_DIFF, RAW_TYPE, RAW_DATA = 5, 6, 7, 8, 9, 10, 12
 
-_DType: TypeAlias = np.dtype[Any]
 
-_FLOAT: _DType = np.dtype("<f4")
-_DOUBLE: _DType = np.dtype("<f8")
-_HALF: _DType = np.dtype("<f2")
+_FLOAT: DType = np.dtype("<f4")
+_DOUBLE: DType = np.dtype("<f8")
+_HALF: DType = np.dtype("<f2")
 _RAW_TYPES = {0: _DOUBLE, 1: _FLOAT, 2: _HALF}
 _REPEATED = {DATA: _FLOAT, DIFF: _FLOAT, DOUBLE_DATA: _DOUBLE, DOUBLE_DIFF: _DOUBLE}
 
@@ -61,7 +59,7 @@ class Half:
 class _FieldRuns:
     """The runs of bytes that hold one repeated field."""
 
-    def __init__(self, dtype: _DType) -> None:
+    def __init__(self, dtype: DType) -> None:
         self.dtype = dtype
         self.count = 0
         self._runs = array("Q")  # offset, count, stride; a hostile file has one for each few bytes

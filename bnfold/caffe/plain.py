@@ -24,7 +24,7 @@ import numpy as np
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.descriptors import put
 from bnfold.caffe.layers import LAYERS
-from bnfold.net import Array, Blobs, Layer, LazyArray, Shape, pieces_of, values_of
+from bnfold.net import Array, Blobs, DType, Layer, LazyArray, Shape, pieces_of, values_of
 
 SMALLEST_SQUARE = 1e-6
 """Added to the sum of squares of a row before the root (inner_product_layer.cpp of OpenVINO's training Caffe)."""
@@ -50,7 +50,7 @@ class Derived:
         return tuple(self.stored.shape)
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> DType:
         """The type that is stored."""
         return self.stored.dtype
 

@@ -39,7 +39,7 @@ from bnfold.compare.divergence import upstream
 from bnfold.compare.kernels import span
 from bnfold.compare.models import Model, values_stored
 from bnfold.errors import ModelError
-from bnfold.net import Array
+from bnfold.net import Array, DType
 from bnfold.options import ROUNDING, CompareOptions
 from bnfold.runtime import ELEMENTS, Session, to_host
 
@@ -76,7 +76,7 @@ class Steps(NamedTuple):
     axis: int
     numbers: Array | None
 
-    def allowed(self, values: Array, whole: np.dtype[Any], tolerance: float, by_sample: bool, least: float) -> Array:
+    def allowed(self, values: Array, whole: DType, tolerance: float, by_sample: bool, least: float) -> Array:
         """How far two values may be apart that are equal, in a shape that broadcasts to theirs.
 
         Values beyond the last step are cut off, and channels have steps of their own: of those that are between the
@@ -98,7 +98,7 @@ class Steps(NamedTuple):
         between = 2 * tolerance * extent(np.clip(wide, *self.ends(whole, wide.ndim)))
         return np.minimum(2 * tolerance * extent(wide), np.maximum(between, UNITS_BETWEEN * unit * extent(wide)))
 
-    def ends(self, whole: np.dtype[Any], rank: int) -> tuple[Array, Array]:
+    def ends(self, whole: DType, rank: int) -> tuple[Array, Array]:
         """The values of the first and the last step."""
         if self.numbers is not None:
             first, last = float(self.numbers[0]), float(self.numbers[-1])

@@ -20,7 +20,7 @@ from numpy.lib import format as npy
 from bnfold.errors import ParseError
 from bnfold.io.formats import HEAD, other_format
 from bnfold.io.mapping import MappedFile, open_regular, release_pages
-from bnfold.net import Array, Shape
+from bnfold.net import Array, DType, Shape
 
 LABELS = ("label", "labels", "y", "target", "targets")
 """What the array of the true classes may be called, in numpy's files and in HDF5."""
@@ -34,7 +34,7 @@ class Header(NamedTuple):
     """What an array is, without its values."""
 
     shape: Shape
-    dtype: np.dtype[Any]
+    dtype: DType
 
 
 def label_among(names: Container[str], inputs: Container[str]) -> str | None:

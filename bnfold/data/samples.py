@@ -10,14 +10,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
 from bnfold.data.arrays import row_of
 from bnfold.data.standins import FLAG, StandIn
 from bnfold.errors import UsageError
-from bnfold.net import Array, Shape
+from bnfold.net import Array, DType, Shape
 
 SCALES = (1.0, 8.0, 64.0)
 UNRANKED = (None, None)
@@ -56,7 +56,7 @@ class Feed:
     """
 
     shape: tuple[int | None, ...]
-    dtype: np.dtype[Any]
+    dtype: DType
     meaning: StandIn | None = None
     ranked: bool = True
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
-from bnfold.net import Array, Shape
+from bnfold.net import Array, DType, Shape
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import STANDARD, T, attribute_of, is_newer
 
@@ -49,7 +49,7 @@ class Call:
     opset: int
     inputs: Sequence[Array | None]
     shapes: Sequence[Shape | None] = ()
-    types: Sequence[np.dtype[Any] | None] = ()
+    types: Sequence[DType | None] = ()
     output: int = 0
     attributes: dict[str, AttributeProto] = field(init=False)
 
@@ -131,7 +131,7 @@ def _constant(call: Call) -> Array:
     return np.asarray(numpy_helper.to_array(attribute.t))
 
 
-def _as(value: Array, target: np.dtype[Any] | None) -> Array:
+def _as(value: Array, target: DType | None) -> Array:
     if target is None or not (np.can_cast(value.dtype, target) or value.dtype.isbuiltin == target.isbuiltin == 1):
         raise NotConstant  # numpy rounds to numbers of ml_dtypes twice, and ONNX cuts what is too large for them
     if target.kind in "iub" and value.dtype.kind == "f":

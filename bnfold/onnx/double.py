@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bnfold.errors import UnsupportedError
-from bnfold.net import Array
+from bnfold.net import Array, DType
 from bnfold.onnx.file import values_of
 from bnfold.onnx.node import fed_tensor
 from bnfold.onnx.weight import Weight
@@ -57,12 +57,12 @@ class Conversion(NamedTuple):
     sources: frozenset[int]
     target: int
 
-    def tells(self, dtype: np.dtype[Any]) -> bool:
+    def tells(self, dtype: DType) -> bool:
         """Whether a numpy type is one that changes."""
         return dtype in {helper.tensor_dtype_to_np_dtype(number) for number in self.sources}
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> DType:
         """The target as numpy has it."""
         return np.dtype(helper.tensor_dtype_to_np_dtype(self.target))
 
@@ -143,7 +143,7 @@ def _convert_tensor(tensor: TensorProto, folder: Path | None, conversion: Conver
         tensor.CopyFrom(numpy_helper.from_array(conversion.of(values_of(tensor, folder)), name))
 
 
-def inputs_of(model: ModelProto) -> dict[str, np.dtype[Any]]:
+def inputs_of(model: ModelProto) -> dict[str, DType]:
     """Input -> the type of its values, of those that are tensors and no lists of them."""
     fed = {port.name: fed_tensor(port) for port in model.graph.input}
     return {

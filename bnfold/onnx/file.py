@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, ValueInfoProto, helper, numpy_helper
@@ -25,7 +25,7 @@ from bnfold.errors import ParseError, WeightsError
 from bnfold.io.formats import HEAD, other_format
 from bnfold.io.mapping import map_file
 from bnfold.io.wire import LENGTH, Buffer, Field, WireError, encode_field, fields
-from bnfold.net import Array, Shape
+from bnfold.net import Array, DType, Shape
 from bnfold.onnx.node import graphs_of
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.weight import ONNX_TYPES, Weight, little_endian
@@ -53,7 +53,7 @@ NO_NODES = "is not an ONNX model, or one without any node"
 
 
 @lru_cache(maxsize=64)
-def element_type(number: int) -> np.dtype[Any] | None:
+def element_type(number: int) -> DType | None:
     """The numpy type of an ONNX element type; None for strings, complex numbers and those below a byte."""
     try:
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(number))
@@ -85,7 +85,7 @@ class Tensor:
 
     header: TensorProto
     shape: Shape
-    dtype: np.dtype[Any] | None
+    dtype: DType | None
     view: Array | None = None
     external: bool = False
 
@@ -331,7 +331,7 @@ def _mapped(buffer: Buffer, parts: Iterable[Field], values: Field) -> Tensor | N
     return Tensor(header, shape, dtype, _view(buffer, values.at, shape, dtype))
 
 
-def _view(buffer: Buffer, at: int, shape: Shape, dtype: np.dtype[Any]) -> Array:
+def _view(buffer: Buffer, at: int, shape: Shape, dtype: DType) -> Array:
     view: Array = np.ndarray(shape, little_endian(dtype), buffer, at)
     view.flags.writeable = False
     return view
@@ -418,7 +418,7 @@ class _Beside:
         self._path, self._outside = path, outside
         self.files: dict[str, mmap.mmap] = {}
 
-    def view(self, header: TensorProto, shape: Shape, dtype: np.dtype[Any] | None) -> Array | None:
+    def view(self, header: TensorProto, shape: Shape, dtype: DType | None) -> Array | None:
         """The values of a tensor that lies outside; None where numpy has no type for it."""
         if not self._outside:
             return None

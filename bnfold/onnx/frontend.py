@@ -14,7 +14,7 @@ from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Alias, Clip, Constant, Move, Opaque, Operator, Pass, Window
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import Rounded, exact_values, why_unstorable
-from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
+from bnfold.net import Array, Blobs, DType, Layer, LazyArray, Net, Shape
 from bnfold.onnx.behind import edited_layers
 from bnfold.onnx.biases import fuse_biases, part_biases
 from bnfold.onnx.constants import ELEMENTWISE, shape_alone
@@ -332,7 +332,7 @@ def _trailing(values: Array, rank: int) -> Array:
     return values.reshape(sizes[first:])
 
 
-def _become(layer: Layer, op_type: str, values: Sequence[Array], dtype: np.dtype[Any], **attributes: Any) -> None:
+def _become(layer: Layer, op_type: str, values: Sequence[Array], dtype: DType, **attributes: Any) -> None:
     node: Node = layer.param.rewritten(*layer.param.attributes, op_type=op_type, **attributes)
     slots: tuple[Slot, ...] = (Data(0), *(ConstantInput("", None, index) for index in range(len(values))))
     layer.type = op_type
@@ -350,7 +350,7 @@ def _shape_of(layer: Layer, context: FoldContext) -> Shape | None:
         return context.shapes.get(layer.source.bottoms[0]) if layer.source is not None else None
 
 
-def _type_of(layer: Layer, context: FoldContext) -> np.dtype[Any] | None:
+def _type_of(layer: Layer, context: FoldContext) -> DType | None:
     """The float type of what a node gives."""
     found = element_type(context.types.get(id(layer), (0, 0))[1])
     if found is None:

@@ -10,14 +10,14 @@ from io import BytesIO
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import onnx
 
 from bnfold.errors import WriteError
 from bnfold.io.mapping import release_pages
-from bnfold.net import Array
+from bnfold.net import Array, DType
 from bnfold.onnx.file import values_of
 from bnfold.onnx.node import captured
 from bnfold.onnx.save import DataFile, WholeModel, fill, same_bytes, write_external
@@ -186,7 +186,7 @@ OWN = "@own"
 """What a tensor that became an input adds to its name, so that what the network computes for it can be read, too."""
 
 
-def with_inputs(model: onnx.ModelProto, tensors: Mapping[str, tuple[np.dtype[Any], int]]) -> onnx.ModelProto:
+def with_inputs(model: onnx.ModelProto, tensors: Mapping[str, tuple[DType, int]]) -> onnx.ModelProto:
     """The model with some of its tensors given from outside.
 
     Args:

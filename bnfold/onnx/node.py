@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, defs, helper
 
-from bnfold.net import Array, Blobs, Layer, Shape
+from bnfold.net import Array, Blobs, DType, Layer, Shape
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ FLOATS = frozenset({"bfloat16", "float16", "float32", "float64"})
 
 
 @lru_cache(maxsize=64)
-def is_float(dtype: np.dtype[Any]) -> bool:
+def is_float(dtype: DType) -> bool:
     """Whether a type is one of `FLOATS`; numpy makes the name of a type anew each time."""
     return dtype.name in FLOATS
 

@@ -6,12 +6,11 @@ x -> Mul -> Add -> Clip -> y          x -> HardSigmoid -> y          x -> BatchN
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper
 
-from bnfold.net import Array, Shape
+from bnfold.net import Array, DType, Shape
 from bnfold.onnx.node import STANDARD
 
 POINTWISE = frozenset(
@@ -79,7 +78,7 @@ def stretch_behind(makers: Mapping[str, NodeProto], blob: str, fronts: Collectio
     return Stretch(tuple(nodes.values()), read.pop(), blob) if walk(blob) and len(read) == 1 else None
 
 
-def stretch_model(model: ModelProto, stretch: Stretch, stored: Mapping[str, Array], dtype: np.dtype[Any]) -> ModelProto:
+def stretch_model(model: ModelProto, stretch: Stretch, stored: Mapping[str, Array], dtype: DType) -> ModelProto:
     """A model of a stretch alone, whose blobs have any shape.
 
     Args:

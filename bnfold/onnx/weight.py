@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
 from onnx import TensorProto, ValueInfoProto, helper
 
 from bnfold.errors import UnsupportedError
-from bnfold.net import Array, LazyArray, Shape, pieces_of
+from bnfold.net import Array, DType, LazyArray, Shape, pieces_of
 
 ONNX_TYPES = {"bool": 9, "float16": 10, "float32": 1, "float64": 11, "int32": 6, "int64": 7}
 
@@ -23,7 +22,7 @@ class Weight:
     name: str
     stored: Array | LazyArray
     shape: Shape
-    dtype: np.dtype[Any]
+    dtype: DType
 
     @classmethod
     def of(cls, name: str, stored: Array | LazyArray) -> Weight:
@@ -68,6 +67,6 @@ class Weight:
         return np.frombuffer(b"".join(self.pieces()), little_endian(self.dtype)).reshape(self.shape)
 
 
-def little_endian(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def little_endian(dtype: DType) -> DType:
     """The type as files have it; what numpy does not know itself has no order that could be told."""
     return dtype if dtype.kind == "V" else dtype.newbyteorder("<")

@@ -25,7 +25,7 @@ from onnx import NodeProto, helper, numpy_helper
 from bnfold.algebra.scaled import same_values
 from bnfold.caffe.layers import canonical_axis
 from bnfold.errors import WeightsError, counted
-from bnfold.net import Array, Layer, LazyArray, Names, Net, Shape, sizes
+from bnfold.net import Array, DType, Layer, LazyArray, Names, Net, Shape, sizes
 from bnfold.onnx.weight import ONNX_TYPES, Weight
 
 # What a text of 100 bytes can ask for (a box for each pixel of a plane of 2^31) must meet an end. Published models stay
@@ -64,7 +64,7 @@ class Graph:
     net: Net
     shapes: Mapping[str, Shape | None]
     opset: int
-    dtype: np.dtype[Any]
+    dtype: DType
     batched: Mapping[str, str] = field(default_factory=dict)
     nodes: list[NodeProto] = field(default_factory=list)
     weights: dict[str, Weight] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class Graph:
         self._layer_names.add(layer.name)
         return layer.name
 
-    def add_weight(self, name: str, stored: Array | LazyArray, shape: Shape, dtype: np.dtype[Any]) -> str:
+    def add_weight(self, name: str, stored: Array | LazyArray, shape: Shape, dtype: DType) -> str:
         """A new initialiser; its final name is returned."""
         name = self.fresh_tensor(name)
         self.weights[name] = Weight(name, stored, shape, dtype)
