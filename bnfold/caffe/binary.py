@@ -25,10 +25,10 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter, V1LayerParameter
-from bnfold.caffe.descriptors import is_message, is_repeated
+from bnfold.caffe.descriptors import Descriptor, is_message, is_repeated
 from bnfold.caffe.dialects import ALL, DIALECTS, ELSEWHERE, ENUM_VALUES, FIELDS, RENUMBERED, RETYPED, VALUES
 from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
@@ -51,7 +51,7 @@ from bnfold.io.wire import (
     varint,
 )
 
-NET_LAYERS: dict[int, Any] = {2: V1LayerParameter, 100: LayerParameter}
+NET_LAYERS: dict[int, type[Message]] = {2: V1LayerParameter, 100: LayerParameter}
 
 
 Dialects = frozenset[str]
@@ -146,14 +146,14 @@ def _document(file: WeightsFile, said: Iterable[tuple[str, int, bytes]], unknown
     """
     net = NetParameter()
     for who, number, encoded in said:
-        message: Any = net if not number else net.layer.add() if number == 100 else net.layers.add()
+        message: Message = net if not number else net.layer.add() if number == 100 else net.layers.add()
         _merge(message, encoded, who, file)
     for layer in net.layer:
         # Caffe takes a phase that a layer states over the net's own, so a BatchNorm would train.
         layer.ClearField("phase")
         _decide(layer)
     kept = _undo_splits(net)
-    layers: list[Any] = [*net.layer, *net.layers]
+    layers: list[LayerParameter | V1LayerParameter] = [*net.layer, *net.layers]
     if not any(layer.bottom for layer in layers) or not all([*layer.bottom, *layer.top] for layer in net.layer):
         raise ParseError("has weights and no network that connects them; give the prototxt too", file.path)
     foreign = Foreign({new: unknown[old] for new, old in enumerate(kept) if unknown[old]})
@@ -191,7 +191,7 @@ def difference(readings: Sequence[DialectReading]) -> str:
 
 def _effects(net: NetParameter) -> Iterable[Effect]:
     old = V1LayerParameter.LayerType
-    layers: list[Any] = [*net.layer, *net.layers]
+    layers: list[LayerParameter | V1LayerParameter] = [*net.layer, *net.layers]
     for place, layer in enumerate(layers):
         who = f"layer '{layer.name}' ({layer.type if isinstance(layer.type, str) else old.Name(layer.type)})"
         for param, value in layer.ListFields():
@@ -224,7 +224,7 @@ def _pick(found: Readings, dialect: str, alive: Dialects) -> bytes:
     return b""
 
 
-def _merge(message: Any, encoded: bytes, who: str, file: WeightsFile) -> None:
+def _merge(message: Message, encoded: bytes, who: str, file: WeightsFile) -> None:
     try:
         message.MergeFromString(encoded)
     except DecodeError as error:
@@ -273,7 +273,7 @@ class _Reader:
         self.buffer, self.among = buffer, among
         self._known: dict[tuple[str, bytes], Readings] = {}
 
-    def read(self, who: str, message: Any, found: Iterable[Field], file: WeightsFile) -> Readings:
+    def read(self, who: str, message: Descriptor, found: Iterable[Field], file: WeightsFile) -> Readings:
         """A message of the file; see `readings`. Raises ParseError."""
         try:
             found = list(found)
@@ -285,7 +285,7 @@ class _Reader:
         except LookupError as error:
             raise ParseError(f"{who}: {error.args[0]}", file.path) from None
 
-    def readings(self, message: Any, found: Iterable[Field], layer_type: str = "") -> Readings:
+    def readings(self, message: Descriptor, found: Iterable[Field], layer_type: str = "") -> Readings:
         """A message in the numbers of the union, as each dialect reads it that has all its numbers.
 
         Weights are left out, and so is what nobody knows or what is a parameter of other types than `layer_type`.
@@ -318,7 +318,7 @@ class _Reader:
                 outside = f"unknown field, number {found.number}, and none that its type has"
         return "" if known else outside
 
-    def _options(self, message: Any, found: Field, layer_type: str) -> Readings:
+    def _options(self, message: Descriptor, found: Field, layer_type: str) -> Readings:
         """What one field may be, encoded anew, and in which dialects it is that."""
         meanings = _meanings(message).get(found.number, [])
         fitting = [meaning for meaning in meanings if _fits(meaning.field, found.wire)]
@@ -364,7 +364,7 @@ class _Reader:
 
 
 @cache
-def _meanings(message: Any) -> dict[int, list[Meaning]]:
+def _meanings(message: Descriptor) -> dict[int, list[Meaning]]:
     """What each number of a message can mean in a file."""
     meanings: dict[int, list[Meaning]] = {}
     name = _name(message)
@@ -377,7 +377,7 @@ def _meanings(message: Any) -> dict[int, list[Meaning]]:
 
 
 @cache
-def _numbers(enum: Any) -> dict[int, dict[int, Dialects]]:
+def _numbers(enum: Descriptor) -> dict[int, dict[int, Dialects]]:
     """What each number of an enum can mean in a file: the value's number in the union, and in which dialects."""
     name = _name(enum)
     meanings: dict[int, dict[int, Dialects]] = {}
@@ -403,7 +403,7 @@ def _by_number(
     return [(number, frozenset(some)) for number, some in numbers.items()]
 
 
-def _name(described: Any) -> str:
+def _name(described: Descriptor) -> str:
     return str(described.full_name).removeprefix("bnfold.caffe.")
 
 

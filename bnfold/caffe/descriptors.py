@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 _LABEL_REPEATED = 3
 
+Descriptor: TypeAlias = Any
+"""Of a message or an enum: protobuf has a class for each of its implementations."""
 
-def is_repeated(field: FieldDescriptor) -> bool:
+
+def is_repeated(field: Descriptor) -> bool:
     """Whether a field is a list. `label` is deprecated since protobuf 6.31, which brought `is_repeated`."""
-    described: Any = field
-    if hasattr(described, "is_repeated"):
-        return bool(described.is_repeated)
-    return bool(described.label == _LABEL_REPEATED)
+    return bool(field.is_repeated if hasattr(field, "is_repeated") else field.label == _LABEL_REPEATED)
 
 
 def is_message(field: FieldDescriptor) -> bool:
@@ -22,7 +23,7 @@ def is_message(field: FieldDescriptor) -> bool:
     return bool(field.type == FieldDescriptor.TYPE_MESSAGE)
 
 
-def put(message: Any, name: str, value: Any) -> None:
+def put(message: Message, name: str, value: object) -> None:
     """Set a field to what another message has in one of its type: a value, a message or a list, which is added to."""
     slot = getattr(message, name)
     if hasattr(slot, "MergeFrom"):

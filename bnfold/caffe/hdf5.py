@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def read_layers(path: Path, buffer: mmap.mmap) -> list[tuple[str, dict[int, Arra
 
 
 @contextmanager
-def opened(path: Path, missing: BnfoldError) -> Iterator[tuple[Any, Any]]:
+def opened(path: Path, missing: BnfoldError) -> Iterator[tuple[ModuleType, Any]]:
     """h5py and an open HDF5 file; whatever the HDF5 library raises meanwhile is a ParseError.
 
     Args:
@@ -51,7 +52,7 @@ def opened(path: Path, missing: BnfoldError) -> Iterator[tuple[Any, Any]]:
         ParseError: it is damaged, or no regular file.
     """
     try:
-        h5py: Any = import_module("h5py")
+        h5py: ModuleType = import_module("h5py")
     except ImportError:
         raise missing from None
     if not path.is_file():
@@ -66,7 +67,7 @@ def opened(path: Path, missing: BnfoldError) -> Iterator[tuple[Any, Any]]:
         raise ParseError(other or f"is a damaged HDF5 file: {' '.join(str(error).split())}", path) from None
 
 
-def _groups(h5py: Any, data: Any) -> Iterator[tuple[str, Any]]:
+def _groups(h5py: ModuleType, data: Any) -> Iterator[tuple[str, Any]]:
     """The groups that hold datasets, with their paths. Links out of the file or to other groups are not followed."""
     waiting = [("", data)]
     seen = 0
@@ -83,7 +84,7 @@ def _groups(h5py: Any, data: Any) -> Iterator[tuple[str, Any]]:
         waiting += [(name, data[name]) for name in reversed(inner)]
 
 
-def _layer(h5py: Any, name: str, group: Any, buffer: mmap.mmap) -> tuple[str, dict[int, Array], str]:
+def _layer(h5py: ModuleType, name: str, group: Any, buffer: mmap.mmap) -> tuple[str, dict[int, Array], str]:
     stored = {int(key): group[key] for key in group if key.isdigit() and group.get(key, getclass=True) is h5py.Dataset}
     for index, dataset in stored.items():
         if dataset.dtype not in (np.float32, np.float64):

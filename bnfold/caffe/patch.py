@@ -13,12 +13,12 @@ Numbers of the union that no dialect uses are turned into real ones on the way (
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from bnfold.caffe.descriptors import is_message, is_repeated
+from bnfold.caffe.descriptors import Descriptor, is_message, is_repeated
 from bnfold.caffe.dialects import REAL_NUMBERS
 from bnfold.io.wire import LENGTH, Buffer, encode_field, encode_tag, fields
 
@@ -98,7 +98,7 @@ def encode_only(message: Message, field: FieldDescriptor) -> bytes:
 
 def real_number(field: FieldDescriptor) -> int:
     """The number that a field has in files."""
-    message: Any = field.containing_type
+    message: Descriptor = field.containing_type
     known = REAL_NUMBERS.get(message.full_name.removeprefix("bnfold.caffe."), {})
     return known.get(field.name, field.number)
 
@@ -130,7 +130,7 @@ def _differing(old: Message, new: Message) -> list[FieldDescriptor]:
     ]
 
 
-def _renumbered(payload: bytes, message: Any) -> bytes:
+def _renumbered(payload: bytes, message: Descriptor) -> bytes:
     """A serialised message with the union's own numbers replaced by real ones, in sub-messages too."""
     known = message.fields_by_number
     pieces: list[bytes] = []

@@ -24,6 +24,7 @@ from operator import is_, is_not
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
@@ -220,7 +221,7 @@ def _scale(writing: _Rewording, layer: Layer, read: Statistics, *, first: bool) 
     return replace(new, type="Scale", param=param, blobs=Blobs(blobs))
 
 
-def _vector(values: Any) -> Array:
+def _vector(values: npt.ArrayLike) -> Array:
     vector = np.asarray(values, np.float32).reshape(-1)
     vector.flags.writeable = False
     return vector
@@ -403,7 +404,7 @@ def _foreign_fields(layer: Layer) -> set[str]:
     return fields
 
 
-def _foreign(message: Any, deep: bool) -> Iterator[tuple[Any, str]]:
+def _foreign(message: Message, deep: bool) -> Iterator[tuple[Message, str]]:
     """(message, name) of each field that BVLC's schema has not, or whose value it has not."""
     known = _fields_of(message.DESCRIPTOR.name)
     for field, value in message.ListFields():

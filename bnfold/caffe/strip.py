@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import cache
-from typing import Any
 
 from bnfold.caffe import caffe_pb2
 from bnfold.caffe.blobs import DIFF, DOUBLE_DIFF
+from bnfold.caffe.descriptors import Descriptor
 from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.patch import Patched, joined, parts_of, replace_part
 from bnfold.io.wire import LENGTH, VARINT, Buffer, encode_field, fields
@@ -102,7 +102,7 @@ def _stripped_spec(part: Patched, buffer: Buffer) -> tuple[bool, bytes]:
 
 
 @cache
-def _fillers(layer: Any) -> tuple[tuple[str, int, tuple[tuple[str, int], ...]], ...]:
+def _fillers(layer: Descriptor) -> tuple[tuple[str, int, tuple[tuple[str, int], ...]], ...]:
     """(name and number of a layer's sub-message, name and number of each filler in it)."""
     found = []
     for name in FILLED:

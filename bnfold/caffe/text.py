@@ -24,12 +24,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, TypeAlias
 
 from google.protobuf import text_format
+from google.protobuf.message import Message
 
 from bnfold.caffe import caffe_pb2
-from bnfold.caffe.descriptors import is_repeated
+from bnfold.caffe.descriptors import Descriptor, is_repeated
 from bnfold.caffe.layer_types import brings_samples, is_known, is_metric, loss
 from bnfold.caffe.layout import TextLayout, read_layout
 from bnfold.caffe.repetition import parse_net
@@ -37,9 +37,6 @@ from bnfold.caffe.scan import Prototxt, TextField, replaced
 from bnfold.errors import Guesses, ParseError, did_you_mean
 from bnfold.io.formats import HEAD, other_format
 from bnfold.io.mapping import read_file
-
-# protobuf has a descriptor class for each of its implementations.
-Descriptor: TypeAlias = Any
 
 NET: Descriptor = caffe_pb2.NetParameter.DESCRIPTOR
 LAYER: Descriptor = caffe_pb2.LayerParameter.DESCRIPTOR
@@ -325,7 +322,7 @@ class _Diagnosis:
             getattr((net.layer or net.layers)[number].pooling_param, f"{name}_3d").extend(sizes)
         return net, self.notes
 
-    def _merge(self, text: str, message: Any, begin: int = 0) -> None:
+    def _merge(self, text: str, message: Message, begin: int = 0) -> None:
         """Parse what stands from `begin` on; Merge differs from Parse in one thing: a singular field may come twice."""
         try:
             text_format.Merge(text, message)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import Any
+
+from google.protobuf.message import Message
 
 from bnfold.caffe.caffe_pb2 import V1LayerParameter
 from bnfold.caffe.descriptors import is_repeated, put
@@ -82,7 +83,7 @@ def _upgrade(old: V1LayerParameter) -> V1LayerParameter:
             continue  # as in UpgradeV0LayerParameter; of such a layer only its tops stay
         if message is None:
             raise ModelError(f"{_who(old)}: has '{name}', which this type has no place for")
-        target: Any = getattr(new, message) if message else new
+        target: Message = getattr(new, message) if message else new
         field = RENAMED.get(name, name.removeprefix("det_"))
         # V1 lists what V0 has once.
         put(target, field, [value] if is_repeated(target.DESCRIPTOR.fields_by_name[field]) else value)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from bnfold.io.files import absence, nearby
 from bnfold.io.formats import HEAD, MODELS, other_format
 from bnfold.io.mapping import read_file
 from bnfold.net import Array
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 HDF5 = frozenset({".h5", ".hdf5"})
@@ -52,8 +55,8 @@ class PictureSource(Protocol):
     def kind(self, number: int) -> Kind:
         """What one holds, without decoding it."""
 
-    def load(self, number: int) -> Any:
-        """A `PIL.Image.Image`, or pixels (height, width, channels) in the order blue, green, red.
+    def load(self, number: int) -> Image.Image | Array:
+        """An image of Pillow's, or pixels (height, width, channels) in the order blue, green, red.
 
         Raises:
             ParseError: it is damaged.
@@ -150,7 +153,7 @@ class Files:
 
         return kind_of(read_header(self.files[number]))
 
-    def load(self, number: int) -> Any:
+    def load(self, number: int) -> Image.Image:
         """Decode one."""
         from bnfold.data.decoding import read_image
 

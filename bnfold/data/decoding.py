@@ -5,31 +5,34 @@ from __future__ import annotations
 import warnings
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 from bnfold.errors import ParseError
 from bnfold.io.formats import HEAD, other_format
 from bnfold.io.mapping import open_regular
 
+if TYPE_CHECKING:
+    from PIL import Image
 
-def read_image(path: Path) -> Any:
-    """The image of a file, as a `PIL.Image.Image`. Raises ParseError."""
+
+def read_image(path: Path) -> Image.Image:
+    """The image of a file. Raises ParseError."""
     with open_regular(path) as stream:
         return _opened(stream, path, "", whole=True)
 
 
-def read_header(path: Path) -> Any:
+def read_header(path: Path) -> Image.Image:
     """The same without its pixels."""
     with open_regular(path) as stream:
         return _opened(stream, path, "", whole=False)
 
 
-def decode(content: bytes, path: Path, record: str, *, whole: bool = True) -> Any:
+def decode(content: bytes, path: Path, record: str, *, whole: bool = True) -> Image.Image:
     """The image whose file is `content`, a record of `path`; its header alone unless `whole`. Raises ParseError."""
     return _opened(BytesIO(content), path, f"record '{record}' ", whole=whole)
 
 
-def _opened(stream: IO[bytes], path: Path, who: str, *, whole: bool) -> Any:
+def _opened(stream: IO[bytes], path: Path, who: str, *, whole: bool) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
     try:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -28,6 +29,9 @@ from bnfold.io.formats import HEAD, other_format
 from bnfold.io.mapping import read_file
 from bnfold.io.wire import FIXED32, LENGTH, VARINT, Buffer, WireError, fields, signed, varint
 from bnfold.net import Array
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 CHANNELS, HEIGHT, WIDTH, DATA, LABEL, FLOATS, ENCODED = range(1, 8)
 _OPENED: WeakValueDictionary[tuple[int, int], Any] = WeakValueDictionary()  # by device and number of the file
@@ -117,7 +121,7 @@ class Database:
             return kind_of(self._decoded(number, datum, whole=False))
         return Kind(datum.shape[1:], None, False)
 
-    def load(self, number: int) -> Any:
+    def load(self, number: int) -> Image.Image | Array:
         """A decoded image, or pixels (height, width, channels). Raises ParseError where the record is damaged."""
         datum = self._datum(number)
         if datum.encoded:
@@ -146,7 +150,7 @@ class Database:
         with _reading(self._opened(), self.path) as transaction:
             return self._parsed(transaction.get(self.keys[number]), number)
 
-    def _parsed(self, record: Any, number: int) -> Datum:
+    def _parsed(self, record: Buffer | None, number: int) -> Datum:
         if record is None:
             raise ParseError(
                 f"is a damaged LMDB: it lists the key '{self.name(number)}', and finds no record of it", self.path
@@ -156,7 +160,7 @@ class Database:
         except (WireError, struct.error) as error:
             raise ParseError(f"record '{self.name(number)}' is no Datum: {error}", self.path) from None
 
-    def _decoded(self, number: int, datum: Datum, *, whole: bool = True) -> Any:
+    def _decoded(self, number: int, datum: Datum, *, whole: bool = True) -> Image.Image:
         return decode(bytes(datum.data or b""), self.path, self.name(number), whole=whole)
 
     def _opened(self) -> Any:
@@ -183,7 +187,7 @@ def open_database(path: Path, part: Part) -> tuple[Database, Array | None]:
 
 def _environment(path: Path) -> Any:
     """The database, opened once however many read it, since LMDB allows a process no more."""
-    lmdb: Any = _package()
+    lmdb = _package()
     file = _file_of(path)
     if not file.is_file():
         raise ParseError("is not a regular file", file)
@@ -219,7 +223,7 @@ def _file_of(path: Path) -> Path:
     return path / "data.mdb" if path.is_dir() else path
 
 
-def _package() -> Any:
+def _package() -> ModuleType:
     try:
         return import_module("lmdb")
     except ImportError:

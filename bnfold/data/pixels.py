@@ -5,12 +5,15 @@ cv::imread(file, color ? IMREAD_COLOR : IMREAD_GRAYSCALE), then cv::resize(.., I
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bnfold.errors import UsageError
 from bnfold.net import Array
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Size = tuple[int, int]
 
@@ -32,18 +35,18 @@ class Kind(NamedTuple):
     deep: bool
 
 
-def kind_of(image: Any) -> Kind:
-    """The same of a `PIL.Image.Image`, from its header alone."""
+def kind_of(image: Image.Image) -> Kind:
+    """The same, from its header alone."""
     return Kind((image.height, image.width), image.mode not in {"1", "L", "LA", "La", *DEEP, "F"}, image.mode in DEEP)
 
 
-def decoded(image: Any, grey: bool) -> Array:
+def decoded(image: Image.Image, grey: bool) -> Array:
     """uint8, (height, width, 3) in the order blue, green, red, or (height, width) for grey.
 
     Of 16 bits the high byte counts, as where libpng strips them; transparency is left out.
 
     Args:
-        image: a `PIL.Image.Image`.
+        image: as Pillow read it.
         grey: make colours grey by ITU-R 601, as OpenCV does.
 
     Raises:

@@ -13,7 +13,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +24,11 @@ from bnfold.io.formats import HEAD, other_format
 from bnfold.io.mapping import read_file
 from bnfold.net import Array, Net, Origin, sizes, values_of
 from bnfold.options import require_type
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from bnfold.caffe.caffe_pb2 import LayerParameter
 
 MAX_MEAN_BYTES = 1 << 28
 
@@ -106,11 +111,11 @@ class Preparation:
         """What an image is resized to for an input of `size`; None where it stays as large as it is."""
         return self.resize or (size if self.crop is None else None)
 
-    def planes(self, image: Any, channels: int, size: Size) -> Array:
+    def planes(self, image: Image.Image | Array, channels: int, size: Size) -> Array:
         """One input.
 
         Args:
-            image: a `PIL.Image.Image`, or uint8 pixels (height, width, 3) in the order blue, green, red, or
+            image: Pillow's, or uint8 pixels (height, width, 3) in the order blue, green, red, or
                 (height, width).
             channels: of the input, 1 or 3.
             size: (height, width) of the input.
@@ -249,7 +254,7 @@ def from_net(net: Net) -> Preparation | None:
     return None if said is None else _from_layer(said, Path(net.file))
 
 
-def _from_layer(layer: Any, path: Path) -> Preparation:
+def _from_layer(layer: LayerParameter, path: Path) -> Preparation:
     transform, image = layer.transform_param, layer.image_data_param
     mean: Array | None = np.array(transform.mean_value, np.float32) if transform.mean_value else None
     if transform.mean_file:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ def open_tables(files: Sequence[Path], source: str, feeds: Mapping[str, Feed], l
     return Tables(tuple(files), tuple(starts), tuple(feeds), source, true)
 
 
-def _table(h5py: Any, file: Any, path: Path, name: str) -> Any:
+def _table(h5py: ModuleType, file: Any, path: Path, name: str) -> Any:
     # Asked for its class alone, a link out of the file is not followed.
     if file.get(name, getclass=True, getlink=True) is not h5py.HardLink or not isinstance(file[name], h5py.Dataset):
         raise UsageError(f"{path}: there is no data set '{name}'; it has {', '.join(map(str, file)) or 'none'}")

@@ -6,9 +6,12 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bnfold.io.signals import defer_signals
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 class ProgressLines:
@@ -20,26 +23,26 @@ class ProgressLines:
 
     def __init__(self, shown: ExitStack) -> None:
         self._shown = shown
-        self._bar: Any = None
-        self._tasks: dict[str, Any] = {}
+        self._bar: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Steps done, and steps in all."""
-        task = self._task(what)
-        self._bar.update(task, completed=done, total=total)
+        bar, task = self._task(what)
+        bar.update(task, completed=done, total=total)
 
     def pieces(self, what: str, done: int, total: int) -> None:
         """The parts that the steps are cut into."""
-        task = self._task(what)
-        self._bar.update(task, pieces=f"{done} of {total} pieces")
+        bar, task = self._task(what)
+        bar.update(task, pieces=f"{done} of {total} pieces")
 
-    def _task(self, what: str) -> Any:
+    def _task(self, what: str) -> tuple[Progress, TaskID]:
         if self._bar is None:
             with defer_signals():  # by its thread, too: see bnfold/compare/threads.py
                 self._bar = self._shown.enter_context(_bar())
         if what not in self._tasks:
             self._tasks[what] = self._bar.add_task(what, total=None, pieces="")
-        return self._tasks[what]
+        return self._bar, self._tasks[what]
 
 
 @contextmanager
@@ -56,7 +59,7 @@ def progress_bar() -> Iterator[ProgressLines | None]:
         yield ProgressLines(shown)
 
 
-def _bar() -> Any:
+def _bar() -> Progress:
     # Imported when something takes long: rich takes half as long as numpy.
     from rich.console import Console
     from rich.progress import (

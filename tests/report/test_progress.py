@@ -17,6 +17,7 @@ def test_the_bar_shows_pieces_and_samples_a_second() -> None:
         for done in (8, 16, 24):
             bar("comparing", done, 80)
             bar.pieces("comparing", done // 8, 10)
+        assert bar._bar is not None
         console = Console(width=120)
         with console.capture() as said:
             console.print(bar._bar.get_renderable())

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from google.protobuf.message import Message
+
 from bnfold.errors import ModelError, counted
 from bnfold.net import Layer, Shape
 
@@ -48,12 +50,12 @@ def each_size(formula: Callable[..., int], *sizes: Sequence[int]) -> Shape:
     return tuple([UNKNOWN if row[0] == UNKNOWN else max(0, formula(*row)) for row in zip(*sizes, strict=True)])
 
 
-def written(param: Any, name: str) -> Any:
+def written(param: Message, name: str) -> Any:
     """The value of a field, None where it is not written or the message has no such field."""
     return getattr(param, name) if hasattr(param, name) and param.HasField(name) else None
 
 
-def listed(param: Any, name: str) -> Sequence[int]:
+def listed(param: Message, name: str) -> Sequence[int]:
     """The values of a field, be it a list or one number; () where nothing is written."""
     value: int | Sequence[int] = getattr(param, name, ())
     if isinstance(value, int):
@@ -61,7 +63,9 @@ def listed(param: Any, name: str) -> Sequence[int]:
     return value
 
 
-def per_axis(layer: Layer, param: Any, name: str, spatial: int, values: Sequence[int] | None = None) -> tuple[int, ...]:
+def per_axis(
+    layer: Layer, param: Message, name: str, spatial: int, values: Sequence[int] | None = None
+) -> tuple[int, ...]:
     """One value per spatial axis, however it was written.
 
     Args:
@@ -96,7 +100,7 @@ def per_axis(layer: Layer, param: Any, name: str, spatial: int, values: Sequence
     return tuple(values)
 
 
-def _pair(param: Any, name: str) -> tuple[int | None, int | None]:
+def _pair(param: Message, name: str) -> tuple[int | None, int | None]:
     """The `_h` and `_w` fields of a value, None where they are not written or there are none."""
     if name not in PAIRS:
         return None, None
@@ -114,7 +118,7 @@ def at_least_1(layer: Layer, word: str, values: Sequence[int]) -> None:
         raise ModelError(f"{layer}: {word} {'x'.join(map(str, values))} must be at least 1")
 
 
-def fields_at_least_1(layer: Layer, param: Any, *names: str) -> None:
+def fields_at_least_1(layer: Layer, param: Message, *names: str) -> None:
     """Refuse fields of which one is below 1, naming them. Raises ModelError."""
     *first, last = names
     at_least_1(layer, f"{', '.join(first)} and {last}" if first else last, [getattr(param, name) for name in names])

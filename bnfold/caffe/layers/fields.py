@@ -8,7 +8,6 @@ has no ONNX form. A field is never dropped silently.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -106,5 +105,5 @@ def _unread(param: Message, reads: Collection[str], message: str) -> str:
     return ""
 
 
-def _is_default(field: FieldDescriptor, value: Any) -> bool:
+def _is_default(field: FieldDescriptor, value: object) -> bool:
     return field.has_default_value and field.message_type is None and value == field.default_value

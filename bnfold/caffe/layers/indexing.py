@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
+from bnfold.caffe.caffe_pb2 import StridedSliceParameter
 from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis
 from bnfold.caffe.layers.row import LayerType
 from bnfold.caffe.limits import INT_MAX
@@ -68,7 +69,7 @@ def _piece(layer: Layer, bottom: Shape) -> tuple[range | None, ...]:
     return tuple(picked)
 
 
-def _along(layer: Layer, param: Any, bottom: Shape) -> tuple[dict[int, int], tuple[int, ...]]:
+def _along(layer: Layer, param: StridedSliceParameter, bottom: Shape) -> tuple[dict[int, int], tuple[int, ...]]:
     """Which axis each of `begin` is of where `axes` says it, as in ONNX; the masks mean nothing then."""
     axes = [canonical_axis(axis, len(bottom), layer) for axis in param.axes]
     # Where all axes are named, the fork takes them in their order, whatever is said.
@@ -78,7 +79,9 @@ def _along(layer: Layer, param: Any, bottom: Shape) -> tuple[dict[int, int], tup
     return dict(enumerate(axes)), tuple(range(len(bottom)))
 
 
-def _in_order(layer: Layer, param: Any, bottom: Shape) -> tuple[dict[int, int], tuple[int | None, ...]]:
+def _in_order(
+    layer: Layer, param: StridedSliceParameter, bottom: Shape
+) -> tuple[dict[int, int], tuple[int | None, ...]]:
     """Which axis each of `begin` is of, one after the other but for what the masks say, and the axes of the top."""
     entries, rank = range(len(param.begin)), len(bottom)
     ellipses = [index for index in range(32) if _bit(param.ellipsis_mask, index)]
@@ -104,7 +107,7 @@ def _in_order(layer: Layer, param: Any, bottom: Shape) -> tuple[dict[int, int], 
     return axes, (*order, *range(at, rank))
 
 
-def _range(layer: Layer, param: Any, bottom: Shape, index: int, axis: int, step: int) -> range | None:
+def _range(layer: Layer, param: StridedSliceParameter, bottom: Shape, index: int, axis: int, step: int) -> range | None:
     """The places that one of `begin` and `end` leave along its axis (strided_slice_layer.cpp)."""
     masks = () if param.axes else (param.begin_mask, param.end_mask, param.shrink_axis_mask)
     opened, endless, shrinks = (_bit(mask, index) for mask in masks or (0, 0, 0))
