@@ -70,12 +70,21 @@ def test_noise_that_a_root_cannot_take_is_drawn_without_signs(run: Run) -> None:
 def test_an_unknown_layer_in_front_of_every_output_proves_nothing(run: Run) -> None:
     python = 'layer { name: "odd" type: "Python" bottom: "data" top: "odd" python_param { module: "m" layer: "L" } }'
     behind = TINY.replace('bottom: "data" top: "conv"', 'bottom: "odd" top: "conv"').splitlines()
-    Path("odd.prototxt").write_text("\n".join([behind[1], python, *behind[2:]]))
-    outcome = run("fold", "odd.prototxt", "tiny.caffemodel", "-o", "out.prototxt", "--strip")
+    other = (
+        'layer { name: "other" type: "InnerProduct" bottom: "odd" top: "fc2" inner_product_param { num_output: 1 } }'
+    )
+    one = np.ones(8)
+    given = {"conv": [np.ones((8, 3, 3, 3))], "bn": [one, one, one[:1]], "sc": [one, one]}
+    given |= {"fc": [np.ones((5, 800)), one[:5]], "other": [np.ones((1, 7)), one[:1]]}
+    bnfold.save_caffe(net("\n".join([behind[1], python, *behind[2:], other]), **given), "odd.prototxt")
+    assert run("fold", "odd.prototxt", "odd.caffemodel", "-o", "out.prototxt", "--no-verify").code == 0
+    for path in ("out.prototxt", "out.caffemodel"):
+        Path(path).unlink()
+    outcome = run("fold", "odd.prototxt", "odd.caffemodel", "-o", "out.prototxt", "--strip")
     said = " ".join(outcome.out.split())
     assert outcome.code == 1
     assert "no output was compared" in said
-    assert "0 of 1 outputs compared; 1 stands behind layer 'odd', which cannot be run" in said
+    assert "0 of 2 outputs compared; 2 stand behind layer 'odd', which cannot be run" in said
     assert not Path("out.prototxt").exists()
 
 

@@ -109,7 +109,7 @@ def layout_of(
                 f"{sizes(theirs.shape)} in the candidate; --batch or --input-shape says another for a net of a prototxt"
             )
         shape = tuple(a if a is not None else b for a, b in zip(ours.shape, theirs.shape, strict=True))
-        feeds[name] = Feed(shape, ours.dtype, meaning)
+        feeds[name] = Feed(shape, ours.dtype, meaning, unmade=ours.unmade)
     first = {feed.shape[0] if feed.shape else 0 for feed in feeds.values()}
     known = first - {None}
     joint = known != {1} and any(feed.meaning is not None and feed.meaning.joint for feed in feeds.values())
@@ -251,9 +251,9 @@ def run_at(samples: Samples, layout: BatchLayout, start: int) -> Run:
     rows += [rows[-1]] * (layout.batch - len(rows))
     feeds = {}
     for name, feed in layout.feeds.items():
-        if name not in rows[0] and feed.meaning is not None and feed.meaning.fixed:
-            plain = _sample_shape(name, feed, layout)
-            rows = [row | {name: feed.meaning.draw(np.random.default_rng(0), plain)} for row in rows]
+        if name not in rows[0] and feed.follows:
+            drawn = Noise({name: (_sample_shape(name, feed, layout), feed.meaning)}, len(rows), scales=(1.0,))
+            rows = [row | drawn.sample(start + place) for place, row in enumerate(rows)]
         if bare := [row for row in rows if name not in row]:
             raise UsageError(f"{samples.description}: there is nothing for input '{name}' (it has {quoted(bare[0])})")
         arrays = [np.asarray(row[name]) for row in rows]

@@ -27,7 +27,7 @@ from bnfold.compare.models import SELDOM, Model, open_model, require_numbers, sp
 from bnfold.compare.noise import choose_noise, muted, watched_blobs
 from bnfold.compare.opened import Opened, rounded_otherwise
 from bnfold.compare.pairing import pair
-from bnfold.compare.partial import run_in_one, same_behind
+from bnfold.compare.partial import agreeing, counterparts, run_in_one, same_behind
 from bnfold.compare.records import DiffReport, Gate
 from bnfold.compare.unshown import unshown
 from bnfold.compare.widening import widened
@@ -35,7 +35,7 @@ from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_net
 from bnfold.data.samples import Data, Feed, Noise, Part, Samples, Subset, labels_misfit, part_of
 from bnfold.errors import ModelError, UnsupportedError, UsageError, few, named, quoted
-from bnfold.net import Array, Net, Shape
+from bnfold.net import Array, Net, Shape, sizes
 from bnfold.options import TEXT, TOLERANCES, CompareOptions, ReadOptions, changed, require_type
 from bnfold.runtime import TF32, Session, require_provider
 
@@ -265,11 +265,10 @@ class Comparison:
 
     def _own_layout(self) -> BatchLayout:
         feeds = self.reference.feeds
-        return self._layout(feeds, {name: name for name in feeds})
+        return self._layout(self.reference, feeds, {name: name for name in feeds})
 
-    def _layout(self, candidate: Mapping[str, Feed], inputs: Mapping[str, str]) -> BatchLayout:
+    def _layout(self, ours: Model, candidate: Mapping[str, Feed], inputs: Mapping[str, str]) -> BatchLayout:
         """What the reference and a candidate take; a number of samples that is asked for is one."""
-        ours = self.reference
         return layout_of(ours.feeds, candidate, inputs, () if self.options.batch else ours.output_shapes)
 
     def _data(self, layout: BatchLayout) -> Samples:
@@ -311,6 +310,7 @@ class Comparison:
         if self._is_read and isinstance(candidate, Net) and (options.input_shapes or options.reading != ReadOptions()):
             raise UsageError("input_shapes and reading say how a network is read, and both are read already")
         theirs = open_model(candidate, "candidate", options)
+        theirs = theirs.feeding({}) if ours.net is None else theirs
         if self._in_float32 or not theirs.is_runnable(options.provider):
             theirs = theirs.in_float32()
         if theirs.net is not None:
@@ -334,10 +334,10 @@ class Comparison:
 
     def _open(self, theirs: Model, known: bool) -> Opened:
         """One candidate beside the reference; `known` says that equal names are equal blobs."""
-        ours, options = self.reference, self.options
-        require_numbers(ours)
-        inputs = match_inputs(ours.feeds, theirs.feeds, options.map)
-        layout, sized = self._layout(theirs.feeds, inputs), ""
+        options = self.options
+        require_numbers(self.reference)
+        ours, theirs, inputs, pairs = self._matched(theirs, known)
+        layout, sized = self._layout(ours, theirs.feeds, inputs), ""
         if self._samples is None and ours.net is None:
             from bnfold.compare.opensizes import with_usual_sizes
 
@@ -347,13 +347,12 @@ class Comparison:
         data = self._data(layout)
         if options.batch is None:
             ours, theirs, layout = widened(ours, theirs, inputs, layout, data)
-        blobs = {blob: partner for blob, partner in options.map.items() if blob not in ours.feeds}
-        pairs = pair(ours.writers, theirs.writers, blobs, folded=known or _is_fold_of(ours, theirs))
         ours, theirs = ours.reading_through_copies(pairs), theirs.reading_through_copies({*pairs.values()})
         inner = [name for name in ours.outputs if name in pairs and pairs[name] not in theirs.outputs]
         notes = [*ours.notes, *theirs.notes, *self._types]
         if ours.net is not None and theirs.net is not None:
             notes += run_in_one((ours.net, ours.hidden), (theirs.net, theirs.hidden))
+        notes += _standing_in(ours)
         notes += [sized] if sized else []
         notes += [f"the candidate computes {quoted(inner)}, and gives no such output"] if inner else []
         if data.count < (rows := layout.batch) and self._rows_differ(layout):
@@ -377,6 +376,27 @@ class Comparison:
             same_behind(ours.hidden, theirs.hidden, {**inputs, **pairs}),
         )
 
+    def _matched(self, theirs: Model, known: bool) -> tuple[Model, Model, dict[str, str], dict[str, str]]:
+        """The networks, the partner of each input and of each blob that both have.
+
+        Where a layer of Caffe cannot be run, both are fed the same in the place of what it makes, if it is the same
+        layer in both and reads what is compared.
+        """
+        ours, named = self.reference, self.options.map
+        fed = counterparts(ours.hidden, theirs.hidden)
+        while True:
+            shapes = ours.hidden.fed
+            ours = ours.feeding({top: shapes[top] for top in fed})
+            theirs = theirs.feeding({partner: shapes[top] for top, partner in fed.items()})
+            inputs = match_inputs(_brought(ours), _brought(theirs), named) | fed
+            blobs = {blob: partner for blob, partner in named.items() if blob not in ours.feeds}
+            pairs = pair(ours.writers, theirs.writers, blobs, folded=known or _is_fold_of(ours, theirs))
+            agreed = agreeing(ours.hidden, theirs.hidden, {**inputs, **pairs})
+            left = {top: partner for top, partner in fed.items() if agreed.get(top) == partner}
+            if left == fed:
+                return ours, theirs, inputs, pairs
+            fed = left
+
     def _run(self, opened: Sequence[Opened], progress: Progress | None) -> list[DiffReport]:
         """One pass over the data for candidates that take the same runs."""
         from bnfold.onnx.graph import WeightStore
@@ -386,7 +406,7 @@ class Comparison:
         layout, data = opened[0].layout, self._data(opened[0].layout)
         state = Checkpoint(self.options.checkpoint)
         with WeightStore() as store:
-            further = list(watched_blobs(self.reference)) if isinstance(data, Noise) else []
+            further = list(watched_blobs(opened[0].ours)) if isinstance(data, Noise) else []
             sides = [one.side() for one in opened]
             notes = list(state.notes)
             with Engine(
@@ -401,7 +421,7 @@ class Comparison:
                 fixed=state.batch is not None,
             ) as engine:
                 is_free = layout.is_open and self.options.batch is None and state.batch is None
-                data, shapes = self._begun(engine, data, store if is_free else None, notes)
+                data, shapes = self._begun(engine, opened[0].ours, data, store if is_free else None, notes)
                 for one, side, second in zip(opened, sides, shapes[1:], strict=True):
                     one.data, one.layout = data, engine.layout
                     side.plan = one.decide(shapes[0], second)
@@ -423,12 +443,13 @@ class Comparison:
         return reports
 
     def _begun(
-        self, engine: Engine, data: Samples, store: WeightStore | None, notes: list[str]
+        self, engine: Engine, ours: Model, data: Samples, store: WeightStore | None, notes: list[str]
     ) -> tuple[Samples, list[dict[str, Shape]]]:
         """The data, noise as the reference needs it, and of each network the shapes of what is compared.
 
         Args:
             engine: its batch becomes 1, with a note, where that is free and the reference takes one sample alone.
+            ours: the reference.
             data: the samples, or noise.
             store: of the weights, where the batch is free.
             notes: where the note goes.
@@ -437,8 +458,8 @@ class Comparison:
         def begin() -> tuple[Samples, list[dict[str, Shape]]]:
             if not isinstance(data, Noise):
                 return data, engine.shapes(data)
-            drawn = self._drawn(data, engine.layout, engine.session)
-            if not self.options.layers and (mute := muted(drawn, engine.layout, self.reference, engine.session)):
+            drawn = self._drawn(data, engine.layout, ours, engine.session)
+            if not self.options.layers and (mute := muted(drawn, engine.layout, ours, engine.session)):
                 notes.append(f"{named('blob', mute)}: {MUTED}")
             return drawn, engine.shapes(drawn)
 
@@ -581,10 +602,10 @@ class Comparison:
                     one.judge_stretches(found, run, truth, given[0], given[1 + place], segment.beside)
                 del given  # or they would stand beside the next segment in memory
 
-    def _drawn(self, data: Noise, layout: BatchLayout, reference: Session) -> Noise:
+    def _drawn(self, data: Noise, layout: BatchLayout, ours: Model, reference: Session) -> Noise:
         """The noise with the scales that the reference needs, which are found once."""
         if self._noise is None:
-            self._noise = choose_noise(data, layout, self.reference, reference)
+            self._noise = choose_noise(data, layout, ours, reference)
         return replace(data, scales=self._noise.scales, signed=self._noise.signed)
 
 
@@ -605,6 +626,19 @@ def _part_of(
             return
         left.remove(one[0])
         yield one
+
+
+def _brought(model: Model) -> dict[str, Feed]:
+    """The inputs, without what stands for what layers make that cannot be run."""
+    return {name: feed for name, feed in model.feeds.items() if not feed.unmade}
+
+
+def _standing_in(model: Model) -> list[str]:
+    """The note on what was fed in the place of layers that cannot be run."""
+    if not model.hidden.fed:
+        return []
+    fed = few([f"'{top}' ({sizes(shape)})" for top, shape in model.hidden.fed.items()], 5)
+    return [f"what stands behind layers that cannot be run was run on noise, or what its readers mean, as {fed}"]
 
 
 def _said_by(reference: Model) -> Preparation | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,7 +22,7 @@ from bnfold.data.standins import FLAG, Indices
 from bnfold.errors import ModelError, UnsupportedError, UsageError, telling_which
 from bnfold.io.files import descriptor_of, nearby, os_path
 from bnfold.io.mapping import release_pages, require_unchanged
-from bnfold.net import Array, Layer, Net, require_net
+from bnfold.net import Array, Layer, Net, Shape, require_net
 from bnfold.options import ROUNDING, TEXT, CompareOptions
 from bnfold.runtime import ELEMENTS, Session
 
@@ -82,6 +82,16 @@ class Model:
     path: str | None = None
     before: Model | None = None
     notes: tuple[str, ...] = ()
+
+    def feeding(self, fed: Mapping[str, Shape]) -> Model:
+        """The same, of which only some tops of layers that cannot be run are fed: those that `fed` has, in its shapes.
+
+        Args:
+            fed: top -> shape.
+        """
+        if self.hidden.whole is None or fed == self.hidden.fed:
+            return self
+        return replace(_running(self.hidden.whole, self.name, fed), path=self.path, notes=self.notes)
 
     def __repr__(self) -> str:
         return f"<Model '{self.name}': {', '.join(self.feeds)} -> {', '.join(self.outputs)}>"
@@ -400,14 +410,22 @@ def files_of(path: str) -> list[Path]:
 
 
 def _from_net(net: Net, name: str, batch: int | None) -> Model:
+    net = net if batch is None else net_in_batches_of(net, batch)
+    try:
+        return _running(net, name)
+    except (ModelError, UnsupportedError):  # what is fed in the place of layers may have other meanings
+        return _running(net, name, {})
+
+
+def _running(whole: Net, name: str, fed: Mapping[str, Shape] | None = None) -> Model:
+    """What of a net of Caffe runs; `fed` as `runnable` takes it."""
     from bnfold.onnx.export.network import build
 
-    net = whole = net if batch is None else net_in_batches_of(net, batch)
-    hidden = NOTHING_HIDDEN
+    net, hidden = whole, NOTHING_HIDDEN
     try:
         proto, weights = build(net)
     except UnsupportedError:
-        net, hidden = runnable(whole)
+        net, hidden = runnable(whole, fed)
         if not hidden.layers:
             raise
         proto, weights = build(net)
@@ -418,8 +436,11 @@ def _from_net(net: Net, name: str, batch: int | None) -> Model:
             if top in tensors:
                 writers[top] = Writer(layer.name, layer.type, bool(layer.blobs))
                 reads[top] = tuple(layer.bottoms)
-    meanings = stand_ins(whole)
-    feeds = {blob: replace(feed, meaning=meanings.get(blob, feed.meaning)) for blob, feed in _feeds(proto).items()}
+    meanings = {**stand_ins(net), **stand_ins(whole)}
+    feeds = {
+        blob: replace(feed, meaning=meanings.get(blob, feed.meaning), unmade=blob in hidden.fed)
+        for blob, feed in _feeds(proto).items()
+    }
     outputs = [blob for blob in whole.outputs if blob in writers]
     mapped = tuple(file.buffer for file in net.origin.weights) if net.origin is not None else ()
     return Model(name, proto, weights, net, None, writers, reads, feeds, outputs, mapped, hidden)

@@ -16,9 +16,10 @@ import numpy as np
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Alias
 from bnfold.algebra.records import Blocked
+from bnfold.caffe.layers.axes import UNKNOWN
 from bnfold.compare.records import Uncompared
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Net
+from bnfold.net import Layer, Net, Shape
 from bnfold.runtime import BOOL, TEXT
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Hidden:
         blobs: what these nodes write.
         made: of an ONNX network, output that is no tensor of numbers -> what the node says that makes it.
         copies: of a network of Caffe, top of any layer that hands its bottom on -> that bottom.
+        fed: top of such a layer of Caffe -> its shape, where what reads it runs, as if it were an input.
+        whole: the network of Caffe with all its layers.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -56,23 +59,43 @@ class Hidden:
     blobs: frozenset[str] = frozenset()
     made: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
+    fed: Mapping[str, Shape] = field(default_factory=dict)
+    whole: Net | None = None
 
 
 NOTHING_HIDDEN = Hidden()
 
 
-def runnable(net: Net) -> tuple[Net, Hidden]:
-    """The part of a net that runs, and what stays hidden; the net itself where all of it runs."""
+def runnable(net: Net, fed: Mapping[str, Shape] | None = None) -> tuple[Net, Hidden]:
+    """The part of a net that runs, and what stays hidden; the net itself where all of it runs.
+
+    Args:
+        net: of Caffe.
+        fed: top of a layer that cannot be run -> the shape of what is fed in its place; by default each that has one,
+            or for which one can be assumed (`assumed`).
+    """
+    from bnfold.compare.assumed import ROWS, assumed_shapes, shapes_given
     from bnfold.onnx.export.network import refused_layers
 
-    reasons = {id(layer): (layer.name, str(reason)) for layer, reason in refused_layers(net)}
+    shapes = assumed_shapes(net) if fed is None else shapes_given(net, fed)
+    reasons = {id(layer): (layer.name, str(reason)) for layer, reason in refused_layers(net, shapes)}
     if not reasons:
         return net, NOTHING_HIDDEN
-    part = net.without([layer for layer in net.layers if id(layer) in reasons])
-    part.outputs = [blob for blob in part.outputs if blob not in part.inputs]
-    hidden = [
-        layer for layer in net.layers if id(layer) in reasons or any(not part.producer(top) for top in layer.tops)
-    ]
+    made = {top: shapes[top] for layer in net.layers if id(layer) in reasons for top in layer.tops if net.uses(top)}
+    asked = made if fed is None else fed
+    fed = {
+        top: tuple(ROWS if size == UNKNOWN else size for size in shape)
+        for top, shape in made.items()
+        if shape and top in asked
+    }
+    missing, kept, hidden = set[str](), list[Layer](), list[Layer]()
+    for layer in net.layers:
+        runs = id(layer) not in reasons and missing.isdisjoint(layer.bottoms)
+        (kept if runs else hidden).append(layer)
+        missing.update(() if runs else (top for top in layer.tops if top not in fed))
+    part = net.with_layers(kept)
+    part.inputs |= fed
+    part.outputs = [top for layer in part.layers for top in layer.tops if not part.uses(top) and top not in part.inputs]
     culprit: dict[str, str] = {}
     for layer in hidden:
         before = [culprit[bottom] for bottom in layer.bottoms if bottom in culprit]
@@ -85,7 +108,8 @@ def runnable(net: Net) -> tuple[Net, Hidden]:
     copies = _copies(net)
     reads = dict.fromkeys(bottom for layer in hidden for bottom in layer.bottoms if bottom not in culprit)
     reads |= dict.fromkeys(source for blob in reads for source in _sources(copies, blob))
-    return part, Hidden(tuple(hidden), dict(reasons.values()), tuple(outputs), tuple(reads), copies=copies)
+    told = dict(reasons.values())
+    return part, Hidden(tuple(hidden), told, tuple(outputs), tuple(reads), copies=copies, fed=fed, whole=net)
 
 
 def _copies(net: Net) -> dict[str, str]:
@@ -244,20 +268,52 @@ def same_behind(reference: Hidden, candidate: Hidden, compared: Mapping[str, str
     if not reference.layers:  # equal nodes read equal names
         same = bool(reference.nodes) and reference.nodes == candidate.nodes
         return same and all(compared.get(name) == name for name in reference.reads)
-    partners = dict(compared)
-    theirs = set(partners.values())
-
-    def alike(ours: Iterable[str], others: Iterable[str]) -> bool:
-        read = [next(filter(None, map(partners.get, _sources(reference.copies, blob))), None) for blob in ours]
-        return read == [next((one for one in _sources(candidate.copies, blob) if one in theirs), "") for blob in others]
-
-    for layer, other in zip_longest(_computing(reference), _computing(candidate)):
-        if layer is None or other is None or not _same(layer, other) or not alike(layer.bottoms, other.bottoms):
-            return False
-        partners.update(zip(layer.tops, other.tops, strict=True))
-        theirs.update(other.tops)
+    partners = {**compared, **agreeing(reference, candidate, compared)}
+    computing = [top for layer in _computing(reference) for top in layer.tops]
     outputs = [output.blob for output in reference.outputs]
-    return alike(outputs, outputs)
+    same = len([*_computing(reference)]) == len([*_computing(candidate)]) and partners.keys() >= {*computing}
+    return same and _alike((reference, candidate), partners, outputs, outputs)
+
+
+def agreeing(reference: Hidden, candidate: Hidden, compared: Mapping[str, str]) -> dict[str, str]:
+    """Top -> the candidate's, of layers of Caffe that cannot be run and are the same, and read what was compared or
+    what such layers make; arguments as in `same_behind`.
+    """
+    partners, agreed = dict(compared), dict[str, str]()
+    for layer, other in _paired(reference, candidate):
+        if _same(layer, other) and _alike((reference, candidate), partners, layer.bottoms, other.bottoms):
+            made = dict(zip(layer.tops, other.tops, strict=True))
+            partners |= made
+            agreed |= made
+    return agreed
+
+
+def counterparts(reference: Hidden, candidate: Hidden) -> dict[str, str]:
+    """Top that is fed in the place of a layer -> the candidate's in that place."""
+    tops = {
+        top: other
+        for layer, one in _paired(reference, candidate)
+        for top, other in zip(layer.tops, one.tops, strict=False)
+    }
+    return {top: tops[top] for top in reference.fed if tops.get(top) in candidate.fed}
+
+
+def _paired(reference: Hidden, candidate: Hidden) -> Iterator[tuple[Layer, Layer]]:
+    """The layers that cannot be run, with those of the same name, the first with the first."""
+    named: dict[str, list[Layer]] = {}
+    for layer in _computing(candidate):
+        named.setdefault(layer.name, []).append(layer)
+    return ((layer, named[layer.name].pop(0)) for layer in _computing(reference) if named.get(layer.name))
+
+
+def _alike(
+    sides: tuple[Hidden, Hidden], partners: Mapping[str, str], ours: Iterable[str], others: Iterable[str]
+) -> bool:
+    """Whether blobs of both networks are, one by one, partners, or copies of such."""
+    reference, candidate = sides
+    theirs = set(partners.values())
+    read = [next(filter(None, map(partners.get, _sources(reference.copies, blob))), None) for blob in ours]
+    return read == [next((one for one in _sources(candidate.copies, blob) if one in theirs), "") for blob in others]
 
 
 def _computing(hidden: Hidden) -> Iterator[Layer]:

@@ -110,7 +110,7 @@ def _blank_channels(model: Model, layout: BatchLayout, found: Measurement) -> It
 def _constant(layout: BatchLayout, spans: Spans) -> Iterator[str]:
     """Data in which nothing varies; inputs of one value a sample, and those that follow, say nothing."""
     feeds = layout.sample[1].items()
-    fed = [name for name, feed in feeds if set(feed.shape) - {1} and not (feed.meaning and feed.meaning.fixed)]
+    fed = [name for name, feed in feeds if set(feed.shape) - {1} and not feed.follows]
     found = {name: spans[name] for name in fed if name in spans}
     if found and all(low == high for low, high in found.values()):
         said = " and ".join(f"'{name}' is {low:g} everywhere" for name, (low, _) in found.items())

@@ -252,7 +252,7 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
 
 def needed(feeds: Mapping[str, Feed]) -> dict[str, Feed]:
     """The inputs that data must bring: all but those whose values follow from the network."""
-    return {name: feed for name, feed in feeds.items() if feed.meaning is None or not feed.meaning.fixed}
+    return {name: feed for name, feed in feeds.items() if not feed.follows}
 
 
 def is_arrays(path: str | os.PathLike[str]) -> bool:

@@ -53,12 +53,19 @@ class Feed:
         dtype: of the values.
         meaning: what else than real values it takes (indices, regions ..), and values that mean it; None for these.
         ranked: whether the model says how many axes there are; `shape` is `UNRANKED` where it does not.
+        unmade: whether it stands for what a layer makes that cannot be run, so that data does not bring it.
     """
 
     shape: tuple[int | None, ...]
     dtype: DType
     meaning: StandIn | None = None
     ranked: bool = True
+    unmade: bool = False
+
+    @property
+    def follows(self) -> bool:
+        """Whether data need not bring it."""
+        return self.unmade or (self.meaning is not None and self.meaning.fixed)
 
     def in_batches_of(self, batch: int) -> Feed:
         """The same for another number of samples."""

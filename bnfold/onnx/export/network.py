@@ -49,6 +49,7 @@ from bnfold.onnx.export.builder import (
 from bnfold.onnx.weight import ONNX_TYPES, Weight
 from bnfold.options import OnnxOptions
 
+Shapes = Mapping[str, Shape | None]
 OPSETS = range(11, 22)
 BATCH = "N"
 DOMAIN = "caffe"
@@ -193,9 +194,9 @@ def _until(net: Net, refused: Sequence[Layer]) -> str:
     return f", {' '.join(f'--until {blob}' for blob in sorted(ends)[:3])} ends the network in front of them"
 
 
-def refused_layers(net: Net) -> list[tuple[Layer, Exception]]:
-    """The layers that ONNX has no form for, or whose shapes such a layer in front hides, each with the reason."""
-    return list(_unwritten(Graph(net, infer_shapes(net), OPSETS.stop - 1, np.dtype(np.float32))))
+def refused_layers(net: Net, shapes: Shapes) -> list[tuple[Layer, Exception]]:
+    """The layers that ONNX has no form for, or that read what has no shape in `shapes`, each with the reason."""
+    return list(_unwritten(Graph(net, shapes, OPSETS.stop - 1, np.dtype(np.float32))))
 
 
 def _unwritten(graph: Graph) -> Iterator[tuple[Layer, Exception]]:
@@ -259,9 +260,6 @@ def _unknown(layer: Layer) -> str:
     if brings_samples(layer.type):
         return "it reads samples from outside; give the net an input in its place"
     return UNKNOWN
-
-
-Shapes = Mapping[str, Shape | None]
 
 
 def _batched(net: Net, now: Shapes, then: Shapes) -> dict[str, str]:

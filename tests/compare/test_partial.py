@@ -1,0 +1,133 @@
+"""What stands behind a layer of Caffe that cannot be run: shapes that are assumed, and faults there that are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import nets
+import numpy as np
+import pytest
+
+import bnfold
+from bnfold.compare.assumed import assumed_shapes
+from bnfold.net import Blobs, Layer, Net
+
+FIRST = """
+    input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+    layer { name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param { num_output: 4 kernel_size: 3 } }
+    layer { name: "odd" type: "Odd" bottom: "a" top: "odd" }
+"""
+FOLDED = """
+    layer { name: "b" type: "Convolution" bottom: "odd" top: "b" convolution_param { num_output: 4 kernel_size: 3 } }
+    layer { name: "bn" type: "BatchNorm" bottom: "b" top: "bn" }
+    layer { name: "scale" type: "Scale" bottom: "bn" top: "scale" scale_param { bias_term: true } }
+    layer { name: "relu" type: "ReLU" bottom: "scale" top: "relu" }
+"""
+
+
+def given(*shapes: tuple[int, ...]) -> list[np.ndarray]:
+    return [np.random.default_rng(len(shape)).normal(0, 1, shape).astype(np.float32) for shape in shapes]
+
+
+def whole() -> Net:
+    vectors = [np.array([3, -1, 2, 0.5]), np.array([1, 2, 0.5, 4]), np.array([1.0])]
+    learned = {"b": given((4, 4, 3, 3), (4,)), "bn": vectors, "scale": [np.array([1, -2, 3, -4]), np.arange(4) + 1.0]}
+    return nets.net(FIRST + FOLDED, odd=given((4,)), **learned)
+
+
+def _percent(layer: Layer) -> None:
+    weight = layer.blobs[0].copy()
+    weight[2] *= 1.01
+    layer.blobs = Blobs([weight, *layer.blobs.stored[1:]])
+
+
+def _without_bias(layer: Layer) -> None:
+    layer.blobs = Blobs([layer.blobs[0], np.zeros_like(layer.blobs[1])])
+
+
+def _swapped(layer: Layer) -> None:
+    layer.blobs = Blobs([layer.blobs[0][[1, 0, 2, 3]], *layer.blobs.stored[1:]])
+
+
+WRONG = (_percent, _without_bias, _swapped)
+
+
+@pytest.mark.parametrize("data", [None, np.ones((5, 3, 8, 8), np.float32)], ids=["noise", "data"])
+@pytest.mark.parametrize("layers", [True, False])
+def test_folds_behind_a_layer_that_cannot_be_run_are_proved(layers: bool, data: np.ndarray | None) -> None:
+    net = whole()
+    folded = bnfold.fold(net)
+    assert {record.layer for record in folded.report.folded} == {"bn", "scale"}
+    report = bnfold.compare(net, folded.net, data, layers=layers)
+    assert report.passed
+    assert {"a", "relu"} <= {blob.blob for blob in report.blobs} | {"a"}
+    assert [note for note in report.notes if "'odd' (1x4x6x6)" in note]
+    for wrong in WRONG:
+        other = folded.net.copy()
+        wrong(other["b"])
+        assert not bnfold.compare(net, other, data, layers=layers).passed, wrong
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, None])
+@pytest.mark.parametrize("layers", [True, False])
+def test_a_fault_in_front_of_it_or_in_it_does_not_pass_by_what_it_is_fed(
+    wrong: Callable[[Layer], None] | None, layers: bool
+) -> None:
+    """In front of it a fault shows in what it reads; where it is another layer, nothing behind it is proved."""
+    net = whole()
+    other = bnfold.fold(net).net
+    if wrong is not None:
+        wrong(other["a"])
+    else:
+        other["odd"].blobs = Blobs([other["odd"].blobs[0] * 2])
+    report = bnfold.compare(net, other, layers=layers)
+    assert not report.passed
+    if wrong is None:
+        assert "relu" not in {blob.blob for blob in report.blobs}
+        assert "1 stands behind layer 'odd', which cannot be run" in report.verdict
+
+
+SHAPES = {
+    "as its bottom": ("", {}, (1, 4, 6, 6)),
+    "other channels": (
+        """layer { name: "b" type: "Convolution" bottom: "odd" top: "b"
+                   convolution_param { num_output: 2 kernel_size: 1 } }""",
+        {"b": given((2, 7, 1, 1), (2,))},
+        (1, 7, 6, 6),
+    ),
+    "a smaller plane": (
+        """layer { name: "b" type: "Scale" bottom: "odd" top: "b" }
+        layer { name: "fc" type: "InnerProduct" bottom: "b" top: "fc" inner_product_param { num_output: 2 } }""",
+        {"b": given((4,)), "fc": given((2, 36), (2,))},
+        (1, 4, 3, 3),
+    ),
+    "a vector": (
+        'layer { name: "fc" type: "InnerProduct" bottom: "odd" top: "fc" inner_product_param { num_output: 2 } }',
+        {"fc": given((2, 11), (2,))},
+        (1, 11),
+    ),
+    "as what it meets": (
+        """layer { name: "p" type: "Pooling" bottom: "a" top: "p" pooling_param { kernel_size: 2 stride: 2 } }
+        layer { name: "e" type: "Eltwise" bottom: "odd" bottom: "p" top: "e" }""",
+        {},
+        (1, 4, 3, 3),
+    ),
+    "turned": (
+        """layer { name: "f" type: "Flatten" bottom: "odd" top: "f" flatten_param { axis: 2 } }
+        layer { name: "s" type: "Scale" bottom: "f" top: "s" }""",
+        {"s": given((6,))},
+        (1, 6, 4, 6),
+    ),
+    "none that fits": (
+        """layer { name: "b" type: "Scale" bottom: "odd" top: "b" }
+        layer { name: "fc" type: "InnerProduct" bottom: "b" top: "fc" inner_product_param { num_output: 2 } }""",
+        {"b": given((4,)), "fc": given((2, 37), (2,))},
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_a_shape_is_assumed_that_all_behind_it_can_read(case: str) -> None:
+    behind, learned, shape = SHAPES[case]
+    assert assumed_shapes(nets.net(FIRST + behind, **learned))["odd"] == shape
