@@ -17,7 +17,7 @@ from math import prod
 import numpy as np
 
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
-from bnfold.io.wire import FIXED32, FIXED64, LENGTH, VARINT, Buffer, WireError, fields, signed, varint
+from bnfold.io.wire import FIXED32, FIXED64, LENGTH, VARINT, Buffer, Field, WireError, fields, signed, varint
 from bnfold.net import PIECE, Array, DType, LazyArray, Shape, pieces_of, sizes
 
 LEGACY_DIMS = (1, 2, 3, 4)
@@ -97,20 +97,12 @@ def read_blob(buffer: Buffer, at: int, end: int) -> tuple[Array | LazyArray, str
     raw: tuple[int, int] | None = None
     raw_type = 0
     while at < end:
-        for number, wire, begin, start, stop in fields(buffer, at, end):
+        for field in fields(buffer, at, end):
+            number, wire, _, start, stop = field
             at = stop
             if number in _REPEATED and wire != VARINT:
-                size = _REPEATED[number].itemsize
-                if wire == LENGTH:
-                    if (stop - start) % size:
-                        raise WireError(f"a blob's values take {stop - start} bytes, no multiple of {size}", begin)
-                    if number in values:
-                        values[number].add(start, (stop - start) // size, size)
-                elif wire == (FIXED32 if size == 4 else FIXED64):
-                    count = _unpacked_run(buffer, begin, size + 1, end)
-                    if number in values:
-                        values[number].add(start, count, size + 1)
-                    at = begin + count * (size + 1)
+                at = _read_values(buffer, field, end, values.get(number))
+                if at > stop:
                     break  # go on behind the run
             elif number == SHAPE and wire == LENGTH:
                 dims = [] if dims is None else dims
@@ -128,6 +120,25 @@ def read_blob(buffer: Buffer, at: int, end: int) -> tuple[Array | LazyArray, str
     if flat.dtype == _HALF:
         return Half(flat.reshape(shape)), problem
     return flat.reshape(shape), problem
+
+
+def _read_values(buffer: Buffer, field: Field, end: int, runs: _FieldRuns | None) -> int:
+    """Add a field's values to `runs`, packed ones or one a field; where the last field of its run ends."""
+    number, wire, begin, start, stop = field
+    size = _REPEATED[number].itemsize
+    if wire == LENGTH:
+        if (stop - start) % size:
+            raise WireError(f"a blob's values take {stop - start} bytes, no multiple of {size}", begin)
+        at, count, stride = stop, (stop - start) // size, size
+    elif wire == (FIXED32 if size == 4 else FIXED64):
+        stride = size + 1
+        count = _unpacked_run(buffer, begin, stride, end)
+        at = begin + count * stride
+    else:
+        return stop
+    if runs is not None:
+        runs.add(start, count, stride)
+    return at
 
 
 def _values(

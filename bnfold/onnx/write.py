@@ -222,8 +222,6 @@ def _pieces(document: Document, edited: Edition, origin: OnnxOrigin, split: bool
         split: give the values of every initialiser apart, so that they can be placed elsewhere.
     """
     nodes = _by_number(edited)
-    renamed_or_gone = edited.values.keys() | edited.gone
-    graph = document.model.graph
     counts: Counter[int] = Counter()
     at_end = [fresh for fresh in edited.fresh.values() if fresh.name not in origin.tensors]
     inputs = new_inputs(edited, origin)
@@ -241,32 +239,47 @@ def _pieces(document: Document, edited: Edition, origin: OnnxOrigin, split: bool
             continue
         position = counts[part.number]
         counts[part.number] += 1
-        if part.number == NAME and edited.name is not None:
-            continue
         if part.number == NODE:
             yield from written(position)
         elif part.number == INITIALIZER:
             yield from _initialiser(document.tensors[position], part, edited, split)
             if position == len(document.tensors) - 1:
                 yield from map(_values, at_end)
-        elif part.number == SPARSE_INITIALIZER:
-            yield from _initialiser(document.sparse[position], part, edited)
-        elif part.number == INPUT and leaves(graph.input[position], edited, origin):
-            continue
-        elif part.number == OUTPUT and edited.outputs is not None:
-            yield from (_field(OUTPUT, port) for port in edited.outputs if position == 0)
-        elif part.number == VALUE_INFO:
-            port = graph.value_info[position]
-            now = renamed(port, edited)
-            if now is not None:
-                yield part if now is port else _field(VALUE_INFO, now)
-        elif part.number == _QUANTIZATION and graph.quantization_annotation[position].tensor_name in renamed_or_gone:
-            continue
         else:
-            yield part
+            yield from _edited(part, position, document, edited, origin)
     if not document.tensors:
         yield from map(_values, at_end)
     yield from (_field(INPUT, port) for port in inputs)
+
+
+def _edited(part: Field, position: int, document: Document, edited: Edition, origin: OnnxOrigin) -> Iterable[_Piece]:
+    """A field of the old graph that is no node and no dense initialiser, as it is written; nothing where it goes.
+
+    Args:
+        part: the field.
+        position: how many fields of its number stand in front of it.
+        document, edited, origin: the net.
+    """
+    graph = document.model.graph
+    if part.number == SPARSE_INITIALIZER:
+        return _initialiser(document.sparse[position], part, edited)
+    if part.number == OUTPUT and edited.outputs is not None:
+        return [_field(OUTPUT, port) for port in edited.outputs if position == 0]
+    if part.number == VALUE_INFO:
+        port = graph.value_info[position]
+        now = renamed(port, edited)
+        return [] if now is None else [part if now is port else _field(VALUE_INFO, now)]
+    goes = (
+        (part.number == NAME and edited.name is not None)
+        or (part.number == INPUT and leaves(graph.input[position], edited, origin))
+        or (part.number == _QUANTIZATION and _is_lost(graph.quantization_annotation[position].tensor_name, edited))
+    )
+    return [] if goes else [part]
+
+
+def _is_lost(name: str, edited: Edition) -> bool:
+    """Whether a tensor is renamed or gone, so that what is annotated to it means nothing."""
+    return name in edited.values or name in edited.gone
 
 
 def _by_number(edited: Edition) -> dict[int, list[bytes | int]]:
