@@ -1,7 +1,8 @@
 """ONNX's operators in numpy for the float64 run, where onnx's own reference arithmetic is of no use.
 
 What that computes otherwise than ONNX or onnxruntime do, rounds to float32, or holds in the memory of many blobs is
-computed here; `recurrent` has what keeps a state, and `detection_operators` what detectors have.
+computed here; `recurrent` has what keeps a state, `detection_operators` what detectors have, and `sampling_operators`
+what reads between pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops import (
     op_dequantize_linear,
-    op_grid_sample,
     op_loop,
     op_max_pool,
     op_max_unpool,
@@ -31,6 +31,7 @@ from bnfold.net import Array
 from bnfold.onnx.detection_operators import NonMaxSuppression, RoiAlign
 from bnfold.onnx.error_function import erf
 from bnfold.onnx.recurrent import GRU, LSTM, RNN
+from bnfold.onnx.sampling_operators import DeformConv, GridSample
 
 
 class AffineGrid(OpRun):
@@ -108,6 +109,23 @@ class ConvTranspose(OpRun):
         kept: Any = ..., *map(slice, pads[0], whole - pads[1])
         y = y[kept]
         return (_with_bias(y.reshape(len(x), group * weight.shape[1], *y.shape[3:]), bias),)
+
+
+class Col2Im(OpRun):
+    """The sum of all windows, (N, C*kernel, windows), where they lie; onnx's own adds a value at a time."""
+
+    def _run(self, x: Array, sizes: Array, kernel: Array, **given: Any) -> tuple[Array]:
+        axes = len(sizes)
+        strides, dilations = (np.array(given[name] or [1] * axes) for name in ("strides", "dilations"))
+        pads = np.reshape(given["pads"] or [0] * 2 * axes, (2, -1))
+        whole = sizes + pads.sum(axis=0)
+        windows = (whole - (kernel - 1) * dilations - 1) // strides + 1
+        x = x.reshape(len(x), -1, kernel.prod(), *windows)
+        y = np.zeros((*x.shape[:2], *whole), x.dtype)
+        for number, place in enumerate(np.ndindex(*kernel)):
+            y[_window(place, windows, strides, dilations)] += x[:, :, number]
+        kept: Any = ..., *map(slice, pads[0], whole - pads[1])
+        return (y[kept],)
 
 
 SAME = ("SAME_LOWER", "SAME_UPPER")
@@ -263,25 +281,6 @@ class GatherND(OpRun):
         batch = np.ogrid[tuple(map(slice, index.shape[:batch_dims]))] if batch_dims else []
         alike = [one.reshape(*one.shape, *(1,) * (index.ndim - 1 - batch_dims)) for one in batch]
         return (x[(*alike, *np.moveaxis(index, -1, 0))],)
-
-
-class GridSample(op_grid_sample.GridSample):
-    """onnx's own knows no mode of opset 16, rounds places to float32, and clamps them where a cubic mode reads on."""
-
-    mode: str
-    padding_mode: str
-
-    def _run(self, x: Array, grid: Array, mode: str, **more: Any) -> tuple[Array]:  # type: ignore[override]
-        sampled: tuple[Array] = super()._run(x, grid, mode=mode.removeprefix("bi"), **more)  # type: ignore[no-untyped-call]
-        return sampled
-
-    def _prepare_border(self, dims: Sequence[int], align_corners: bool) -> Any:
-        if self.mode.endswith("cubic") and self.padding_mode == "border":  # each pixel is clamped, and no place
-            return np.repeat([-np.inf, np.inf], len(dims))
-        return super()._prepare_border(dims, align_corners)
-
-    def _gs_denormalize_coordinates(self, n: Array, dims: Sequence[int], align_corners: bool) -> Array:
-        return np.array([self._gs_denormalize(one, size, align_corners) for one, size in zip(n, dims, strict=True)])
 
 
 class Hardmax(OpRun):
@@ -456,12 +455,23 @@ class ScatterElements(OpRun):
     def _run(self, x: Array, index: Array, update: Array, *, axis: int, reduction: str = "none") -> tuple[Array]:
         places: list[Array] = list(np.ogrid[tuple(map(slice, index.shape))])
         places[axis] = index
-        y = x.copy()
-        if reduction == "none":
-            y[tuple(places)] = update
-        else:
-            REDUCTIONS[reduction].at(y, tuple(places), update)
-        return (y,)
+        return (_scattered(x, tuple(places), update, reduction),)
+
+
+class ScatterND(OpRun):
+    """`y[index[i]] = update[i]`, or a sum with it, with places along the index's last axis; the same of onnx's own."""
+
+    def _run(self, x: Array, index: Array, update: Array, *, reduction: str = "none") -> tuple[Array]:
+        return (_scattered(x, tuple(np.moveaxis(index, -1, 0)), update, reduction),)
+
+
+def _scattered(x: Array, places: tuple[Array, ...], update: Array, reduction: str) -> Array:
+    y = x.copy()
+    if reduction == "none":
+        y[places] = update
+    else:
+        REDUCTIONS[reduction].at(y, places, update)
+    return y
 
 
 REDUCTIONS: Mapping[str, np.ufunc] = {"add": np.add, "max": np.maximum, "min": np.minimum, "mul": np.multiply}
@@ -470,8 +480,10 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     AffineGrid: 1000,
     AveragePool: 1000,
     BatchNormalization: 14,
+    Col2Im: 1000,
     Conv: 1000,
     ConvTranspose: 1000,
+    DeformConv: 1000,
     DequantizeLinear: 19,
     Erf: 1000,
     GRU: 1000,
@@ -498,6 +510,7 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     Resize: 1000,
     RoiAlign: 1000,
     ScatterElements: 1000,
+    ScatterND: 1000,
     Slice: 1000,
     Softmax: 13,
     Unsqueeze: 13,

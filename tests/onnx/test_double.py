@@ -1,6 +1,7 @@
 """An ONNX model in float64 computes what it computes in float32, and rounds a hundred million times finer."""
 
 import math
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,128 @@ def test_a_grid_is_sampled_as_onnxruntime_samples_it(
     said: dict[str, Any] = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
     node = helper.make_node("GridSample", ["data", "grid"], ["y"], **said)
     same_in_double(model([node], {"data": IMAGES.shape}, ["y"], {"grid": grid}, opset))
+
+
+@pytest.mark.parametrize("padding_mode", ["border", "reflection", "zeros"])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_volumes_are_sampled_as_onnxruntime_samples_them(mode: str, padding_mode: str) -> None:
+    grid = np.random.default_rng(6).uniform(-1.4, 1.4, (2, 3, 2, 5, 3)).astype(np.float32)
+    node = helper.make_node("GridSample", ["data", "grid"], ["y"], mode=mode, padding_mode=padding_mode)
+    made = model([node], {"data": (2, 3, 2, 4, 8)}, ["y"], {"grid": grid}, 20)
+    feeds = {"data": IMAGES.reshape(2, 3, 2, 4, 8)}
+    exact = Evaluator.of_model(made, (), None, []).run(feeds)["y"]
+    assert np.abs(Session(made).run(feeds)["y"] - exact).max() < 1e-5
+
+
+@pytest.mark.parametrize("with_mask", [False, True])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"pads": [1, 2, 1, 0], "strides": [2, 1]},
+        {"dilations": [2, 1], "group": 2},
+        {"offset_group": 2, "pads": [3, 3, 3, 3]},
+    ],
+)
+def test_a_deformed_convolution_is_that_of_onnxruntime(
+    said: dict[str, Any], with_mask: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bnfold.onnx.sampling_operators.TAKEN", 600)  # some rows at a time
+    random = np.random.default_rng(4)
+    data = random.normal(size=(2, 4, 7, 6)).astype(np.float32)
+    taps, count, pads = 3 * 2, said.get("offset_group", 1), said.get("pads", [0] * 4)
+    reach = [(size - 1) * step + 1 for size, step in zip((3, 2), said.get("dilations", [1, 1]), strict=True)]
+    sizes = [
+        (data.shape[2 + axis] + pads[axis] + pads[2 + axis] - reach[axis]) // said.get("strides", [1, 1])[axis] + 1
+        for axis in (0, 1)
+    ]
+    weights = {
+        "weight": random.normal(size=(6, 4 // said.get("group", 1), 3, 2)).astype(np.float32),
+        "offset": random.normal(size=(2, 2 * taps * count, *sizes), scale=2).astype(np.float32),
+        "bias": random.normal(size=6).astype(np.float32),
+        "mask": random.normal(size=(2, taps * count, *sizes)).astype(np.float32),
+    }
+    if not with_mask:
+        del weights["mask"]
+    node = helper.make_node("DeformConv", ["data", *weights], ["y"], **said)
+    made = model([node], {"data": data.shape}, ["y"], weights, 19)
+    exact = Evaluator.of_model(made, (), None, []).run({"data": data})["y"]
+    found = Session(made).run({"data": data})["y"]
+    assert np.abs(found).max() > 1
+    assert np.abs(found - exact).max() < 1e-4
+
+
+@pytest.mark.parametrize("said", [{}, {"pads": [1, 0, 2, 1], "strides": [2, 1]}, {"dilations": [2, 1]}])
+def test_windows_are_summed_where_onnxruntime_sums_them(said: dict[str, Any]) -> None:
+    pads, (down, across) = said.get("pads", [0] * 4), said.get("strides", [1, 1])
+    tall, wide = ((size - 1) * step + 1 for size, step in zip((2, 3), said.get("dilations", [1, 1]), strict=True))
+    count = ((7 + pads[0] + pads[2] - tall) // down + 1) * ((6 + pads[1] + pads[3] - wide) // across + 1)
+    data = np.random.default_rng(4).normal(size=(2, 3 * 6, count)).astype(np.float32)
+    node = helper.make_node("Col2Im", ["data", "sizes", "kernel"], ["y"], **said)
+    weights: dict[str, Array] = {"sizes": np.array([7, 6]), "kernel": np.array([2, 3])}
+    made = model([node], {"data": data.shape}, ["y"], weights, 18)
+    exact = Evaluator.of_model(made, (), None, []).run({"data": data})["y"]
+    assert np.abs(Session(made).run({"data": data})["y"] - exact).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("reduction", "opset"), [("none", 11), ("none", 18), ("add", 18), ("mul", 18), ("max", 18), ("min", 18)]
+)
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_slices_are_scattered_as_onnxruntime_scatters_them(axes: int, reduction: str, opset: int) -> None:
+    random = np.random.default_rng(2)
+    rows = np.array([4, -1, 0, 1] if reduction == "none" else [4, -1, 4, 0])
+    index = np.stack([rows, rows[::-1], rows][:axes], axis=-1).reshape(2, 2, axes)
+    node = helper.make_node("ScatterND", ["data", "index", "update"], ["y"])
+    if reduction != "none":
+        node.attribute.append(helper.make_attribute("reduction", reduction))
+    data, update = random.normal(size=(6, 6, 6)), random.normal(size=(2, 2, *(6,) * (3 - axes)))
+    feeds = {"data": data.astype(np.float32)}
+    made = model([node], {"data": data.shape}, ["y"], {"index": index, "update": update.astype(np.float32)}, opset)
+    exact = Evaluator.of_model(made, (), None, []).run(feeds)["y"]
+    found = Session(made).run(feeds)["y"]
+    assert (found != feeds["data"]).any()
+    assert np.abs(found - exact).max() < 1e-6
+
+
+@pytest.mark.parametrize("operator", ["Col2Im", "DeformConv", "GridSample", "ScatterND"])
+def test_no_operator_takes_a_value_at_a_time(operator: str) -> None:
+    """Python calls as many functions for many values as for few."""
+    random = np.random.default_rng(3)
+
+    def calls(size: int) -> int:
+        count = 0
+
+        def called(*_: object) -> None:
+            nonlocal count
+            count += 1
+
+        data = random.normal(size=(1, 4, size, size))
+        feeds: dict[str, Array] = {
+            "Col2Im": {"data": data.reshape(1, 4, -1), "s": np.array([size + 1] * 2), "k": np.array([2, 2])},
+            "DeformConv": {
+                "data": data,
+                "w": random.normal(size=(2, 4, 1, 1)),
+                "o": random.normal(size=(1, 2, size, size)),
+            },
+            "GridSample": {"data": data, "g": random.uniform(-1, 1, (1, size, size, 2))},
+            "ScatterND": {"data": data[0, 0], "i": np.arange(size).reshape(-1, 1), "u": data[0, 1]},
+        }[operator]
+        node = helper.make_node(operator, [*feeds], ["y"])
+        types = {np.dtype(np.float64): TensorProto.DOUBLE, np.dtype(np.int64): TensorProto.INT64}
+        ports = [helper.make_tensor_value_info(name, types[given.dtype], None) for name, given in feeds.items()]
+        graph = helper.make_graph([node], "test", ports, [helper.make_tensor_value_info("y", TensorProto.DOUBLE, None)])
+        opset = helper.make_opsetid("", 19)
+        evaluator = Evaluator.of_model(helper.make_model(graph, opset_imports=[opset], ir_version=9), (), None, [])
+        sys.setprofile(called)
+        try:
+            evaluator.run(feeds)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    few = calls(6)
+    assert calls(20) < few + 50
 
 
 def test_a_grid_is_sampled_at_places_that_are_not_rounded_to_float32() -> None:
