@@ -87,12 +87,15 @@ def is_blank(blob: BlobDiff) -> bool:
 
 
 def tolerance_gate(blobs: Sequence[BlobDiff], tolerance: float) -> Gate:
-    """Every compared blob within `tolerance` of its range; of noise in each sample, by the range that it has there."""
-    worst = max(blobs, key=lambda blob: blob.judged, default=None)
-    value = worst.judged if worst is not None else 0.0
+    """Every compared blob within `tolerance` of its range; of noise in each sample, by the range that it has there.
+
+    Where there are blobs and no finite value in any, what was found is NaN, and does not pass.
+    """
+    worst = max((blob for blob in blobs if not blob.says_nothing), key=lambda blob: blob.judged, default=None)
+    value = worst.judged if worst is not None else math.nan if blobs else 0.0
     passed = value <= tolerance
     if worst is None:
-        sentence = "no blob was compared"
+        sentence = "no compared blob has a finite value" if blobs else "no blob was compared"
     elif math.isinf(value):
         sentence = f"blob '{worst.blob}' is not finite, or of another shape, in one of the networks"
     else:

@@ -92,6 +92,11 @@ class BlobDiff:
         )
         return f"<BlobDiff '{self.blob}' of {self.type} '{self.layer}', {sizes(self.shape)}: {figures}>"
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether no value is finite in either network, or there is none: its figures are 0 and mean nothing."""
+        return not self.figures["finite"] and not self.figures["max_abs"]
+
     def __getattr__(self, name: str) -> Any:
         """A metric by its name."""
         # Copying and unpickling ask for attributes before there are any.
@@ -111,6 +116,11 @@ class SampleDiff:
     max_rel: float
     l2_rel: float
     cosine: float
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether no value of the sample is finite in either network."""
+        return math.isnan(self.l2_rel) and not self.max_abs
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +306,10 @@ class LayerRange:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A condition that the candidate has to meet: its name, what was allowed, what was found, the sentence."""
+    """A condition that the candidate has to meet: its name, what was allowed, what was found, the sentence.
+
+    What was found is NaN where there was nothing to be held to it.
+    """
 
     name: str
     limit: float
@@ -407,13 +420,14 @@ class DiffReport(Rendered):
 
     @property
     def worst(self) -> BlobDiff | None:
-        """The blob that differs most relative to its range; of noise in one sample."""
-        return max(self.blobs, key=lambda blob: blob.judged, default=None)
+        """The blob that differs most relative to its range; of noise in one sample. None where none says anything."""
+        return max((blob for blob in self.blobs if not blob.says_nothing), key=lambda blob: blob.judged, default=None)
 
     @property
     def judged(self) -> float:
         """The largest error that was held to the tolerance; 0 where none was."""
-        return max((gate.value for gate in self.gates if gate.name == "tolerance"), default=0.0)
+        found = (gate.value for gate in self.gates if gate.name == "tolerance" and not math.isnan(gate.value))
+        return max(found, default=0.0)
 
     @property
     def coverage(self) -> str:
@@ -437,9 +451,10 @@ class DiffReport(Rendered):
         covered = f" ({self.coverage})" if self.coverage else ""
         failed = [gate for gate in self.gates if not gate.passed]
         if failed:
-            sentences = "; ".join(gate.sentence for gate in failed)
+            said = [gate for gate in failed if not math.isnan(gate.value)]
+            sentences = "; ".join(gate.sentence for gate in said or failed)
             seen = self.blobs or any(output.reason == OTHER_SHAPE for output in self.uncompared)
-            if all(gate.name == "compared" or (gate.name == "outputs" and not seen) for gate in failed):
+            if all(gate.name == "compared" or (gate.name == "outputs" and not seen) for gate in said):
                 return f"Nothing is proved: {sentences}{covered}."
             place = f"; the error starts at {self.first_divergent.place}" if self.first_divergent else ""
             return f"The networks differ: {sentences}{place}{covered}."

@@ -24,7 +24,7 @@ def offered(rendering: str) -> list[Metric]:
 
 def cell(metric: Metric, blob: BlobDiff) -> str:
     """What one blob's cell of a column says; of a blob that is finite nowhere, no figure that would look equal."""
-    if not blob.figures["finite"] and not blob.figures["max_abs"] and metric.written in FIGURES:
+    if blob.says_nothing and metric.written in FIGURES:
         return "-"
     return WRITTEN[metric.written](blob.figures[metric.name])
 

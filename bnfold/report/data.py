@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bnfold.algebra.records import FoldReport
-from bnfold.compare.records import BlobDiff, ClassifierDiff, DiffReport, Flip, Histogram, LayerRange
+from bnfold.compare.records import BlobDiff, ClassifierDiff, DiffReport, Flip, Histogram, LayerRange, SampleDiff
 from bnfold.io.environment import Environment
 from bnfold.io.versions import installed
 from bnfold.report.run import RunReport
@@ -26,7 +26,7 @@ def as_data(run: RunReport, environment: Environment | None = None) -> dict[str,
     """A run as dictionaries, lists, strings, numbers, booleans and None.
 
     A number that is not finite (an error against nothing, the signal-to-noise ratio of equal blobs) becomes None,
-    which JSON can say.
+    which JSON can say; so do the figures of what has no finite value.
     """
     return {
         "schema": SCHEMA,
@@ -74,6 +74,8 @@ def plain(value: Any) -> Any:
         }
         if isinstance(value, BlobDiff):  # its metrics stand beside what it is
             data |= plain(value.figures)
+        if isinstance(value, BlobDiff | SampleDiff) and value.says_nothing:
+            data = {name: None if isinstance(figure, float) else figure for name, figure in data.items()}
         return data | {name: plain(getattr(value, name)) for name in ADDED.get(type(value), ())}
     if isinstance(value, bool | str) or value is None:
         return value

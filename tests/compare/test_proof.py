@@ -32,10 +32,12 @@ def test_values_that_are_nan_on_both_sides_prove_nothing() -> None:
     report = compare(classifier(), wrong, np.full((2, 3, 8, 8), math.nan, np.float32))
     assert not report.passed
     assert gates(report)["compared"] is False
-    assert gates(report)["tolerance"] is True  # nothing differs where nothing is finite
+    assert gates(report)["tolerance"] is False  # nothing is finite, so nothing is within it
     assert report.verdict.startswith("Nothing is proved: output 'prob' has no finite value in common")
     assert "--data" in report.verdict
     assert report.outputs[0].finite == 0
+    assert report.worst is None
+    assert report.judged == 0
 
 
 def test_an_input_of_size_0_proves_nothing_and_gets_no_other_size() -> None:
@@ -43,7 +45,8 @@ def test_an_input_of_size_0_proves_nothing_and_gets_no_other_size() -> None:
     report = compare(network, network)
     assert not report.passed
     assert [gate.sentence for gate in report.gates if not gate.passed] == [
-        "output 'y' has no elements, so there is nothing to compare"
+        "output 'y' has no elements, so there is nothing to compare",
+        "no compared blob has a finite value",
     ]
 
 
@@ -75,7 +78,8 @@ def test_blobs_that_are_0_or_infinite_alone_prove_nothing(activation: str, value
     options = CompareOptions(layers=layers)
     values = np.full((3, 1, 2, 2), value, np.float32)
     report = compare(filtered(2, activation), filtered(3, activation), values, options)
-    assert (report.passed, gates(report)["compared"], gates(report)["tolerance"]) == (False, False, True)
+    assert (report.passed, gates(report)["compared"]) == (False, False)
+    assert gates(report)["tolerance"] == any(blob.finite for blob in report.blobs)
     assert report.verdict.startswith("Nothing is proved: ")
     assert not compare(filtered(2, activation), filtered(3, activation), -values[:, :, ::-1] + 1, options).passed
 

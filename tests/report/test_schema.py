@@ -13,14 +13,16 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from command_line import FOLD, NET, Run
+from onnx_models import classifier
 from report.runs import failed, run_report
 
 from bnfold.advice.records import Finding
 from bnfold.algebra.records import FoldReport, Record
 from bnfold.compare import records
+from bnfold.compare.comparison import compare
 from bnfold.compare.metrics import METRICS
 from bnfold.io.environment import Environment, FileFacts
-from bnfold.report.data import ADDED, LEFT_OUT, as_data
+from bnfold.report.data import ADDED, LEFT_OUT, as_data, as_json
 from bnfold.runtime import Execution
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -76,6 +78,21 @@ def test_the_schema_refuses_what_is_no_report(run: Run) -> None:
         spoil(spoilt)
         with pytest.raises(jsonschema.ValidationError):
             validate(spoilt, "report")
+
+
+def test_figures_of_nothing_are_null() -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    values = np.full((2, 3, 8, 8), np.nan, np.float32)
+    data = json.loads(as_json(run_report(compare(classifier(), classifier(1), values))))
+    validate(data, "report")
+    (found,) = data["comparisons"]
+    silent = [*found["blobs"], *found["samples"]]
+    assert {one[name] for one in silent for name in ("max_abs", "max_rel", "l2_rel", "cosine")} == {None}
+    assert {gate["name"]: (gate["passed"], gate["value"]) for gate in found["gates"]}["tolerance"] == (False, None)
+    assert found["verdict"].startswith("Nothing is proved: output 'prob' has no finite value in common")
+    found["blobs"][0]["judged"] = 0.0
+    with pytest.raises(jsonschema.ValidationError):
+        validate(data, "report")
 
 
 def test_the_schema_knows_every_kind_of_record() -> None:
