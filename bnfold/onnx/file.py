@@ -393,6 +393,8 @@ def _dense(sparse: SparseTensorProto) -> Tensor:
     try:
         values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
         dense = np.zeros(shape, dtype)
+        if indices.min(initial=0) < 0:
+            return Tensor(header, shape, None)
         if indices.ndim == 2:
             dense[tuple(indices.T)] = values
         else:

@@ -8,8 +8,9 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from operator import gt
 from pathlib import Path
 
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, TensorProto
 
+from bnfold.algebra.scaled import same_values
 from bnfold.errors import (
     ModelError,
     ParseError,
@@ -21,7 +22,7 @@ from bnfold.errors import (
     quoted,
     telling_which,
 )
-from bnfold.net import Array, Blobs, Layer, Net
+from bnfold.net import Array, Blobs, Layer, Net, sizes
 from bnfold.onnx.file import Document, Tensor, document_of, read_document
 from bnfold.onnx.frontend import OnnxFrontEnd
 from bnfold.onnx.functions import left_in_bodies, with_bodies
@@ -86,7 +87,7 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
 def _net_of(document: Document, options: ReadOptions) -> Net:
     found, (document, note) = document, with_bodies(document)
     model = document.model
-    tensors = {tensor.name: tensor for tensor in (*document.tensors, *document.sparse)}
+    tensors, stored = _stored(document)
     may_be_fed = model.ir_version >= CONSTANTS_ARE_INPUTS
     listed = frozenset(port.name for port in model.graph.input if port.name in tensors and may_be_fed)
     fed = listed if not options.freeze_initializers else frozenset[str]()
@@ -94,12 +95,12 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
     _require_sense(document, tensors, captures)
     # A model stays open for other sizes than those that are given: what nodes compute of these is known to no law.
     _give_ranks(model, options.input_shapes or {})
-    declared, constants = types, sized = _known(document, tensors, fed)
+    declared, constants = types, sized = _known(document, tensors, {name: stored[name] for name in stored.keys() - fed})
     if options.input_shapes or options.batch is not None:
         give_sizes(model, options.input_shapes or {}, document.path)
         if options.batch is not None:
             _give_batch(document, options.batch)
-        types, sized = _known(document, tensors, fed)
+        types, sized = _known(document, tensors, {name: stored[name] for name in stored.keys() - fed})
         whole = {name for name, value in sized.items() if value is not None and value.dtype.kind in "biu"}
         constants = {
             name: value if name in constants else None for name, value in sized.items() if name in {*constants, *whole}
@@ -204,6 +205,31 @@ def _give_batch(document: Document, batch: int) -> None:
             port.type.tensor_type.shape.dim[0].dim_value = held(batch)
 
 
+def _stored(document: Document) -> tuple[dict[str, Tensor], dict[str, Array | None]]:
+    """The initialisers by name, and their values; None for a type that numpy has not.
+
+    Raises:
+        WeightsError: one is of a type that onnx does not know, or has not the values that its shape and type need, or
+            two of one name have different ones.
+    """
+    tensors: dict[str, Tensor] = {}
+    stored: dict[str, Array | None] = {}
+    for tensor in (*document.tensors, *document.sparse):
+        called, values = f"{document.path}: tensor '{tensor.name}'", tensor.array()
+        if tensor.header.data_type not in TensorProto.DataType.values()[1:]:
+            number = tensor.header.data_type
+            raise WeightsError(f"{called} has the type {number or 'UNDEFINED'}, which this onnx knows not; update onnx")
+        if values is None and tensor.dtype is not None:
+            said = f"has not the values that {sizes(tensor.shape)} of {tensor.dtype.name} need, or is part of another"
+            raise WeightsError(f"{called} {said}; write the model anew")
+        if tensor.name in tensors:
+            other = stored[tensor.name]
+            if values is None or other is None or not same_values(other, values):
+                raise WeightsError(f"{called} is stored twice, and runtimes differ in which they take; remove one")
+        tensors[tensor.name], stored[tensor.name] = tensor, values
+    return tensors, stored
+
+
 def _require_sense(document: Document, tensors: Mapping[str, Tensor], captures: Sequence[Sequence[str]]) -> None:
     """Stop at what is no graph: a value that is made twice, or read before it is made."""
     graph, file = document.model.graph, document.path
@@ -216,7 +242,7 @@ def _require_sense(document: Document, tensors: Mapping[str, Tensor], captures: 
         for name in (*node.input, *inner):
             if name and name not in made:
                 later = later or {name for other in graph.node for name in other.output}
-                why = "which is made only behind it" if name in later else "which nothing makes"
+                why = "which is made only behind it; sort the nodes" if name in later else "which nothing makes"
                 raise ModelError(f"{file}: {_called(node, number)} reads '{name}', {why}")
         for name in filter(None, node.output):
             if name in made:
@@ -237,10 +263,9 @@ def _called(node: NodeProto, number: int) -> str:
 
 
 def _known(
-    document: Document, tensors: Mapping[str, Tensor], fed: frozenset[str]
+    document: Document, tensors: Mapping[str, Tensor], constants: dict[str, Array | None]
 ) -> tuple[Types, dict[str, Array | None]]:
-    """Shapes and constants, of which each may need the other."""
-    constants = {name: tensor.array() for name, tensor in tensors.items() if name not in fed}
+    """Shapes, and those constants with what follows from them; of the two each may need the other."""
     return infer(document.model, tensors.values(), constants, document.constants), constants
 
 

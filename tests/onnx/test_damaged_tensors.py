@@ -1,0 +1,84 @@
+"""Initialisers that are damaged, or stand twice, are named; nothing of them is guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import numpy as np
+import pytest
+from onnx import ModelProto, numpy_helper
+from onnx_cases import run
+from onnx_texts import folded, model, statistics, values
+
+from bnfold import fold
+from bnfold.errors import WeightsError
+from bnfold.onnx.read import load_bytes
+
+TEXT = """<ir_version: 8, opset_import: ["" : 17]> net (float[n,2,5,5] x) => (float[n,3,3,3] y)
+{ c = Conv (x, w) y = BatchNormalization (c, gamma, beta, mean, variance) }"""
+
+
+def conv_bn() -> ModelProto:
+    return model(TEXT, w=values(3, 2, 3, 3), **statistics())
+
+
+def doubled(proto: ModelProto) -> None:
+    proto.graph.initializer.append(numpy_helper.from_array(values(3, seed=5), "beta"))
+
+
+def of_type(number: int) -> Callable[[ModelProto], None]:
+    return lambda proto: setattr(proto.graph.initializer[1], "data_type", number)
+
+
+def part_of_another(proto: ModelProto) -> None:
+    proto.graph.initializer[1].segment.end = 2
+
+
+def too_long(proto: ModelProto) -> None:
+    proto.graph.initializer[1].raw_data += bytes(4)
+
+
+def too_many(proto: ModelProto) -> None:
+    proto.graph.initializer[1].dims[0] = 1 << 62
+
+
+def too_short(proto: ModelProto) -> None:
+    proto.graph.initializer[1].raw_data = proto.graph.initializer[1].raw_data[:-1]
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (doubled, "is stored twice, and runtimes differ in which they take; remove one"),
+        (of_type(0), "has the type UNDEFINED, which this onnx knows not; update onnx"),
+        (of_type(77), "has the type 77, which this onnx knows not; update onnx"),
+        *((damage, "has not the values that") for damage in (part_of_another, too_long, too_many, too_short)),
+    ],
+)
+def test_an_initialiser_that_cannot_be_read_is_named(damage: Callable[[ModelProto], None], sentence: str) -> None:
+    before = conv_bn()
+    name = "beta" if damage is doubled else before.graph.initializer[1].name
+    damage(before)
+    with pytest.raises(WeightsError, match=f"^model.onnx: tensor '{name}' {sentence}"):
+        load_bytes(before.SerializeToString())
+
+
+def test_an_initialiser_that_is_stored_twice_alike_is_one() -> None:
+    before = conv_bn()
+    before.graph.initializer.append(before.graph.initializer[1])
+    x = values(2, 2, 5, 5, seed=3)
+    np.testing.assert_allclose(run(folded(before), {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_sparse_initialiser_with_a_negative_index_is_not_read() -> None:
+    """onnxruntime refuses it, where numpy counts from the end."""
+    before = conv_bn()
+    (at,) = (at for at, tensor in enumerate(before.graph.initializer) if tensor.name == "beta")
+    sparse = before.graph.sparse_initializer.add(dims=[3])
+    sparse.values.CopyFrom(numpy_helper.from_array(values(2), "beta"))
+    for first, kept in ((0, []), (-1, ["BatchNormalization"])):
+        sparse.indices.CopyFrom(numpy_helper.from_array(np.array([first, 1])))
+        trial = deepcopy(before)
+        del trial.graph.initializer[at]
+        assert [one.type for one in fold(load_bytes(trial.SerializeToString())).report.kept] == kept
