@@ -8,25 +8,21 @@ AnnotatedDatum holds a Datum in field 1, where a Datum has a number.
 
 from __future__ import annotations
 
+import mmap
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from threading import Lock
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bnfold.data.decoding import decode
+from bnfold.data.pages import Pages
 from bnfold.data.pixels import Kind, kind_of
 from bnfold.data.samples import Part
 from bnfold.errors import ParseError, UsageError
 from bnfold.io.formats import HEAD, other_format
-from bnfold.io.mapping import read_file
+from bnfold.io.mapping import map_file
 from bnfold.io.wire import FIXED32, LENGTH, VARINT, Buffer, WireError, fields, signed, varint
 from bnfold.net import Array
 
@@ -34,8 +30,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 CHANNELS, HEIGHT, WIDTH, DATA, LABEL, FLOATS, ENCODED = range(1, 8)
-_OPENED: WeakValueDictionary[tuple[int, int], Any] = WeakValueDictionary()  # by device and number of the file
-_OPENING = Lock()
 
 
 @dataclass(slots=True)
@@ -78,23 +72,27 @@ def parse(record: Buffer, annotated: bool = True) -> Datum:
 
 @dataclass(slots=True)
 class Database:
-    """The records of an LMDB by number; whoever unpickles it opens the database again.
+    """The records of an LMDB by number; whoever unpickles it maps the file again.
 
     Attributes:
         path: the folder with `data.mdb`, or a file.
+        pages: of the file.
         keys: in their order.
+        places: first byte and size of each record, int64 (records, 2).
     """
 
     path: Path
+    pages: Pages
     keys: list[bytes]
-    _environment: Any = None
+    places: Array
+    _content: mmap.mmap | None = None
 
-    def __getstate__(self) -> tuple[Path, list[bytes]]:
-        return self.path, self.keys
+    def __getstate__(self) -> tuple[Path, Pages, list[bytes], Array]:
+        return self.path, self.pages, self.keys, self.places
 
-    def __setstate__(self, state: tuple[Path, list[bytes]]) -> None:
-        self.path, self.keys = state
-        self._environment = None
+    def __setstate__(self, state: tuple[Path, Pages, list[bytes], Array]) -> None:
+        self.path, self.pages, self.keys, self.places = state
+        self._content = None
 
     @property
     def count(self) -> int:
@@ -138,93 +136,57 @@ class Database:
     def labels(self, part: Part) -> Array | None:
         """The label of each record (records,) that will be taken, -1 of others; None where none of them says one."""
         known, labels = False, np.full(self.count, -1, np.int64)
-        with _reading(self._opened(), self.path, buffers=True) as transaction:
-            taken = part.numbers(self.count)
-            for number in range(self.count) if taken is None else taken:
-                datum = self._parsed(transaction.get(self.keys[number]), number)
-                known |= LABEL in datum.numbers
-                labels[number] = datum.numbers.get(LABEL, 0)
+        taken = part.numbers(self.count)
+        for number in range(self.count) if taken is None else taken:
+            datum = self._datum(number)
+            known |= LABEL in datum.numbers
+            labels[number] = datum.numbers.get(LABEL, 0)
         return labels if known else None
 
     def _datum(self, number: int) -> Datum:
-        with _reading(self._opened(), self.path) as transaction:
-            return self._parsed(transaction.get(self.keys[number]), number)
-
-    def _parsed(self, record: Buffer | None, number: int) -> Datum:
-        if record is None:
-            raise ParseError(
-                f"is a damaged LMDB: it lists the key '{self.name(number)}', and finds no record of it", self.path
-            )
+        at, size = self.places[number]
         try:
-            return parse(record)
+            return parse(memoryview(self._mapped())[at : at + size])
         except (WireError, struct.error) as error:
             raise ParseError(f"record '{self.name(number)}' is no Datum: {error}", self.path) from None
 
     def _decoded(self, number: int, datum: Datum, *, whole: bool = True) -> Image.Image:
         return decode(bytes(datum.data or b""), self.path, self.name(number), whole=whole)
 
-    def _opened(self) -> Any:
-        if self._environment is None:
-            self._environment = _environment(self.path)
-        return self._environment
+    def _mapped(self) -> mmap.mmap:
+        if self._content is None:
+            content = _contents(self.path)
+            if Pages.of(content, self.path) != self.pages:
+                raise ParseError("is another LMDB than in the process that asks, or was written to since", self.path)
+            self._content = content
+        return self._content
 
 
 def open_database(path: Path, part: Part) -> tuple[Database, Array | None]:
     """The records at a path, and the labels of those that will be taken.
 
     Raises:
-        UsageError: the package `lmdb` is not installed, or nothing is in the database.
+        UsageError: nothing is in the database.
         ParseError: it is damaged.
     """
-    environment = _environment(path)
-    with _reading(environment, path) as transaction:
-        keys = list(transaction.cursor().iternext(keys=True, values=False))
+    content = _contents(path)
+    pages = Pages.of(content, path)
+    keys, places = pages.records(content, path)
     if not keys:
         raise UsageError(f"there is no record in '{path}'")
-    database = Database(path, keys, environment)
+    database = Database(path, pages, keys, places, content)
     return database, database.labels(part)
 
 
-def _environment(path: Path) -> Any:
-    """The database, opened once however many read it, since LMDB allows a process no more."""
-    lmdb = _package()
-    file = _file_of(path)
-    if not file.is_file():
-        raise ParseError("is not a regular file", file)
-    try:
-        with _OPENING:
-            key = file.stat().st_dev, file.stat().st_ino
-            found = _OPENED.get(key)
-            if found is None:
-                found = lmdb.open(
-                    str(path), subdir=path.is_dir(), readonly=True, lock=False, create=False, readahead=False
-                )
-                _OPENED[key] = found
-        whole = (found.info()["last_pgno"] + 1) * found.stat()["psize"]
-    except lmdb.Error as error:
-        other = other_format(read_file(file, HEAD), "an LMDB")
-        raise ParseError(other or f"is no LMDB, or a damaged one: {error}", file if other else path) from None
-    if (size := file.stat().st_size) < whole:  # a page behind the end of a mapped file ends the process
-        raise ParseError(f"is a damaged LMDB: it has {size:,} bytes of {whole:,}", path)
-    return found
-
-
-@contextmanager
-def _reading(environment: Any, path: Path, *, buffers: bool = False) -> Iterator[Any]:
-    """A transaction that reads. Raises ParseError where the database is damaged."""
-    try:
-        with environment.begin(buffers=buffers) as transaction:
-            yield transaction
-    except _package().Error as error:
-        raise ParseError(f"is a damaged LMDB: {error}", path) from None
+def _contents(path: Path) -> mmap.mmap:
+    """The file, mapped. Raises ParseError where it is something else, by how it begins."""
+    content = map_file(_file_of(path))
+    if other := other_format(content[:HEAD], "an LMDB"):
+        raise ParseError(other, _file_of(path))
+    if hasattr(mmap, "MADV_RANDOM"):  # of large records only the headers are read at first
+        content.madvise(mmap.MADV_RANDOM)
+    return content
 
 
 def _file_of(path: Path) -> Path:
     return path / "data.mdb" if path.is_dir() else path
-
-
-def _package() -> ModuleType:
-    try:
-        return import_module("lmdb")
-    except ImportError:
-        raise UsageError("reading an LMDB needs the package lmdb: pip install 'bnfold[lmdb]'") from None

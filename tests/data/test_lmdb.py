@@ -225,9 +225,85 @@ def test_a_database_that_was_cut_off_does_not_end_the_process(tmp_path: Path, sh
         open_samples(file, FEEDS)
 
 
-def test_a_key_that_a_damaged_database_lists_and_does_not_find_is_a_sentence(tmp_path: Path) -> None:
+def test_a_key_that_is_out_of_order_is_a_sentence(tmp_path: Path) -> None:
     folder = write(tmp_path / "d", {f"{i:04}": datum(planes(1)[0], i) for i in range(20)})
     whole = (folder / "data.mdb").read_bytes()
-    (folder / "data.mdb").write_bytes(whole.replace(b"0004", b"9004"))  # out of the order by which keys are sought
-    with pytest.raises(ParseError, match="is a damaged LMDB: it lists the key '9004', and finds no record of it"):
+    (folder / "data.mdb").write_bytes(whole.replace(b"0004", b"9004"))
+    with pytest.raises(ParseError, match="is a damaged LMDB: the key '0005' is out of order"):
         open_samples(folder, FEEDS)
+
+
+def test_a_damaged_database_is_a_sentence_or_reads_whole_records(tmp_path: Path) -> None:
+    """Zeros in a page, and each number of its headers, which liblmdb trusts and then ends the process."""
+    large = np.random.default_rng(3).integers(0, 256, (1, 60, 100), np.uint8)
+    records = {f"{i:05}_{'k' * 300}": datum(planes(1)[0], i) for i in range(60)} | {"99999": datum(large, 1)}
+    file = write(tmp_path / "d", records) / "data.mdb"
+    whole = file.read_bytes()
+    used, draws, refused = len(whole.rstrip(b"\0")) // 4096 + 1, np.random.default_rng(4), list[str]()
+    for page in range(used):
+        for begin, end in [(0, 4096), (16, 40), *((place, place + 2) for place in range(0, 24, 2))]:
+            for put in (bytes(end - begin), draws.bytes(end - begin)):
+                file.write_bytes(whole[: page * 4096 + begin] + put + whole[page * 4096 + end :])
+                try:
+                    database, labels = open_database(file.parent, Part())
+                    assert [database.load(number).size for number in range(61)] == [60] * 60 + [6000]
+                    assert len(present(labels)) == 61
+                except ParseError as error:
+                    refused.append(str(error))
+    assert len(refused) > used * 10
+    assert all("LMDB" in said or "record '" in said for said in refused), refused
+
+
+def test_pages_that_lead_back_to_each_other_end(tmp_path: Path) -> None:
+    file = write(tmp_path / "d", {f"{i:05}": datum(planes(1)[0], i) for i in range(800)}) / "data.mdb"
+    content = bytearray(file.read_bytes())
+    root = next(at for at in range(8192, len(content), 4096) if content[at + 10] == 1)
+    first = int.from_bytes(content[root + 16 : root + 18], "little")
+    content[root + first : root + first + 6] = (root // 4096).to_bytes(6, "little")
+    file.write_bytes(content)
+    with pytest.raises(ParseError, match=f"page {root // 4096} is outside, or has two places"):
+        open_samples(file.parent, FEEDS)
+
+
+def test_large_records_are_found_after_others_were_replaced_and_removed(tmp_path: Path) -> None:
+    """Pages that are free again are taken for others, and the tree grows to three levels."""
+    draws = np.random.default_rng(5)
+    folder, stored = tmp_path / "d", dict[str, bytes]()
+    for turn in range(4):
+        new = {
+            f"{key:06}_{'k' * 200}": datum(draws.integers(0, 256, (1, int(draws.integers(1, 90)), 50), np.uint8), turn)
+            for key in draws.integers(0, 3000, 500)
+        }
+        write(folder, new)
+        stored |= new
+        gone = list(stored)[turn::7]
+        with lmdb.open(str(folder), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
+            for key in gone:
+                transaction.delete(key.encode())
+                del stored[key]
+    with lmdb.open(str(folder)) as environment:
+        assert environment.stat()["depth"] >= 3
+        assert environment.stat()["overflow_pages"] > 100
+    database, _ = open_database(folder, Part())
+    assert [found.decode() for found in database.keys] == sorted(stored)
+    content = (folder / "data.mdb").read_bytes()
+    for found, (at, size) in zip(database.keys, database.places.tolist(), strict=True):
+        assert content[at : at + size] == stored[found.decode()]
+
+
+def test_other_keys_than_texts_are_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "d", {"0": datum(planes(1)[0], 1)}) / "data.mdb"
+    content = bytearray(file.read_bytes())
+    for meta in (0, 4096):
+        content[meta + 16 + 24 + 48 + 4] |= 8  # MDB_INTEGERKEY of the tree of records
+    file.write_bytes(content)
+    with pytest.raises(ParseError, match="has keys that are numbers"):
+        open_samples(tmp_path / "d", FEEDS)
+
+
+def test_a_worker_with_another_file_at_the_path_says_so(tmp_path: Path) -> None:
+    folder = write(tmp_path / "d", {f"{i:08}": datum(planes(1)[0], i) for i in range(3)})
+    travelling = pickle.dumps(open_samples(folder, FEEDS))
+    write(folder, {"00000001": datum(planes(2)[1], 7)})
+    with pytest.raises(ParseError, match="is another LMDB than in the process that asks"):
+        pickle.loads(travelling).sample(0)
