@@ -23,14 +23,14 @@ from bnfold.compare.batches import BatchLayout, Run, runs
 from bnfold.compare.divergence import upstream
 from bnfold.compare.exact import COARSE, MOVED
 from bnfold.compare.measure import Counts, Measurement, MeasurePlan, Progress
-from bnfold.compare.memory import COMPILED, Needs, memory_budget
+from bnfold.compare.memory import COMPILED, VALUE, Needs, memory_budget
 from bnfold.compare.merging import merge
 from bnfold.compare.models import Model
 from bnfold.compare.stretches import MOVES
 from bnfold.compare.threads import Threads, result_of
 from bnfold.compare.ties import Ties
 from bnfold.data.samples import Samples
-from bnfold.errors import UnsupportedError, UsageError, telling_which
+from bnfold.errors import ModelError, UnsupportedError, UsageError, telling_which
 from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
 from bnfold.runtime import Execution, Session, TensorPort, give_back, processors, to_host
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 PIECE = 16  # runs that are measured together, wherever that is
 OVERLAPPING = 2.5  # times the blobs of a run: two runs, and what is free between blobs that are measured already
 AHEAD = 2  # runs whose samples are decoded ahead
+MET = 3  # runs that are made to see how large tensors are whose sizes the data decide
 
 Opening = Callable[[], "Evaluator | None"]
 """What opens a float64 run, or cannot."""
@@ -121,7 +122,7 @@ class Engine:
         self._options, self._store = options, store
         self._in_double = exact is not None
         self._threads = threads or processors()
-        self._inputs, self._count = layout.sizes(data), data.count
+        self._inputs, self._count, self._data = layout.sizes(data), data.count, data
         self._first: tuple[Run, list[Mapping[str, Any]], list[Counts]] | None = None
         self._share = share
         for model in (reference, *(side.model for side in sides)):
@@ -138,6 +139,11 @@ class Engine:
         self._open(whole, further)
         self.executions: list[Execution] = [session.execution for session in whole.sessions.values()]
         self._ports = [session.outputs for session in whole.sessions.values()]
+        self._planned: dict[int, list[Needs]] = {}
+        self._met: list[dict[str, int]] = [{} for _ in self.executions]
+        if self._held is not None:
+            self._met = [self._meet(place, need.unsized) for place, need in enumerate(self._needs())]
+            self._planned.clear()
         self._plan(further, fixed=fixed, refusing=self._in_double or options.memory is not None)
         self.exact = exact() if exact is not None else None
         if self.segments[0] is not whole:
@@ -413,15 +419,47 @@ class Engine:
 
     def _needs(self) -> list[Needs]:
         """Of each network, the reference first."""
-        batch, found = self.layout.batch, []
-        for place, model in enumerate((self.reference, *(side.model for side in self.sides))):
-            inputs = {
-                self.sides[place - 1].inputs[name] if place else name: (shape[0] or batch, *shape[1:])
-                for name, shape in self._inputs.items()
-                if shape
-            }
-            known = {name: _nbytes(port, batch) for name, port in self._ports[place].items()}
-            found.append(Needs.of(model, inputs, known, self._options.providers[bool(place)]))
+        batch = self.layout.batch
+        if batch not in self._planned:
+            self._planned[batch] = [self._needed(place, batch) for place in range(1 + len(self.sides))]
+        return self._planned[batch]
+
+    def _needed(self, place: int, batch: int) -> Needs:
+        """Of one network."""
+        inputs = {
+            self.sides[place - 1].inputs[name] if place else name: (shape[0] or batch, *shape[1:])
+            for name, shape in self._inputs.items()
+            if shape
+        }
+        known = {name: _nbytes(port, batch) for name, port in self._ports[place].items()}
+        met = {name: size * batch for name, size in self._met[place].items()}
+        return Needs.of(self._model(place), inputs, known | met, self._options.providers[bool(place)])
+
+    def _meet(self, place: int, tensors: Sequence[str]) -> dict[str, int]:
+        """Tensor -> the bytes of it a sample that the first runs need at the most, where the data decide that.
+
+        A run whose only outputs are shapes holds no more than one for the network's own outputs. What cannot be run,
+        or is no tensor, has no size here.
+        """
+        from bnfold.onnx.graph import SHAPE, lists_in, telling_shapes
+
+        model, ports, found = self._model(place), self._ports[place], dict[str, int]()
+        lists = lists_in(model.proto, model.weights) if tensors else ()
+        asked = [name for name in tensors if name not in lists]
+        if not asked:
+            return found
+        options, layout = self._options, replace(self.layout, batch=1) if self.layout.is_open else self.layout
+        telling = replace(model, proto=telling_shapes(model.proto, asked))
+        try:
+            session = telling.session((), self._store, options.threads, options.providers[bool(place)])
+            for run in runs(self._data, layout, range(min(MET, -(-self._count // layout.batch)))):
+                renamed = self.sides[place - 1].inputs if place else {name: name for name in run.feeds}
+                told = session.run({renamed[name]: values for name, values in run.feeds.items()})
+                for name in asked:
+                    size = int(prod(told[name + SHAPE])) * (ports[name].dtype.itemsize if name in ports else VALUE)
+                    found[name] = max(found.get(name, 0), -(-size // layout.batch))
+        except ModelError:  # what the pass over the data says, too
+            pass
         return found
 
     def _working(self, needs: Sequence[Needs], further: Sequence[str]) -> int:

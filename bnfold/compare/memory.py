@@ -73,6 +73,7 @@ class Needs:
         sizes: blob -> bytes, where its shape is known before it runs; twice them where another process sends it.
         widening: how many times as large the values are in float64.
         double_weights: bytes that the weights take in a float64 run.
+        unsized: tensors whose shape does not follow from those of the inputs, in the order in which they are made.
     """
 
     weights: int
@@ -80,6 +81,7 @@ class Needs:
     sizes: Mapping[str, int]
     widening: int
     double_weights: int
+    unsized: tuple[str, ...]
 
     @classmethod
     def of(
@@ -90,12 +92,13 @@ class Needs:
         Args:
             model: the network.
             inputs: input -> shape.
-            known: blob -> bytes, for what has an operator that onnx does not know.
+            known: tensor -> bytes, for what has an operator that onnx does not know, or was met in a run.
             provider: what runs it; processors compute values of float16 in float32.
         """
         from bnfold.onnx.graph import cast_bytes, mapped_bytes, tensor_sizes, working_bytes
 
-        sizes = {**known, **tensor_sizes(model.proto, model.weights, inputs)}
+        inferred = tensor_sizes(model.proto, model.weights, inputs)
+        sizes, unsized = {**known, **inferred}, tuple(name for name in model.makers if name and name not in inferred)
         weights, working = mapped_bytes(model.proto, model.weights), working_bytes(model.proto, sizes)
         if provider == "cpu" and model.stored_type == "float16":
             weights, working = weights + cast_bytes(model.proto, model.weights), CAST * working
@@ -105,7 +108,7 @@ class Needs:
             working += LOOSE * max(sizes.values(), default=0)
         stored = [tensor.dims for tensor in model.proto.graph.initializer] + [one.shape for one in model.weights]
         # A message holds them, and so do the arrays that are read from it.
-        return cls(weights, working, sizes, WIDENING.get(model.stored_type, 4), 2 * 8 * sum(map(prod, stored)))
+        return cls(weights, working, sizes, WIDENING.get(model.stored_type, 4), 2 * 8 * sum(map(prod, stored)), unsized)
 
     def double_working(self, inputs: int, runs: int = 1) -> int:
         """What float64 runs, of so many bytes of inputs, hold of what nobody asked for, an operator's own among it."""

@@ -204,6 +204,29 @@ def with_inputs(model: onnx.ModelProto, tensors: Mapping[str, tuple[DType, int]]
     return cut
 
 
+SHAPE = "@shape"
+"""What the shape of a tensor adds to its name."""
+
+
+def telling_shapes(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
+    """The model with nothing but the shapes of some tensors as outputs, called `name@shape`.
+
+    Nodes that nobody reads run by their place, the last one first: so each tensor goes as soon as it would without.
+
+    Args:
+        model: its own message is not changed.
+        tensors: in the order in which they are made.
+    """
+    cut = deepcopy(model)
+    names = [name + SHAPE for name in tensors]
+    cut.graph.node.extend(
+        onnx.helper.make_node("Shape", [name.removesuffix(SHAPE)], [name]) for name in reversed(names)
+    )
+    del cut.graph.output[:]
+    cut.graph.output.extend(further_outputs(cut, names))
+    return cut
+
+
 class WeightStore:
     """Where networks that are run side by side have their weights, in one file that a runtime can map: equal ones once.
 

@@ -59,7 +59,7 @@ print(held("self") + beside)
 `ru_maxrss` is that of the process that started it, too.
 """
 
-MORE = {"known": (8, 80, 350), "open": (40, 80), "apart": (8, 350)}
+MORE = {"known": (8, 80, 350), "open": (40, 80), "apart": (8, 350), "decided": (40, 80)}
 """Megabytes beyond the least: one network at a time in segments, both at once in segments, one run at a time.
 
 What a process had before differs a bit. A first run in sizes that onnxruntime does not know takes more than the next.
@@ -75,8 +75,8 @@ pytestmark = [
 def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """Four convolutions whose blobs have 16 MB, and a layer whose weights have 64 MB and some.
 
-    Height and width are known, or open, and then those of the data. With an operator that nobody has bounded, it runs
-    in a process of its own.
+    Height and width are known, or open, and then those of the data; or the width is a number of values that are not
+    small, which no shape tells. With an operator that nobody has bounded, it runs in a process of its own.
     """
     sizes: list[int | str] = ["height", "width"] if request.param == "open" else [512, 512]
     random = np.random.default_rng(0)
@@ -87,6 +87,18 @@ def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
         stored.append(numpy_helper.from_array(values / np.float32(max(shape[-1], 1) ** 0.5), name))
         return name
 
+    if request.param == "decided":
+        constants = {"low": np.float32(-1e9), "rows": np.array([3 * 512]), "front": np.array([1, 3, 512])}
+        stored += [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+        nodes += [
+            helper.make_node("Greater", ["data", "low"], ["is_met"]),
+            helper.make_node("Cast", ["is_met"], ["ones"], to=TensorProto.INT64),
+            helper.make_node("ReduceSum", ["ones"], ["count"], keepdims=0),
+            helper.make_node("Div", ["count", "rows"], ["width"]),
+            helper.make_node("Concat", ["front", "width"], ["sizes"], axis=0),
+            helper.make_node("Reshape", ["data", "sizes"], ["shaped"]),
+        ]
+        top = "shaped"
     for number in range(4):
         conv, bn, relu = (f"{kind}{number}" for kind in ("conv", "bn", "relu"))
         kernel = learned(f"{conv}_w", 16, 3 if number == 0 else 16, 1, 1)
