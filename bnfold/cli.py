@@ -37,11 +37,11 @@ from bnfold.options import (
     OnnxOptions,
     ReadOptions,
     by_name,
-    count_of_bytes,
-    named,
-    plane,
+    parse_bytes,
+    parse_pair,
+    parse_plane,
+    parse_sizes,
     require_words,
-    sizes,
 )
 from bnfold.report.streams import UNUSABLE, Printed, ReportLost, answer, forget, misused, telling, too_many, with_notes
 from bnfold.report.words import visible
@@ -77,10 +77,10 @@ class Word(Option):
             self.fail(f"expected {self.name} like {self.like}, got '{value}'", param, ctx)
 
 
-SHAPE = Word("BLOB=N,C,H,W", partial(named, sizes), "data=1,3,224,224")
-PAIR = Word("A=B", partial(named, str), "conv1=conv1_relu")
-PLANE = Word("H,W", plane, "256,256")
-BYTES = Word("SIZE", count_of_bytes, "500M or 4G")
+SHAPE = Word("BLOB=N,C,H,W", partial(parse_pair, parse_sizes), "data=1,3,224,224")
+PAIR = Word("A=B", partial(parse_pair, str), "conv1=conv1_relu")
+PLANE = Word("H,W", parse_plane, "256,256")
+BYTES = Word("SIZE", parse_bytes, "500M or 4G")
 PATH = click.Path(path_type=Path, readable=False)  # reading and writing say themselves what is wrong
 ONE_OF = {name: click.Choice(words) for name, words in CHOICES.items()}
 FILES = click.Path(readable=False)  # as it was typed: one path or several, or a word that is none

@@ -129,7 +129,7 @@ def few(words: Sequence[str], most: int = 6) -> str:
     return ", ".join(words[:most]) + (f" and {len(words) - most:,} more" if len(words) > most else "")
 
 
-def listed(paths: Sequence[Path]) -> str:
+def as_subject(paths: Sequence[Path]) -> str:
     """Some files as the beginning of a sentence on what became of them."""
     return f"{', '.join(map(str, paths))} {'was' if len(paths) == 1 else 'were'}"
 

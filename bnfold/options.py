@@ -312,7 +312,7 @@ PREPARING = ("mean", "scale", "swap_channels", "resize", "crop")
 PROVING = (*COMPARING, *PREPARING, "data", "keep_failed", "outputs_only")
 
 
-def sizes(text: str) -> tuple[int, ...]:
+def parse_sizes(text: str) -> tuple[int, ...]:
     """`1,3,224,224` or `1x3x224x224`. Raises ValueError for anything else."""
     sizes = tuple(int(size) for size in text.replace("x", ",").split(","))
     if min(sizes) < 1:
@@ -320,7 +320,7 @@ def sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
-def count_of_bytes(text: str) -> int:
+def parse_bytes(text: str) -> int:
     """`500M`, `500MB`, `4GiB` or a plain number, of a megabyte at least. Raises ValueError for anything else."""
     number = text.rstrip("BIKMGTbikmgt")
     unit = text[len(number) :].upper().removesuffix("B").removesuffix("I")
@@ -339,13 +339,13 @@ def require_words(words: Sequence[str]) -> None:
             raise UsageError(f"{word} says nothing: is a variable of the shell not set?")
 
 
-def plane(text: str) -> tuple[int, int]:
+def parse_plane(text: str) -> tuple[int, int]:
     """Height and width, or one number for both. Raises ValueError for anything else."""
-    height, width = (sizes(text) * 2)[:2] if text.isdigit() else sizes(text)
+    height, width = (parse_sizes(text) * 2)[:2] if text.isdigit() else parse_sizes(text)
     return height, width
 
 
-def named(read: Callable[[str], Value], text: str) -> tuple[str, Value]:
+def parse_pair(read: Callable[[str], Value], text: str) -> tuple[str, Value]:
     """`NAME=VALUE`, whose value `read` reads. Raises ValueError for anything else."""
     name, _, rest = text.rpartition("=")
     if not name or not rest:

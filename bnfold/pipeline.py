@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bnfold.errors import BnfoldError, ModelError, UsageError, WriteError, listed
+from bnfold.errors import BnfoldError, ModelError, UsageError, WriteError, as_subject
 from bnfold.io.files import OutputSet, data_file, recover, require_unread, require_writable
 from bnfold.io.mapping import map_file
 from bnfold.loading import is_onnx, load, require_weights
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bnfold.compare.records import DiffReport
     from bnfold.data.samples import Data
 
-Progress = Callable[[str, int, int], None]
+StageProgress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
 
 MAX_HASHED = 1 << 24
@@ -111,7 +111,7 @@ class Job(NamedTuple):
     comparing: CompareOptions = CompareOptions()
 
 
-def run(job: Job, progress: Progress | None = None) -> RunReport:
+def run(job: Job, progress: StageProgress | None = None) -> RunReport:
     """Fold one model, write it, and prove that what was written still computes the same.
 
     Raises:
@@ -130,7 +130,7 @@ def run(job: Job, progress: Progress | None = None) -> RunReport:
         return _folded(original, job, progress)
 
 
-def _folded(original: Net, job: Job, progress: Progress | None) -> RunReport:
+def _folded(original: Net, job: Job, progress: StageProgress | None) -> RunReport:
     """The run, once the model is read."""
     from bnfold.compare.conditioning import ill_conditioned
 
@@ -164,7 +164,7 @@ def _unwritten_unless_proved(written: Sequence[Path], outputs: OutputSet) -> Ite
         if written:
             unrun = "; --no-verify writes without a proof" if isinstance(error, ModelError) else ""
             why = "" if isinstance(error, WriteError) else f", since the proof did not end{unrun}"
-            error.add_note(f"{listed(written)} not written{why}")
+            error.add_note(f"{as_subject(written)} not written{why}")
         raise
 
 
@@ -172,7 +172,7 @@ def _rejected(report: RunReport, outputs: OutputSet, keep: bool) -> RunReport:
     """The report of a run whose proof failed: no file gets its name."""
     if not report.written:
         return report
-    note = f"{listed(report.written)} not written, since the proof failed"
+    note = f"{as_subject(report.written)} not written, since the proof failed"
     if keep:
         note += f"; see {', '.join(map(str, outputs.keep_failed()))}"
     else:
@@ -248,7 +248,7 @@ def prove(
     written: Sequence[Path],
     job: Job,
     outputs: OutputSet,
-    progress: Progress | None,
+    progress: StageProgress | None,
 ) -> tuple[DiffReport, ...]:
     """Compare the original with every file that was written, where it lies, or with the folded net where none was."""
     from bnfold.compare.measure import NamedProgress
@@ -353,7 +353,7 @@ def require_paths(
         UsageError: a path is an input, comes twice, or has an unknown suffix.
         WriteError: there cannot be such a file.
     """
-    outputs = [file for path in writing.paths for file in files_of(path, writing)] if writing else []
+    outputs = [file for path in writing.paths for file in output_files(path, writing)] if writing else []
     in_place = writing is not None and writing.in_place
     if in_place:
         recover(outputs)
@@ -380,7 +380,7 @@ def _weights_of(models: Sequence[Path]) -> list[Path]:
     return found
 
 
-def files_of(path: Path, writing: Writing) -> list[Path]:
+def output_files(path: Path, writing: Writing) -> list[Path]:
     """The files that an output consists of."""
     if format_of(path) == "prototxt":
         return [path, path.with_suffix(".caffemodel")]

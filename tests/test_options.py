@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bnfold import CompareOptions, OnnxOptions, ReadOptions, UsageError
-from bnfold.options import by_name, count_of_bytes, named, plane, sizes
+from bnfold.options import by_name, parse_bytes, parse_pair, parse_plane, parse_sizes
 
 
 def is_refused(read: Callable[[], object]) -> bool:
@@ -22,21 +22,21 @@ def is_refused(read: Callable[[], object]) -> bool:
 @pytest.mark.parametrize(
     ("read", "text", "value"),
     [
-        (sizes, "1,3,224,224", (1, 3, 224, 224)),
-        (sizes, "1x3x8", (1, 3, 8)),
-        (sizes, "7", (7,)),
-        (plane, "224", (224, 224)),
-        (plane, "480x640", (480, 640)),
-        (plane, "480,640", (480, 640)),
-        (count_of_bytes, "1M", 1 << 20),
-        (count_of_bytes, "1024k", 1 << 20),
-        (count_of_bytes, "1.5G", 3 << 29),
-        (count_of_bytes, "2T", 2 << 40),
-        (count_of_bytes, "500MB", 500 << 20),
-        (count_of_bytes, "4gib", 4 << 30),
-        (count_of_bytes, "1048577B", (1 << 20) + 1),
-        (count_of_bytes, "1048577", (1 << 20) + 1),
-        (count_of_bytes, "8388607T", 8388607 << 40),
+        (parse_sizes, "1,3,224,224", (1, 3, 224, 224)),
+        (parse_sizes, "1x3x8", (1, 3, 8)),
+        (parse_sizes, "7", (7,)),
+        (parse_plane, "224", (224, 224)),
+        (parse_plane, "480x640", (480, 640)),
+        (parse_plane, "480,640", (480, 640)),
+        (parse_bytes, "1M", 1 << 20),
+        (parse_bytes, "1024k", 1 << 20),
+        (parse_bytes, "1.5G", 3 << 29),
+        (parse_bytes, "2T", 2 << 40),
+        (parse_bytes, "500MB", 500 << 20),
+        (parse_bytes, "4gib", 4 << 30),
+        (parse_bytes, "1048577B", (1 << 20) + 1),
+        (parse_bytes, "1048577", (1 << 20) + 1),
+        (parse_bytes, "8388607T", 8388607 << 40),
     ],
 )
 def test_an_options_text_is_read(read: Callable[[str], Any], text: str, value: object) -> None:
@@ -46,10 +46,10 @@ def test_an_options_text_is_read(read: Callable[[str], Any], text: str, value: o
 @pytest.mark.parametrize(
     ("read", "text"),
     [
-        *((sizes, text) for text in ("", "1,0", "1,-3", "1,,3", "a", "1.5")),
-        *((plane, text) for text in ("0", "1,2,3", "1x", "wide")),
+        *((parse_sizes, text) for text in ("", "1,0", "1,-3", "1,,3", "a", "1.5")),
+        *((parse_plane, text) for text in ("0", "1,2,3", "1x", "wide")),
         *(
-            (count_of_bytes, text)
+            (parse_bytes, text)
             for text in (
                 "",
                 "M",
@@ -74,10 +74,10 @@ def test_a_text_that_means_nothing_is_refused(read: Callable[[str], Any], text: 
 
 
 def test_a_name_may_hold_an_equals_sign_and_a_value_may_not() -> None:
-    assert named(sizes, "data=1,3") == ("data", (1, 3))
-    assert named(sizes, "a=b=1,3") == ("a=b", (1, 3))
+    assert parse_pair(parse_sizes, "data=1,3") == ("data", (1, 3))
+    assert parse_pair(parse_sizes, "a=b=1,3") == ("a=b", (1, 3))
     for text in ("data", "=1,3", "data=", "data=x"):
-        assert is_refused(partial(named, sizes, text))
+        assert is_refused(partial(parse_pair, parse_sizes, text))
 
 
 def test_one_name_has_one_value() -> None:

@@ -33,7 +33,7 @@ from bnfold.caffe.dialects import ALL, DIALECTS, ELSEWHERE, ENUM_VALUES, FIELDS,
 from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.caffe.text import Foreign, PrototxtDocument
-from bnfold.caffe.weights import WeightsFile, decode
+from bnfold.caffe.weights import WeightsFile, decode_name
 from bnfold.errors import Guesses, ParseError, UsageError, few
 from bnfold.io.wire import (
     FIXED32,
@@ -345,7 +345,7 @@ class _Reader:
             return {encode_field(field.number, inner): who for inner, who in self._known[key].items()}
         if found.wire == LENGTH:
             text = field.type == FieldDescriptor.TYPE_STRING
-            return {encode_field(field.number, decode(payload).encode() if text else payload): ALL}
+            return {encode_field(field.number, decode_name(payload).encode() if text else payload): ALL}
         tag = encode_tag(field.number, found.wire)
         if field.type == FieldDescriptor.TYPE_BOOL and varint(self.buffer, found.at, found.end)[0] > 1:
             return {}  # what protobuf writes for no bool
@@ -360,7 +360,7 @@ class _Reader:
 
     def _layer_type(self, layer: Iterable[Field]) -> str:
         words = [field for field in layer if field.number == 2 and field.wire == LENGTH]
-        return decode(bytes(self.buffer[words[-1].at : words[-1].end])) if words else ""
+        return decode_name(bytes(self.buffer[words[-1].at : words[-1].end])) if words else ""
 
 
 @cache

@@ -104,7 +104,7 @@ def write_caffemodel(net: Net, names: Mapping[str, str], output: Output, *, stri
         UnsupportedError: the file would be larger than Caffe reads.
         WriteError: the file cannot be written.
     """
-    pieces = Body(list(_merged(_Writing(net, names, strip).pieces())))
+    pieces = Body(list(_merged(_NewCaffemodel(net, names, strip).pieces())))
     if pieces.size > INT_MAX:
         raise UnsupportedError(
             f"{output.path}: would have {pieces.size:,} bytes, and Caffe reads no caffemodel of 2 GiB or more; write "
@@ -134,7 +134,7 @@ def has_same_blobs(layer: Layer) -> bool:
     return layer.source is not None and layer.blobs.is_same(layer.source.blobs)
 
 
-class _Writing:
+class _NewCaffemodel:
     """One caffemodel in the making."""
 
     def __init__(self, net: Net, names: Mapping[str, str], strip: bool) -> None:

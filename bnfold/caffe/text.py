@@ -91,7 +91,7 @@ def read_prototxt(path: Path, *, ignore_unknown_fields: bool = False, strict_fie
     if len(content) > MAX_BYTES:
         raise ParseError("has more than 1 GiB, as no prototxt has", path)
     return parse_prototxt(
-        decode(content, path), path, ignore_unknown_fields=ignore_unknown_fields, strict_fields=strict_fields
+        decode_prototxt(content, path), path, ignore_unknown_fields=ignore_unknown_fields, strict_fields=strict_fields
     )
 
 
@@ -101,7 +101,7 @@ def parse_prototxt(
     """Parse the text of a net of any version, or of a solver that holds one in `net_param`.
 
     Args:
-        text: what `decode` made of the file.
+        text: what `decode_prototxt` made of the file.
         file: for messages.
         ignore_unknown_fields: drop fields that no dialect has, with a note, wherever they are.
         strict_fields: stop at each of them.
@@ -146,7 +146,7 @@ def parse_prototxt(
     return document
 
 
-def decode(content: bytes, path: Path | None = None) -> str:
+def decode_prototxt(content: bytes, path: Path | None = None) -> str:
     """The text of a prototxt in whatever encoding: only comments and names can differ, so nothing may be lost there.
 
     UTF-8 (or UTF-16 if marked); bytes that are not stay in comments as surrogate escapes, so that writing with the same
@@ -258,8 +258,8 @@ def _refuse_two_versions(prototxt: Prototxt, fields: list[TextField]) -> None:
         )
 
 
-class _Weight(Enum):
-    """What is to be done about a finding."""
+class _Action(Enum):
+    """What is to be done about a problem."""
 
     IDLE = auto()  # it means nothing at inference: read on, and say so
     OPAQUE = auto()  # nobody knows what its layer computes
@@ -268,13 +268,13 @@ class _Weight(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class _Finding:
+class _Problem:
     """Something that protobuf's parser would stop at."""
 
     found: TextField
     layer: str
-    problem: str
-    weight: _Weight
+    reason: str
+    action: _Action
 
 
 class _Diagnosis:
@@ -294,24 +294,24 @@ class _Diagnosis:
 
     def parse(self, body: str) -> tuple[caffe_pb2.NetParameter, list[str]]:
         """The message and the notes. Raises ParseError."""
-        findings: list[_Finding] = []
+        problems: list[_Problem] = []
         number = 0
         for found in self.fields:
             if found.name in ("layer", "layers"):
-                for finding in self._in_layer(found, number):
-                    findings.append(finding)
-                    if finding.weight is _Weight.OPAQUE:
-                        hint = IGNORES * finding.problem.startswith("unknown field")
-                        self.foreign.opaque.setdefault(number, finding.problem + hint)
+                for problem in self._in_layer(found, number):
+                    problems.append(problem)
+                    if problem.action is _Action.OPAQUE:
+                        hint = IGNORES * problem.reason.startswith("unknown field")
+                        self.foreign.opaque.setdefault(number, problem.reason + hint)
                 number += 1
             else:
-                findings += self._in_field(found, NET, "the net", _Weight.STOP)
-        if any(self._stops(finding) for finding in findings):
-            raise self._error([finding for finding in findings if self.strict or finding.weight is not _Weight.IDLE])
+                problems += self._in_field(found, NET, "the net", _Action.STOP)
+        if any(self._stops(problem) for problem in problems):
+            raise self._error([problem for problem in problems if self.strict or problem.action is not _Action.IDLE])
         if self.ignore:
             self.foreign.opaque.clear()
-        self._note(findings)
-        self.dropped += [finding.found.span for finding in findings]
+        self._note(problems)
+        self.dropped += [problem.found.span for problem in problems]
         net = caffe_pb2.NetParameter()
         body = _blank(body, self.dropped)
         for owner, found in self.moved:
@@ -346,24 +346,24 @@ class _Diagnosis:
         """What the fields of a layer say, without quotes."""
         return {found.name: self.prototxt.value(found).strip("\"'") for found in fields}
 
-    def _stops(self, finding: _Finding) -> bool:
-        if finding.weight is _Weight.FATAL:
+    def _stops(self, problem: _Problem) -> bool:
+        if problem.action is _Action.FATAL:
             return True
-        return not self.ignore and (self.strict or finding.weight is _Weight.STOP)
+        return not self.ignore and (self.strict or problem.action is _Action.STOP)
 
-    def _note(self, findings: list[_Finding]) -> None:
+    def _note(self, problems: list[_Problem]) -> None:
         """One sentence for each field that is passed over, with the layers that have it."""
-        said: dict[str, list[_Finding]] = {}
-        for finding in findings:
-            if self.ignore or finding.weight is _Weight.IDLE:
-                said.setdefault(finding.problem, []).append(finding)
-        for problem, alike in said.items():
+        said: dict[str, list[_Problem]] = {}
+        for problem in problems:
+            if self.ignore or problem.action is _Action.IDLE:
+                said.setdefault(problem.reason, []).append(problem)
+        for reason, alike in said.items():
             line, column = self.prototxt.place(alike[0].found.begin)
             more = f" and {len(alike) - 1:,} more" if len(alike) > 1 else ""
             why = "" if self.ignore else ": it means nothing at inference"
-            self.notes.append(f"line {line}, column {column}: ignored {problem} in {alike[0].layer}{more}{why}")
+            self.notes.append(f"line {line}, column {column}: ignored {reason} in {alike[0].layer}{more}{why}")
 
-    def _in_layer(self, layer: TextField, number: int) -> Iterator[_Finding]:
+    def _in_layer(self, layer: TextField, number: int) -> Iterator[_Problem]:
         if layer.opener == "[":
             return
         self.number = number
@@ -382,19 +382,19 @@ class _Diagnosis:
                 self.dropped.append(found.span)
                 continue
             stops = found.name in RULES or (trains and found.name in PREDICTING) or "layer" in values or self.has_lists
-            weight = _Weight.STOP if stops else _Weight.IDLE if trains else _Weight.OPAQUE
+            action = _Action.STOP if stops else _Action.IDLE if trains else _Action.OPAQUE
             said = message
             is_spec = found.name == "param" and found.opener  # V1 has the name alone
             if old and (found.name not in V1.fields_by_name or is_spec) and found.name in LAYER.fields_by_name:
                 said = LAYER
                 self.moved.append((number, found))
-            findings = list(self._in_field(found, said, who, weight))
-            if findings and opaque and found.name not in COMMON_FIELDS:
+            problems = list(self._in_field(found, said, who, action))
+            if problems and opaque and found.name not in COMMON_FIELDS:
                 self.dropped.append(found.span)
                 if self.moved and self.moved[-1][1] is found:
                     self.moved.pop()
             else:
-                yield from findings
+                yield from problems
             self._note_repetition(found, seen, said, who)
 
     def _v1_type(self, word: str, number: int, fields: list[TextField]) -> str:
@@ -407,38 +407,38 @@ class _Diagnosis:
             self.foreign.types[number] = known
         return known
 
-    def _in_field(self, found: TextField, message: Descriptor, who: str, weight: _Weight) -> Iterator[_Finding]:
-        """What is wrong with one field of `message`, and in the fields below it; `weight` is that of a foreign one."""
+    def _in_field(self, found: TextField, message: Descriptor, who: str, action: _Action) -> Iterator[_Problem]:
+        """What is wrong with one field of `message`, and in the fields below it; `action` is that of a foreign one."""
         known = message.fields_by_name.get(found.name)
         if message.name in IDLE_MESSAGES or (known is None and found.name in RATES):
-            weight = _Weight.IDLE
+            action = _Action.IDLE
         if known is None:
-            yield self._unknown_field(found, message, who, weight)
+            yield self._unknown_field(found, message, who, action)
         elif found.opener == "[" and not is_repeated(known):
-            problem = f"{message.name}'s {found.name} takes one value, and is given a list"
-            yield _Finding(found, who, problem, _Weight.FATAL)
+            reason = f"{message.name}'s {found.name} takes one value, and is given a list"
+            yield _Problem(found, who, reason, _Action.FATAL)
         elif known.enum_type is not None and not found.opener:
             word, words = self.prototxt.value(found), known.enum_type.values_by_name
             if word not in words and not (_NUMBER.fullmatch(word) and int(word) in known.enum_type.values_by_number):
-                yield self._unknown_value(found, message, who, weight)
+                yield self._unknown_value(found, message, who, action)
         elif known.message_type is not None and found.opener in ("{", "<"):
-            yield from self._inside(found, known.message_type, who, weight)
+            yield from self._inside(found, known.message_type, who, action)
 
-    def _unknown_field(self, found: TextField, message: Descriptor, who: str, weight: _Weight) -> _Finding:
+    def _unknown_field(self, found: TextField, message: Descriptor, who: str, action: _Action) -> _Problem:
         """A field that no dialect has."""
         names = list(message.fields_by_name)
-        hint, slip = self._hint(found.name, names, message, stops=weight is _Weight.STOP)
-        problem = f"unknown field '{found.name[:MAX_QUOTED]}' of {message.name}{hint}"
-        return _Finding(found, who, problem, _Weight.STOP if slip else weight)
+        hint, slip = self._hint(found.name, names, message, stops=action is _Action.STOP)
+        reason = f"unknown field '{found.name[:MAX_QUOTED]}' of {message.name}{hint}"
+        return _Problem(found, who, reason, _Action.STOP if slip else action)
 
-    def _unknown_value(self, found: TextField, message: Descriptor, who: str, weight: _Weight) -> _Finding:
+    def _unknown_value(self, found: TextField, message: Descriptor, who: str, action: _Action) -> _Problem:
         """A word that no enum has."""
         word, enum = self.prototxt.value(found), message.fields_by_name[found.name].enum_type
-        stops = weight is _Weight.STOP or not word.isidentifier()
+        stops = action is _Action.STOP or not word.isidentifier()
         hint, slip = self._hint(word, list(enum.values_by_name), enum, stops=stops)
         if slip or stops:
-            return _Finding(found, who, f"{found.name} is {word}, a value that no dialect knows{hint}", _Weight.FATAL)
-        return _Finding(found, who, f"unknown value '{word[:MAX_QUOTED]}' of {message.name}'s {found.name}", weight)
+            return _Problem(found, who, f"{found.name} is {word}, a value that no dialect knows{hint}", _Action.FATAL)
+        return _Problem(found, who, f"unknown value '{word[:MAX_QUOTED]}' of {message.name}'s {found.name}", action)
 
     def _hint(self, word: str, words: list[str], owner: Descriptor, *, stops: bool) -> tuple[str, bool]:
         """What may be meant by a word, if that is to be said, and whether it is a slip of the pen."""
@@ -446,14 +446,14 @@ class _Diagnosis:
             return f" (did you mean '{slip}'?)", True
         return self.guesses.at(word, words) if stops else "", False
 
-    def _inside(self, outer: TextField, message: Descriptor, who: str, weight: _Weight) -> Iterator[_Finding]:
+    def _inside(self, outer: TextField, message: Descriptor, who: str, action: _Action) -> Iterator[_Problem]:
         """What is wrong in the fields of a field that is a message."""
         fields = list(self.prototxt.fields(outer.at, outer.stop))
         if message is caffe_pb2.PoolingParameter.DESCRIPTOR and not self.has_lists:
             fields = self._without_sizes_by_axis(fields)
         seen: dict[str, TextField] = {}
         for found in fields:
-            yield from self._in_field(found, message, who, weight)
+            yield from self._in_field(found, message, who, action)
             self._note_repetition(found, seen, message, who)
 
     def _without_sizes_by_axis(self, fields: list[TextField]) -> list[TextField]:
@@ -483,16 +483,16 @@ class _Diagnosis:
             )
         seen[found.name] = found
 
-    def _error(self, findings: list[_Finding]) -> ParseError:
-        findings = sorted(findings, key=lambda finding: not self._stops(finding))
-        first, *others = findings
-        message = f"{first.problem}, in {first.layer}"
+    def _error(self, problems: list[_Problem]) -> ParseError:
+        problems = sorted(problems, key=lambda problem: not self._stops(problem))
+        first, *others = problems
+        message = f"{first.reason}, in {first.layer}"
         if others:
             words = list(dict.fromkeys(f"'{other.found.name}'" for other in others))
             more = ", ..." if len(words) > _SHOWN else ""
             line, _ = self.prototxt.place(min(other.found.begin for other in others))
             message += f"; and {len(others)} more from line {line} on: {', '.join(words[:_SHOWN])}{more}"
-        if all(finding.weight is not _Weight.FATAL for finding in findings):
+        if all(problem.action is not _Action.FATAL for problem in problems):
             message += "; it may change what the network computes, and --ignore-unknown-fields reads on without it"
         return self.prototxt.error(message, first.found.begin)
 

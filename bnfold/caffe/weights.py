@@ -205,9 +205,9 @@ def _record(buffer: mmap.mmap, version: int, begin: int, at: int, end: int) -> R
     problems: list[str] = []
     for number, _, _, start, stop in _known(buffer, version, at, end):
         if number == name_number:
-            name = decode(buffer[start:stop])
+            name = decode_name(buffer[start:stop])
         elif number == type_number:
-            word = decode(buffer[start:stop])
+            word = decode_name(buffer[start:stop])
         else:
             blob, problem = read_blob(buffer, start, stop)
             if problem:
@@ -231,7 +231,7 @@ def _known(buffer: Buffer, version: int, at: int, end: int) -> Iterator[Field]:
     return (known for known in found if known[1] == LENGTH and known[0] in numbers)
 
 
-def decode(text: bytes) -> str:
+def decode_name(text: bytes) -> str:
     """A name as text: UTF-8 where it is that, Latin-1 (which accepts every byte) otherwise."""
     try:
         return text.decode()

@@ -194,7 +194,7 @@ def open_samples(
         if is_hdf5(place) or (lines and is_hdf5(Path(lines[0][1]))):
             from bnfold.data.tables import open_tables
 
-            files = [place] if lines is None else [_listed(place, *line) for line in lines]
+            files = [place] if lines is None else [_file_in_line(place, *line) for line in lines]
             return open_tables(files, str(place), needed(feeds), labels)
         return _images_at(place, lines, feeds, preparation, labels, part)
     except OSError as error:  # no rights, or what lies there goes meanwhile
@@ -244,7 +244,7 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
             return [place]
         lines = _lines(place)
         if is_hdf5(Path(lines[0][1])):
-            return [place, *(_listed(place, *line) for line in lines)]
+            return [place, *(_file_in_line(place, *line) for line in lines)]
         return [place, *_listed_images(place, lines)[0]]
     except (BnfoldError, OSError):  # for `open_samples` to say
         return [place]
@@ -391,7 +391,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     return lines
 
 
-def _listed(path: Path, number: int, name: str) -> Path:
+def _file_in_line(path: Path, number: int, name: str) -> Path:
     """The file that a line names.
 
     Raises:
@@ -414,11 +414,11 @@ def _listed_images(path: Path, lines: Sequence[tuple[int, str]]) -> tuple[list[P
     for number, line in lines:
         name, _, label = line.rpartition(" ")
         if name and re.fullmatch(r"-?[0-9]{1,9}", label):
-            files.append(_listed(path, number, name.strip()))
+            files.append(_file_in_line(path, number, name.strip()))
             labels.append(int(label))
             continue
         try:
-            files.append(_listed(path, number, line))
+            files.append(_file_in_line(path, number, line))
             labels.append(-1)
         except ParseError:
             if name and os.path.isfile(path.parent / name.strip()):

@@ -27,7 +27,7 @@ def read_header(path: Path) -> Image.Image:
         return _opened(stream, path, "", whole=False)
 
 
-def decode(content: bytes, path: Path, record: str, *, whole: bool = True) -> Image.Image:
+def decode_image(content: bytes, path: Path, record: str, *, whole: bool = True) -> Image.Image:
     """The image whose file is `content`, a record of `path`; its header alone unless `whole`. Raises ParseError."""
     return _opened(BytesIO(content), path, f"record '{record}' ", whole=whole)
 

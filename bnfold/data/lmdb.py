@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnfold.data.decoding import decode
+from bnfold.data.decoding import decode_image
 from bnfold.data.pages import Pages
 from bnfold.data.pixels import Kind, kind_of
 from bnfold.data.samples import Part
@@ -151,7 +151,7 @@ class Database:
             raise ParseError(f"record '{self.name(number)}' is no Datum: {error}", self.path) from None
 
     def _decoded(self, number: int, datum: Datum, *, whole: bool = True) -> Image.Image:
-        return decode(bytes(datum.data or b""), self.path, self.name(number), whole=whole)
+        return decode_image(bytes(datum.data or b""), self.path, self.name(number), whole=whole)
 
     def _mapped(self) -> mmap.mmap:
         if self._content is None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from bnfold.net import Layer, Net, Shape
-from bnfold.onnx.node import STANDARD, Data
+from bnfold.onnx.node import STANDARD, BottomInput
 from bnfold.onnx.origin import NodeSource, OnnxOrigin
 from bnfold.onnx.sizes import UNKNOWN
 
@@ -110,6 +110,6 @@ def _is_bias(layer: Layer, net: Net) -> bool:
     matmul = net.producer(layer.bottoms[0]) if layer.type == "Add" and layer.source is None else None
     if matmul is None or matmul.type != "MatMul" or layer.param.replaces is not matmul.param.proto:
         return False
-    left = isinstance(matmul.param.slots[1], Data)
+    left = isinstance(matmul.param.slots[1], BottomInput)
     wanted = {(shape[0], 1) if left else shape[-1:] for shape in matmul.blobs.shapes}
     return wanted == set(layer.blobs.shapes)

@@ -15,7 +15,7 @@ from onnx import helper
 
 from bnfold.algebra.frontend import FoldContext
 from bnfold.net import Blobs, Layer, Names, Shape
-from bnfold.onnx.node import ConstantInput, Data, Fused, Node
+from bnfold.onnx.node import BottomInput, ConstantInput, Fused, Node
 
 
 def fuse_biases(context: FoldContext) -> None:
@@ -47,9 +47,9 @@ def fuse_biases(context: FoldContext) -> None:
 
 def _bias_of(matmul: Layer, add: Layer, shapes: Mapping[str, Shape | None]) -> ConstantInput | None:
     """The constant that an Add adds, if it is one value for each output of the MatMul."""
-    place = 0 if isinstance(add.param.slots[1], Data) else 1
+    place = 0 if isinstance(add.param.slots[1], BottomInput) else 1
     constant, node = add.param.constant(place), matmul.param
-    left = isinstance(node.slots[1], Data)
+    left = isinstance(node.slots[1], BottomInput)
     weight = node.constant(0 if left else 1)
     if constant is None or constant.blob < 0 or weight is None or weight.blob < 0:
         return None
@@ -116,5 +116,5 @@ def _adding(layer: Layer, between: str, node_names: Names) -> Layer:
         add = node.fused.add
         return Layer(add.name, add.type, [between], list(layer.tops), Blobs((stored,)), add.param, add.source)
     proto = helper.make_node("Add", ["", ""], [""], name=node_names.new(f"{layer.name}/bias"))
-    param = Node(proto, node.opset, (Data(0), ConstantInput("", None, 0)), (0,), replaces=node.proto)
+    param = Node(proto, node.opset, (BottomInput(0), ConstantInput("", None, 0)), (0,), replaces=node.proto)
     return Layer(proto.name, "Add", [between], list(layer.tops), Blobs((stored,)), param)

@@ -143,7 +143,7 @@ def _convert_tensor(tensor: TensorProto, folder: Path | None, conversion: Conver
         tensor.CopyFrom(numpy_helper.from_array(conversion.of(values_of(tensor, folder)), name))
 
 
-def inputs_of(model: ModelProto) -> dict[str, DType]:
+def input_types(model: ModelProto) -> dict[str, DType]:
     """Input -> the type of its values, of those that are tensors and no lists of them."""
     fed = {port.name: fed_tensor(port) for port in model.graph.input}
     return {

@@ -22,7 +22,7 @@ from bnfold.onnx.behind import behind_edits
 from bnfold.onnx.constants import Call
 from bnfold.onnx.file import NODE, fill_constant, whole
 from bnfold.onnx.fitting import fits
-from bnfold.onnx.node import BIASES, STANDARD, ConstantInput, Data, Node, bodies, captured, made_in
+from bnfold.onnx.node import BIASES, STANDARD, BottomInput, ConstantInput, Node, bodies, captured, made_in
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.shapes import Types, infer, inputs_of, opset_of
@@ -268,7 +268,7 @@ class _Editing:
         slot = param.slots[place]
         if slot is None:
             return ""
-        if isinstance(slot, Data):
+        if isinstance(slot, BottomInput):
             return layer.bottoms[slot.index]
         stored = layer.blobs.stored[slot.blob] if slot.blob >= 0 else slot.value
         if slot.name and stored is slot.value:
@@ -376,7 +376,7 @@ def _require_ports(layer: Layer) -> None:
     """Stop at what a layer was given that its node has no place for. Raises UsageError."""
     param: Node = layer.param
     places = {
-        "bottom": (len(layer.bottoms), sum(isinstance(slot, Data) for slot in param.slots) + param.inner),
+        "bottom": (len(layer.bottoms), sum(isinstance(slot, BottomInput) for slot in param.slots) + param.inner),
         "top": (len(layer.tops), sum(isinstance(at, int) for at in param.outputs)),
         "blob": (len(layer.blobs), sum(isinstance(slot, ConstantInput) and slot.blob >= 0 for slot in param.slots)),
     }

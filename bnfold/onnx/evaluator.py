@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
-from bnfold.onnx.double import in_double, inputs_of
+from bnfold.onnx.double import in_double, input_types
 from bnfold.onnx.graph import further_outputs, last_readers
 from bnfold.onnx.node import STANDARD, captured
 from bnfold.onnx.reference_operators import OWN_OPERATORS
@@ -22,7 +22,7 @@ from bnfold.onnx.weight import Weight
 Instead = Callable[[str, Array], Array]
 """The name of a blob, and what was computed -> what its readers get."""
 
-Rounded = Callable[[str, Array, str], Array]
+Rounding = Callable[[str, Array, str], Array]
 """The name of a value, what is stored or was computed, and the operator that computed it, if one did -> the value."""
 
 
@@ -49,7 +49,7 @@ class Evaluator:
             self._evaluator = ReferenceEvaluator(model, new_ops=known)
         except Exception as error:
             raise UnsupportedError(f"onnx's reference arithmetic cannot take the network ({error})") from error
-        self._types = inputs_of(model)
+        self._types = input_types(model)
         self._names = [output.name for output in model.graph.output]
         self._read_last = last_readers(model.graph)
         self._ports = [
@@ -97,7 +97,7 @@ class Evaluator:
         feeds: Mapping[str, Array],
         blobs: Collection[str] | None = None,
         instead: Instead | None = None,
-        rounded: Rounded | None = None,
+        rounded: Rounding | None = None,
         known: Mapping[str, Array] = {},
     ) -> Iterator[tuple[str, Array]]:
         """Blobs with their values in float64, as they are computed; what is no array is left out.
@@ -149,7 +149,7 @@ class Evaluator:
                 wanted |= read
         return needed
 
-    def _made(self, node: Any, values: dict[str, Any], rounded: Rounded | None) -> list[tuple[str, Any]]:
+    def _made(self, node: Any, values: dict[str, Any], rounded: Rounding | None) -> list[tuple[str, Any]]:
         """Output and value of a node, where outputs that nobody wants have no name."""
         values[""] = None
         try:

@@ -20,7 +20,7 @@ from bnfold.onnx.biases import fuse_biases, part_biases
 from bnfold.onnx.constants import ELEMENTWISE, shape_alone
 from bnfold.onnx.edition import types_of
 from bnfold.onnx.file import element_type
-from bnfold.onnx.node import BIASES, RECURRENT, STANDARD, ConstantInput, Data, Node, Slot, is_float
+from bnfold.onnx.node import BIASES, RECURRENT, STANDARD, BottomInput, ConstantInput, Node, Slot, is_float
 from bnfold.onnx.operators import OPERATORS, why_unread
 from bnfold.onnx.operators.affine import is_in_training
 from bnfold.onnx.operators.place import NodeContext, Unfit
@@ -88,7 +88,7 @@ class OnnxFrontEnd:
         """Whether a node reads more of a bottom than its shape or type."""
         place, slots = shape_alone(layer.type), layer.param.slots
         spared = slots[place] if 0 <= place < len(slots) else None
-        return not isinstance(spared, Data) or spared.index != index
+        return not isinstance(spared, BottomInput) or spared.index != index
 
     def operator(self, layer: Layer, context: FoldContext) -> Operator:
         """What a node is: a row of `bnfold.onnx.operators`.
@@ -124,7 +124,7 @@ class OnnxFrontEnd:
         """New constants; alpha and beta of a Gemm are in them."""
         del net
         node: Node = layer.param
-        place = 1 if isinstance(node.slots[0], Data) else 0
+        place = 1 if isinstance(node.slots[0], BottomInput) else 0
         stored, slots = list(layer.blobs.stored), list(node.slots)
         _put(slots, stored, place, weight)
         if bias is not None:
@@ -189,7 +189,7 @@ class OnnxFrontEnd:
             layer.type = "Min" if bounds[0] is None else "Max"
             node = node.rewritten(op_type=layer.type)
             bounds = [bound for bound in bounds if bound is not None]
-        slots: list[Slot] = [Data(0), *[None] * len(bounds)]
+        slots: list[Slot] = [BottomInput(0), *[None] * len(bounds)]
         stored: list[Array | LazyArray] = []
         for place, bound in enumerate(bounds, 1):
             if bound is not None:
@@ -295,7 +295,7 @@ def _as_stored(layer: Layer, bias: Array) -> Array:
         known = layer.param.constant(3)
         present = np.zeros((directions, 2 * rows)) if known is None else exact_values(layer.blobs.stored[known.blob])
         return np.concatenate([bias.reshape(directions, rows), present[:, rows:]], axis=1)
-    left = layer.type in {"Gemm", "MatMul"} and isinstance(layer.param.slots[1], Data)
+    left = layer.type in {"Gemm", "MatMul"} and isinstance(layer.param.slots[1], BottomInput)
     if layer.type == "Gemm" and bias.size != bias.shape[0 if left else 1]:
         return bias
     return bias.reshape(-1, 1) if left else bias.reshape(-1)
@@ -334,7 +334,7 @@ def _trailing(values: Array, rank: int) -> Array:
 
 def _become(layer: Layer, op_type: str, values: Sequence[Array], dtype: DType, **attributes: Any) -> None:
     node: Node = layer.param.rewritten(*layer.param.attributes, op_type=op_type, **attributes)
-    slots: tuple[Slot, ...] = (Data(0), *(ConstantInput("", None, index) for index in range(len(values))))
+    slots: tuple[Slot, ...] = (BottomInput(0), *(ConstantInput("", None, index) for index in range(len(values))))
     layer.type = op_type
     layer.blobs = Blobs(Rounded(np.array(one, order="C"), dtype) for one in values)
     layer.param = replace(node, slots=slots, outputs=(0,))

@@ -62,7 +62,7 @@ def is_newer(op_type: str, opset: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Data:
+class BottomInput:
     """An input that is `layer.bottoms[index]`."""
 
     index: int
@@ -83,7 +83,7 @@ class ConstantInput:
     blob: int = -1
 
 
-Slot = Data | ConstantInput | None
+Slot = BottomInput | ConstantInput | None
 """What stands at one place of a node's inputs."""
 
 

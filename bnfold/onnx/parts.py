@@ -14,7 +14,7 @@ from onnx import helper
 
 from bnfold.algebra.frontend import FoldContext
 from bnfold.net import Blobs, Layer, Names, Net
-from bnfold.onnx.node import ConstantInput, Data, Node
+from bnfold.onnx.node import BottomInput, ConstantInput, Node
 
 JOINING = frozenset({"Concat", "Max", "Mean", "Min", "Sum"})
 
@@ -30,8 +30,9 @@ def part_constants(context: FoldContext) -> None:
         if joins and constants and min(constant.blob for constant in constants) >= 0:
             held = [_holding(constant, layer, names) for constant in constants]
             others, data = iter(held), iter(layer.bottoms)
-            net.reads(layer, [next(data) if isinstance(slot, Data) else next(others).tops[0] for slot in node.slots])
-            layer.param = replace(node, slots=tuple(map(Data, range(len(node.slots)))), whole=node)
+            read = [next(data) if isinstance(slot, BottomInput) else next(others).tops[0] for slot in node.slots]
+            net.reads(layer, read)
+            layer.param = replace(node, slots=tuple(map(BottomInput, range(len(node.slots)))), whole=node)
             layer.blobs = Blobs()
             parts += held
     net.insert_first(parts)
@@ -57,7 +58,7 @@ def join_constants(net: Net) -> None:
         node: Node = layer.param.whole
         read = list(zip(node.slots, layer.bottoms, strict=True))
         makers = [net.producer(bottom) for slot, bottom in read if isinstance(slot, ConstantInput)]
-        net.reads(layer, [bottom for slot, bottom in read if isinstance(slot, Data)])
+        net.reads(layer, [bottom for slot, bottom in read if isinstance(slot, BottomInput)])
         layer.param, layer.blobs = node, Blobs(blob for maker in makers if maker for blob in maker.blobs.stored)
         for maker in filter(None, makers):
             net.remove(maker)

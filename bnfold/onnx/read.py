@@ -28,8 +28,8 @@ from bnfold.onnx.frontend import OnnxFrontEnd
 from bnfold.onnx.functions import left_in_bodies, with_bodies
 from bnfold.onnx.node import (
     STANDARD,
+    BottomInput,
     ConstantInput,
-    Data,
     Node,
     Slot,
     attribute_of,
@@ -345,7 +345,7 @@ class _Layers:
                 else:
                     slots.append(ConstantInput(name, value))
             else:
-                slots.append(Data(len(bottoms)))
+                slots.append(BottomInput(len(bottoms)))
                 bottoms.append(name)
         bottoms += [name for name in inner if name not in self._constants]
         opset = self._opsets.get(node.domain, self._opsets.get("ai.onnx" if node.domain == "" else "", 0))

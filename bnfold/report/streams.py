@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from bnfold.errors import BnfoldError, WriteError, listed
+from bnfold.errors import BnfoldError, WriteError, as_subject
 from bnfold.options import WEIGHTS
 from bnfold.report.words import shortened, visible
 
@@ -70,9 +70,9 @@ def telling(report: RunReport) -> Iterator[None]:
     except BaseException as error:
         if report.written:
             proved = ", and proved" if report.proofs else ""
-            error.add_note(f"{listed(report.written)} written{proved} before that")
+            error.add_note(f"{as_subject(report.written)} written{proved} before that")
         if report.rejected:
-            error.add_note(f"{listed(report.rejected)} not written, since the proof failed")
+            error.add_note(f"{as_subject(report.rejected)} not written, since the proof failed")
         raise
 
 

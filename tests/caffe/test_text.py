@@ -15,7 +15,7 @@ import bnfold
 from bnfold.caffe.caffe_pb2 import NetParameter
 from bnfold.caffe.read import build, load
 from bnfold.caffe.stock import foreign_layers, in_stock_words
-from bnfold.caffe.text import decode, parse_prototxt
+from bnfold.caffe.text import decode_prototxt, parse_prototxt
 from bnfold.caffe.upgrade import upgrade
 from bnfold.caffe.write import prototxt_text, save_caffe
 from bnfold.errors import ParseError, UnsupportedError
@@ -448,12 +448,12 @@ def test_comments_may_be_in_any_encoding(encoding: str, tmp_path: Path) -> None:
 
 def test_the_bytes_of_a_foreign_comment_survive() -> None:
     content = CONV.replace("layer {", "layer { # 卷积").encode("gbk")
-    (text,) = parse_prototxt(decode(content)).layout.layers
+    (text,) = parse_prototxt(decode_prototxt(content)).layout.layers
     assert "卷积".encode("gbk") in text.encode("utf-8", "surrogateescape")
 
 
 def test_a_name_that_is_no_utf8_is_read_as_latin1_as_in_caffemodels() -> None:
-    document = parse_prototxt(decode(CONV.replace('"conv1"', '"cönv"').encode("latin-1")))
+    document = parse_prototxt(decode_prototxt(CONV.replace('"conv1"', '"cönv"').encode("latin-1")))
     assert document.net.layer[0].name == "cönv"
 
 

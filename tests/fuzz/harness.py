@@ -23,7 +23,7 @@ from bnfold.caffe.binary import read_net
 from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.placeholder import with_placeholder_weights
 from bnfold.caffe.read import build, load
-from bnfold.caffe.text import PrototxtDocument, decode, parse_prototxt
+from bnfold.caffe.text import PrototxtDocument, decode_prototxt, parse_prototxt
 from bnfold.caffe.weights import read_weights
 from bnfold.caffe.write import prototxt_text, save_caffe
 from bnfold.compare.models import open_model
@@ -69,7 +69,7 @@ def wire(data: bytes) -> None:
 def text(data: bytes) -> None:
     """Read a prototxt, plan its folding from stand-ins, write it, read it again, and ask for advice."""
     with contextlib.suppress(BnfoldError):
-        content = decode(data)
+        content = decode_prototxt(data)
         for net, ignore in _nets(content):
             infer_shapes(net)
             written = prototxt_text(net)
@@ -154,7 +154,9 @@ def _built(document: PrototxtDocument) -> Net:
 def _read_again(written: str, ignore: bool) -> None:
     with _no_refusal(f"what was written cannot be read:\n{written}"):
         # A layer that did not change is written as it was, unknown fields included.
-        _built(parse_prototxt(decode(written.encode("utf-8", "surrogateescape")), ignore_unknown_fields=ignore))
+        _built(
+            parse_prototxt(decode_prototxt(written.encode("utf-8", "surrogateescape")), ignore_unknown_fields=ignore)
+        )
 
 
 @contextlib.contextmanager

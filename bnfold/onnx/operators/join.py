@@ -12,7 +12,7 @@ import numpy as np
 from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Product, Spread, Step, Steps, Sum
 from bnfold.algebra.scaled import exact_values
 from bnfold.net import Shape
-from bnfold.onnx.node import Data
+from bnfold.onnx.node import BottomInput
 from bnfold.onnx.operators.passing import between
 from bnfold.onnx.operators.place import NodeContext, Unfit, axis_of
 from bnfold.onnx.sizes import UNKNOWN
@@ -65,7 +65,7 @@ def einsum(place: NodeContext) -> Operator:
         raise Unfit("its equation leaves letters out")
     laid = []
     for index, slot in enumerate(place.node.slots):
-        if isinstance(slot, Data):
+        if isinstance(slot, BottomInput):
             own, shape = letters[index], place.bottom(slot.index)
             if len(own) != len(shape) or len(set(own)) < len(own):
                 raise Unfit("its equation takes a diagonal")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from bnfold.algebra.frontend import FoldContext
 from bnfold.net import Array, Layer, LazyArray, Shape
-from bnfold.onnx.node import ConstantInput, Data, Node
+from bnfold.onnx.node import BottomInput, ConstantInput, Node
 from bnfold.onnx.sizes import UNKNOWN, is_open
 
 MAX_VALUES = 1 << 22
@@ -77,7 +77,7 @@ class NodeContext(NamedTuple):
     def data(self, place: int) -> int | None:
         """Which bottom stands at a place of the inputs; None for a constant, or nothing."""
         slot = self.node.slots[place] if place < len(self.node.slots) else None
-        return slot.index if isinstance(slot, Data) else None
+        return slot.index if isinstance(slot, BottomInput) else None
 
     def learned(self, place: int) -> Array | LazyArray | None:
         """The stored values at a place, if they are a constant of a float type."""
