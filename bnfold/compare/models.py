@@ -115,8 +115,10 @@ class Model:
 
     @cached_property
     def inputs(self) -> dict[str, Sequence[str]]:
-        """Value -> what the node that makes it reads."""
-        return {name: node.input for name, node in self.makers.items()}
+        """Value -> what the node that makes it reads, in its bodies, too."""
+        from bnfold.onnx.node import captured
+
+        return {name: [*node.input, *captured(node)] for name, node in self.makers.items()}
 
     def settings(self, blob: str) -> tuple[object, ...]:
         """What the node that makes a value says but for what it reads; bodies and functions are among it."""

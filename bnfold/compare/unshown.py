@@ -1,10 +1,12 @@
 """Channels of which nothing that was compared shows a thing: a ReLU keeps them at 0, a Max always takes another.
 
     conv (wrong in one channel) -> Max -> y          conv -> Relu -> fc -> y, where only outputs are compared
+    scores -> NonMaxSuppression -> Gather(boxes) -> y
 
 What such a node reads is made a little larger in the candidate. If that changes no value of a channel in any sample,
 neither does what is wrong with the weights that make it; and a slope or a bound likewise. It is asked of what was not
-compared itself, and is not the reference's.
+compared itself, and is not the reference's. What only chooses, as scores of which no value goes on, shows no small
+error at all.
 """
 
 from __future__ import annotations
@@ -48,6 +50,19 @@ HIDING: Mapping[str, str] = {
     "Where": "",
 }
 """Operator that may hide what it reads, value by value -> an attribute that its data may not reach, if it has one."""
+CHOOSING: Mapping[str, tuple[int, ...]] = {
+    "ArgMax": (0,),
+    "ArgMin": (0,),
+    "Equal": (0, 1),
+    "Greater": (0, 1),
+    "GreaterOrEqual": (0, 1),
+    "Less": (0, 1),
+    "LessOrEqual": (0, 1),
+    "NonMaxSuppression": (0, 1),
+    "TopK": (0,),
+}
+"""Operator whose integers and flags say which of the values at some places among its inputs is chosen, and not how
+large these are; the first output of a TopK says that."""
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -60,7 +75,7 @@ class _Asked(NamedTuple):
 
 
 def unshown(one: Opened, store: WeightStore) -> Iterator[str]:
-    """The note on one candidate, if there is one.
+    """The notes on one candidate.
 
     Args:
         one: the candidate.
@@ -68,7 +83,16 @@ def unshown(one: Opened, store: WeightStore) -> Iterator[str]:
     """
     from bnfold.onnx.nudging import nudged
 
-    asked, types = list(_Search(one).asked()), list(one.theirs.float_types)
+    search = _Search(one)
+    if choosing := list(search.choosing()):
+        node, name = choosing[0]
+        others = len({other for _, other in choosing} - {name})
+        yield (
+            f"'{name}' only chooses, in {node.op_type} '{node.output[0]}'"
+            + (f", and so do {others} other{'s' * (others > 1)}" if others else "")
+            + ", and none of its values shows in what was compared, so it is not proved, nor what makes it"
+        )
+    asked, types = list(search.asked()), list(one.theirs.float_types)
     if not asked or len(types) != 1:
         return
     flags = [each.operand.flags for each in asked]
@@ -95,6 +119,18 @@ def unshown(one: Opened, store: WeightStore) -> Iterator[str]:
             + (f", and so do {others} other{'s' * (others > 1)}" if others else "")
             + ", so it is not proved, nor what makes it; give other samples by --data"
         )
+
+
+def _reads(node: NodeProto, output: str) -> Iterator[tuple[str, bool]]:
+    """What a node reads for one of its outputs, in its bodies, too, and whether it only chooses by that."""
+    from bnfold.onnx.node import bodies
+
+    chooses = node.op_type in CHOOSING and (node.op_type, output) != ("TopK", node.output[0])
+    yield from ((name, chooses and place in CHOOSING[node.op_type]) for place, name in enumerate(node.input))
+    for body in bodies(node):
+        yield from ((port.name, False) for port in body.output)
+        for inner in body.node:
+            yield from _reads(inner, inner.output[0])
 
 
 def _seen(flags: Array, axis: int | None) -> Array:
@@ -132,6 +168,24 @@ class _Search:
             attribute = HIDING[node.op_type]
             if (number := number_said(node, attribute)) and (node.op_type, number) not in numbers:
                 yield _Asked(Operand(node, attribute), attribute, None)
+
+    def choosing(self) -> Iterator[tuple[NodeProto, str]]:
+        """The nodes that choose, with what they choose by, where that shows nowhere else and is not the reference's."""
+        theirs, shown, waiting = self.one.theirs, set[str](), list(self.one.pairs.values())
+        met: dict[str, NodeProto] = {}
+        while waiting:
+            if (name := waiting.pop()) in shown or (node := theirs.makers.get(name)) is None:
+                continue
+            shown.add(name)
+            for read, chooses in _reads(node, name):
+                if chooses:
+                    met[read] = node
+                else:
+                    waiting.append(read)
+        hidden = {name: node for name, node in met.items() if name in theirs.makers and name not in shown}
+        front = {name: {name, *upstream(name, theirs.inputs, self.compared)} for name in hidden}
+        changed = self._changed(set().union(*front.values())).keys()
+        yield from ((node, name) for name, node in hidden.items() if not changed.isdisjoint(front[name]))
 
     @cached_property
     def compared(self) -> set[str]:

@@ -123,3 +123,68 @@ def test_by_the_outputs_alone_a_dead_channel_is_not_proved(node: str, bounds: di
     assert f"'n' (1 of 4 channels) shows in no sample behind {node} 'r'" in notes(report)[0]
     assert not bnfold.compare(original, wrong).passed
     assert not notes(bnfold.compare(activated(node, bounds, 0), folded(activated(node, bounds, 0)), layers=False))
+
+
+def choosing(by: str, factor: float = 1.0) -> onnx.ModelProto:
+    """Six vectors, of which those are left that their scores choose."""
+    random = np.random.default_rng(2)
+    weights: dict[str, Array] = {
+        "ws": random.normal(0, 0.3, (6, 3, 6, 6)).astype(np.float32) * np.float32(factor),
+        "wv": random.normal(0, 0.3, (24, 3, 6, 6)).astype(np.float32),
+        "row": np.array([1, 1, 6]),
+        "vectors": np.array([1, 6, 4]),
+        "most": np.array([3]),
+        "overlap": np.array([0.5], np.float32),
+        "least": np.array([-1e9], np.float32),
+        "zero": np.array(0, np.float32),
+        "place": np.array(2),
+        "true": np.array(True),
+    }
+    nms = helper.make_node("NonMaxSuppression", ["values", "scores", "most", "overlap", "least"], ["left"], "left")
+    body = helper.make_graph([nms], "body", [], [helper.make_tensor_value_info("left", 7, ["boxes", 3])])
+    if_ = helper.make_node("If", ["true"], ["left"], "left", then_branch=body, else_branch=body)
+    places = helper.make_node("Gather", ["left", "place"], ["places"], "places", axis=1)
+    nodes = {
+        "ArgMax": [helper.make_node("ArgMax", ["s"], ["places"], "places", axis=1)],
+        "Greater": [
+            helper.make_node("Greater", ["scores", "zero"], ["flags"], "flags"),
+            helper.make_node("NonZero", ["flags"], ["left"], "left"),
+            helper.make_node("Gather", ["left", "place"], ["places"], "places", axis=0),
+        ],
+        "If": [if_, places],
+        "NonMaxSuppression": [nms, places],
+        "TopK": [helper.make_node("TopK", ["scores", "most"], ["best", "places"], "places", axis=2)],
+    }[by]
+    front = [
+        helper.make_node("Conv", ["x", "ws"], ["s"], "s"),
+        helper.make_node("Reshape", ["s", "row"], ["scores"], "scores"),
+        helper.make_node("Conv", ["x", "wv"], ["v"], "v"),
+        helper.make_node("Reshape", ["v", "vectors"], ["values"], "values"),
+    ]
+    gather = helper.make_node("Gather", ["values", "places"], ["y"], "y", axis=1)
+    return model([*front, *nodes, gather], {"x": (1, 3, 6, 6)}, ["y"], weights)
+
+
+def shown(factor: float = 1.0) -> onnx.ModelProto:
+    """The same, of which the best scores are an output, too."""
+    made = choosing("TopK", factor)
+    made.graph.output.append(helper.make_tensor_value_info("best", 1, None))
+    return made
+
+
+@pytest.mark.parametrize("by", ["ArgMax", "Greater", "If", "NonMaxSuppression", "TopK"])
+def test_scores_that_only_choose_are_said_not_to_be_proved(by: str) -> None:
+    right, wrong = (bnfold.compare(choosing(by), choosing(by, factor), layers=False) for factor in (1, 1.05))
+    assert right.passed
+    assert not any("only chooses" in note for note in right.notes)
+    assert (wrong.passed, wrong.outputs[0].max_abs) == (True, 0)
+    (note,) = (note for note in wrong.notes if "only chooses" in note)
+    assert note.endswith("none of its values shows in what was compared, so it is not proved, nor what makes it")
+    assert not bnfold.compare(choosing(by), choosing(by, 1.05)).passed
+
+
+def test_scores_that_choose_and_show_are_compared() -> None:
+    assert not bnfold.compare(shown(), shown(1.05), layers=False).passed
+    near = bnfold.compare(shown(), shown(1 + 1e-6), layers=False)
+    assert near.passed
+    assert not any("only chooses" in note for note in near.notes)
