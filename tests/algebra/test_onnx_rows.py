@@ -99,6 +99,7 @@ class Row:
 
 PLANE = (2, 4, 6, 6)
 ROWS = [
+    Row("t0 = Abs (x)", (PLANE,), passes="both", refuses="any zero order strict"),
     Row("t0 = Relu (x)", (PLANE,), passes="both", refuses="any zero strict"),
     Row("t0 = LeakyRelu <alpha = 0.25> (x)", (PLANE,), passes="both", refuses="any zero strict"),
     Row("t0 = PRelu (x, f)", (PLANE,), (("f", [3]),), passes="both", refuses="any zero strict"),
@@ -122,6 +123,20 @@ ROWS = [
     Row("t0 = ReduceSum <keepdims = 1> (x, axes)", (PLANE,), (("axes", [1, -1]),)),
     Row("t0 = ReduceMax <keepdims = 1> (x, axes)", (PLANE,), (("axes", [3]),), "order both", "any zero"),
     Row("t0 = ReduceMin <keepdims = 0> (x, axes)", (PLANE,), (("axes", [2]),), "order both", "any zero"),
+    Row(
+        "t0 = ReduceL1 <keepdims = 1> (x, axes)",
+        (PLANE,),
+        (("axes", [2, 3]),),
+        passes="both",
+        refuses="any zero order strict",
+    ),
+    Row(
+        "t0 = ReduceL2 <keepdims = 0> (x, axes)",
+        (PLANE,),
+        (("axes", [-1]),),
+        passes="gain",
+        refuses="any zero order strict both",
+    ),
     Row("t0 = Concat <axis = 1> (x, y)", ((2, 3, 2), (2, 2, 2))),
     Row("t0 = Concat <axis = -1> (x, y)", ((2, 3, 2), (2, 3, 4))),
     Row("t0, t1 = Split <axis = 1> (x, sizes)", ((2, 5, 3),), (("sizes", [2, 3]),)),
@@ -192,7 +207,6 @@ ROWS += [row for row in NEWER if row.opset <= onnx.defs.onnx_opset_version()]
 
 NOT_HERE = {
     "ai.onnx.ml.Scaler": "an affine",
-    "Abs": "it changes the affine's signs",
     "BatchNormalization": "an affine",
     "Cast": "an alias, or nothing that is known",
     "CastLike": "likewise",
@@ -214,8 +228,6 @@ NOT_HERE = {
     "RNN": "absorbs",
     "SequenceAt": "it reads a list, of which tests/onnx/traps/moves.txt has every case",
     "SplitToSequence": "likewise",
-    "ReduceL1": "as ReduceSum of magnitudes",
-    "ReduceL2": "likewise",
     "Upsample": "the old name of Resize",
 }
 
@@ -316,6 +328,35 @@ def test_what_passes_forward_is_the_same_and_what_is_refused_does_not_pass(row: 
                 passed += 1
         assert passed or name not in row.passes.split(), name
         assert not passed or name not in row.refuses.split(), name
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.refuses], ids=ids)
+@few
+@seeds
+def test_what_is_refused_would_be_something_else_in_front(row: Row, seed: int) -> None:
+    """On the first bottom alone, and on all where it is an extreme: one number, or one for each channel."""
+    rng, node = np.random.default_rng(seed), alone(row)
+    bottoms = [signed(rng, shape) for shape in row.bottoms]
+    (top,) = node.run(bottoms)
+    alike = top.ndim > 1 and top.shape[1] == bottoms[0].shape[1]
+    count = len(bottoms) if row.op in ("Max", "Min") else 1
+    for name in row.refuses.split():
+        if EVERY[name] is keeps_both:
+            continue  # no factor that float64 has is wrong
+        affine = EVERY[name](rng, top.shape[1]) if alike else affines_of(rng, EVERY[name], ())[0]
+        assert not back(node, affine, 0)
+        moved = [applied(affine, blob) if place < count else blob for place, blob in enumerate(bottoms)]
+        assert difference([applied(affine, top)], node.run(moved)) > 1e-3, name
+
+
+@pytest.mark.parametrize("op", ["LpPool <kernel_shape = [3, 3]> (x)", "ReduceL2 <keepdims = 1> (x, axes)"])
+def test_a_factor_whose_square_float32_has_not_would_be_lost_in_front_of_a_norm(op: str) -> None:
+    node, tiny = alone(Row(f"t0 = {op}", (PLANE,), (("axes", [2, 3]),) if "axes" in op else ())), Affine(1e-30)
+    (top,) = node.run(bottoms := [signed(np.random.default_rng(0), PLANE)])
+    assert not back(node, tiny, 0)
+    single = np.float32(1e-30) * bottoms[0].astype(np.float32)
+    assert (single**2 == 0).all()
+    assert (np.float32(1e-30) * top.astype(np.float32) > 0).all()
 
 
 def _fits(affine: Affine | None, shape: Shape) -> bool:
