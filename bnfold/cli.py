@@ -124,7 +124,7 @@ reading_options = options(
     click.option("--stage", "stages", multiple=True, metavar="NAME", help="A stage of the net's state; repeatable."),
     click.option("--level", type=int, help="Level of the net's state."),
     click.option("--batchnorm-layout", type=ONE_OF["BatchNormLayout"], help="How to read ambiguous BatchNorms."),
-    click.option("--caffemodel-dialect", metavar="NAME", help="Whose Caffe wrote a caffemodel read without prototxt."),
+    click.option("--caffemodel-dialect", metavar="NAME", help="Which Caffe wrote a caffemodel without prototxt."),
     click.option(
         "--zero-scale-factor",
         type=ONE_OF["ZeroScaleFactor"],
@@ -170,12 +170,12 @@ onnx_options = options(
     click.option("--opset", type=click.IntRange(11, 21), default=17, show_default=True, help="ONNX opset."),
     click.option("--dynamic-batch", is_flag=True, help="Leave the first dimension open in ONNX."),
     click.option("--external-data", is_flag=True, help="Write ONNX weights beside the model."),
-    click.option("--allow-custom-ops", is_flag=True, help="Write what ONNX cannot say as nodes of domain 'caffe'."),
+    click.option("--allow-custom-ops", is_flag=True, help="Write layers without ONNX form in the domain 'caffe'."),
     click.option("--hash-sources", is_flag=True, help="Note SHA-256 of large sources, too, in the ONNX metadata."),
     group="ONNX",
 )
 caffe_options = options(
-    click.option("--strip", is_flag=True, help="Leave out what means nothing at inference."),
+    click.option("--strip", is_flag=True, help="Leave out layers and fields that only training uses."),
     click.option(
         "--dialect",
         type=ONE_OF["Dialect"],
@@ -196,8 +196,8 @@ proof_options = options(
     click.option("--max-top1-drop", type=click.FloatRange(0, 1), help="Largest loss of top-1 accuracy allowed."),
     click.option("--provider", metavar="NAME", default="cpu", show_default=True, help="Where to run, like cuda."),
     click.option("--reference-provider", metavar="NAME", help="Where to run the reference, if elsewhere."),
-    click.option("--tf32", is_flag=True, help="Let GPUs multiply with 10 bits instead of 23."),
-    click.option("--memory", type=BYTES, help="What the process may hold, like 4G; by default half of what is free."),
+    click.option("--tf32", is_flag=True, help="Let GPUs multiply in TF32, with 10 bits instead of 23."),
+    click.option("--memory", type=BYTES, help="Memory that may be used, like 4G; by default half of what is free."),
     group="Proof",
 )
 data_options = options(
@@ -208,21 +208,21 @@ data_options = options(
         help="A folder of images, a list `path label`, an LMDB, .h5, .npz or .npy; else noise.",
     ),
     click.option("--limit", "sample_limit", type=click.IntRange(min=1), help="Take at most this many samples."),
-    click.option("--sample", "sample_seed", type=click.IntRange(min=0), help="Choose them at random, by this seed."),
+    click.option("--sample", "sample_seed", type=click.IntRange(min=0), help="Choose them at random, with this seed."),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise."),
     click.option("--mean", type=FILES, metavar="B,G,R|FILE", help="Mean to subtract: numbers, .binaryproto or .npy."),
     click.option("--scale", type=float, help="Factor after the mean."),
     click.option("--swap-channels", is_flag=True, help="Feed RGB instead of Caffe's BGR."),
-    click.option("--resize", type=PLANE, help="Resize images first."),
-    click.option("--crop", type=PLANE, help="Cut the middle out of images."),
+    click.option("--resize", type=PLANE, help="Resize images to this size first."),
+    click.option("--crop", type=PLANE, help="Crop images to this size around their centre."),
     group="Data",
 )
 comparing_options = options(proof_options, data_options)
 report_options = options(
-    click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write the report as data; - prints it."),
-    click.option("--html", "html_path", type=PATH, metavar="FILE", help="Write the report as a page; - prints it."),
+    click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write the report as JSON; - prints it."),
+    click.option("--html", "html_path", type=PATH, metavar="FILE", help="Write the report as HTML; - prints it."),
     click.option(
-        "--markdown", "markdown_path", type=PATH, metavar="FILE", help="Write it for a pull request; - prints it."
+        "--markdown", "markdown_path", type=PATH, metavar="FILE", help="Write the report as Markdown; - prints it."
     ),
     group="Report",
 )
@@ -270,9 +270,7 @@ class Command(click.Command):
             said = [one for one in self.make_parser(ctx).parse_args(given)[2] if isinstance(one.type, click.Path)]
             for param in said:
                 if not param.multiple and said.count(param) > 1 and not ctx.resilient_parsing:
-                    raise UsageError(
-                        f"{param.opts[0]} is said {said.count(param)} times: all but the last would be ignored"
-                    )
+                    raise UsageError(f"{param.opts[0]} is given {said.count(param)} times; give it once")
             return rest
         except click.UsageError:
             with suppress(click.UsageError):
@@ -460,7 +458,7 @@ def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any
 @folding_options
 @options(
     click.option(
-        "--json", "json_path", type=PATH, metavar="FILE", help="Write plan and findings as data; - prints them."
+        "--json", "json_path", type=PATH, metavar="FILE", help="Write plan and findings as JSON; - prints them."
     ),
     click.option("--strict", is_flag=True, help="Exit with 1 when there are findings."),
     group="Report",
@@ -572,7 +570,7 @@ def _reading(prototxt: Path, caffemodel: str | None, given: dict[str, Any]) -> R
     if prototxt.suffix.lower() in WEIGHTS and caffemodel and caffemodel.lower().endswith(".prototxt"):
         raise UsageError(f"the prototxt comes first: {visible(caffemodel)} {visible(str(prototxt))}")
     if caffemodel and is_onnx(caffemodel) and not is_onnx(prototxt):
-        raise UsageError(f"{visible(caffemodel)} is no caffemodel: an ONNX model to write is named behind -o")
+        raise UsageError(f"{visible(caffemodel)} is not a caffemodel: outputs are named with -o")
     return Reading(prototxt, caffemodel, _read_options(given))
 
 
@@ -611,7 +609,7 @@ def _writing(model: Path, given: dict[str, Any]) -> Writing:
 
 def _comparing(given: dict[str, Any], data: Sequence[str | None], layers: bool) -> CompareOptions:
     if not any(data) and (idle := [f"--{name.replace('_', '-')}" for name in PREPARING if given[name]]):
-        raise UsageError(f"{' and '.join(idle)} prepare{'s' * (len(idle) == 1)} images, and no --data names any")
+        raise UsageError(f"{' and '.join(idle)} prepare{'s' * (len(idle) == 1)} images, and --data is not given")
     words = {name: given[name] for name in PREPARING}
     preparation = None
     if any(word is not None and word is not False for word in words.values()):

@@ -192,6 +192,4 @@ def _require_alone(name: str, weights: object, options: ReadOptions) -> None:
         raise UsageError(f"{name}: an ONNX model has its weights itself, so there is no second file to give")
     other, words = differing(options, ReadOptions()), {"stages": "stage"}
     if idle := [f"--{words.get(name, name).replace('_', '-')}" for name in other if name not in ONNX_TOO]:
-        raise UsageError(
-            f"{name}: {' and '.join(idle)}: only Caffe's files are read in such a way, and this is an ONNX model"
-        )
+        raise UsageError(f"{name}: {' and '.join(idle)}: these options are for Caffe files, and this is an ONNX model")

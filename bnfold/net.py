@@ -622,7 +622,7 @@ def _require_names(net: Net) -> None:
         "".join(words).encode()
     except UnicodeEncodeError as error:
         word = next(word for word in words if error.object[error.start] in word)
-        raise UsageError(f"names are UTF-8 in every file, and {word!a} is none: it has half of a character") from None
+        raise UsageError(f"names are UTF-8 in every file, and {word!a} is not: it has an unpaired surrogate") from None
 
 
 _KINDS: dict[str, type] = {
@@ -638,14 +638,14 @@ def _require_wired(net: Net) -> None:
     for layer in net.layers:
         for bottom in layer.bottoms:
             if bottom not in makers:
-                raise ModelError(f"{layer}: nobody makes its bottom '{bottom}'")
+                raise ModelError(f"{layer}: no layer makes its bottom '{bottom}'")
         for top in layer.tops:
             if (first := makers.get(top)) is not None:
                 raise ModelError(f"{layer}: it makes '{top}', which {first} has made already")
             makers[top] = layer
     known = getattr(net.origin, "constants", None)  # ONNX; outputs of Caffe are what nobody reads, whatever is said
     if known is not None and (lost := [name for name in net.outputs if name not in makers and name not in known]):
-        raise ModelError(f"nobody makes the net's output '{lost[0]}'")
+        raise ModelError(f"no layer makes the net's output '{lost[0]}'")
 
 
 def _require_arrays(layer: Layer, net: Net) -> None:

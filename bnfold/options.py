@@ -334,9 +334,9 @@ def require_words(words: Sequence[str]) -> None:
     """Stop at an empty argument, which would be taken for the folder that one is in. Raises UsageError."""
     for before, word in zip(("the command", *words), words, strict=False):
         if not word:
-            raise UsageError(f"the word behind {before} is empty: is a variable of the shell not set?")
+            raise UsageError(f"the argument after {before} is empty: is a variable of the shell not set?")
         if word.startswith("--") and word.endswith("="):
-            raise UsageError(f"{word} says nothing: is a variable of the shell not set?")
+            raise UsageError(f"{word} is empty: is a variable of the shell not set?")
 
 
 def parse_plane(text: str) -> tuple[int, int]:

@@ -307,7 +307,7 @@ def export(reading: Reading, writing: Writing, only: str) -> RunReport:
         raise UsageError(f"{', '.join(wrong)}: this writes .{only}; for the other format there is 'bnfold {other}'")
     net = read(reading)
     if net.language == "ONNX":
-        what = "is ONNX already" if only == "onnx" else "is an ONNX model, and Caffe has no words for its operators"
+        what = "is ONNX already" if only == "onnx" else "is an ONNX model, and Caffe has no layers for its operators"
         raise UsageError(f"{reading.prototxt}: {what}; 'bnfold fold', 'bnfold inspect' and 'bnfold diff' take it")
     if only == "onnx":
         require_weights(net)
@@ -408,7 +408,7 @@ def _to_caffe(net: Net, path: Path, outputs: OutputSet, writing: Writing, source
 
     if net.language == "ONNX":
         raise UsageError(
-            f"{path}: {net.file} is an ONNX model, and Caffe has no words for its operators; name an .onnx"
+            f"{path}: {net.file} is an ONNX model, and Caffe has no layers for its operators; name an .onnx"
         )
     del source
     return add_caffe(net, path, None, outputs, strip=writing.strip, dialect=writing.dialect)

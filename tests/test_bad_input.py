@@ -197,11 +197,11 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
         "variance of channel 1 is inf",
     ),
     "a seed below zero": ((*FOLD, "--seed", "-1"), {}, "-1 is not in the range x>=0"),
-    "images scaled and not given": ((*FOLD, "--scale", "2"), {}, "--scale prepares images, and no --data names any"),
+    "images scaled and not given": ((*FOLD, "--scale", "2"), {}, "--scale prepares images, and --data is not given"),
     "images prepared and not given": (
         (*FOLD, "--crop", "5", "--swap-channels"),
         {},
-        "--swap-channels and --crop prepare images, and no --data names any",
+        "--swap-channels and --crop prepare images, and --data is not given",
     ),
     "an option that is none": ((*FOLD, "--nix"), {}, r"No such option.*--nix.* \('bnfold fold --help'"),
     "an opset that is none": ((*FOLD, "--opset", "99"), {}, "99 is not in the range"),

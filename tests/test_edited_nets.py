@@ -125,7 +125,7 @@ def test_the_shape_of_an_input_is_written_to_caffe(caffe: Net, tmp_path: Path) -
     caffe.inputs["data"] = (3, 2, 5, 6)
     assert saved_caffe(caffe, tmp_path).inputs == {"data": (3, 2, 5, 6)}
     caffe.inputs.clear()
-    with pytest.raises(UsageError, match=r"'data' \(Input\): what it makes, 'data', is no input of the net any more"):
+    with pytest.raises(UsageError, match=r"'data' \(Input\): what it makes, 'data', is no longer an input of the net"):
         bnfold.save_caffe(caffe, tmp_path / "gone.prototxt")
 
 
@@ -209,16 +209,16 @@ REFUSED: dict[str, Callable[[Net], Any]] = {
     r"Net\.preparation says what is in Caffe's files": lambda net: net.preparation.update(data="grey"),
     r"Net\.batchnorm_layout says what is in Caffe's": lambda net: setattr(net, "batchnorm_layout", "bvlc"),
     r"Net\.zero_factor says what is in Caffe's files": lambda net: setattr(net, "zero_factor", "one"),
-    r"nobody makes the net's output 'nobody'": lambda net: net.outputs.append("nobody"),
+    r"no layer makes the net's output 'nobody'": lambda net: net.outputs.append("nobody"),
     r"a blob has a name of one letter or more": lambda net: net["conv"].tops.__setitem__(0, ""),
     r"Net\.origin is what bnfold.load has put there, and not NoneType": lambda net: setattr(net, "origin", None),
     r"Net\.front is what bnfold.load has put there, and not int": lambda net: setattr(net, "front", 3),
     r"'conv' \(Conv\): its source is what bnfold.load has": lambda net: setattr(net["conv"], "source", 3),
     r"outputs, notes, public and preparation of a net hold str, and not 3": lambda net: net.notes.append(3),  # type: ignore[arg-type]
     r"Net\.file is a str, and not NoneType": lambda net: setattr(net, "file", None),
-    r"names are UTF-8 in every file, and 'a\\udc80' is none": lambda net: setattr(net["conv"], "name", "a\udc80"),
-    r"names are UTF-8 in every file, and 'b\\udc80' is none": lambda net: net.rename(net["conv"].tops[0], "b\udc80"),
-    r"names are UTF-8 in every file, and 'c\\udc80' is none": lambda net: setattr(net, "name", "c\udc80"),
+    r"names are UTF-8 in every file, and 'a\\udc80' is not": lambda net: setattr(net["conv"], "name", "a\udc80"),
+    r"names are UTF-8 in every file, and 'b\\udc80' is not": lambda net: net.rename(net["conv"].tops[0], "b\udc80"),
+    r"names are UTF-8 in every file, and 'c\\udc80' is not": lambda net: setattr(net, "name", "c\udc80"),
 }
 
 
@@ -236,7 +236,7 @@ def test_what_a_model_cannot_hold_is_refused(
 def test_names_that_no_file_can_hold_are_refused_in_caffe(caffe: Net, tmp_path: Path) -> None:
     caffe["conv"].type = "a\udc80"
     for use in (bnfold.fold, bnfold.to_onnx, lambda net: saved_caffe(net, tmp_path)):
-        with pytest.raises(UsageError, match=r"names are UTF-8 in every file, and 'a\\udc80' is none"):
+        with pytest.raises(UsageError, match=r"names are UTF-8 in every file, and 'a\\udc80' is not"):
             use(caffe)
 
 
@@ -769,7 +769,9 @@ def test_a_broken_net_is_shown_and_neither_pickled_nor_taken_for_whole(
 def test_a_comparison_is_neither_copied_nor_pickled(caffe: Net) -> None:
     comparison = bnfold.Comparison(caffe)
     for again in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(UsageError, match="a Comparison holds open files and running networks; make another"):
+        with pytest.raises(
+            UsageError, match="a Comparison holds open files and running networks, and cannot be copied"
+        ):
             again(comparison)
 
 

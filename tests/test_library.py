@@ -290,7 +290,7 @@ BROKEN: dict[str, Callable[[bnfold.Net], object]] = {
     r"conv2' \(Conv.*\): its bottoms and tops are lists .* and not \['.*'\] and 'conv2'": edited(tops="conv2"),
     r"conv2' \(Conv.*\): names and types are str, and not 3": edited(bottoms=[3]),
     r"None' \(Conv.*\): names and types are str, and not None": edited(name=None),
-    r"conv2' \(Conv.*\): nobody makes its bottom 'nobody'": edited(bottoms=["nobody"]),
+    r"conv2' \(Conv.*\): no layer makes its bottom 'nobody'": edited(bottoms=["nobody"]),
     r"conv2' \(Conv.*\): it makes 'conv1', which layer 'conv1' \(Conv.*\) has made already": edited(tops=["conv1"]),
     r"^Net.inputs is a dict, and not NoneType": lambda net: setattr(net, "inputs", None),
     r"^input 'data': its shape is a tuple of int, and not \(1.0, 1, 8, 8\)": (
@@ -322,7 +322,7 @@ def test_an_input_that_a_program_has_taken_away_is_a_sentence(net: bnfold.Net) -
     one = net.copy()
     one.inputs.clear()
     with pytest.raises(
-        bnfold.UnsupportedError, match=r"'data' \(Input\): what it makes is no input of the net any more"
+        bnfold.UnsupportedError, match=r"'data' \(Input\): what it makes is no longer an input of the net"
     ):
         bnfold.to_onnx(one)
 
@@ -411,7 +411,9 @@ def test_a_model_is_not_written_over_what_it_is_read_from(net: bnfold.Net, tmp_p
     loaded = bnfold.load(PROTOTXT, path) if suffix == ".caffemodel" else bnfold.load(path)
     with (
         path.open("r+b") as file,
-        pytest.raises(bnfold.UsageError, match=rf"net\{suffix}: the open file is what .*path"),
+        pytest.raises(
+            bnfold.UsageError, match=rf"net\{suffix}: the weights of the net are still read from this .*path"
+        ),
     ):
         bnfold.save_onnx(loaded, file)
     assert path.read_bytes() == before
@@ -625,7 +627,7 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.compare(net, net, input_shapes={"data": (1, 1, 8, 8)}), "and both are read already"),
         (
             lambda net: LIBRARY.load(LIBRARY.to_onnx(net), level=1),
-            "--level: only Caffe's files are read in such",
+            "--level: these options are for Caffe files",
         ),
         (lambda net: LIBRARY.save_caffe("x", "y.prototxt"), "str"),
         (
@@ -701,7 +703,7 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         ),
         (lambda net: LIBRARY.load(b""), "what was given as a model has 0 bytes"),
         (lambda net: LIBRARY.load(io.BytesIO()), r"is empty or at its end; stream.seek\(0\) rewinds it"),
-        (lambda net: LIBRARY.compare(net, net, tf32=True), "--tf32 would be ignored: cpu cannot multiply so"),
+        (lambda net: LIBRARY.compare(net, net, tf32=True), "--tf32 would be ignored: cpu cannot multiply in TF32"),
         (lambda net: LIBRARY.compare(net, net, reading=None), "the option reading takes ReadOptions, and not NoneType"),
         (
             lambda net: LIBRARY.compare(net, net, checkpoint=3),
@@ -721,7 +723,7 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
             "input_shapes takes Mapping.* and not dict",
         ),
         (lambda net: LIBRARY.save_caffe(net, "x", outputs="y"), "outputs takes OutputSet or None, and not str 'y'"),
-        (lambda net: LIBRARY.compare(net, net, MASKED), "^given arrays: 'data' is masked, and a network takes every"),
+        (lambda net: LIBRARY.compare(net, net, MASKED), "^given arrays: 'data' is a masked array; fill"),
         (
             lambda net: LIBRARY.compare(net, net, MASKED.data, labels=np.ma.masked_array([1, 2], [True, False])),
             "^the labels are masked; -1 says that a class is not known",
@@ -897,7 +899,7 @@ def test_samples_of_a_class_of_its_own_that_do_not_fit_are_a_sentence(
 
 def test_samples_that_lack_something_or_are_a_class_are_a_sentence(net: bnfold.Net) -> None:
     bare: Any = type("Bare", (), {"sample": Own.sample, "count": 2})
-    with pytest.raises(UsageError, match="samples are an object, and not the class Bare itself; call it"):
+    with pytest.raises(UsageError, match="samples are an object, not the class Bare itself; pass an instance"):
         bnfold.compare(net, net, bare)
     with pytest.raises(UsageError, match="its own, Bare, have 'class_names', 'description', 'labels', 'name', too"):
         bnfold.compare(net, net, bare())

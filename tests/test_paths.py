@@ -67,8 +67,8 @@ USES: dict[str, Callable[[Net, Any], object]] = {
         (Says(None), "a Says that is given as a path says none: .*NoneType"),
         (Says(RuntimeError("mine")), "a Says that is given as a path says none: mine"),
         (Broken("net.prototxt"), "a Broken that is given as a path says none: mine"),
-        ("net\ud800", r"'net\\ud800': no file can have this name, which has half of a character"),
-        (Path("net\ud800"), r"'net\\ud800': no file can have this name, which has half of a character"),
+        ("net\ud800", r"'net\\ud800': no file can have this name, which has an unpaired surrogate"),
+        (Path("net\ud800"), r"'net\\ud800': no file can have this name, which has an unpaired surrogate"),
         ("net\0", r"'net\\x00': no file can have this name, which has a NUL"),
     ],
     ids=["number", "nothing", "raises", "subclass", "text", "path", "NUL"],
@@ -162,7 +162,7 @@ def test_a_table_says_why_it_or_what_it_names_cannot_be_read(run: Run, locked: P
 
 def test_metadata_that_no_model_can_hold_are_a_sentence(net: Net) -> None:
     for metadata in ({"key": "a\udc80"}, {"a\udc80": "value"}):
-        with pytest.raises(UsageError, match=r"metadata of a model is UTF-8, and 'a\\udc80' is none"):
+        with pytest.raises(UsageError, match=r"metadata of a model is UTF-8, and 'a\\udc80' is not"):
             bnfold.to_onnx(net, metadata=metadata)
 
 

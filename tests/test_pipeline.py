@@ -203,7 +203,7 @@ def test_a_layer_that_cannot_be_run_leaves_the_rest_to_be_proved(tmp_path: Path)
     (proof,) = report.proofs
     assert proof.passed
     assert {"res2a", "odd"} <= {blob.blob for blob in proof.blobs}  # the ReLU behind it was run
-    assert any(note.endswith("stands behind what cannot: layer 'odd' (Odd)") for note in report.notes)
+    assert any(note.endswith("depends on what cannot: layer 'odd' (Odd)") for note in report.notes)
     assert ODD in (tmp_path / "a.prototxt").read_text()
 
 

@@ -231,8 +231,8 @@ def test_what_the_system_refuses_is_a_sentence_and_exit_code_2(run: Run, limit: 
     [
         (OSError(24, "Too many open files"), "the system refuses: Too many open files"),
         (PermissionError(13, "Permission denied", "/some/where"), "the system refuses: /some/where: Permission denied"),
-        (RuntimeError("can't start new thread"), "the system refuses another thread (see `ulimit -u`)"),
-        (ImportError("libx.so: failed to map segment", name="numpy"), "(no memory left for it?): libx.so: failed"),
+        (RuntimeError("can't start new thread"), "the system allows no further thread (see `ulimit -u`)"),
+        (ImportError("libx.so: failed to map segment", name="numpy"), "(out of memory?): libx.so: failed"),
         (
             ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime"),
             "the Python package onnxruntime is missing; 'pip install onnxruntime' installs it",
@@ -241,12 +241,12 @@ def test_what_the_system_refuses_is_a_sentence_and_exit_code_2(run: Run, limit: 
         (
             ModuleNotFoundError("No module named 'onnx.parser'", name="onnx.parser"),
             "the Python package onnx is incomplete: No module named 'onnx.parser'; "
-            "'pip install --force-reinstall onnx' may mend it",
+            "'pip install --force-reinstall onnx' may repair it",
         ),
         (
             ImportError("libz.so.1: cannot open shared object file", name="onnx"),
             "a library cannot be loaded: libz.so.1: cannot open shared object file; "
-            "'pip install --force-reinstall onnx' may mend it",
+            "'pip install --force-reinstall onnx' may repair it",
         ),
         (MemoryError(), "out of memory; nothing was left half-written"),
     ],
@@ -287,7 +287,7 @@ def test_an_import_that_fails_of_our_own_is_a_fault(run: Run, monkeypatch: pytes
 def test_a_number_beyond_every_limit_is_refused(run: Run, option: str) -> None:
     outcome = run(*FOLD, option)
     assert outcome.code == 2
-    assert "more than Caffe can hold" in outcome.err
+    assert "more than Caffe allows" in outcome.err
 
 
 def test_a_system_without_fchmod_and_locks_writes_all_the_same(run: Run) -> None:

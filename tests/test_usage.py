@@ -19,7 +19,7 @@ PAIR = "--map"
 NEARLY_RIGHT = {
     "an output without -o": (
         ("fold", *NET, "o.onnx"),
-        "o.onnx is one file too many: what is written stands behind -o, as in '-o o.onnx'",
+        "o.onnx is one file too many: outputs are named with -o, as in '-o o.onnx'",
     ),
     "weights beside the models of a comparison": (
         ("diff", *NET, "o.onnx"),
@@ -29,17 +29,17 @@ NEARLY_RIGHT = {
     "an output without -o, beside one": ((*FOLD, "o.onnx"), "as in '-o o.onnx'"),
     "an output in the place of the weights": (
         ("fold", "net.prototxt", "o.onnx", "-o", "x.onnx"),
-        "o.onnx is no caffemodel: an ONNX model to write is named behind -o",
+        "o.onnx is not a caffemodel: outputs are named with -o",
     ),
     "two caffemodels": (("inspect", *NET, "more.caffemodel"), "joined by commas, as in a.caffemodel,b.caffemodel"),
     "a command that is misspelt": (("help", "fld"), "No such command 'fld'. Did you mean 'fold'?"),
     "two files for one report": (
         (*FOLD, "--json", "a.json", "--json=b.json"),
-        "--json is said 2 times: all but the last would be ignored",
+        "--json is given 2 times; give it once",
     ),
     "two data sets": (
         ("diff", "net.prototxt:net.caffemodel", "o.onnx", "--data", "a", "--data", "b", "--mean", "1", "--data", "c"),
-        "--data is said 3 times: all but the last would be ignored",
+        "--data is given 3 times; give it once",
     ),
     "something else": (("inspect", *NET, "x"), "x is one argument too many"),
     "the files swapped": (
@@ -48,7 +48,7 @@ NEARLY_RIGHT = {
     ),
     "one network compared": (
         ("diff", *NET),
-        "one network and not two: call it net.prototxt:net.caffemodel, and name the other one behind it",
+        "these are the two files of one network: write net.prototxt:net.caffemodel, and add the second model",
     ),
     "no weights behind the colon": (
         ("diff", "net.prototxt:", "net.prototxt"),
@@ -60,7 +60,7 @@ NEARLY_RIGHT = {
     ),
     "two options that exclude each other": (
         ("inspect", *NET, "--strict-fields", "--ignore-unknown-fields"),
-        "--strict-fields stops at what --ignore-unknown-fields goes on without; give one of the two",
+        "--strict-fields stops at what --ignore-unknown-fields skips; give one of the two",
     ),
     "a network without its suffix": (
         ("inspect", "net"),
@@ -117,17 +117,17 @@ NEARLY_RIGHT = {
     ),
     "an option behind the dashes": (
         ("fold", "--", "-n.onnx", "-o", "o.onnx"),
-        "-o stands behind '--', where there are files alone; options stand in front of it",
+        "-o stands after '--', which only files may follow; put options before it",
     ),
     "an empty argument": (
         ("fold", "", "-o", "o.onnx"),
-        "the word behind the command is empty: is a variable",
+        "the argument after the command is empty: is a variable",
     ),
     "an empty option": (
         (*FOLD, "--data", ""),
-        "the word behind --data is empty: is a variable of the shell not set?",
+        "the argument after --data is empty: is a variable of the shell not set?",
     ),
-    "a value that is empty": ((*FOLD, "--html="), "--html= says nothing: is a variable of the shell not set?"),
+    "a value that is empty": ((*FOLD, "--html="), "--html= is empty: is a variable of the shell not set?"),
     "an address": (("fold", "https://a.b/c.onnx", "-o", "o.onnx"), "it is an address on the network; fetch it first"),
     "a web page": (("fold", "page.prototxt", "-o", "o.onnx"), "page.prototxt: is a web page and not a prototxt"),
 }
@@ -158,9 +158,9 @@ def test_an_output_need_not_be_readable(run: Run, monkeypatch: pytest.MonkeyPatc
     ("args", "sentence"),
     [
         (("export", "net.onnx", "-o", "o.onnx"), "net.onnx: is ONNX already; 'bnfold fold'"),
-        (("convert", "net.onnx", "-o", "o.prototxt"), "net.onnx: is an ONNX model, and Caffe has no words"),
-        (("fold", "net.onnx", "-o", "o.prototxt"), "net.onnx is an ONNX model, and Caffe has no words"),
-        (("inspect", "net.onnx", "--stage", "x"), "--stage: only Caffe's files are read in such a way"),
+        (("convert", "net.onnx", "-o", "o.prototxt"), "net.onnx: is an ONNX model, and Caffe has no layers"),
+        (("fold", "net.onnx", "-o", "o.prototxt"), "net.onnx is an ONNX model, and Caffe has no layers"),
+        (("inspect", "net.onnx", "--stage", "x"), "--stage: these options are for Caffe files"),
         (("fold", "net.onnx", "net.caffemodel", "-o", "o.onnx"), "has its weights itself"),
     ],
 )
@@ -262,7 +262,7 @@ def test_what_is_read_may_have_its_suffix_in_capitals(run: Run) -> None:
     assert run("fold", "out.ONNX", "-o", "again.onnx").code == 0
     outcome = run("fold", "net.CAFFEMODEL", "net.PROTOTXT", "-o", "again.onnx")
     assert "the prototxt comes first: net.PROTOTXT net.CAFFEMODEL" in outcome.err
-    assert "call it net.PROTOTXT:net.CAFFEMODEL, and name" in run("diff", "net.PROTOTXT", "net.CAFFEMODEL").err
+    assert "write net.PROTOTXT:net.CAFFEMODEL, and add" in run("diff", "net.PROTOTXT", "net.CAFFEMODEL").err
     outcome = run("fold", "net.PROTOTXT", "net.CAFFEMODEL", "OTHER.CAFFEMODEL", "-o", "again.onnx")
     assert "several caffemodels are joined by commas" in outcome.err
     with pytest.raises(UsageError, match=r"^again\.ONNX: what is written there is a prototxt"):

@@ -154,7 +154,7 @@ def _placed(values: Values, ports: Sequence[Port], view: Shape) -> Values:
     try:
         values = constant_along(values, set(range(values.ndim)) - set(known))
     except Blocked as blocked:
-        raise Blocked(f"{blocked}, and the weight does not know that one") from None
+        raise Blocked(f"{blocked}, and the weight has no such axis") from None
     values = of_rank(values, max(known, default=-1) + 1)
     values = values.transpose([*known, *(axis for axis in range(values.ndim) if axis not in known)])
     split: list[int] = []

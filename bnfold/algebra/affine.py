@@ -124,7 +124,7 @@ class Affine:
             try:
                 values = prod(np.broadcast_shapes(*shapes))
             except ValueError:
-                raise Blocked("the two affines are of different numbers of channels") from None
+                raise Blocked("the two affines have different numbers of channels") from None
             require(values <= MAX_VALUES, f"a composition of {values:,} values is too large")
         gained = outer_scale * shift + outer_shift
         return Affine(outer_scale * scale, gained if gained.any() else 0.0)

@@ -63,7 +63,7 @@ def back(
     count = len(bottoms)
     match operator:
         case Pass():
-            require(top == 0, "its other tops are no values of the channels")
+            require(top == 0, "its other tops do not hold values of the channels")
             inside = _weighed(movement.back(operator.steps, affine), 1 / operator.total)
             return [[_passed(operator, inside), *[None] * (count - 1)]]
         case Move():
@@ -89,7 +89,7 @@ def forward(operator: Commuting, affines: Affines, tops: int) -> Affines:
         case Pass():
             first, *others = affines
             if first is None or any(others):
-                raise Blocked("it reads this blob for something else than its values")
+                raise Blocked("it reads something other than the values of this blob")
             outside = _weighed(_passed(operator, first), operator.total)
             return [movement.forward(operator.steps, outside), *[None] * (tops - 1)]
         case Move():

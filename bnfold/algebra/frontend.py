@@ -66,7 +66,7 @@ class FoldContext:
         """Say once for all layers how they were taken, as `--assume-global-stats` asks."""
         if self.assumed:
             several = f"{len(self.assumed)} layers, the first of them " if len(self.assumed) > 1 else ""
-            self.notes.append(f"{several}{self.assumed[0]}: taken {how}, as --assume-global-stats asks")
+            self.notes.append(f"{several}{self.assumed[0]}: taken {how}, as --assume-global-stats says")
         elif self.assume_global_stats:
             self.notes.append(
                 "--assume-global-stats changes nothing: no layer that may fold has statistics and follows its batch"

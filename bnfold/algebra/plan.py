@@ -37,7 +37,7 @@ LEAST_APART = 2.0**-4
 MAX_APART = 8
 """Readers of a blob that is given another scale for the sake of one of them."""
 
-TOO_LONG = "the affines of this net stand so far from linear layers that moving them takes too long"
+TOO_LONG = "the affines of this net stand too far from linear layers to be moved in reasonable time"
 LARGER = "the composition would vary along the axes of both"
 
 
@@ -314,7 +314,7 @@ def _demand(journal: _Journal, blob: str, affine: Affine, reader: Layer, wanted:
     own = sum(use.layer is reader and scene.reads_values(use) for use in uses)
     others = (use.layer for use in uses if use.layer is not reader and scene.reads_values(use))
     hindered = (
-        f"{other} reads '{blob}' too, and wants it as it is"
+        f"{other} reads '{blob}' too, and needs it unchanged"
         for other in others
         if not _takes_others(scene, other, blob, affine)
     )

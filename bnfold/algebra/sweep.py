@@ -155,7 +155,7 @@ class _Sweep:
         protected = {blob: f"'{blob}' is an output of the network" for blob in self.net.outputs}
         protected |= {blob: f"'{blob}' is an input of the network" for blob in self.net.inputs}
         for blob in self.context.keep:
-            protected.setdefault(blob, f"'{blob}' is kept, as --keep asks")
+            protected.setdefault(blob, f"'{blob}' is named by --keep")
         return Scene(
             net=self.net,
             operator=self._operator,
@@ -532,4 +532,4 @@ def _size(layers: Sequence[Layer]) -> tuple[int, int]:
     return len(layers), sum(prod(shape) for layer in layers for shape in layer.blobs.shapes)
 
 
-EXCLUDED = "it is left alone, as --exclude asks"
+EXCLUDED = "--exclude names it"

@@ -84,7 +84,7 @@ def without_missing_labels(layers: Sequence[Upgraded]) -> tuple[list[Upgraded], 
         param = layer.param
         if labels.issuperset(param.top) and param.top and any(bottom not in made for bottom in param.bottom):
             made.difference_update(param.top)
-            notes.append(f"layer '{param.name}' ({param.type}) went: it prepares labels that no layer makes")
+            notes.append(f"layer '{param.name}' ({param.type}) was left out: it prepares labels that no layer makes")
         else:
             kept.append(layer)
     for index, layer in enumerate(kept):
@@ -155,7 +155,7 @@ def without_last_silence(layers: Sequence[Layer]) -> tuple[list[Layer], list[str
         return list(layers), []
     names = quoted(layer.name for layer in layers if id(layer) in silent)
     became = f"{quoted(outputs)} became its output{'s' * (len(outputs) > 1)}"
-    return others, [f"{names} (Silence) swallowed all that the net computes: {became}"]
+    return others, [f"{names} (Silence) discards all that the net computes: {became}"]
 
 
 def _labels(layers: Sequence[Layer]) -> set[str]:

@@ -147,9 +147,9 @@ def _check(given: Mapping[str, Sequence[int]], batch: int | None, inputs: Sequen
         raise UsageError(f"there is no input {', '.join(unknown)}; the inputs are {there}")
     for name, shape in given.items():
         if len(shape) > MAX_AXES or prod(shape) > INT_MAX:
-            raise UsageError(f"input '{name}' cannot have the shape {sizes(shape)}: it is more than Caffe can hold")
+            raise UsageError(f"input '{name}' cannot have the shape {sizes(shape)}: it is more than Caffe allows")
     if batch is not None and batch > INT_MAX:
-        raise UsageError(f"a batch of {batch} is more than Caffe can hold")
+        raise UsageError(f"a batch of {batch} is more than Caffe allows")
 
 
 def _stated(layer: Layer) -> list[Sample | None]:
@@ -268,7 +268,7 @@ def with_stated_inputs(net: Net) -> Net:
     for layer in net.layers:
         if layer.type == "Input":
             if gone := [top for top in layer.tops if top not in net.inputs]:
-                raise UsageError(f"{layer}: what it makes, {quoted(gone)}, is no input of the net any more")
+                raise UsageError(f"{layer}: what it makes, {quoted(gone)}, is no longer an input of the net")
             layer = _with_shapes(layer, [tuple(net.inputs[top]) for top in layer.tops])
         layers.append(layer)
     return net if all(map(is_, layers, net.layers)) else net.with_layers(layers)

@@ -75,7 +75,7 @@ def load(
     """
     options = changed(ReadOptions, options, changes)
     if options.strict_fields and options.ignore_unknown_fields:
-        raise UsageError("--strict-fields stops at what --ignore-unknown-fields goes on without; give one of the two")
+        raise UsageError("--strict-fields stops at what --ignore-unknown-fields skips; give one of the two")
     path, files = Path(prototxt), _paths(caffemodel)
     with telling_which(str(path), files):
         return _read(path, files, options)

@@ -122,7 +122,7 @@ class Prototxt:
 
     def _check_length(self, at: int, end: int) -> None:
         if end - at > MAX_VALUE:
-            raise self.error(f"a value of {end - at:,} characters, as in no network", at)
+            raise self.error(f"a value of {end - at:,} characters, which is too long", at)
 
     def _closing(self, at: int, end: int, name: str) -> int:
         """Where the bracket at `at` closes."""
@@ -132,7 +132,9 @@ class Prototxt:
             if mark in CLOSERS:
                 open_brackets.append((CLOSERS[mark], token.start()))
                 if len(open_brackets) > MAX_DEPTH:
-                    raise self.error(f"brackets are nested more than {MAX_DEPTH} deep, as in no network", token.start())
+                    raise self.error(
+                        f"brackets are nested more than {MAX_DEPTH} deep, which is too deep", token.start()
+                    )
             elif mark in ("}", ">", "]"):
                 wanted, opened = open_brackets.pop()
                 if mark != wanted:

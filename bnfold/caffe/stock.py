@@ -109,7 +109,7 @@ def foreign_layers(net: Net) -> list[str]:
     if not by_type:
         return []
     listed = [f"{layer_type} ({few(names, _NAMED)})" for layer_type, names in by_type.items()]
-    return [f"BVLC's Caffe has no words for these, which are written as they are: {'; '.join(listed)}"]
+    return [f"BVLC's Caffe has no form for these, which are written as they are: {'; '.join(listed)}"]
 
 
 class _Rewording:

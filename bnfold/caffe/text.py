@@ -89,7 +89,7 @@ def read_prototxt(path: Path, *, ignore_unknown_fields: bool = False, strict_fie
     """Read a prototxt file; see `parse_prototxt`. Raises ParseError also when the file cannot be read."""
     content = read_file(path, MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise ParseError("has more than 1 GiB, as no prototxt has", path)
+        raise ParseError("has more than 1 GiB, which is too large for a prototxt", path)
     return parse_prototxt(
         decode_prototxt(content, path), path, ignore_unknown_fields=ignore_unknown_fields, strict_fields=strict_fields
     )

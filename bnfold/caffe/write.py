@@ -87,7 +87,9 @@ def save_caffe(
     require_suffix(prototxt, "a prototxt", (".onnx", ".caffemodel"))
     require_suffix(caffemodel or "", "a caffemodel", (".onnx", ".prototxt"))
     if net.language != "Caffe":
-        raise UsageError(f"the net is {net.language}, and Caffe has no words for its operators; save it with save_onnx")
+        raise UsageError(
+            f"the net is {net.language}, and Caffe has no layers for its operators; save it with save_onnx"
+        )
     if outputs is not None:
         return add_caffe(net, prototxt, caffemodel, outputs, strip=strip, dialect=dialect)[0]
     with OutputSet(input_files(net), in_place=in_place) as own:

@@ -195,7 +195,7 @@ def choose_samples(
 def _own_samples(own: Samples) -> Samples:
     """Samples of a class that a program has written. Raises UsageError where they are not as `Samples` has them."""
     if isinstance(own, type):
-        raise UsageError(f"samples are an object, and not the class {own.__name__} itself; call it")
+        raise UsageError(f"samples are an object, not the class {own.__name__} itself; pass an instance")
     words = ("class_names", "count", "description", "labels", "name")
     if missing := [word for word in words if not hasattr(own, word)]:
         raise UsageError(f"samples of a class of its own, {type(own).__name__}, have {quoted(missing)}, too")
@@ -222,7 +222,7 @@ def _given_arrays(
     # As in a file, what no input takes is left alone; if all is such, a run says what there is.
     names = [name for name in given if name in layout.feeds] or list(given)
     if masked := [name for name in names if np.ma.is_masked(given[name])]:
-        raise UsageError(f"{source}: '{masked[0]}' is masked, and a network takes every value; fill it")
+        raise UsageError(f"{source}: '{masked[0]}' is a masked array; fill the masked values first")
     arrays = {name: np.asarray(given[name]) for name in names}
     if not layout.batched:
         arrays = {name: _as_runs(array, layout.feeds[name]) for name, array in arrays.items() if name in layout.feeds}

@@ -48,8 +48,8 @@ WITHOUT_SIGINT = (
     "hasattr(signal, 'pthread_sigmask') and signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})"
 )
 NO_NUMBA = (
-    "there is no numba that works on {}, and the process that asks measures with it; numpy rounds sums in another "
-    "order, so the report would depend on who measures what: pip install 'bnfold[fast]' there, or ask without numba"
+    "there is no numba that works on {}, and the client measures with it; numpy rounds sums in another "
+    "order, so the report would depend on who measures what: pip install 'bnfold[fast]' there, or uninstall numba here"
 )
 PACKAGES = ("bnfold", "numpy", "onnxruntime")  # of other versions they would measure something else
 EXACT = "exact"  # beside the weights by digest, the float64 run of the reference
@@ -180,7 +180,9 @@ def _started(number: int) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
     if number > MAX_LOCAL:
-        raise UsageError(f"--cluster starts at most {MAX_LOCAL:,} processes here; more are a scheduler's business")
+        raise UsageError(
+            f"--cluster starts at most {MAX_LOCAL:,} processes here; for more, start a scheduler and give its address"
+        )
     with ExitStack() as kept:
         # A piece that kills its worker twice is at fault itself.
         kept.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": TRIES - 1}))
@@ -255,7 +257,7 @@ def _other_version(ours: Mapping[str, str | None], theirs: Mapping[str, str | No
         here, there = ours.get(name), theirs.get(name)
         if here and here != there and (there or name == "bnfold"):
             has = f"has {name} {there}" if there else f"has no {name}"
-            return f"{has}, and the process that asks has {here}; give both the same"
+            return f"{has}, and the client has {here}; install the same version on both"
     return ""
 
 
@@ -333,7 +335,7 @@ def measure_all(
 def _failure(future: Any, work: Work, pieces: Sequence[range], number: int) -> str:
     """The sentence on a piece that failed, with its samples."""
     if future.status == "cancelled":
-        return "the scheduler of the cluster is gone, or somebody else has cancelled what it does"
+        return "the connection to the scheduler was lost, or the tasks were cancelled there"
     start, stop = pieces[number].start * work.layout.batch, pieces[number].stop * work.layout.batch
     last = min(stop, work.data.count) - 1
     names = f"'{work.data.name(start)}' to '{work.data.name(last)}'"

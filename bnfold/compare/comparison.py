@@ -108,12 +108,12 @@ def require_usable(options: CompareOptions) -> None:
     asked = zip(("--provider", "--reference-provider"), options.providers[::-1], strict=True)
     names = [one if one == "cpu" else require_provider(one, option)[0] for option, one in asked]
     if options.tf32 and TF32.isdisjoint(names):
-        raise UsageError(f"--tf32 would be ignored: {' and '.join(dict.fromkeys(names))} cannot multiply so")
+        raise UsageError(f"--tf32 would be ignored: {' and '.join(dict.fromkeys(names))} cannot multiply in TF32")
 
 
 MUTED = (
     "saturated by the noise, whatever its magnitude, so outputs show little of what stands in front; compare without "
-    "--outputs-only, or give inputs that the network means by --data"
+    "--outputs-only, or give real inputs with --data"
 )
 EQUAL = "every layer and every weight of one network is that of the other"
 
@@ -183,7 +183,7 @@ class Comparison:
         hidden = self.reference.hidden.layers
         if not hidden:
             return []
-        return [f"not compared, since it cannot be run or stands behind what cannot: {few(list(map(str, hidden)), 5)}"]
+        return [f"not compared, since it cannot be run or depends on what cannot: {few(list(map(str, hidden)), 5)}"]
 
     @property
     def _types(self) -> list[str]:
@@ -198,7 +198,7 @@ class Comparison:
         return said
 
     def __reduce__(self) -> NoReturn:
-        raise UsageError("a Comparison holds open files and running networks; make another where one is needed")
+        raise UsageError("a Comparison holds open files and running networks, and cannot be copied; create another one")
 
     def against(self, candidate: Source, progress: Progress | None = None) -> DiffReport:
         """Compare one candidate; exceptions are those of `compare`."""

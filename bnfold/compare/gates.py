@@ -44,9 +44,7 @@ def compared_gate(
     if empty:
         sentence = _nothing_in(empty, boxes)
     elif blank:
-        sentence = (
-            "all that was compared is 0 or not finite, and says nothing; give inputs that the network means by --data"
-        )
+        sentence = "all that was compared is 0 or not finite, and says nothing; give real inputs with --data"
     elif outputs and not told:
         sentence = f"no output has an element{_way_out((), same_behind=True)}"
     elif outputs:
@@ -65,7 +63,7 @@ def _nothing_in(empty: Sequence[BlobDiff], boxes: str | None) -> str:
         return f"{outputs} no elements, so there is nothing to compare"
     if names == [boxes]:
         return f"output '{boxes}' has no box; give samples in which there is something to find by --data"
-    return f"{outputs} no finite value in common; give inputs that the network means by --data"
+    return f"{outputs} no finite value in common; give real inputs with --data"
 
 
 def _way_out(uncompared: Sequence[Uncompared], same_behind: bool) -> str:

@@ -106,7 +106,7 @@ def rows_of(reference: str | None, candidate: str | None, table: Path | None) ->
         if split_pair(row.candidate)[0].suffix.lower() in WEIGHTS and row.reference.lower().endswith(".prototxt"):
             pair = f"{row.reference}:{row.candidate}"
             raise UsageError(
-                f"{row.place}this is one network and not two: call it {pair}, and name the other one behind it"
+                f"{row.place}these are the two files of one network: write {pair}, and add the second model"
             )
         for path in (*row.models, *([Path(row.data)] if row.data else ())) if row.number else ():
             if reason := absence(path):

@@ -87,7 +87,7 @@ def _unread(model: Model, blobs: Sequence[BlobDiff]) -> Iterator[str]:
     }
     if layers:
         said = "all that is read there is 0 or not finite, so the weights are not proved"
-        yield f"{named('layer', list(layers))}: {said}; give inputs that the network means by --data"
+        yield f"{named('layer', list(layers))}: {said}; give real inputs with --data"
 
 
 def _blank_channels(model: Model, layout: BatchLayout, found: Measurement) -> Iterator[str]:

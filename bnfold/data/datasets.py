@@ -438,7 +438,7 @@ def _shortened(text: str) -> str:
 def _image_input(blob: str, feed: Feed) -> tuple[int, Size]:
     shape = feed.shape[-3:]  # with an axis for samples in front, or without
     if not (len(feed.shape) == 4 or (feed.shape[:1] in {(1,), (3,)} and len(shape) == 3)) or None in shape:
-        raise UsageError(f"input '{blob}' has shape {feed.shape}, which is none of images; give an .npz")
+        raise UsageError(f"input '{blob}' has shape {feed.shape}, which is not (N, C, H, W) of images; give an .npz")
     channels, height, width = (int(size or 0) for size in shape)
     return channels, (height, width)
 

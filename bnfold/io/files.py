@@ -59,7 +59,7 @@ def os_path(given: StrPath | os.PathLike[bytes]) -> str:
         path = os.fsdecode(given)
         os.fsencode(path)
     except UnicodeEncodeError:
-        raise UsageError(f"{path!a}: no file can have this name, which has half of a character") from None
+        raise UsageError(f"{path!a}: no file can have this name, which has an unpaired surrogate") from None
     except Exception as error:  # whatever its own __fspath__ raises
         raise UsageError(f"a {type(given).__name__} that is given as a path says none: {error}") from None
     if "\0" in path:

@@ -59,7 +59,7 @@ class MappedFile(mmap.mmap):
             return
         if os.path.samestat(there, self._before):
             raise UsageError(
-                f"{self._path}: the open file is what the net was read from, and still is; give its path, so that it "
+                f"{self._path}: the weights of the net are still read from this open file; give its path, so that it "
                 "is replaced as a whole"
             )
 

@@ -117,7 +117,7 @@ class OnnxFrontEnd:
         if isinstance(found, Affine) and len(layer.bottoms) != 1:
             return Opaque("it does not read one blob")
         if isinstance(found, Affine) and id(layer) in context.size_arithmetic:
-            return Opaque("it reckons with sizes")
+            return Opaque("it computes with sizes")
         return found if layer.bottoms or isinstance(found, Constant) else Opaque("it reads nothing but constants")
 
     def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: Array | None) -> None:

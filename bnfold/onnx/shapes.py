@@ -41,7 +41,7 @@ _SMALL = 1 << 13
 def held(size: int) -> int:
     """A size that a user gave. Raises UsageError where ONNX cannot hold it."""
     if abs(size) > MAX_SIZE:
-        raise UsageError(f"a size of {size} is more than ONNX can hold")
+        raise UsageError(f"a size of {size} is more than ONNX allows")
     return size
 
 

@@ -17,7 +17,7 @@ CELL_WIDTH, CELL_HEIGHT, NODE_WIDTH, NODE_HEIGHT = 190, 64, 170, 42
 LETTERS = 23  # of a name, in a node
 
 ROLES = {
-    "gone": "folded away: others do its work",
+    "gone": "folded into other layers",
     "into": "took others into its weights",
     "through": "crossed, unchanged",
     "kept": "stays, with a reason",

@@ -87,11 +87,11 @@ def answer(error: Exception) -> tuple[str, int]:
         name = f"{visible(str(error.filename))}: " if error.filename is not None else ""
         return with_notes(f"the system refuses: {name}{error.strerror or error}", error), UNUSABLE
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
-        return with_notes("the system refuses another thread (see `ulimit -u`)", error), UNUSABLE
+        return with_notes("the system allows no further thread (see `ulimit -u`)", error), UNUSABLE
     if isinstance(error, ImportError) and not (error.name or "").startswith("bnfold"):
         return with_notes(not_loaded(error), error), UNUSABLE
     if isinstance(error, SystemError):  # what C code makes of an allocation that failed
-        return with_notes(f"Python itself failed (no memory left for it?): {error}", error), UNUSABLE
+        return with_notes(f"Python itself failed (out of memory?): {error}", error), UNUSABLE
     # Python would leave with 1, which means here that two networks differ.
     with suppress(OSError, MemoryError):
         import traceback
@@ -109,10 +109,10 @@ def not_loaded(error: ImportError) -> str:
     if isinstance(error, ModuleNotFoundError) and package:
         if error.name == package:
             return f"the Python package {name} is missing; 'pip install {name}' installs it"
-        return f"the Python package {name} is incomplete: {said}; 'pip install --force-reinstall {name}' may mend it"
+        return f"the Python package {name} is incomplete: {said}; 'pip install --force-reinstall {name}' may repair it"
     if any(word in str(error) for word in OF_MEMORY):
-        return f"a library cannot be loaded (no memory left for it?): {said}"
-    again = f"; 'pip install --force-reinstall {name}' may mend it" if name else ""
+        return f"a library cannot be loaded (out of memory?): {said}"
+    again = f"; 'pip install --force-reinstall {name}' may repair it" if name else ""
     return f"a library cannot be loaded: {said}{again}"
 
 
@@ -139,12 +139,12 @@ def too_many(command: str, extra: list[str], words: list[str]) -> str:
     """What to write instead of a file in a place where there is none."""
     behind = words[words.index("--") :] if "--" in words else []
     if option := next((word for word in behind[1:] if word.startswith("-") and not os.path.isfile(word)), ""):
-        return f"{visible(option)} stands behind '--', where there are files alone; options stand in front of it"
+        return f"{visible(option)} stands after '--', which only files may follow; put options before it"
     file, suffix = f"{visible(extra[0])} is one file too many", Path(extra[0]).suffix.lower()
     if command == "diff":
         return f"{file}: two models are compared, with weights that lie elsewhere as NET.prototxt:WEIGHTS.caffemodel"
     if suffix in (".onnx", ".prototxt") and command != "inspect":
-        return f"{file}: what is written stands behind -o, as in '-o {visible(extra[0])}'"
+        return f"{file}: outputs are named with -o, as in '-o {visible(extra[0])}'"
     if suffix in WEIGHTS:
         return f"{file}: several caffemodels are joined by commas, as in a.caffemodel,b.caffemodel"
     return f"{visible(extra[0])} is one argument too many"

@@ -163,7 +163,7 @@ def test_stochastic_pooling_refuses_since_its_weights_are_its_values() -> None:
 
 
 def test_an_affine_of_a_mask_cannot_move() -> None:
-    with pytest.raises(Blocked, match="no values of the channels"):
+    with pytest.raises(Blocked, match="do not hold values of the channels"):
         moved_back(Back(POOL_MAX_MASK, top=1), channel_affine(2.0, 0.0, 4), [])
 
 

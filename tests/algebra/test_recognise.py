@@ -189,7 +189,7 @@ def test_statistics_of_the_batch_are_taken_as_stored_when_the_user_says_so_and_t
     assert affine.equals(stored)
     assert context.assumed == [layer]
     CAFFE.finish(context)
-    said = "layer 'x' (BatchNorm): taken as use_global_stats: true, as --assume-global-stats asks"
+    said = "layer 'x' (BatchNorm): taken as use_global_stats: true, as --assume-global-stats says"
     assert context.notes == [said]
     context.assumed.append(layer)
     CAFFE.finish(context)

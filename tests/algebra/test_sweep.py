@@ -57,7 +57,7 @@ def test_a_scale_that_all_readers_of_a_blob_want_goes_in_front_of_it() -> None:
 
 def test_a_scale_that_one_reader_of_a_blob_does_not_want_stays() -> None:
     (kept,) = checked(net_of(POOLED + layer("t", "TanH", "c"))).report.kept
-    assert "too, and wants it as it is" in kept.reason
+    assert "too, and needs it unchanged" in kept.reason
 
 
 def test_no_layer_is_written_out_with_its_weights_for_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_a_sum_of_one_blob_is_a_scale() -> None:
 def test_a_shift_behind_a_sum_of_a_blob_and_its_mean_stays() -> None:
     text = POOLED.replace("kernel_size: 3 stride: 1 pad: 1", "kernel_size: 1").replace("scale: -3", "shift: -3")
     (kept,) = checked(net_of(text)).report.kept
-    assert "too, and wants it as it is" in kept.reason
+    assert "too, and needs it unchanged" in kept.reason
 
 
 def test_a_gated_sum_that_reads_a_blob_twice_keeps_the_affine_behind_it() -> None:
@@ -182,7 +182,7 @@ def test_readers_that_take_other_channels_of_a_blob_let_it_change() -> None:
 def test_a_reader_that_takes_one_of_the_same_channels_does_not() -> None:
     text = data() + SMALL + conv("c", "data") + crop("p", 0) + crop("q", 1) + bn("b", "p") + layer("t", "TanH", "q")
     (kept,) = checked(net_of(text)).report.kept
-    assert "layer 'q' (Crop) reads 'c' too, and wants it as it is" in kept.reason
+    assert "layer 'q' (Crop) reads 'c' too, and needs it unchanged" in kept.reason
 
 
 def test_statistics_of_the_batch_stay_with_what_stands_behind_them() -> None:
@@ -210,14 +210,14 @@ def test_assuming_global_statistics_folds_them_and_notes_it() -> None:
 def test_an_output_in_front_of_an_affine_keeps_its_value() -> None:
     result = checked(net_of(data() + conv("c", "data") + layer("t", "TanH", "c") + bn("b", "c")))
     (kept,) = result.report.kept
-    assert "layer 't' (TanH) reads 'c' too, and wants it as it is" in kept.reason
+    assert "layer 't' (TanH) reads 'c' too, and needs it unchanged" in kept.reason
 
 
 def test_a_kept_blob_survives_and_stops_what_would_change_it() -> None:
     net = net_of(data() + conv("c", "data") + bn("b", "c"))
     result = checked(net, keep=["c"])
     (kept,) = result.report.kept
-    assert "'c' is kept, as --keep asks" in kept.reason
+    assert "'c' is named by --keep" in kept.reason
     assert result.net.producer("c") is not None
 
 
@@ -235,7 +235,7 @@ def test_keep_of_an_unknown_blob_is_a_wrong_call() -> None:
 def test_an_excluded_affine_is_left_exactly_as_it_is(pattern: str) -> None:
     net = net_of(data() + conv("c", "data") + bn("b", "c"))
     result = checked(net, exclude=[pattern])
-    assert result.report.records == [Kept("b", "BatchNorm", "it is left alone, as --exclude asks", "BatchNorm")]
+    assert result.report.records == [Kept("b", "BatchNorm", "--exclude names it", "BatchNorm")]
     assert result.net.layers[2].blobs is net.layers[2].blobs
 
 

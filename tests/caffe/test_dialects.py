@@ -95,7 +95,7 @@ def test_a_layer_of_an_unknown_type_is_written_back_and_nothing_moves_through_it
     assert "kept 1 BatchNorm (bn)" in outcome.out
     outcome = run("export", "net.prototxt", "net.caffemodel", "-o", "out.onnx")
     assert outcome.code == 2
-    assert "layer 'odd' (Oracle): what layers of this type compute is not known here" in outcome.err
+    assert "layer 'odd' (Oracle): bnfold does not know what layers of this type compute" in outcome.err
 
 
 @pytest.mark.parametrize("layer_type", ["ConvolutionFixed", "BatchNormFixed", "DeephiBatchNorm"])

@@ -42,7 +42,7 @@ def layers(net: Net) -> list[str]:
 def test_what_silence_swallowed_is_put_out_where_nothing_else_is() -> None:
     net = load("silence_eats_the_output")
     assert net.outputs == ["class8_ab"]
-    assert "'Silence' (Silence) swallowed all that the net computes: 'class8_ab' became its output" in net.notes
+    assert "'Silence' (Silence) discards all that the net computes: 'class8_ab' became its output" in net.notes
     assert [output.name for output in to_onnx(bnfold.fold(net).net).graph.output] == ["class8_ab"]
 
 
@@ -562,7 +562,7 @@ def test_what_only_prepares_labels_that_nobody_makes_goes_too() -> None:
     """
     read = build(parse_prototxt(text))
     assert layers(read)[1:] == ["Softmax loss"]
-    assert "layer 'cut' (Slice) went: it prepares labels that no layer makes" in read.notes
+    assert "layer 'cut' (Slice) was left out: it prepares labels that no layer makes" in read.notes
 
 
 @pytest.mark.parametrize("name", ["AccuracyLayer", "MeanIoUMetric", "Evaluator"])

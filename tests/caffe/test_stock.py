@@ -185,7 +185,7 @@ def test_a_batch_norm_that_follows_its_batch_stays_and_is_named() -> None:
     rng = np.random.default_rng(3)
     said = in_stock_words(net(text, bn=rng.normal(size=(2, 3))))
     assert said.layers[-1].type == "BN"
-    assert foreign_layers(said) == ["BVLC's Caffe has no words for these, which are written as they are: BN ('bn')"]
+    assert foreign_layers(said) == ["BVLC's Caffe has no form for these, which are written as they are: BN ('bn')"]
 
 
 def test_a_fused_relu_gets_a_layer_of_its_own(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_what_bvlc_cannot_say_is_named_in_the_report(run: Run) -> None:
     Path("net.prototxt").write_text(text)
     outcome = run("convert", "net.prototxt", "-o", "out.prototxt")
     assert outcome.code == 0
-    assert "BVLC's Caffe has no words for these, which are written as they are: Permute ('p')" in outcome.out
+    assert "BVLC's Caffe has no form for these, which are written as they are: Permute ('p')" in outcome.out
     assert "no words" not in run("convert", "net.prototxt", "-o", "keep.prototxt", "--dialect", "keep").out
 
 

@@ -264,7 +264,7 @@ def test_a_scheduler_that_is_gone_is_no_fault_of_the_samples(monkeypatch: pytest
     monkeypatch.setattr(Backwards, "cancel", lambda *_arguments, **_options: None)
     work = SimpleNamespace(key="test", layout=SimpleNamespace(batch=1), data=SimpleNamespace(count=1))
     measure_all: Callable[..., None] = cluster.measure_all
-    with pytest.raises(ModelError, match="the scheduler of the cluster is gone"):
+    with pytest.raises(ModelError, match="the connection to the scheduler was lost"):
         measure_all(Backwards(), work, (), [range(1)], 0, [].append, None)
 
 
@@ -409,7 +409,7 @@ def test_a_worker_without_the_numba_that_is_measured_with_is_named(
     with workers_with([], [WITHOUT]) as client:
         there = client.run(worthwhile, MANY)
         (having,), (lacking,) = ([worker for worker, has in there.items() if has is wanted] for wanted in (True, False))
-        with pytest.raises(UsageError, match=f"^there is no numba that works on {lacking}, and the process that asks"):
+        with pytest.raises(UsageError, match=f"^there is no numba that works on {lacking}, and the client"):
             compare(*pair, images(), batch=2, cluster=client)
         # One that comes when the others were asked says the same of itself.
         client.retire_workers([having])
@@ -440,9 +440,7 @@ def test_a_worker_with_another_version_is_named(tmp_path: Path) -> None:
     (there / "METADATA").write_text("Metadata-Version: 2.1\nName: bnfold\nVersion: 0.0.1\n")
     with (
         workers_with([], [f"import sys; sys.path.insert(0, {str(tmp_path)!r})"]) as client,
-        pytest.raises(
-            UsageError, match=r"^the worker at tcp://\S+ has bnfold 0\.0\.1, and the process that asks has \d"
-        ),
+        pytest.raises(UsageError, match=r"^the worker at tcp://\S+ has bnfold 0\.0\.1, and the client has \d"),
     ):
         compare(*models(tmp_path), images(), batch=2, cluster=client)
 
@@ -451,8 +449,8 @@ def test_a_worker_with_another_version_is_named(tmp_path: Path) -> None:
     ("there", "sentence"),
     [
         ({"bnfold": "1", "numpy": "2", "onnxruntime": None}, ""),  # onnxruntime-gpu, perhaps
-        ({"bnfold": None, "numpy": "2", "onnxruntime": "3"}, "has no bnfold, and the process that asks has 1"),
-        ({"bnfold": "1", "numpy": "2", "onnxruntime": "4"}, "has onnxruntime 4, and the process that asks has 3"),
+        ({"bnfold": None, "numpy": "2", "onnxruntime": "3"}, "has no bnfold, and the client has 1"),
+        ({"bnfold": "1", "numpy": "2", "onnxruntime": "4"}, "has onnxruntime 4, and the client has 3"),
     ],
 )
 def test_workers_have_what_measures_in_the_version_of_who_asks(there: dict[str, str | None], sentence: str) -> None:
@@ -471,7 +469,7 @@ def test_a_worker_that_comes_late_looks_at_its_own_versions(
         return {"numpy": "0.1"}
 
     monkeypatch.setattr(cluster, "_require_versions", asked)  # as if nobody had been there
-    with pytest.raises(ModelError, match=r"a worker has numpy \S+, and the process that asks has 0\.1; give both the"):
+    with pytest.raises(ModelError, match=r"a worker has numpy \S+, and the client has 0\.1; install the same"):
         compare(*models(tmp_path), images(), batch=2, cluster=client)
 
 
@@ -485,7 +483,7 @@ def test_a_client_that_is_closed_is_a_sentence(tmp_path: Path, client: Client) -
 
 @pytest.mark.parametrize("workers", [10**30, 10**5000, "1" * 20, "1" * 5000, 513], ids=range(5))
 def test_more_workers_than_a_machine_can_start_are_a_sentence(tmp_path: Path, workers: int | str) -> None:
-    with pytest.raises(UsageError, match="--cluster starts at most 512 processes here; more are a scheduler's"):
+    with pytest.raises(UsageError, match="--cluster starts at most 512 processes here; for more, start a scheduler"):
         compare(*models(tmp_path), images(), cluster=workers)
 
 

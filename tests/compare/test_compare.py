@@ -199,9 +199,9 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(options: dict[str, 
 
 def test_a_reference_runs_where_the_candidate_does_unless_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "require_provider", lambda wanted, _: (wanted, Provider(wanted)))
-    with pytest.raises(UsageError, match=r"--tf32 would be ignored: dml cannot multiply so"):
+    with pytest.raises(UsageError, match=r"--tf32 would be ignored: dml cannot multiply in TF32"):
         compare(classifier(), classifier(), provider="dml", tf32=True)
-    with pytest.raises(UsageError, match=r"--tf32 would be ignored: dml and cpu cannot multiply so"):
+    with pytest.raises(UsageError, match=r"--tf32 would be ignored: dml and cpu cannot multiply in TF32"):
         compare(classifier(), classifier(), provider="dml", reference_provider="cpu", tf32=True)
 
 

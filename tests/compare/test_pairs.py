@@ -263,7 +263,7 @@ def test_the_images_of_a_table_are_prepared_as_asked(run: Run, tmp_path: Path) -
     [
         (("--tolerance", "-1"), "the tolerance is -1; it must be 0 or more"),
         (("--provider", "none"), "--provider none: there is no such provider"),
-        (("--tf32",), "--tf32 would be ignored: cpu cannot multiply so"),
+        (("--tf32",), "--tf32 would be ignored: cpu cannot multiply in TF32"),
     ],
 )
 def test_an_option_that_fits_no_line_is_said_once(

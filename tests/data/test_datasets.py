@@ -262,7 +262,7 @@ def test_images_need_one_input_with_planes(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     with pytest.raises(UsageError, match="one input"):
         open_samples(tmp_path, FEEDS | {"info": Feed((1, 3), np.dtype(np.float32))})
-    with pytest.raises(UsageError, match="none of images"):
+    with pytest.raises(UsageError, match=r"not \(N, C, H, W\) of images"):
         open_samples(tmp_path, {"data": Feed((1, 7), np.dtype(np.float32))})
 
 

@@ -812,9 +812,9 @@ def test_an_input_that_is_declared_without_a_shape_is_no_scalar(tmp_path: Path) 
 
 def test_options_of_caffe_are_refused_with_a_sentence(tmp_path: Path) -> None:
     onnx.save(conv_bn(), tmp_path / "net.onnx")
-    with pytest.raises(UsageError, match="--level: only Caffe's files are read in such a way"):
+    with pytest.raises(UsageError, match="--level: these options are for Caffe files"):
         load(tmp_path / "net.onnx", level=1)
-    with pytest.raises(UsageError, match="--opset: only a Caffe network becomes ONNX in such a way"):
+    with pytest.raises(UsageError, match="--opset: only a Caffe network becomes ONNX with these options"):
         save_onnx(load(tmp_path / "net.onnx"), tmp_path / "out.onnx", opset=13)
 
 
@@ -1179,7 +1179,7 @@ def test_sizes_that_contradict_each_other_are_kept_with_a_reason() -> None:
     """
     proto = model(text, **statistics(3), scale=values(4), positive=np.abs(values(4)))
     assert folded(proto) == proto
-    assert "of different numbers of channels" in " ".join(reasons(proto))
+    assert "have different numbers of channels" in " ".join(reasons(proto))
 
 
 def test_affines_that_all_want_to_move_far_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1196,7 +1196,7 @@ def test_affines_that_all_want_to_move_far_end_in_time(monkeypatch: pytest.Monke
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     monkeypatch.setattr("bnfold.algebra.plan.Budget.__init__", lambda self, _: setattr(self, "left", 100))
-    assert any("moving them takes too long" in reason for reason in reasons(proto))
+    assert any("too far from linear layers to be moved" in reason for reason in reasons(proto))
 
 
 def test_a_pool_that_skips_pixels_of_a_padded_plane_keeps_the_indices_that_onnxruntime_needs_to_run_it() -> None:

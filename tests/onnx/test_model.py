@@ -184,7 +184,7 @@ def test_everything_unsupported_is_named_at_once_and_nothing_else() -> None:
         to_onnx(nets.net(text))
     assert refused.value.cases == (
         "layer 'a' (Python): what it computes is Python code outside the network",
-        "layer 'o' (Oracle): what layers of this type compute is not known here",
+        "layer 'o' (Oracle): bnfold does not know what layers of this type compute",
     )
     assert str(refused.value).startswith("2 layers cannot be written as ONNX (--allow-custom-ops ")
 
@@ -197,7 +197,7 @@ def test_a_type_that_is_misspelt_is_guessed_for_each_of_its_layers() -> None:
     """
     with pytest.raises(UnsupportedError) as refused:
         to_onnx(nets.net(text))
-    said = "(Rellu): what layers of this type compute is not known here (did you mean 'ReLU'?)"
+    said = "(Rellu): bnfold does not know what layers of this type compute (did you mean 'ReLU'?)"
     assert refused.value.cases == (f"layer 'a' {said}", f"layer 'b' {said}")
 
 

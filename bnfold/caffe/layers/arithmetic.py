@@ -57,7 +57,7 @@ def factors(layer: Layer, bottoms: Sequence[Shape]) -> tuple[Shape, Shape]:
     # By one matrix all others are multiplied as if they were one, which its Caffe cannot turn.
     alone = len(second) == 2 < len(first) and not layer.param.matmul_param.transpose_a
     if min(len(first), len(second)) < 2 or not (alone or len(first) == len(second)):
-        raise ModelError(f"{layer}: {sizes(first)} and {sizes(second)} are no matrices that it multiplies")
+        raise ModelError(f"{layer}: {sizes(first)} and {sizes(second)} are not matrices that can be multiplied")
     return first, second
 
 

@@ -178,7 +178,7 @@ def gather_nd(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The shape of the indices but for the last axis, then the axes that they do not know (gather_nd_layer.cpp)."""
     bottom, shape = bottoms[0], gathered(layer)
     if not shape or shape[-1] > len(bottom):
-        raise ModelError(f"{layer}: indices of shape {sizes(shape)} are no places in {sizes(bottom)}")
+        raise ModelError(f"{layer}: indices of shape {sizes(shape)} cannot index a blob of {sizes(bottom)}")
     for axis in range(shape[-1]):
         _require_places(layer, layer.param.gather_nd_param.indices[axis :: shape[-1]], bottom, axis)
     return [(*shape[:-1], *bottom[shape[-1] :])]

@@ -86,7 +86,7 @@ def _inferred(net: Net) -> dict[str, Shape | None]:
             continue
         for bottom in layer.bottoms:
             if bottom not in shapes:
-                raise ModelError(f"{layer}: nobody makes its bottom '{bottom}'")
+                raise ModelError(f"{layer}: no layer makes its bottom '{bottom}'")
         tops, bottoms = None, bottom_shapes(layer, shapes)
         if bottoms is not None:
             tops = output_shapes(layer, bottoms)

@@ -39,7 +39,7 @@ class InnerProduct(NamedTuple):
         """
         param = ROWS[layer.type].parameters(layer)
         if getattr(param, "normalize", False) and len(layer.bottoms) > 1:
-            raise ModelError(f"{layer}: normalize beside a weight that is a bottom is not known here")
+            raise ModelError(f"{layer}: normalize together with a weight that is a bottom is not supported")
         fields_at_least_1(layer, param, "num_output")
         slope = param.negative_slope if getattr(param, "relu", False) else None
         return cls(param.num_output, param.bias_term, param.axis, param.transpose, slope)
@@ -53,7 +53,7 @@ def parameter_shape(layer: Layer) -> Shape:
     """
     shape = tuple(layer.param.parameter_param.shape.dim)
     if any(not 0 <= size <= INT_MAX for size in shape):
-        raise ModelError(f"{layer}: shape {shape} is none of a blob")
+        raise ModelError(f"{layer}: shape {shape} is not the shape of a blob")
     return shape
 
 

@@ -170,7 +170,7 @@ def _method(layer: Layer, param: Param) -> tuple[str, bool]:
     if name != "MDS" and getattr(param, "dilation", 1) != 1:
         raise ModelError(f"{layer}: dilation is for MDS, not for {name}")
     if name not in (*METHODS, "MDS"):
-        raise ModelError(f"{layer}: pooling method {name} is none of Caffe's")
+        raise ModelError(f"{layer}: pooling method {name} is unknown to Caffe")
     return name, getattr(param, "avg_include_pad", True)
 
 

@@ -186,4 +186,4 @@ def check_tops(layer: Layer, tops: Sequence[Shape]) -> None:
         if top and (0 in top or min(top) < UNKNOWN):
             raise ModelError(f"{layer}: its top would have shape {sizes(top)}, which holds nothing")
         if abs(prod(top)) > INT_MAX:
-            raise ModelError(f"{layer}: its top would have shape {sizes(top)}, more than Caffe can hold")
+            raise ModelError(f"{layer}: its top would have shape {sizes(top)}, more than Caffe allows")

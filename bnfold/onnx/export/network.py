@@ -54,7 +54,7 @@ OPSETS = range(11, 22)
 BATCH = "N"
 DOMAIN = "caffe"
 """Of the nodes of layers that ONNX has no words for; only written when the user allows it."""
-UNKNOWN = "what layers of this type compute is not known here"
+UNKNOWN = "bnfold does not know what layers of this type compute"
 SOURCES = frozenset({"Input"})
 """Layers that become graph inputs."""
 
@@ -256,7 +256,7 @@ def _custom(graph: Graph, layer: Layer) -> None:
 
 def _unknown(layer: Layer) -> str:
     if layer.type in SOURCES:
-        return "what it makes is no input of the net any more"
+        return "what it makes is no longer an input of the net"
     if brings_samples(layer.type):
         return "it reads samples from outside; give the net an input in its place"
     return UNKNOWN
@@ -349,7 +349,7 @@ def _model(graph: Graph, outputs: Sequence[str], metadata: Mapping[str, str]) ->
         helper.set_model_props(model, dict(sorted(metadata.items())))
     except UnicodeEncodeError as error:
         raise UsageError(
-            f"metadata of a model is UTF-8, and {error.object!a} is none: it has half of a character"
+            f"metadata of a model is UTF-8, and {error.object!a} is not: it has an unpaired surrogate"
         ) from None
     return model
 

@@ -94,5 +94,5 @@ def why_unread(op_type: str, opset: int) -> str:
         return (
             f"opset {opset} is older than {OLDEST}, the oldest that is read; onnx.version_converter may bring it there"
         )
-    newer = f"opset {opset} may say otherwise what it does than {NEWEST}, the newest that is known"
+    newer = f"opset {opset} may define it differently from {NEWEST}, the newest known"
     return newer if is_newer(op_type, opset) else ""

@@ -147,7 +147,7 @@ def matmul(place: NodeContext) -> Operator:
     end = 2 if left and not lost else 1
     top_axis, bottom_axis = len(top) - end, len(bottom) - end
     if count == 1:
-        lone = "its weight is a vector, which knows no axis of what it gives"
+        lone = "its weight is a vector, without an axis of its output"
         return Linear(weight, None, shape, (), (Port(bottom_axis, (0,)),), (0,), unbiased=lone)
     out, summed = (count - 2, count - 1) if left else (count - 1, count - 2)
     outputs, inputs = [Port(top_axis, (out,))], [Port(bottom_axis, (summed,))]
