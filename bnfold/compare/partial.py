@@ -311,9 +311,10 @@ def _alike(
 ) -> bool:
     """Whether blobs of both networks are, one by one, partners, or copies of such."""
     reference, candidate = sides
-    theirs = set(partners.values())
-    read = [next(filter(None, map(partners.get, _sources(reference.copies, blob))), None) for blob in ours]
-    return read == [next((one for one in _sources(candidate.copies, blob) if one in theirs), "") for blob in others]
+    return all(
+        {partners.get(one) for one in _sources(reference.copies, blob)}.intersection(_sources(candidate.copies, other))
+        for blob, other in zip_longest(ours, others)
+    )
 
 
 def _computing(hidden: Hidden) -> Iterator[Layer]:

@@ -131,3 +131,30 @@ SHAPES = {
 def test_a_shape_is_assumed_that_all_behind_it_can_read(case: str) -> None:
     behind, learned, shape = SHAPES[case]
     assert assumed_shapes(nets.net(FIRST + behind, **learned))["odd"] == shape
+
+
+def split(*read: str) -> Net:
+    """Two convolutions, each copied twice by a Split, and a layer that nobody knows, which reads some of these."""
+    bottoms = " ".join(f'bottom: "{blob}"' for blob in read)
+    conv = 'type: "Convolution" bottom: "data" convolution_param { num_output: 4 kernel_size: 3 }'
+    return nets.net(
+        f"""
+        input: "data" input_shape {{ dim: 2 dim: 3 dim: 8 dim: 8 }}
+        layer {{ name: "one" top: "one" {conv} }}
+        layer {{ name: "bn" type: "BatchNorm" bottom: "one" top: "one" }}
+        layer {{ name: "two" top: "two" {conv} }}
+        layer {{ name: "split1" type: "Split" bottom: "one" top: "a" top: "b" }}
+        layer {{ name: "split2" type: "Split" bottom: "two" top: "c" top: "d" }}
+        layer {{ name: "odd" type: "Odd" {bottoms} top: "y" }}
+        """
+    )
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_tops_of_a_split_are_one_another_to_what_cannot_be_run(layers: bool) -> None:
+    reference = split("a", "b", "c", "d")
+    assert bnfold.compare(reference, bnfold.fold(reference).net, layers=layers).passed
+    for read in (("b", "a", "d", "c"), ("a", "a", "c", "c"), ("one", "b", "two", "c")):
+        assert bnfold.compare(reference, split(*read), layers=layers).passed
+    for read in (("c", "b", "a", "d"), ("a", "c", "b", "d"), ("a", "b", "one", "d")):
+        assert bnfold.compare(reference, split(*read), layers=layers).verdict.startswith("Nothing is proved: ")
