@@ -17,7 +17,7 @@ from typing import NamedTuple, cast
 from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.layers.axes import UNKNOWN
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes, output_shapes, row_of
-from bnfold.caffe.told import told
+from bnfold.caffe.told import Told, told
 from bnfold.caffe.weights import WeightsFile
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Net, Shape
@@ -92,32 +92,41 @@ def _behind(layers: Sequence[Layer], shapes: dict[str, Shape | None]) -> dict[st
 
 def _choices(net: Net, layer: Layer, top: str, shapes: Shapes, search: bool) -> Iterator[Shape]:
     """What a top may be, the likely first: as what reads it says, as a bottom is, as what it meets is, others."""
-    said = told(net.layers, cast("Sequence[WeightsFile]", [_Stored({one.name: one for one in net.layers})]), top)
-    read = [shape for bottom in layer.bottoms if (shape := shapes.get(bottom)) is not None and UNKNOWN not in shape]
-    met = [
-        shape
-        for use in net.uses(top)
-        for bottom in use.layer.bottoms
-        if bottom != top and (shape := shapes.get(bottom)) is not None and UNKNOWN not in shape
-    ]
-    fed = [shape for shape in net.inputs.values() if shape]
+    known = {blob: shape for blob, shape in shapes.items() if shape and UNKNOWN not in shape}
+    read = [known[bottom] for bottom in layer.bottoms if bottom in known]
+    met = [known[one] for use in net.uses(top) for one in use.layer.bottoms if one != top and one in known]
+    said = _told(net, top)
     if said.shape is not None:
         yield said.shape
     yield from read
     yield from met
-    likely = [shape for shape in (*read, *met, *fed) if len(shape) > 2]
-    channels = [said.channels] if said.channels else [shape[1] for shape in likely]
-    for shape in likely:
-        yield from ((shape[0], count, *shape[2:]) for count in dict.fromkeys(channels))
-    rows = [shape[0] for shape in (*read, *met, *fed) if shape][:1] or [1]
+    near = [*read, *met, *known.values()]
+    rows = near[0][0] if near else 1
+    channels = dict.fromkeys(filter(None, [said.channels, *(shape[0] for shape in layer.blobs.shapes if shape)]))
+    channels |= dict.fromkeys(_left_by_others(net, top, known))
+    channels |= dict.fromkeys(shape[1] for shape in (*read, *met) if len(shape) > 1 and not said.channels)
+    planes = dict.fromkeys(shape[2:] for shape in near if len(shape) > 2)
+    yield from ((rows, *one) for one in dict.fromkeys((count, *plane) for plane in planes for count in channels))
     if said.shape is not None:
-        yield (*rows, *said.shape[1:])
+        yield (rows, *said.shape[1:])
     for shape in read:
-        yield from ((shape[0], *turned) for turned in permutations(shape[1:]))
-        yield (shape[0], prod(shape[1:]))
+        yield from ((rows, *turned) for turned in permutations(shape[1:]))
+        yield (rows, prod(shape[1:]))
     if not search:
         return
-    planes = [tuple(max(int(size * scale), 1) for size in shape[2:]) for shape in likely for scale in SCALES]
-    planes += [(side,) * said.axes for side in SIDES]
-    for plane in dict.fromkeys(planes):
-        yield from ((*rows, count, *plane) for count in dict.fromkeys(channels))
+    others = [tuple(max(int(size * scale), 1) for size in plane) for plane in planes for scale in SCALES]
+    others += [(side,) * said.axes for side in SIDES]
+    yield from ((rows, *one) for one in dict.fromkeys((count, *plane) for plane in others for count in channels))
+
+
+def _told(net: Net, blob: str) -> Told:
+    return told(net.layers, cast("Sequence[WeightsFile]", [_Stored({one.name: one for one in net.layers})]), blob)
+
+
+def _left_by_others(net: Net, top: str, known: Mapping[str, Shape]) -> Iterator[int]:
+    """The channels that a Concat behind a top needs of it, by what reads that."""
+    for layer in (use.layer for use in net.uses(top) if use.layer.type == "Concat"):
+        others = [known[bottom][1] for bottom in layer.bottoms if bottom in known and len(known[bottom]) > 1]
+        rest = (_told(net, layer.tops[0]).channels or 0) - sum(others)
+        if rest > 0 and len(others) == len(layer.bottoms) - 1:
+            yield rest

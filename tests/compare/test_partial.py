@@ -112,6 +112,19 @@ SHAPES = {
         {},
         (1, 4, 3, 3),
     ),
+    "what a Concat needs": (
+        """layer { name: "cat" type: "Concat" bottom: "odd" bottom: "a" top: "cat" }
+        layer { name: "s" type: "Scale" bottom: "cat" top: "s" }""",
+        {"s": given((13,))},
+        (1, 9, 6, 6),
+    ),
+    "a plane that is met later": (
+        """layer { name: "s" type: "Scale" bottom: "odd" top: "s" }
+        layer { name: "c" type: "Convolution" bottom: "a" top: "c" convolution_param { num_output: 3 kernel_size: 4 } }
+        layer { name: "e" type: "Eltwise" bottom: "s" bottom: "c" top: "e" }""",
+        {"s": given((3,)), "c": given((3, 4, 4, 4), (3,))},
+        (1, 3, 3, 3),
+    ),
     "turned": (
         """layer { name: "f" type: "Flatten" bottom: "odd" top: "f" flatten_param { axis: 2 } }
         layer { name: "s" type: "Scale" bottom: "f" top: "s" }""",
