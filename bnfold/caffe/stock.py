@@ -5,6 +5,7 @@
     EltwiseAffine, ChannelwiseAffine  Scale
     NeedRemove                        Split
     Axpy                              Flatten, Scale of two bottoms, Eltwise
+    CReLU                             Power, Concat, ReLU
     Eltwise of a plane and channels   Flatten, Scale or Bias of two bottoms; a BroadcastMul likewise
     DepthwiseConvolution ...          Convolution (or Deconvolution) with a group for each channel
     Pooling with ceil_mode            Pooling with round_mode
@@ -329,6 +330,21 @@ def _axpy(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     return [flat, scale, total]
 
 
+def _crelu(writing: _Rewording, layer: Layer) -> list[Layer]:
+    """`relu(x)` and `relu(-x)` side by side."""
+    said, bottom = layer.param.crelu_param, layer.bottoms[0]
+    negated = replace(writing.layer(f"{layer.name}_negated", "Power"), bottoms=[bottom])
+    negated.tops = [writing.blobs.new(negated.name)]
+    negated.param.power_param.scale = -1
+    both = replace(writing.layer(f"{layer.name}_both", "Concat"), bottoms=[bottom, negated.tops[0]])
+    both.tops = [writing.blobs.new(both.name)]
+    both.param.concat_param.axis = said.concat_axis
+    relu = replace(layer, type="ReLU", param=_with_commons(layer, "ReLU"), bottoms=[*both.tops])
+    if said.negative_slope:
+        relu.param.relu_param.negative_slope = said.negative_slope
+    return [negated, both, relu]
+
+
 def _eltwise(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     """A second bottom of channels that is spread over the plane: a Scale or a Bias of two bottoms, from axis 0 on."""
     if len(layer.bottoms) != 2:
@@ -450,6 +466,7 @@ REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(KERNELS, _convolution),
     "Axpy": _axpy,
     "BroadcastMul": _broadcast_mul,
+    "CReLU": _crelu,
     "ChannelwiseAffine": _eltwise_affine,
     "Eltwise": _eltwise,
     "EltwiseAffine": _eltwise_affine,

@@ -340,6 +340,23 @@ RENAMED = """
 """
 
 
+@pytest.mark.parametrize("said", ["", "negative_slope: 0.25", "concat_axis: 2", "negative_slope: 0.5 concat_axis: -1"])
+def test_a_crelu_is_said_by_layers_that_bvlc_has(said: str, tmp_path: Path) -> None:
+    original = net(
+        """
+        input: "x" input_shape { dim: 2 dim: 3 dim: 4 dim: 5 }
+        layer { name: "r" type: "CReLU" bottom: "x" top: "r" crelu_param { %s } }
+        layer { name: "sig" type: "Sigmoid" bottom: "r" top: "r" }
+    """
+        % said
+    )
+    files = bnfold.save_caffe(original, tmp_path / "bvlc.prototxt", dialect="bvlc")
+    again = bnfold.load(files[0])
+    assert [layer.type for layer in again.layers] == ["Input", "Power", "Concat", "ReLU", "Sigmoid"]
+    data = {"x": np.random.default_rng(8).normal(size=(2, 3, 4, 5)).astype(np.float32)}
+    assert_answers(by_onnxruntime(again, data), by_onnxruntime(original, data), TOLERANCE)
+
+
 def test_a_copy_and_an_affine_of_other_names_fold_in_front_of_a_crelu(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     learned = {
@@ -349,7 +366,7 @@ def test_a_copy_and_an_affine_of_other_names_fold_in_front_of_a_crelu(tmp_path: 
     }
     original = net(RENAMED, **learned)
     types = [layer.type for layer in in_stock_words(original).layers]
-    assert types == ["Input", "Convolution", "Split", "Scale", "CReLU", "Convolution"]
+    assert types == ["Input", "Convolution", "Split", "Scale", "Power", "Concat", "ReLU", "Convolution"]
     folded = bnfold.fold(original).net
     assert [layer.type for layer in folded.layers] == ["Input", "Convolution", "CReLU", "Convolution"]
     again = bnfold.load(*written(folded, tmp_path))
