@@ -13,14 +13,14 @@ and so does the second layer of a name: records, reports and nodes are found by 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from functools import cached_property
 from pathlib import Path
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.layer_types import is_data
 from bnfold.caffe.upgrade import Upgraded
-from bnfold.errors import ModelError, quoted
+from bnfold.errors import ModelError, did_you_mean, quoted
 from bnfold.net import NO_BLOBS, Layer, Names, Net, Source, Use
 
 
@@ -50,7 +50,7 @@ def single_assignment(
         bottoms, tops = list(param.bottom), list(param.top)
         for bottom in bottoms:
             if bottom not in current:
-                faults.append(f"{_who(param)} reads '{bottom}', which {why_missing.of(bottom)}")
+                faults.append(f"{_who(param)} reads '{bottom}', which {why_missing.of(bottom, maker)}")
                 current[bottom] = bottom
         versions = [current[bottom] for bottom in bottoms]
         written = []
@@ -215,14 +215,14 @@ class _WhyMissing:
             for layers in (self._layers, self._absent)
         ]
 
-    def of(self, bottom: str) -> str:
-        """The end of the sentence "it reads '...', which"."""
+    def of(self, bottom: str, made: Collection[str]) -> str:
+        """The end of the sentence "it reads '...', which"; `made` are the blobs in front of the layer."""
         later, elsewhere = (makers.get(bottom) for makers in self._makers)
         if later is not None:
             return f"is made only later, by layer '{later}'"
         if elsewhere is not None:
             return f"only layer '{elsewhere}' makes, and that one is not in the TEST net"
-        return "no layer makes"
+        return f"no layer makes{did_you_mean(bottom, made)}"
 
 
 _NAMED = 5

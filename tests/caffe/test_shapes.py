@@ -603,6 +603,22 @@ def test_a_gemm_adds_what_broadcasts() -> None:
         gemm("", (2, 3, 1), (3, 5), (1,))
 
 
+@pytest.mark.parametrize(
+    ("text", "bottom", "reason"),
+    [
+        (
+            'type: "Normalize" norm_param { across_spatial: true }',
+            (2, 3, 4, 5, 6),
+            "at most four axes, and it is 2x3x4x5x6",
+        ),
+        ('type: "BatchNorm"', (), "a bottom of shape scalar has fewer than 1 axis"),
+    ],
+)
+def test_axes_at_which_caffe_stops_are_refused(text: str, bottom: Shape, reason: str) -> None:
+    with pytest.raises(ModelError, match=reason):
+        tops_of(text, bottom)
+
+
 def strided(words: str) -> str:
     """`begin 1 -2 | end 3 9 | axes 0 2` as a StridedSlice."""
     fields = [part.split() for part in words.split("|")]

@@ -342,14 +342,12 @@ RENAMED = """
 
 @pytest.mark.parametrize("said", ["", "negative_slope: 0.25", "concat_axis: 2", "negative_slope: 0.5 concat_axis: -1"])
 def test_a_crelu_is_said_by_layers_that_bvlc_has(said: str, tmp_path: Path) -> None:
-    original = net(
-        """
+    text = """
         input: "x" input_shape { dim: 2 dim: 3 dim: 4 dim: 5 }
-        layer { name: "r" type: "CReLU" bottom: "x" top: "r" crelu_param { %s } }
+        layer { name: "r" type: "CReLU" bottom: "x" top: "r" crelu_param { SAID } }
         layer { name: "sig" type: "Sigmoid" bottom: "r" top: "r" }
     """
-        % said
-    )
+    original = net(text.replace("SAID", said))
     files = bnfold.save_caffe(original, tmp_path / "bvlc.prototxt", dialect="bvlc")
     again = bnfold.load(files[0])
     assert [layer.type for layer in again.layers] == ["Input", "Power", "Concat", "ReLU", "Sigmoid"]

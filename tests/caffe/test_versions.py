@@ -146,6 +146,11 @@ def test_all_faults_are_named_at_once() -> None:
     )
 
 
+def test_a_bottom_that_nobody_makes_is_guessed_among_the_blobs_in_front() -> None:
+    with pytest.raises(ModelError, match=r"'a' \(\) reads 'cnv1', which no layer makes \(did you mean 'conv1'\?\)$"):
+        read("in: -> image", "c: image -> conv1", "a: cnv1 -> cnv2")
+
+
 def test_a_net_without_any_input_is_told_how_to_name_one() -> None:
     with pytest.raises(ModelError, match=r"reads 'data', which no layer makes; the net has no input: name what"):
         read("conv: data -> conv", "relu: conv -> conv")

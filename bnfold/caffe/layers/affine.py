@@ -148,6 +148,7 @@ ROWS: Mapping[str, LayerType] = {
     ),
     "BatchNorm": LayerType(
         same,
+        rank=1,
         blobs=batch_norm_blobs,
         reads={
             "batch_norm_param": "eps use_global_stats scale_bias use_weight_bias bias_term relu add_eps_before_sqrt"

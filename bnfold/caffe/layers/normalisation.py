@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from bnfold.caffe.layers.axes import canonical_axis, fields_at_least_1
 from bnfold.caffe.layers.row import DETECTORS, OTHERS, LayerType, four_axes, per_channel, same
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Shape
+from bnfold.net import Layer, Shape, sizes
 
 
 def lrn(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -43,6 +43,8 @@ def normalize(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
     param, bottom = layer.param, bottoms[0]
     if param.HasField("norm_param") and param.HasField("normalize_param"):
         raise ModelError(f"{layer}: norm_param is SSD's and normalize_param NormFace's; keep one")
+    if len(bottom) > 4:
+        raise ModelError(f"{layer}: its Caffes read a bottom of at most four axes, and it is {sizes(bottom)}")
     if param.HasField("norm_param") or layer.blobs:
         return [bottom]
     if not param.HasField("normalize_param") and len(bottom) < 4:
