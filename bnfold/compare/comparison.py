@@ -593,7 +593,7 @@ class Comparison:
                 exact = _part_of(whole, segment.names, waiting)
                 if coarse:
                     exact = truth.each(run.feeds, given[0], partial(_as_chosen, chosen), known=known)
-                moved = rounded_otherwise(one, run, given[1 + place]) if len(engine.segments) == 1 else []
+                moved = rounded_otherwise(one, run, given[1 + place])
                 if unasked and not moved:
                     return
                 one.judge(found, run, exact, given[0], given[1 + place], moved)

@@ -558,9 +558,27 @@ def half_precision(seed: int) -> ModelProto:
     return model(nodes, {"x": (1, 3, 8, 8)}, ["y"], weights, dtype=onnx.TensorProto.FLOAT16)
 
 
+def run_in_segments(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let each blob be a segment by itself, whatever the memory is; gives how many there were in each plan."""
+    counts: list[int] = []
+    real = engine.Engine._plan
+
+    def plan(self: engine.Engine, *given: Any, **named: Any) -> None:
+        real(self, *given, **named)
+        self.segments = list(self._cut(self._whole, self._needs(), 0))
+        counts.append(len(self.segments))
+
+    monkeypatch.setattr(engine.Engine, "_plan", plan)
+    return counts
+
+
 @pytest.mark.parametrize("seed", [0, 8])
-def test_a_fold_in_float16_may_round_its_weights_and_no_more(seed: int) -> None:
+@pytest.mark.parametrize("in_segments", [False, True])
+def test_a_fold_in_float16_may_round_its_weights_and_no_more(
+    seed: int, in_segments: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Sums that cancel show that rounding in the Sigmoid; one channel that is 3 % off shows where it is."""
+    counts = run_in_segments(monkeypatch) if in_segments else [2]
     reference = half_precision(seed)
     folded = bnfold.to_onnx(bnfold.fold(bnfold.load(reference)).net)
     proof = Comparison(reference)
@@ -576,6 +594,7 @@ def test_a_fold_in_float16_may_round_its_weights_and_no_more(seed: int) -> None:
         change(folded, "w1", (slice(4, 6),), stored["w1"][[5, 4]] - stored["w1"][4:6]),
     ]
     assert [proof.against(one).passed for one in wrong] == [False] * 3
+    assert min(counts) > 1
 
 
 def half_precision_scores(seed: int) -> ModelProto:
