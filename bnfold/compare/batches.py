@@ -122,13 +122,15 @@ def _are_samples(rows: int | None, feeds: Mapping[str, Feed], made: Collection[t
     """Whether the first axis of all inputs, of a size that is fixed, is that of samples.
 
     It is where there are four axes, which nobody writes without a batch, and where an output has a row or several for
-    each. An input (3, height, width) is an image whose boxes may be of any number.
+    each, or a column, as steps of a sentence have. An input (3, height, width) is an image whose boxes may be of any
+    number.
     """
     if rows in {None, 1} or not made or any(len(feed.shape) > 3 for feed in feeds.values()):
         return True
-    first = {size for shape in made for size in shape[:1]}
+    first, second = ({shape[axis] for shape in made if len(shape) > axis} for axis in (0, 1))
     is_image = rows == PLANES and any(len(feed.shape) == 3 for feed in feeds.values())
-    return rows in first or (not is_image and any(size is None or size % rows == 0 for size in first))
+    follows = rows in second or any(size is None or size % rows == 0 for size in first)
+    return rows in first or (follows and not is_image)
 
 
 def match_inputs(

@@ -30,6 +30,8 @@ FLOAT = np.dtype(np.float32)
         ((None, 8, 9), [(5,)], True),
         ((6, 8, 9), [(1, 5)], False),
         ((6, 8, 9), [(48, 5)], True),  # a row for each step of each sample
+        ((6, 8, 9), [(8, 6, 5)], True),  # steps first
+        ((3, 8, 9), [(1, 3, 8, 9)], False),
         ((6, 8, 9), [(None, 5)], True),
         ((6, 8), [()], False),
     ],
