@@ -116,7 +116,17 @@ def counted(number: int, noun: str) -> str:
         >>> counted(1, "bottom"), counted(1_000, "axis"), counted(2, "box")
         ('1 bottom', '1,000 axes', '2 boxes')
     """
-    return f"{number:,} {noun if number == 1 else PLURALS.get(noun, f'{noun}s')}"
+    return f"{number:,} {plural(noun, number)}"
+
+
+def plural(noun: str, number: int) -> str:
+    """A noun behind a number.
+
+    Examples:
+        >>> plural("sample", 1), plural("sample", 2), plural("axis", 2)
+        ('sample', 'samples', 'axes')
+    """
+    return noun if number == 1 else PLURALS.get(noun, f"{noun}s")
 
 
 def few(words: Sequence[str], most: int = 6) -> str:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from bnfold.caffe import layer_types
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.upgrade import Upgraded
-from bnfold.errors import UsageError, did_you_mean_of, quoted
+from bnfold.errors import UsageError, did_you_mean_of, plural, quoted
 from bnfold.net import Layer, Names, Source, needed_for
 
 
@@ -135,7 +135,7 @@ def ending_in(
     outputs = [versions[blob] for blob in wanted]
     kept = needed_for(layers, outputs)
     left = len(layers) - len(kept)
-    notes = [f"the net ends in {quoted(wanted)}: {left} layer{'s' * (left != 1)} left out"] if left else []
+    notes = [f"the net ends in {quoted(wanted)}: {left} {plural('layer', left)} left out"] if left else []
     return kept, outputs, notes
 
 

@@ -12,8 +12,7 @@ from bnfold.compare.comparison import compare, require_usable
 from bnfold.compare.measure import Progress
 from bnfold.compare.models import files_of, split_pair
 from bnfold.compare.records import DiffReport, Gate
-from bnfold.data.samples import counted
-from bnfold.errors import ParseError, UsageError
+from bnfold.errors import ParseError, UsageError, plural
 from bnfold.io.files import StrPath, absence, is_stream, os_path
 from bnfold.io.mapping import read_file
 from bnfold.options import WEIGHTS, CompareOptions
@@ -77,7 +76,9 @@ def read_pairs(path: Path) -> list[PairRow]:
         if not words or words[0].lower() == "reference":
             continue
         if len(words) not in (2, 3):
-            raise ParseError(f"expected REFERENCE CANDIDATE [DATA], got {counted(len(words), 'word')}", path, number)
+            raise ParseError(
+                f"expected REFERENCE CANDIDATE [DATA], got {len(words)} {plural('word', len(words))}", path, number
+            )
         reference, candidate, data = [*words, ""][:3]
         models = _seen_from(folder, reference), _seen_from(folder, candidate)
         rows.append(PairRow(number, *models, str(folder / data) if data else None, path))

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.data.samples import counted
-from bnfold.errors import few, named
+from bnfold.errors import few, named, plural
 from bnfold.io.rendered import Rendered
 from bnfold.net import Array, Shape, sizes
 from bnfold.runtime import Execution
@@ -340,7 +339,9 @@ def _said(execution: Execution) -> str:
         said.append("this onnxruntime does not say which nodes fell back to the CPU")
     elif execution.fallback:
         shown = ", ".join(execution.fallback[:5]) + (" .." if len(execution.fallback) > 5 else "")
-        said.append(f"{counted(len(execution.fallback), 'node')} fell back to the CPU: {shown}")
+        said.append(
+            f"{len(execution.fallback)} {plural('node', len(execution.fallback))} fell back to the CPU: {shown}"
+        )
     return f"{execution.provider} ({'; '.join(said)})"
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from bnfold.data.arrays import LABELS, label_among, read_arrays, read_headers
 from bnfold.data.pixels import Kind, Size, kind_of
 from bnfold.data.preparation import Preparation
-from bnfold.data.samples import ALL, Arrays, Feed, Part, Samples, counted, labels_misfit
-from bnfold.errors import BnfoldError, ParseError, UsageError, few
+from bnfold.data.samples import ALL, Arrays, Feed, Part, Samples, labels_misfit
+from bnfold.errors import BnfoldError, ParseError, UsageError, few, plural
 from bnfold.io.files import absence, nearby
 from bnfold.io.formats import HEAD, MODELS, other_format
 from bnfold.io.mapping import read_file
@@ -93,7 +93,7 @@ class Images:
         """Count, place, and what is done to them."""
         done = self.preparation.done(self.kinds, self.channels, self.size)
         seen = f" (of the first {len(self.kinds):,})" if len(self.kinds) < self.count and self.kinds else ""
-        return f"{counted(self.count, 'image')} of {self.source}, {done}{seen}"
+        return f"{self.count} {plural('image', self.count)} of {self.source}, {done}{seen}"
 
     @property
     def count(self) -> int:

@@ -16,17 +16,12 @@ import numpy as np
 
 from bnfold.data.arrays import row_of
 from bnfold.data.standins import FLAG, StandIn
-from bnfold.errors import UsageError
+from bnfold.errors import UsageError, plural
 from bnfold.net import Array, DType, Shape
 
 SCALES = (1.0, 8.0, 64.0)
 UNRANKED = (None, None)
 """The shape of a feed of unknown rank: the first axis is the sample, and the others are what data brings."""
-
-
-def counted(count: int, what: str) -> str:
-    """`1 sample`, `2 samples`."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def labels_misfit(shape: Sequence[int], count: int) -> str:
@@ -39,7 +34,8 @@ def labels_misfit(shape: Sequence[int], count: int) -> str:
         'the labels have shape (4, 10), and must be one class number per sample: of one-hot rows, labels.argmax(axis=1)'
     """
     if len(shape) == 1 or shape[:1] != (count,):
-        return f"there are {counted(count, 'sample')} and {counted(prod(shape), 'label')}"
+        given = prod(shape)
+        return f"there are {count} {plural('sample', count)} and {given} {plural('label', given)}"
     way = "labels.reshape(-1)" if prod(shape) == count else "of one-hot rows, labels.argmax(axis=1)"
     return f"the labels have shape {tuple(shape)}, and must be one class number per sample: {way}"
 
@@ -203,7 +199,7 @@ class Arrays:
     def description(self) -> str:
         """Count and file, and what is the same in all samples."""
         alone = [f"'{blob}'" for blob, array in self.arrays.items() if len(array) == 1 < self.count]
-        return f"{counted(self.count, 'sample')} of {self.source}" + (
+        return f"{self.count} {plural('sample', self.count)} of {self.source}" + (
             f", {', '.join(alone)} the same for all" if alone else ""
         )
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from bnfold.caffe.hdf5 import opened
 from bnfold.data.arrays import NUMBERS, label_among
-from bnfold.data.samples import Feed, Samples, counted, labels_misfit, picture_of
-from bnfold.errors import ParseError, UsageError
+from bnfold.data.samples import Feed, Samples, labels_misfit, picture_of
+from bnfold.errors import ParseError, UsageError, plural
 from bnfold.net import Array
 
 MISSING = "reading HDF5 data needs h5py: pip install 'bnfold[hdf5]'"
@@ -47,7 +47,7 @@ class Tables:
     def description(self) -> str:
         """Count and place."""
         many = f" in {len(self.files)} files" if len(self.files) > 1 else ""
-        return f"{counted(self.count, 'sample')} of {self.source}{many}, values as they are"
+        return f"{self.count} {plural('sample', self.count)} of {self.source}{many}, values as they are"
 
     @property
     def count(self) -> int:

@@ -19,7 +19,7 @@ from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.match import require_fitting
 from bnfold.caffe.plain import SQUEEZED
-from bnfold.errors import Guesses, ModelError, UnsupportedError, UsageError, telling_which
+from bnfold.errors import Guesses, ModelError, UnsupportedError, UsageError, plural, telling_which
 from bnfold.io.versions import installed
 from bnfold.net import Layer, Net, Shape, sizes
 from bnfold.onnx.export import (
@@ -176,7 +176,7 @@ def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
         raise mistakes[0]
     if refusals := refusals or consequences:
         raise UnsupportedError(
-            f"{len(refusals)} layer{'s' * (len(refusals) > 1)} cannot be written as ONNX "
+            f"{len(refusals)} {plural('layer', len(refusals))} cannot be written as ONNX "
             f"({', '.join(sorted(ways))}{_until(graph.net, refused)}):",
             refusals,
         )
