@@ -137,8 +137,8 @@ def _folded(original: Net, job: Job, progress: StageProgress | None) -> RunRepor
     result = job.folding.of(original)
     comparison = open_comparison(original, result.net, job) if job.verify else None
     source = Provenance(job.reading.files, [record.layer for record in result.report.folded])
-    read = original.origin.document.paths if original.language == "ONNX" else job.reading.files
-    with OutputSet(read, in_place=job.writing.in_place) as outputs:
+    inputs = original.origin.document.paths if original.language == "ONNX" else job.reading.files
+    with OutputSet(inputs, in_place=job.writing.in_place) as outputs:
         written, foreign = save(result.net, job.writing, source, outputs)
         notes = [*original.notes, *(comparison.notes if comparison is not None else ()), *foreign]
         notes += ill_conditioned(original, result.report, job.comparing.tolerance)
@@ -255,12 +255,12 @@ def prove(
     from bnfold.compare.pairing import named_as
 
     paths = job.writing.paths
-    read = [load_written(path, written, original, job, outputs) for path in paths]
+    reread = [load_written(path, written, original, job, outputs) for path in paths]
     candidates: list[ComparedModel] = [
-        named_as(source, folded) if isinstance(source, Net) else source for source in read
+        named_as(source, folded) if isinstance(source, Net) else source for source in reread
     ]
     # An ONNX file has the names of the net in memory.
-    same_names = [not isinstance(net, Net) or net is not source for net, source in zip(candidates, read, strict=True)]
+    same_names = [not isinstance(net, Net) or net is not source for net, source in zip(candidates, reread, strict=True)]
     if comparison.reference.hidden.layers:
         # An ONNX file with nodes that nothing runs is proved by the net that it was written from.
         candidates = [candidate if isinstance(candidate, Net) else folded for candidate in candidates]

@@ -14,7 +14,9 @@ With A an affine and L a layer, each law states when `A(L(x)) = L(A'(x))` holds 
     Product     s*(x*y) = (s*x)*y
     Extreme     s*max(x, y) + h = max(s*x + h, s*y + h), s >= 0
 
-A law that does not hold raises `Blocked` with the reason. Nothing here looks at the graph or at a language.
+`back` and `forward` have a row for each, but for Clip, whose own bounds change with the affine: `clipped_back` and
+`clipped_forward`. A law that does not hold raises `Blocked` with the reason. Nothing here looks at the graph or at a
+language.
 """
 
 from __future__ import annotations
