@@ -7,6 +7,7 @@ again; a piece that fails twice ends the run.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import uuid
@@ -40,6 +41,7 @@ AHEAD = 4  # pieces that are waiting for each worker; more would only wait to be
 MAX_LOCAL = 512
 """Worker processes that are started on this machine: a number with a digit too many would take all of it."""
 TRIES = 2
+LOST = "the connection to the scheduler was lost, or the tasks were cancelled there"
 NOT_STARTED = "--cluster {}: a worker did not start ({}), as where memory is short; try again, or with fewer"
 # Ctrl-C on a terminal reaches all processes there, and each worker would answer with a traceback. They start with the
 # signals of who starts them, which are deferred meanwhile; SIGTERM is how they are told to go.
@@ -153,22 +155,37 @@ def connected(cluster: Any) -> Iterator[Client]:
     """
     try:
         from distributed import Client
+        from distributed.utils import silence_logging_cmgr
     except ImportError:
         raise UsageError("a cluster needs dask.distributed: pip install 'bnfold[cluster]'") from None
     if isinstance(cluster, Client):
         if cluster.status in ("closing", "closed") or cluster.asynchronous:
             raise UsageError("the client of the cluster is closed or asynchronous, so nothing can be asked of it")
-        yield cluster
+        with _answering(cluster):
+            yield cluster
     elif isinstance(cluster, int) or str(cluster).isdecimal():
-        with _started(cluster if isinstance(cluster, int) else int(str(cluster)[:9])) as client:
+        with _started(cluster if isinstance(cluster, int) else int(str(cluster)[:9])) as client, _answering(client):
             yield client
     else:
         try:
             client = Client(str(cluster), timeout="10s")
         except (OSError, TimeoutError, TypeError, ValueError) as error:  # a TypeError where there is no certificate
             raise UsageError(f"--cluster {cluster}: no Dask scheduler answers there ({error})") from None
-        with client:
+        with silence_logging_cmgr(logging.CRITICAL, "distributed.client"), client, _answering(client):
             yield client
+
+
+@contextmanager
+def _answering(client: Client) -> Iterator[None]:
+    """Raise a ModelError in place of whatever Dask raises (a KeyError, say) once its scheduler answers no more."""
+    try:
+        yield
+    except BnfoldError:
+        raise
+    except Exception:
+        if client.status == "running":
+            raise
+        raise ModelError(LOST) from None
 
 
 @contextmanager
@@ -335,7 +352,7 @@ def measure_all(
 def _failure(future: Any, work: Work, pieces: Sequence[range], number: int) -> str:
     """The sentence on a piece that failed, with its samples."""
     if future.status == "cancelled":
-        return "the connection to the scheduler was lost, or the tasks were cancelled there"
+        return LOST
     start, stop = pieces[number].start * work.layout.batch, pieces[number].stop * work.layout.batch
     last = min(stop, work.data.count) - 1
     names = f"'{work.data.name(start)}' to '{work.data.name(last)}'"

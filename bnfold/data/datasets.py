@@ -133,6 +133,10 @@ class Files:
     files: Sequence[Path]
     root: Path
 
+    def __reduce__(self) -> tuple[type[Files], tuple[list[Path], Path]]:
+        """For workers, which may run in another folder: by whole paths."""
+        return Files, ([path.absolute() for path in self.files], self.root.absolute())
+
     @property
     def count(self) -> int:
         """How many there are."""

@@ -88,7 +88,7 @@ class Database:
     _content: mmap.mmap | None = None
 
     def __getstate__(self) -> tuple[Path, Pages, list[bytes], Array]:
-        return self.path, self.pages, self.keys, self.places
+        return self.path.absolute(), self.pages, self.keys, self.places  # workers may run in another folder
 
     def __setstate__(self, state: tuple[Path, Pages, list[bytes], Array]) -> None:
         self.path, self.pages, self.keys, self.places = state

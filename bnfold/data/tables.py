@@ -43,6 +43,11 @@ class Tables:
     labels: Array | None = None
     class_names: tuple[str, ...] = ()
 
+    def __reduce__(self) -> tuple[type[Tables], tuple[object, ...]]:
+        """For workers, which may run in another folder: by whole paths."""
+        files = tuple(path.absolute() for path in self.files)
+        return Tables, (files, self.starts, self.inputs, self.source, self.labels, self.class_names)
+
     @property
     def description(self) -> str:
         """Count and place."""

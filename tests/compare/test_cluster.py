@@ -324,6 +324,16 @@ def test_what_failed_is_measured_anew_when_it_is_asked_again(tmp_path: Path, cli
     assert failed.value.__notes__  # its frames hold the piece that failed
 
 
+def test_whatever_dask_raises_once_its_scheduler_is_gone_is_a_sentence() -> None:
+    gone, there = cast("Client", SimpleNamespace(status="closed")), cast("Client", SimpleNamespace(status="running"))
+    with pytest.raises(ModelError, match="the connection to the scheduler was lost"), cluster._answering(gone):
+        raise KeyError("workers")
+    with pytest.raises(KeyError, match="workers"), cluster._answering(there):
+        raise KeyError("workers")
+    with pytest.raises(UsageError, match="has no workers"), cluster._answering(gone):
+        raise UsageError("the cluster has no workers")
+
+
 @pytest.mark.slow
 def test_two_comparisons_at_once_on_a_worker_of_many_threads_do_not_meet(tmp_path: Path) -> None:
     one, other = models(tmp_path)

@@ -481,3 +481,21 @@ def test_a_switch_is_off_and_on_in_turn_and_flags_are_drawn() -> None:
     assert [sample["other"].tolist() for sample in drawn] == [1, 0, 1, 0]
     assert all(set(sample["mask"].tolist()) == {0, 1} for sample in drawn)
     assert Noise(feeds, 4).sample(0)["training"].tolist() == [1], "seed 0 where none is given"
+
+
+def test_files_of_a_relative_path_are_found_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "images" / "cats").mkdir(parents=True)
+    pixels = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+    Image.fromarray(pixels).save(tmp_path / "images" / "cats" / "a.png")
+    write(tmp_path / "rows.h5", {"data": np.arange(120, dtype=np.float32).reshape(2, 3, 4, 5)})
+    monkeypatch.chdir(tmp_path)
+    for place, last in (("images", 0), ("rows.h5", 1)):
+        here = open_samples(place, FEEDS)
+        before = here.sample(last)["data"]
+        travelling = pickle.dumps(here)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.chdir("/")
+            there = pickle.loads(travelling)
+            assert np.array_equal(there.sample(last)["data"], before)
+            assert before.any()
+            assert (there.name(last), there.description) == (here.name(last), here.description)
