@@ -34,6 +34,10 @@ from bnfold.onnx.sizes import MAX_SIZES, SIZED, UNKNOWN, Forms, coded, computed_
 
 MAX_SIZE = (1 << 63) - 1
 """Of an axis: `dim_value` is an int64 (onnx.proto)."""
+FUSED = "com.microsoft"
+"""The domain of what onnxruntime makes of several nodes where it writes a model that it has optimised."""
+ACTIVATIONS = frozenset({"BiasGelu", "FastGelu", "Gelu", "QuickGelu", "SkipLayerNormalization"})
+"""Operators of that domain whose first output has the sizes and the type of their first input."""
 _SMALL = 1 << 13
 """Bytes of a constant up to which its values, and not its shape alone, decide about shapes."""
 
@@ -223,6 +227,13 @@ def _readable(model: ModelProto) -> ModelProto:
             del node.input[1:]
         elif node.op_type == "Scaler" and node.domain == "ai.onnx.ml" and opset_of(model):
             node.CopyFrom(helper.make_node("Cast", node.input[:1], node.output, node.name, to=TensorProto.FLOAT))
+        elif node.domain == FUSED and node.op_type in ACTIVATIONS:
+            node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output[:1], node.name))
+        elif node.domain == FUSED and node.op_type in {"FusedConv", "FusedGemm"}:
+            kept = [one for one in node.attribute if not one.name.startswith("activation")]
+            del node.attribute[:], node.input[3:]
+            node.attribute.extend(kept)
+            node.domain, node.op_type = "", node.op_type.removeprefix("Fused")
         elif node.op_type == "STFT" and all(one.name != "onesided" for one in node.attribute):
             node.attribute.append(helper.make_attribute("onesided", 1))  # its default, for which onnx takes 0
             _forget_shapes(copy.graph)
