@@ -20,7 +20,17 @@ from bnfold.onnx.biases import fuse_biases, part_biases
 from bnfold.onnx.constants import ELEMENTWISE, shape_alone
 from bnfold.onnx.edition import types_of
 from bnfold.onnx.file import element_type
-from bnfold.onnx.node import BIASES, RECURRENT, STANDARD, BottomInput, ConstantInput, Node, Slot, is_float
+from bnfold.onnx.node import (
+    BIASES,
+    RECURRENT,
+    STANDARD,
+    BottomInput,
+    ConstantInput,
+    Node,
+    Slot,
+    is_float,
+    why_misstated,
+)
 from bnfold.onnx.operators import OPERATORS, why_unread
 from bnfold.onnx.operators.affine import is_in_training
 from bnfold.onnx.operators.place import NodeContext, Unfit
@@ -99,7 +109,7 @@ class OnnxFrontEnd:
         rule = OPERATORS.get(layer.type)
         if rule is None:
             return Opaque()
-        if why := why_unread(layer.type, layer.param.opset):
+        if why := why_unread(layer.type, layer.param.opset) or why_misstated(layer.param.proto, layer.param.opset):
             if layer.type == "BatchNormalization":
                 raise Blocked(why)
             return Opaque(why)

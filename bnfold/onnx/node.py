@@ -207,6 +207,33 @@ _TYPES: dict[type, tuple[int, ...]] = {
 """The type of a default -> those of attributes that say the same."""
 
 
+def why_misstated(node: NodeProto, opset: int) -> str:
+    """Why the attributes of a node of a standard operator are none that runtimes take; empty where they are."""
+    if node.domain not in STANDARD or (known := _attributes(node.op_type, opset)) is None:
+        return ""
+    said = set[str]()
+    for one in node.attribute:
+        if one.name in said:
+            return f"its attribute '{one.name}' is given twice"
+        if known.get(one.name) != one.type:
+            return f"its attribute '{one.name}' is none of the operator's, or of another type"
+        said.add(one.name)
+    return ""
+
+
+@lru_cache(maxsize=512)
+def _attributes(op_type: str, opset: int) -> dict[str, int] | None:
+    """The types of a standard operator's attributes; None where onnx does not know it."""
+    if not defs.has(op_type, opset, ""):
+        return None
+    return {name: _number_of(one.type) for name, one in defs.get_schema(op_type, opset, "").attributes.items()}
+
+
+def _number_of(kind: Any) -> int:
+    """ONNX's number of an attribute's type, of which onnx's versions make enumerations of several kinds."""
+    return int(getattr(kind, "value", kind))
+
+
 def settings_of(node: NodeProto, opset: int) -> dict[str, bytes]:
     """The attributes of a node, serialised, with the defaults of a standard operator where it says nothing."""
     said = {one.name: one for one in node.attribute}

@@ -1,4 +1,4 @@
-"""Initialisers that are damaged, or stand twice, are named; nothing of them is guessed."""
+"""Initialisers and attributes that are damaged, or stand twice, are named; nothing of them is guessed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, helper, numpy_helper
 from onnx_cases import run
-from onnx_texts import folded, model, statistics, values
+from onnx_texts import folded, model, reasons, statistics, values
 
 from bnfold import fold
 from bnfold.errors import WeightsError
@@ -82,3 +82,24 @@ def test_a_sparse_initialiser_with_a_negative_index_is_not_read() -> None:
         trial = deepcopy(before)
         del trial.graph.initializer[at]
         assert [one.type for one in fold(load_bytes(trial.SerializeToString())).report.kept] == kept
+
+
+@pytest.mark.parametrize(
+    ("attributes", "why"),
+    [
+        ([("epsilon", 1)], "'epsilon' is none of the operator's, or of another type"),
+        ([("epsilon", 0.5), ("epsilon", 0.25)], "'epsilon' is given twice"),
+        ([("eps", 0.5)], "'eps' is none of the operator's, or of another type"),
+    ],
+)
+def test_a_node_with_attributes_that_runtimes_refuse_is_left_as_it_is(
+    attributes: list[tuple[str, object]], why: str
+) -> None:
+    """Which number counts, nobody knows: 1e-05, which is the default, gives other values."""
+    before = conv_bn()
+    before.graph.node[1].attribute.extend(helper.make_attribute(*attribute) for attribute in attributes)
+    (reason,) = reasons(before)
+    assert why in reason
+    assert folded(before) == before
+    del before.graph.node[1].attribute[:]
+    assert not reasons(before)
