@@ -51,6 +51,10 @@ LOSSES = {
 }
 
 
+DISPUTED = ("L2Norm", "L2Normalization", "L2Normalize")
+"""Types without a row, since forks that have them compute different things."""
+
+
 METRICS = frozenset(
     {
         "AlignmentAccuracy",

@@ -39,6 +39,7 @@ from bnfold.errors import (
     WeightsError,
     few,
     named,
+    quoted,
     telling_which,
 )
 from bnfold.io.files import os_path
@@ -313,7 +314,8 @@ def _unknown(layers: Sequence[Layer]) -> list[str]:
     unknown: dict[str, list[str]] = {}
     for layer in layers:
         if not layer_types.is_known(layer_type_of(layer)):
-            (own if _has_own_parameters(layer.param) else unknown).setdefault(layer.type, []).append(layer.name)
+            is_own = layer.type in layer_types.DISPUTED or _has_own_parameters(layer.param)
+            (own if is_own else unknown).setdefault(layer.type, []).append(layer.name)
     guesses, notes, none = Guesses(), [], "no dialect that is known here has"
     for layer_type, names in unknown.items():
         if guess := guesses.at(layer_type, LAYERS):
@@ -322,6 +324,9 @@ def _unknown(layers: Sequence[Layer]) -> list[str]:
             own.setdefault(layer_type, []).extend(names)
     if coded := own.pop("Python", []):
         notes.append(f"what a layer of type 'Python' computes is code outside the network: {_left(coded)}")
+    if disputed := {layer_type: own.pop(layer_type) for layer_type in layer_types.DISPUTED if layer_type in own}:
+        names = [name for given in disputed.values() for name in given]
+        notes.append(f"forks disagree about what layers of type {quoted(disputed)} compute: {_left(names)}")
     if own:
         whose = few([f"'{layer_type}'" for layer_type in own])
         notes.append(f"{none} layers of type {whose}: {_left([name for names in own.values() for name in names])}")

@@ -13,7 +13,7 @@ import numpy as np
 from onnx import ModelProto, helper
 
 from bnfold.caffe.attributes import attributes
-from bnfold.caffe.layer_types import brings_samples
+from bnfold.caffe.layer_types import DISPUTED, brings_samples
 from bnfold.caffe.layers import LAYERS, infer_shapes
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes
 from bnfold.caffe.layers.python_code import layer_type_of
@@ -94,7 +94,7 @@ REASONS: Mapping[str, str] = {
         "it infers by iterations over all pairs of pixels, which ONNX has no operator for",
     ),
     **dict.fromkeys(
-        ("L2Norm", "L2Normalization", "L2Normalize"),
+        DISPUTED,
         "forks disagree about the axes over which it sums, and about what it adds to the sum",
     ),
     **{
