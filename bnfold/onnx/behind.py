@@ -80,7 +80,9 @@ def _kept(origin: OnnxOrigin) -> dict[str, str]:
 
 
 def _is_laid(small: Shape | None, large: Shape | None) -> bool:
-    """Whether a constant broadcasts over a blob without making it larger."""
+    """Whether a constant broadcasts over a blob without making it larger, as a number without axes does over any."""
+    if small == ():
+        return True
     if small is None or large is None or len(small) > len(large):
         return False
     return all(size in (1, other) for size, other in zip(reversed(small), reversed(large), strict=False))

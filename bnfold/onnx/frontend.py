@@ -157,7 +157,7 @@ class OnnxFrontEnd:
         if parts and _may_enlarge(layer, affine, parts[0], context):
             return "together they would have as many values as sizes that were given, which the model leaves open"
         if _channels(layer, affine, context) is None:
-            if _shape_of(layer, context) is None:
+            if affine.shape and _shape_of(layer, context) is None:
                 return f"the shape of '{layer.bottoms[0]}' is unknown"
             if not affine.keeps_zero and not bool((affine.scale == 1.0).all()):
                 return "together they would be a factor and a summand, which are two nodes as before"
@@ -181,9 +181,9 @@ class OnnxFrontEnd:
             _become(layer, "BatchNormalization", [*both, np.zeros(channels), np.ones(channels)], dtype, epsilon=0.0)
             return
         shape = _shape_of(layer, context)
-        assert shape is not None
+        assert shape is not None or not affine.shape
         op_type, values = ("Mul", affine.scale) if affine.keeps_zero else ("Add", affine.shift)
-        _become(layer, op_type, [_trailing(values, len(shape))], dtype)
+        _become(layer, op_type, [_trailing(values, len(shape or ()))], dtype)
 
     def clip(self, layer: Layer, clip: Clip) -> None:
         """New attributes or inputs of a Clip, or a Max or a Min of another number."""

@@ -284,6 +284,24 @@ def test_value_infos_follow_the_names() -> None:
     assert {port.name for port in after.graph.value_info} <= made
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "left"), [("Mul (h, s)", "Div (m, t)", "Mul"), ("Add (s, h)", "Sub (m, t)", "Add")]
+)
+def test_numbers_join_whatever_the_sizes_and_an_output_behind_them_stays_declared(
+    first: str, second: str, left: str
+) -> None:
+    before = model(
+        f"""<ir_version: 8, opset_import: ["" : 17]> g (float[6] x, int64[N] sizes) => (float[2,3] y)
+        <float s = {{-0.75}}, float t = {{2.5}}> {{ h = Reshape (x, sizes) m = {first} y = {second} }}"""
+    )
+    after = folded(before)
+    assert types(after) == ["Reshape", left]
+    assert after.graph.output == before.graph.output
+    feeds = {"x": values(6), "sizes": np.array([2, 3])}
+    one, other = (run(each.SerializeToString(), feeds, ["y"])["y"] for each in (before, after))
+    assert error(other, one) < 1e-6
+
+
 def test_what_is_said_of_initialisers_goes_with_them() -> None:
     """PyTorch declares each weight once more among the values."""
     before = conv_bn()
