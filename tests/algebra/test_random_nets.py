@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import re
+from collections import Counter
+
 import numpy as np
 from algebra.random_nets import prototxts
 from algebra.running import assert_same, net_of, run, run_versions
@@ -58,3 +62,57 @@ def test_nothing_that_could_move_is_left_and_the_input_is_untouched(text: str, s
     for one, other in zip(once.net.layers, again.net.layers, strict=True):
         assert (one.bottoms, one.tops) == (other.bottoms, other.tops)
         assert one.blobs.stored == other.blobs.stored
+
+
+@settings(many, max_examples=100)
+@given(prototxts(), st.integers(0, 3), st.randoms(use_true_random=False))
+def test_neither_the_order_of_the_layers_nor_a_split_changes_what_is_left(
+    text: str, seed: int, choose: random.Random
+) -> None:
+    net = net_of(text, seed)
+    weights = {layer.name: list(layer.blobs) for layer in net.layers if layer.blobs}
+    other = net_of("\n".join(split(ordered(text.split("\n"), choose), choose)), seed, **weights)
+    once, again = fold(net).net, fold(other).net
+    kinds = [Counter(layer.type for layer in each.layers if layer.type != "Split") for each in (once, again)]
+    assert kinds[0] == kinds[1]
+    before, after = run(once), run(again)
+    outputs = {net.public_name(blob) for blob in net.outputs} & before.keys() & after.keys()
+    assert_same({blob: before[blob] for blob in outputs}, after)
+
+
+def blobs_of(line: str, word: str) -> list[str]:
+    return re.findall(rf'\b{word}: "([^"]+)"', line)
+
+
+def ordered(lines: list[str], choose: random.Random) -> list[str]:
+    """The layers in another order, in which each reads the same version of every blob."""
+    waits: list[set[int]] = []
+    writer: dict[str, int] = {}
+    readers: dict[str, set[int]] = {}
+    for number, line in enumerate(lines):
+        bottoms, tops = blobs_of(line, "bottom"), blobs_of(line, "top")
+        waits.append({writer[blob] for blob in (*bottoms, *tops) if blob in writer})
+        waits[-1].update(*(readers.get(top, set()) for top in tops))
+        for bottom in bottoms:
+            readers.setdefault(bottom, set()).add(number)
+        for top in tops:
+            writer[top], readers[top] = number, set()
+    order: list[int] = []
+    while len(order) < len(lines):
+        left = set(range(len(lines))).difference(order)
+        order.append(choose.choice([number for number in sorted(left) if waits[number] <= set(order)]))
+    return [lines[number] for number in order]
+
+
+def split(lines: list[str], choose: random.Random) -> list[str]:
+    """Some blobs that no layer writes in place, read behind a Split."""
+    in_place = {blob for line in lines for blob in blobs_of(line, "top") if blob in blobs_of(line, "bottom")}
+    result: list[str] = []
+    for line in lines:
+        for blob in dict.fromkeys(blobs_of(line, "bottom")):
+            if blob not in in_place and choose.random() < 0.3:
+                name = f"split{len(result)}"
+                result.append(f'layer {{ name: "{name}" type: "Split" bottom: "{blob}" top: "{name}" }}')
+                line = line.replace(f'bottom: "{blob}"', f'bottom: "{name}"')
+        result.append(line)
+    return result

@@ -185,6 +185,12 @@ def test_a_reader_that_takes_one_of_the_same_channels_does_not() -> None:
     assert "layer 'q' (Crop) reads 'c' too, and needs it unchanged" in kept.reason
 
 
+def test_a_reader_of_which_one_part_alone_takes_other_channels_does_not() -> None:
+    text = data() + SMALL + conv("c", "data") + crop("p", 0) + bn("b", "p") + layer("parts", "Slice", "c", "q r")
+    (kept,) = checked(net_of(text + layer("t", "TanH", "q") + layer("u", "TanH", "r"))).report.kept
+    assert "layer 'parts' (Slice) reads 'c' too, and needs it unchanged" in kept.reason
+
+
 def test_statistics_of_the_batch_stay_with_what_stands_behind_them() -> None:
     follows = "batch_norm_param { use_global_stats: false eps: 0.0009765625 }"
     text = data() + conv("c", "data") + layer("b", "BatchNorm", "c", "", follows) + scale("s", "b")

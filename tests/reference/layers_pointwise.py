@@ -21,7 +21,7 @@ def atan(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array
 def axpy(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """a*x + y with a (N, C) or (N, C, 1, 1)."""
     a, x, y = bottoms
-    return [a.reshape(*x.shape[:2], 1, 1) * x + y]
+    return [a.reshape(*x.shape[:2], *[1] * (x.ndim - 2)) * x + y]
 
 
 def ceil(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
