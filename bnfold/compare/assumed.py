@@ -51,7 +51,7 @@ def assumed_shapes(net: Net) -> dict[str, Shape | None]:
         for top in layer.tops:
             if shapes[top] is None and not _waits(layer, shapes):
                 behind = net.layers[place + 1 :]
-                tried = (_behind(behind, {**shapes, top: shape}) for shape in _choices(net, layer, top, shapes, search))
+                tried = (_behind(behind, shapes, {top: shape}) for shape in _choices(net, layer, top, shapes, search))
                 shapes = next(filter(None, tried), shapes)
     return shapes
 
@@ -59,7 +59,7 @@ def assumed_shapes(net: Net) -> dict[str, Shape | None]:
 def shapes_given(net: Net, fed: Mapping[str, Shape]) -> dict[str, Shape | None]:
     """As `infer_shapes`, given the shapes of some blobs that have none; without them where they do not fit."""
     shapes = infer_shapes(net)
-    return (_behind(net.layers, {**shapes, **fed}) if fed else None) or shapes
+    return _behind(net.layers, shapes, fed) or shapes
 
 
 def _waits(layer: Layer, shapes: Shapes) -> bool:
@@ -79,15 +79,18 @@ def _tops(layer: Layer, shapes: Shapes) -> Sequence[Shape | None]:
     return output_shapes(layer, bottoms) or [None] * len(layer.tops)
 
 
-def _behind(layers: Sequence[Layer], shapes: dict[str, Shape | None]) -> dict[str, Shape | None] | None:
-    """All that follows from some shapes, None where a layer cannot have them."""
+def _behind(layers: Sequence[Layer], shapes: Shapes, new: Mapping[str, Shape]) -> dict[str, Shape | None] | None:
+    """All shapes, with some new ones and what follows from these; None where a layer cannot have them."""
+    found, reached = {**shapes, **new}, set(new)
     try:
         for layer in layers:
-            if any(shapes.get(top) is None for top in layer.tops) or not layer.tops:
-                shapes.update(zip(layer.tops, _tops(layer, shapes), strict=True))
+            if not reached.isdisjoint(layer.bottoms) and reached.isdisjoint(layer.tops):
+                made = dict(zip(layer.tops, _tops(layer, found), strict=True))
+                found |= made
+                reached |= {top for top, shape in made.items() if shape is not None}
     except ModelError:
         return None
-    return shapes
+    return found
 
 
 def _choices(net: Net, layer: Layer, top: str, shapes: Shapes, search: bool) -> Iterator[Shape]:
