@@ -97,14 +97,17 @@ def unshown(one: Opened, store: WeightStore) -> Iterator[str]:
         return
     flags = [each.operand.flags for each in asked]
     grown = replace(one.theirs, proto=nudged(one.theirs.proto, [each.operand for each in asked], types[0]))
-    count, shown = min(one.data.count, EVERY_SAMPLE), dict[str, Array]()
+    count, shown = min(one.data.count, EVERY_SAMPLE), dict.fromkeys(flags, np.asarray(False))
     try:
         session = grown.session(flags, store, one.options.threads, one.options.provider)
         for start in range(0, count, one.layout.batch):
+            if not (left := [name for name in flags if not shown[name].all()]):
+                break
             feeds = {one.inputs[name]: values for name, values in run_at(one.data, one.layout, start).feeds.items()}
-            given = session.run(feeds, flags)
+            given = session.run(feeds, left)
             for each, name in zip(asked, flags, strict=True):
-                shown[name] = shown.get(name, np.False_) | _seen(to_host(given[name]), each.axis)
+                if name in given:
+                    shown[name] = shown[name] | _seen(to_host(given[name]), each.axis)
     except ModelError as error:
         yield f"whether a Relu or a Max hides channels that are not proved was not looked at: {error}"
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -12,6 +12,8 @@ from onnx_models import change, model
 
 import bnfold
 from bnfold.net import Array
+from bnfold.onnx.nudging import NUDGED
+from bnfold.runtime import Session
 
 SHAPE: dict[str, tuple[int | str, ...]] = {"x": (2, 3, 6, 6)}
 RANDOM = np.random.default_rng(4)
@@ -188,3 +190,22 @@ def test_scores_that_choose_and_show_are_compared() -> None:
     near = bnfold.compare(shown(), shown(1 + 1e-6), layers=False)
     assert near.passed
     assert not any("only chooses" in note for note in near.notes)
+
+
+@pytest.mark.parametrize(("beta", "runs"), [(0, 1), (-1e4, 3)])
+def test_no_more_samples_are_run_than_until_every_channel_shows(
+    beta: float, runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    real = Session.run
+
+    def run(self: Session, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        asked.extend(name for name in outputs or () if name.endswith(NUDGED))
+        return real(self, feeds, outputs)
+
+    monkeypatch.setattr(Session, "run", run)
+    original = activated("Relu", {}, beta)
+    data = np.random.default_rng(5).normal(0, 3, (6, 3, 6, 6)).astype(np.float32)
+    report = bnfold.compare(original, folded(original), data, layers=False)
+    assert bool(notes(report)) == (beta != 0)
+    assert len(asked) == runs
