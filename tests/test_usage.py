@@ -193,7 +193,7 @@ def test_a_guessed_shape_that_does_not_fit_is_called_a_guess(run: Run) -> None:
     """)
     outcome = run("inspect", "odd.prototxt")
     assert outcome.code == 2
-    assert "input 'data' is taken as 1x3x224x224: nothing says its shape; --input-shape says another" in outcome.err
+    assert "input 'data' is taken as 1x3x224x224: nothing says its shape; --input-shape sets another" in outcome.err
 
 
 def test_a_stage_and_a_level_are_given_at_the_command_line(run: Run) -> None:

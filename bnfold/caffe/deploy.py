@@ -277,5 +277,5 @@ def _notes(before: Sequence[Layer], after: Sequence[Layer]) -> list[str]:
     for layer in before:
         now = left.get(layer.name)
         if now != layer.type:
-            changes.append(f"'{layer.name}' ({layer.type}) {f'became {now}' if now else 'went'}")
+            changes.append(f"'{layer.name}' ({layer.type}) {f'became {now}' if now else 'was left out'}")
     return [f"made a net for inference: {', '.join(changes)}"] if changes else []

@@ -132,7 +132,7 @@ def _alone(path: Path, caffemodels: Sequence[Path], options: ReadOptions) -> Net
     if len(readings) > 1:
         words = binary.difference([reading, *(one for one in readings if one is not reading)])
         reason = "shapes and weights fit no other" if len(nets) == 1 else "by the others it would change nothing"
-        net.notes.append(f"{words}; the first is taken, since {reason} (--caffemodel-dialect says another)")
+        net.notes.append(f"{words}; the first is taken, since {reason} (--caffemodel-dialect sets another)")
     return net
 
 

@@ -29,7 +29,7 @@ SIDES = range(1, 33)
 MANY = 64  # layers of unknown types, beyond which planes are not searched
 
 
-class _Stored(NamedTuple):
+class _Learned(NamedTuple):
     """What layers have learned, as `told` asks a caffemodel for it."""
 
     layers: Mapping[str, Layer]
@@ -123,7 +123,7 @@ def _choices(net: Net, layer: Layer, top: str, shapes: Shapes, search: bool) -> 
 
 
 def _told(net: Net, blob: str) -> Told:
-    return told(net.layers, cast("Sequence[WeightsFile]", [_Stored({one.name: one for one in net.layers})]), blob)
+    return told(net.layers, cast("Sequence[WeightsFile]", [_Learned({one.name: one for one in net.layers})]), blob)
 
 
 def _left_by_others(net: Net, top: str, known: Mapping[str, Shape]) -> Iterator[int]:

@@ -106,7 +106,7 @@ def layout_of(
         ):
             raise UsageError(
                 f"input '{name}' has shape {sizes(ours.shape)} in the reference and "
-                f"{sizes(theirs.shape)} in the candidate; --batch or --input-shape says another for a net of a prototxt"
+                f"{sizes(theirs.shape)} in the candidate; --batch or --input-shape sets another for a net of a prototxt"
             )
         shape = tuple(a if a is not None else b for a, b in zip(ours.shape, theirs.shape, strict=True))
         feeds[name] = Feed(shape, ours.dtype, meaning, unmade=ours.unmade)

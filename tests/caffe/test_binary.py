@@ -169,7 +169,7 @@ def test_a_field_that_would_change_nothing_yields_to_one_that_does(tmp_path: Pat
     assert net.layers[1].param.pooling_param.HasField("ceil_mode")
     (note,) = net.notes
     assert "means `ceil_mode: false` in soeaver, pull3057, nothing in bvlc" in note
-    assert "--caffemodel-dialect says another" in note
+    assert "--caffemodel-dialect sets another" in note
 
 
 def test_an_average_that_rounds_down_or_leaves_padding_out_is_refused(tmp_path: Path) -> None:

@@ -44,9 +44,9 @@ def test_a_training_net_becomes_an_inference_net() -> None:
     assert net.outputs == ["loss"]
     assert net.notes == [
         "made a net for inference: 'data' (Data) became Input, 'loss' (SoftmaxWithLoss) became Softmax, "
-        "'accuracy' (Accuracy) went",
+        "'accuracy' (Accuracy) was left out",
         "input 'data' is taken as 1x3x24x24: 'data' (Data) has crop_size 24, and of channels 3 are assumed; "
-        "--input-shape says another",
+        "--input-shape sets another",
     ]
 
 
@@ -298,7 +298,7 @@ def test_a_guess_is_said_aloud() -> None:
     net = read(*INPUTS, input_shapes={"more": (1, 2)}, guess_shapes=True)
     assert net.inputs == {"data": (1, 3, 224, 224), "more": (1, 2)}
     assert net.notes == [
-        "input 'data' is taken as 1x3x224x224: nothing says its shape; --input-shape says another",
+        "input 'data' is taken as 1x3x224x224: nothing says its shape; --input-shape sets another",
     ]
 
 

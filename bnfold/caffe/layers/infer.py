@@ -11,7 +11,7 @@ from bnfold.caffe.layers.table import LAYERS
 from bnfold.errors import ModelError, few, telling_which
 from bnfold.net import Layer, Net, Shape, sizes
 
-ANOTHER = "; --input-shape says another"
+ANOTHER = "; --input-shape sets another"
 """At the end of a note on an input's shape that no file states; where sizes do not fit, it may be the reason."""
 
 
