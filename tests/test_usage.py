@@ -233,7 +233,7 @@ def test_what_does_not_fit_is_said_with_file_and_layer(run: Run, command: str, m
     assert outcome.err.startswith("bnfold: odd.prototxt: layer 'x' (")
     assert outcome.err.count("odd.prototxt") == 1
     if misfit in ("a kernel", "a pooling"):
-        assert outcome.err.strip().endswith("; --input-shape says a larger input")
+        assert outcome.err.strip().endswith("; --input-shape sets a larger input")
 
 
 def test_statistics_that_make_no_sense_are_said_with_file_and_layer(tmp_path: Path) -> None:

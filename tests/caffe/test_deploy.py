@@ -262,7 +262,7 @@ def test_a_shape_that_was_concluded_is_named_where_sizes_do_not_fit() -> None:
         layer("VideoData", "video", "", "data label", "transform_param { crop_size: 32 }"),
         layer("Reshape", "segments", "data", "x", "reshape_param { shape { dim: [-1, 10, 32, 32] } }"),
     )
-    wanted = "does not divide by 10x32x32; but input 'data' is taken as 1x3x32x32: 'video'.*assumed; --input-shape says"
+    wanted = "does not divide by 10x32x32; but input 'data' is taken as 1x3x32x32: 'video'.*assumed; --input-shape sets"
     with pytest.raises(ModelError, match=wanted):
         infer_shapes(net)
 

@@ -273,7 +273,7 @@ def _convolved(layer: Layer, bottom: Shape) -> Shape:
         raise ModelError(
             f"{layer}: kernel {sizes(view.kernel)} spans {sizes(view.extent)}, "
             f"which does not fit a plane of {sizes(bottom[axis + 1 :])} with pad {sizes(view.before)}; "
-            "--input-shape says a larger input"
+            "--input-shape sets a larger input"
         )
     return (*bottom[:axis], view.num_output, *top)
 

@@ -156,7 +156,7 @@ def pooled(
         if out < 1:
             raise ModelError(
                 f"{layer}: kernel {sizes(kernel)} does not fit a plane of {sizes(image)}; "
-                "--input-shape says a larger input"
+                "--input-shape sets a larger input"
             )
         output.append(out)
     return tuple(output)
