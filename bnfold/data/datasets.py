@@ -55,8 +55,12 @@ class PictureSource(Protocol):
     def kind(self, number: int) -> Kind:
         """What one holds, without decoding it."""
 
-    def load(self, number: int) -> Image.Image | Array:
+    def load(self, number: int, *, grey: bool = False) -> Image.Image | Array:
         """An image of Pillow's, or pixels (height, width, channels) in the order blue, green, red.
+
+        Args:
+            number: which one.
+            grey: colours are not needed.
 
         Raises:
             ParseError: it is damaged.
@@ -103,7 +107,8 @@ class Images:
     def sample(self, number: int) -> dict[str, Array]:
         """Read one image and prepare it. Raises UsageError where it does not fit the input."""
         try:
-            planes = self.preparation.planes(self.pictures.load(number), self.channels, self.size)
+            loaded = self.pictures.load(number, grey=self.channels == 1 or self.preparation.grey)
+            planes = self.preparation.planes(loaded, self.channels, self.size)
         except UsageError as error:
             raise UsageError(f"{self.pictures.where(number)}: {error}") from None
         return {self.blob: planes}
@@ -157,11 +162,11 @@ class Files:
 
         return kind_of(read_header(self.files[number]))
 
-    def load(self, number: int) -> Image.Image:
+    def load(self, number: int, *, grey: bool = False) -> Image.Image:
         """Decode one."""
         from bnfold.data.decoding import read_image
 
-        return read_image(self.files[number])
+        return read_image(self.files[number], grey=grey)
 
 
 def open_samples(

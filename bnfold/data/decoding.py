@@ -1,4 +1,7 @@
-"""Image files as Pillow decodes them: whole, of bounded size, from regular files only."""
+"""Image files as Pillow decodes them: whole, of bounded size, from regular files only.
+
+Where only grey is asked for, of a JPEG its brightness is decoded alone, as OpenCV does, and no colours made grey.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(path: Path, *, grey: bool = False) -> Image.Image:
     """The image of a file. Raises ParseError."""
     with open_regular(path) as stream:
-        return _opened(stream, path, "", whole=True)
+        return _opened(stream, path, "", whole=True, grey=grey)
 
 
 def read_header(path: Path) -> Image.Image:
@@ -27,12 +30,12 @@ def read_header(path: Path) -> Image.Image:
         return _opened(stream, path, "", whole=False)
 
 
-def decode_image(content: bytes, path: Path, record: str, *, whole: bool = True) -> Image.Image:
+def decode_image(content: bytes, path: Path, record: str, *, whole: bool = True, grey: bool = False) -> Image.Image:
     """The image whose file is `content`, a record of `path`; its header alone unless `whole`. Raises ParseError."""
-    return _opened(BytesIO(content), path, f"record '{record}' ", whole=whole)
+    return _opened(BytesIO(content), path, f"record '{record}' ", whole=whole, grey=grey)
 
 
-def _opened(stream: IO[bytes], path: Path, who: str, *, whole: bool) -> Image.Image:
+def _opened(stream: IO[bytes], path: Path, who: str, *, whole: bool, grey: bool = False) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -40,6 +43,8 @@ def _opened(stream: IO[bytes], path: Path, who: str, *, whole: bool) -> Image.Im
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(stream) as image:
+                if grey:
+                    image.draft("L", None)
                 if whole:
                     image.load()
                 return image

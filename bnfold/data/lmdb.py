@@ -119,11 +119,11 @@ class Database:
             return kind_of(self._decoded(number, datum, whole=False))
         return Kind(datum.shape[1:], None, False)
 
-    def load(self, number: int) -> Image.Image | Array:
+    def load(self, number: int, *, grey: bool = False) -> Image.Image | Array:
         """A decoded image, or pixels (height, width, channels). Raises ParseError where the record is damaged."""
         datum = self._datum(number)
         if datum.encoded:
-            return self._decoded(number, datum)
+            return self._decoded(number, datum, grey=grey)
         channels, height, width = shape = datum.shape
         size = channels * height * width
         raw, floats = datum.data or b"", b"".join(datum.floats)
@@ -150,8 +150,8 @@ class Database:
         except (WireError, struct.error) as error:
             raise ParseError(f"record '{self.name(number)}' is no Datum: {error}", self.path) from None
 
-    def _decoded(self, number: int, datum: Datum, *, whole: bool = True) -> Image.Image:
-        return decode_image(bytes(datum.data or b""), self.path, self.name(number), whole=whole)
+    def _decoded(self, number: int, datum: Datum, *, whole: bool = True, grey: bool = False) -> Image.Image:
+        return decode_image(bytes(datum.data or b""), self.path, self.name(number), whole=whole, grey=grey)
 
     def _mapped(self) -> mmap.mmap:
         if self._content is None:

@@ -499,3 +499,20 @@ def test_files_of_a_relative_path_are_found_in_another_folder(tmp_path: Path, mo
             assert np.array_equal(there.sample(last)["data"], before)
             assert before.any()
             assert (there.name(last), there.description) == (here.name(last), here.description)
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_a_grey_input_gets_a_jpeg_as_opencv_reads_it(tmp_path: Path, subsampling: int) -> None:
+    """Its brightness alone; colours made grey are up to 6 levels away."""
+    import cv2
+
+    pixels = np.random.default_rng(7).integers(0, 256, (40, 50, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=60, subsampling=subsampling)
+    theirs = present(cv2.imread(str(tmp_path / "a.jpg"), cv2.IMREAD_GRAYSCALE))
+    coloured = np.asarray(Image.open(tmp_path / "a.jpg").convert("L"))
+    assert np.abs(theirs.astype(int) - coloured).max() > 1
+    for channels, forced in ((1, False), (3, True)):
+        feeds = {"data": Feed((1, channels, 40, 50), np.dtype(np.float32))}
+        samples = open_samples(tmp_path, feeds, Preparation(grey=forced))
+        np.testing.assert_array_equal(samples.sample(0)["data"], np.broadcast_to(theirs, (channels, 40, 50)))
+        assert np.ptp(present(samples.picture(0)), axis=2).max() > 0
