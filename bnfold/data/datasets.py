@@ -393,7 +393,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise UsageError(f"the data '{path}' is neither a folder, nor an .npz or .npy, nor a list of images")
+        raise UsageError(f"the data '{path}' is neither a folder, nor an .npz or .npy, nor a list of images in UTF-8")
     lines = [(number, line.strip()) for number, line in enumerate(re.split("\r\n?|\n", text), start=1) if line.strip()]
     if not lines:
         raise UsageError(f"the list '{path}' is empty")
@@ -411,7 +411,7 @@ def _file_in_line(path: Path, number: int, name: str) -> Path:
         why = ""
         if os.path.isfile(name):
             why = " in the folder of the list, where its paths start"
-        elif re.fullmatch(r".*,\s*-?[0-9]{1,9}", name):
+        elif re.fullmatch(r".*[,;\t]\s*-?[0-9]{1,9}", name):
             why = "; a line is `path label`, with a space between"
         raise ParseError(f"the file '{_shortened(name)}' {reason}{why}", path, number)
     return place

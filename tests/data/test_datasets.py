@@ -144,6 +144,8 @@ def test_a_list_has_paths_from_its_own_folder_and_labels_after_the_last_space(tm
     [
         ("pictures/a.png 1", " in the folder of the list, where its paths start"),
         ("a.png,1", "; a line is `path label`, with a space between"),
+        ("a.png\t1", "; a line is `path label`, with a space between"),
+        ("a.png;1", "; a line is `path label`, with a space between"),
         ("b.png 1", ""),
     ],
 )
