@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+import reference
 from cases import GOLDEN, TOLERANCE, distance, golden, goldens
+from nets import net
 from single_layer import by_oracle, layer_net, noise
 
 from bnfold.errors import UnsupportedError
@@ -170,3 +172,44 @@ def test_a_multiple_of_the_batch_is_named_as_one() -> None:
     net = layer_net('type: "Tile" tile_param { axis: 0 tiles: 3 }', [(2, 5)])
     (output,) = to_onnx(net, dynamic_batch=True).graph.output
     assert output.type.tensor_type.shape.dim[0].dim_param == "3*N"
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        'type: "DeephiResize" deephi_resize_param { resize_type: BILINEAR new_height: 7 new_width: 3 }',
+        'type: "Interp" interp_param { zoom_factor: 2 }',
+        'type: "ResizeBilinear" resize_bilinear_param { data_format: "NCHW" output_height: 7 output_width: 4 }',
+        'type: "Unpooling" unpooling_param { unpool_size: 6 } bottom: "mask"',
+        'type: "Upsample" upsample_param { height_scale: 2 width_scale: 3 }',
+        'type: "Upsample" upsample_param { scale: 2 } bottom: "mask"',
+    ],
+)
+def test_a_batch_that_only_the_run_knows_is_read_there(layer: str) -> None:
+    """As many samples as a Filter picks."""
+    shape = "shape { dim: 4 dim: 3 dim: 3 dim: 3 }"
+    text = f"""
+        layer {{ name: "x" type: "Input" top: "x" input_param {{ {shape} }} }}
+        layer {{ name: "m" type: "Input" top: "m" input_param {{ {shape} }} }}
+        layer {{ name: "which" type: "Input" top: "which" input_param {{ shape {{ dim: 4 }} }} }}
+        layer {{ name: "f" type: "Filter" bottom: "x" bottom: "m" bottom: "which" top: "some" top: "mask" }}
+        layer {{ name: "y" bottom: "some" {layer} top: "y" }}"""
+    rng = np.random.default_rng(3)
+    places = np.stack([np.sort(rng.permutation(36)[:9]).reshape(3, 3) for _ in range(12)]).reshape(4, 3, 3, 3)
+    feeds = {"x": rng.normal(size=(4, 3, 3, 3)), "m": places, "which": np.array([1, 0, 1, 1])}
+    feeds = {name: values.astype(np.float32) for name, values in feeds.items()}
+    expected = reference.load(text).run({name: values.astype(np.float64) for name, values in feeds.items()})["y"]
+    model = to_onnx(net(text))
+    onnx.checker.check_model(model, full_check=True)
+    assert distance(Session(model, threads=1).run(feeds)["y"], expected) < TOLERANCE
+
+
+def test_a_greedy_decoder_whose_sequences_only_the_run_knows_is_refused() -> None:
+    text = """
+        layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 4 dim: 2 dim: 5 } } }
+        layer { name: "m" type: "Input" top: "m" input_param { shape { dim: 4 dim: 2 } } }
+        layer { name: "which" type: "Input" top: "which" input_param { shape { dim: 4 } } }
+        layer { name: "f" type: "Filter" bottom: "x" bottom: "m" bottom: "which" top: "some" top: "marks" }
+        layer { name: "y" type: "CTCGreedyDecoder" bottom: "some" bottom: "marks" top: "y" }"""
+    with pytest.raises(UnsupportedError, match="is known only when the model runs"):
+        to_onnx(net(text))

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from onnx import NodeProto, helper, numpy_helper
 
 from bnfold.algebra.scaled import same_values
-from bnfold.caffe.layers import canonical_axis
+from bnfold.caffe.layers import UNKNOWN, canonical_axis
 from bnfold.errors import WeightsError, counted
 from bnfold.net import Array, DType, Layer, LazyArray, Names, Net, Shape, sizes
 from bnfold.onnx.weight import ONNX_TYPES, Weight
@@ -265,8 +265,8 @@ class Block:
 
     @property
     def batched(self) -> bool:
-        """Whether the first bottom's first dimension is symbolic."""
-        return self.bottom in self.graph.batched
+        """Whether the first bottom's first dimension is known only when the model runs."""
+        return self.bottom in self.graph.batched or (self.graph.shapes.get(self.bottom) or ())[:1] == (UNKNOWN,)
 
     def fixes_batch(self, reason: str, axes: Collection[int] = (0,)) -> None:
         """Say that what follows writes the sizes of some axes into the model, which must not be that of an open batch.

@@ -54,6 +54,8 @@ def ctc_greedy_decoder(block: Block) -> list[str]:
     view = CTCGreedyDecoder.of(block.layer, block.shape)
     steps, sequences, classes = block.shape[:3]
     block.fixes_batch("its first axis is the steps of a sequence")
+    if min(steps, sequences) < 0:
+        raise Refused("how many steps and sequences there are is known only when the model runs")
     scores = block.bottom if block.rank == 3 else reshape(block, block.bottom, (steps, sequences, classes), "scores")
     marks = reshape(block, block.bottoms[1], (steps, sequences), "marks")
     unmarked = block("Equal", marks, block.floats(0.0, "nothing"), step="unmarked")
