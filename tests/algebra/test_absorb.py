@@ -36,7 +36,7 @@ import bnfold
 from bnfold.algebra import absorb as laws
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
-from bnfold.algebra.operators import Constant, Linear
+from bnfold.algebra.operators import Constant, Linear, Port
 from bnfold.algebra.records import Blocked
 from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.operators import BACKWARD_ONLY, FORWARD_ONLY, LINEAR
@@ -588,6 +588,21 @@ def test_a_value_that_would_not_be_finite_refuses(weight: float, bias: float, af
     layer = layer_of('type: "InnerProduct" inner_product_param { num_output: 2 }', blobs=blobs)
     with pytest.raises(Blocked, match="would not be finite"):
         absorb_backward(layer, [(1, 3)], affine)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1 << 20])
+def test_shifts_of_a_batch_of_matrices_are_summed_alike_in_any_pieces(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shift varies along the axis that the pieces are taken of."""
+    rng = np.random.default_rng(2)
+    weight, shift = rng.standard_normal((5, 3, 2)), rng.standard_normal((5, 1, 3))
+    outputs, inputs = (Port(0, (0,)), Port(2, (2,))), (Port(0, (0,)), Port(2, (1,)))
+    linear = Linear(weight, None, weight.shape, outputs, inputs, summed=(1,), unbiased="it has no bias")
+    monkeypatch.setattr(laws, "SUMMED_AT_ONCE", at_once)
+    left = laws.absorb_forward(linear, Affine(shift=shift)).left
+    assert left is not None
+    np.testing.assert_allclose(left.shift, shift @ weight, rtol=1e-12)
 
 
 def test_a_large_factor_of_small_weights_is_no_overflow() -> None:
