@@ -149,8 +149,8 @@ class Files:
 
     def name(self, number: int) -> str:
         """The path from the root, or the whole one."""
-        path = self.files[number]
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        path, root = self.files[number].absolute(), self.root.absolute()
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(self.files[number])
 
     def where(self, number: int) -> str:
         """The whole path."""

@@ -503,6 +503,18 @@ def test_files_of_a_relative_path_are_found_in_another_folder(tmp_path: Path, mo
             assert (there.name(last), there.description) == (here.name(last), here.description)
 
 
+def test_names_of_a_list_do_not_depend_on_who_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker has whole paths, by which files of such a path would lie in the list's folder there alone."""
+    for name in ("set/a.png", "set/deep/b.png", "c.png"):
+        save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    Path("set/list.txt").write_text(f"a.png 1\n{tmp_path}/set/deep/b.png 0\n../c.png 2\n", encoding="utf-8")
+    here = open_samples("set/list.txt", FEEDS)
+    there = pickle.loads(pickle.dumps(here))
+    names = [here.name(number) for number in range(3)]
+    assert names == [there.name(number) for number in range(3)] == ["a.png", "deep/b.png", "../c.png"]
+
+
 @pytest.mark.parametrize("subsampling", [0, 2])
 def test_a_grey_input_gets_a_jpeg_as_opencv_reads_it(tmp_path: Path, subsampling: int) -> None:
     """Its brightness alone; colours made grey are up to 6 levels away."""
