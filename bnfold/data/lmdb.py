@@ -8,11 +8,16 @@ AnnotatedDatum holds a Datum in field 1, where a Datum has a number.
 
 from __future__ import annotations
 
-import mmap
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Lock
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -27,9 +32,13 @@ from bnfold.io.wire import FIXED32, LENGTH, VARINT, Buffer, WireError, fields, s
 from bnfold.net import Array
 
 if TYPE_CHECKING:
+    import mmap
+
     from PIL import Image
 
 CHANNELS, HEIGHT, WIDTH, DATA, LABEL, FLOATS, ENCODED = range(1, 8)
+_OPENED: WeakValueDictionary[tuple[int, int], Any] = WeakValueDictionary()  # by device and number of the file
+_OPENING = Lock()
 
 
 @dataclass(slots=True)
@@ -72,27 +81,25 @@ def parse(record: Buffer, annotated: bool = True) -> Datum:
 
 @dataclass(slots=True)
 class Database:
-    """The records of an LMDB by number; whoever unpickles it maps the file again.
+    """The records of an LMDB by number; whoever unpickles it opens the database again.
 
     Attributes:
         path: the folder with `data.mdb`, or a file.
-        pages: of the file.
+        pages: of the file, all of which were checked.
         keys: in their order.
-        places: first byte and size of each record, int64 (records, 2).
     """
 
     path: Path
     pages: Pages
     keys: list[bytes]
-    places: Array
-    _content: mmap.mmap | None = None
+    _environment: Any = None
 
-    def __getstate__(self) -> tuple[Path, Pages, list[bytes], Array]:
-        return self.path.absolute(), self.pages, self.keys, self.places  # workers may run in another folder
+    def __getstate__(self) -> tuple[Path, Pages, list[bytes]]:
+        return self.path.absolute(), self.pages, self.keys  # workers may run in another folder
 
-    def __setstate__(self, state: tuple[Path, Pages, list[bytes], Array]) -> None:
-        self.path, self.pages, self.keys, self.places = state
-        self._content = None
+    def __setstate__(self, state: tuple[Path, Pages, list[bytes]]) -> None:
+        self.path, self.pages, self.keys = state
+        self._environment = None
 
     @property
     def count(self) -> int:
@@ -136,45 +143,51 @@ class Database:
     def labels(self, part: Part) -> Array | None:
         """The label of each record (records,) that will be taken, -1 of others; None where none of them says one."""
         known, labels = False, np.full(self.count, -1, np.int64)
-        taken = part.numbers(self.count)
-        for number in range(self.count) if taken is None else taken:
-            datum = self._datum(number)
-            known |= LABEL in datum.numbers
-            labels[number] = datum.numbers.get(LABEL, 0)
+        with _reading(self._opened(), self.path, buffers=True) as transaction:
+            taken = part.numbers(self.count)
+            for number in range(self.count) if taken is None else taken:
+                datum = self._parsed(transaction.get(self.keys[number]), number)
+                known |= LABEL in datum.numbers
+                labels[number] = datum.numbers.get(LABEL, 0)
         return labels if known else None
 
     def _datum(self, number: int) -> Datum:
-        at, size = self.places[number]
+        with _reading(self._opened(), self.path) as transaction:
+            return self._parsed(transaction.get(self.keys[number]), number)
+
+    def _parsed(self, record: Buffer | None, number: int) -> Datum:
+        if record is None:
+            raise ParseError(f"is a damaged LMDB: it lists '{self.name(number)}', and finds no record of it", self.path)
         try:
-            return parse(memoryview(self._mapped())[at : at + size])
+            return parse(record)
         except (WireError, struct.error) as error:
             raise ParseError(f"record '{self.name(number)}' is no Datum: {error}", self.path) from None
 
     def _decoded(self, number: int, datum: Datum, *, whole: bool = True, grey: bool = False) -> Image.Image:
         return decode_image(bytes(datum.data or b""), self.path, self.name(number), whole=whole, grey=grey)
 
-    def _mapped(self) -> mmap.mmap:
-        if self._content is None:
-            content = _contents(self.path)
-            if Pages.of(content, self.path) != self.pages:
+    def _opened(self) -> Any:
+        if self._environment is None:
+            if Pages.of(_contents(self.path), self.path) != self.pages:
                 raise ParseError("is another LMDB than in the process that asks, or was written to since", self.path)
-            self._content = content
-        return self._content
+            self._environment = _environment(self.path)
+        return self._environment
 
 
 def open_database(path: Path, part: Part) -> tuple[Database, Array | None]:
     """The records at a path, and the labels of those that will be taken.
 
     Raises:
-        UsageError: nothing is in the database.
+        UsageError: the package `lmdb` is not installed, or nothing is in the database.
         ParseError: it is damaged.
     """
+    _package()
     content = _contents(path)
     pages = Pages.of(content, path)
-    keys, places = pages.records(content, path)
+    keys = pages.keys(content, path)
     if not keys:
         raise UsageError(f"there is no record in '{path}'")
-    database = Database(path, pages, keys, places, content)
+    database = Database(path, pages, keys)
     return database, database.labels(part)
 
 
@@ -183,9 +196,41 @@ def _contents(path: Path) -> mmap.mmap:
     content = map_file(_file_of(path))
     if other := other_format(content[:HEAD], "an LMDB"):
         raise ParseError(other, _file_of(path))
-    if hasattr(mmap, "MADV_RANDOM"):  # of large records only the headers are read at first
-        content.madvise(mmap.MADV_RANDOM)
     return content
+
+
+def _environment(path: Path) -> Any:
+    """The database, opened once however many read it, since LMDB allows a process no more."""
+    lmdb = _package()
+    file = _file_of(path).stat()
+    with _OPENING:
+        found = _OPENED.get((file.st_dev, file.st_ino))
+        if found is None:
+            try:
+                found = lmdb.open(
+                    str(path), subdir=path.is_dir(), readonly=True, lock=False, create=False, readahead=False
+                )
+            except lmdb.Error as error:
+                raise ParseError(f"is no LMDB, or a damaged one: {error}", path) from None
+            _OPENED[file.st_dev, file.st_ino] = found
+    return found
+
+
+@contextmanager
+def _reading(environment: Any, path: Path, *, buffers: bool = False) -> Iterator[Any]:
+    """A transaction that reads. Raises ParseError where the database is damaged."""
+    try:
+        with environment.begin(buffers=buffers) as transaction:
+            yield transaction
+    except _package().Error as error:
+        raise ParseError(f"is a damaged LMDB: {error}", path) from None
+
+
+def _package() -> ModuleType:
+    try:
+        return import_module("lmdb")
+    except ImportError:
+        raise UsageError("reading an LMDB needs the package lmdb: pip install 'bnfold[lmdb]'") from None
 
 
 def _file_of(path: Path) -> Path:

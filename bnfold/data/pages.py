@@ -1,6 +1,7 @@
-"""LMDB's file format: where the records of a database lie, with every number checked before it is used.
+"""LMDB's file format, as far as a database has to be whole before liblmdb may open it.
 
-liblmdb trusts its files, so a damaged one may end the process. Here nothing outside the file is read, no page twice.
+liblmdb trusts its files, so a damaged one may end the process. Every number that it goes by is checked here first;
+nothing outside the file is read, and no page twice.
 
     file: pages of one size; the first two are metas, of which that of the later transaction counts
     page: number 8, pad 2, marks 2, end of the pointers 2, begin of the nodes 2, pointers 2 each, in the order of keys
@@ -17,10 +18,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from bnfold.errors import ParseError
-from bnfold.net import Array
 
 HEADER = 16
 # Marks; magic, version; size of a page; flags of the tree of records, their number, root; last page, transaction.
@@ -75,10 +73,9 @@ class Pages:
             raise _damaged(path, f"it has {len(content):,} bytes of {whole:,}")
         return pages
 
-    def records(self, content: mmap.mmap, path: Path) -> tuple[list[bytes], Array]:
-        """The keys in their order, and first byte and size of each value, int64 (records, 2). Raises ParseError."""
+    def keys(self, content: mmap.mmap, path: Path) -> list[bytes]:
+        """The keys in their order, after a look at all pages. Raises ParseError where liblmdb could not go by them."""
         keys: list[bytes] = []
-        places: list[tuple[int, int]] = []
         seen = bytearray(self.last + 1)
         waiting = [] if self.root == _NOWHERE else [self.root]
         while waiting:
@@ -96,6 +93,8 @@ class Pages:
                     raise _damaged(path, f"page {number:,} points outside itself")
                 low, high, flags, length = _NODE.unpack_from(content, begin + offset)
                 at = offset + _NODE.size + length
+                if at > self.size:
+                    raise _damaged(path, f"a key on page {number:,} leaves it")
                 if marks & _BRANCH:
                     below.append(low | high << 16 | flags << 32)
                     continue
@@ -106,20 +105,22 @@ class Pages:
                 if keys and key <= keys[-1]:
                     raise _damaged(path, f"the key '{key.decode(errors='backslashreplace')}' is out of order")
                 keys.append(key)
-                places.append((self._apart(content, begin + at, many, path) if flags else begin + at, many))
+                if flags:
+                    self._check_apart(content, begin + at, many, path)
+            if marks & _BRANCH and len(below) < 2:
+                raise _damaged(path, f"page {number:,} leads to a single one")
             waiting += reversed(below)
         if len(keys) != self.count:
             raise _damaged(path, f"it says that it has {self.count:,} records, and has {len(keys):,}")
-        return keys, np.array(places, np.int64).reshape(-1, 2)
+        return keys
 
-    def _apart(self, content: mmap.mmap, at: int, many: int, path: Path) -> int:
-        """Where a value begins that lies on pages of its own, whose number stands at `at`."""
+    def _check_apart(self, content: mmap.mmap, at: int, many: int, path: Path) -> None:
+        """A value that lies on pages of its own, whose number stands at `at`. Raises ParseError."""
         number = int.from_bytes(content[at : at + 8], "little")
         itself, marks, count = _APART_PAGE.unpack_from(content, number * self.size) if number <= self.last else (0,) * 3
         wanted = (HEADER + many - 1) // self.size + 1
         if (itself, marks & _KINDS, count) != (number, _OVERFLOW, wanted) or number + count > self.last + 1:
             raise _damaged(path, f"page {number:,} has none of a record's headers")
-        return number * self.size + HEADER
 
 
 def _damaged(path: Path, what: str) -> ParseError:
