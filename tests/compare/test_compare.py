@@ -226,10 +226,13 @@ def test_scores_that_are_not_one_row_for_each_sample_classify_nothing() -> None:
         [
             helper.make_node("Slice", ["data", "start", "end"], ["some"], "some"),
             helper.make_node("Softmax", ["some"], ["scores"], "scores", axis=1),
+            helper.make_node(
+                "Gather", ["data", "pairs"], ["rows"], "rows", axis=1
+            ),  # which tells that axis 0 is the batch
         ],
         {"data": (4, 3)},
-        ["scores"],
-        {"start": np.array([0]), "end": np.array([1])},
+        ["scores", "rows"],
+        {"start": np.array([0]), "end": np.array([1]), "pairs": np.array([[0, 1], [1, 2]])},
     )
     report = compare(rows, rows, np.ones((5, 3), np.float32), labels=[0] * 5)
     assert report.passed
