@@ -19,7 +19,7 @@ from bnfold.errors import WriteError
 from bnfold.io.mapping import release_pages
 from bnfold.net import Array, DType
 from bnfold.onnx.file import values_of
-from bnfold.onnx.node import captured
+from bnfold.onnx.node import bodies, captured
 from bnfold.onnx.save import DataFile, WholeModel, fill, same_bytes, write_external
 from bnfold.onnx.shapes import held, infer, inferred_ports
 from bnfold.onnx.weight import Weight, little_endian
@@ -198,10 +198,28 @@ def with_inputs(model: onnx.ModelProto, tensors: Mapping[str, tuple[DType, int]]
         for place, name in enumerate(node.output):
             if name in tensors:
                 node.output[place] = name + OWN
+        for body in bodies(node):
+            _call_otherwise(body, tensors.keys(), {})
     for name, (dtype, axes) in tensors.items():
         element = onnx.helper.np_dtype_to_tensor_dtype(dtype)
         cut.graph.input.append(onnx.helper.make_tensor_value_info(name, element, [None] * axes))
     return cut
+
+
+def _call_otherwise(body: onnx.GraphProto, names: Collection[str], around: Mapping[str, str]) -> None:
+    """Give what a body makes under some names others: what is fed may be made nowhere."""
+    made = {port.name for port in body.input} | {tensor.name for tensor in body.initializer}
+    made |= {name for node in body.node for name in node.output}
+    called = {**around, **{name: f"{name}{OWN}@body" for name in made.intersection(names)}}
+    for node in body.node:
+        for listed in (node.input, node.output):
+            listed[:] = [called.get(name, name) for name in listed]
+        for inner in bodies(node):
+            _call_otherwise(inner, names, called)
+    for port in (*body.input, *body.output, *body.value_info):
+        port.name = called.get(port.name, port.name)
+    for tensor in body.initializer:
+        tensor.name = called.get(tensor.name, tensor.name)
 
 
 SHAPE = "@shape"

@@ -209,3 +209,14 @@ def test_no_more_samples_are_run_than_until_every_channel_shows(
     report = bnfold.compare(original, folded(original), data, layers=False)
     assert bool(notes(report)) == (beta != 0)
     assert len(asked) == runs
+
+
+def test_a_body_that_calls_what_it_makes_as_its_node_does_can_be_given_it() -> None:
+    reference, wrong = choosing("If"), choosing("If")
+    stored = next(tensor for tensor in wrong.graph.initializer if tensor.name == "ws")
+    weights = numpy_helper.to_array(stored)
+    stored.CopyFrom(numpy_helper.from_array(weights[[1, 0, 2, 3, 4, 5]], "ws"))  # other boxes are left
+    report = bnfold.compare(reference, wrong)
+    assert not report.passed
+    assert "blob 's' differs" in report.verdict
+    assert bnfold.compare(reference, reference).passed
