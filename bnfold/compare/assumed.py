@@ -4,7 +4,8 @@ Given:   conv1 -> x (1x8x12x12) -> odd (a type that nobody knows) -> y -> conv2 
 Assumed: y is 1x8x12x12, as x is, since conv2 can read that
 
 A shape is taken that every layer behind it can read, with the weights that it has. Folding does not depend on the size
-of a plane, so a proof on another one is a proof; what reads one size alone, as an InnerProduct, says which.
+of a plane, so a proof on another one is a proof; what reads one size alone, as an InnerProduct, says which. Planes on
+which a kernel lies partly in the padding wherever it is go last: what its taps there hold would show in nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import NamedTuple, cast
 
 from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.layers.axes import UNKNOWN
+from bnfold.caffe.layers.convolution import DECONVOLUTIONS, KERNELS, Convolution
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes, output_shapes, row_of
+from bnfold.caffe.layers.pooling import Pooling
 from bnfold.caffe.told import Told, told
 from bnfold.caffe.weights import WeightsFile
 from bnfold.errors import ModelError
@@ -52,7 +55,7 @@ def assumed_shapes(net: Net) -> dict[str, Shape | None]:
             if shapes[top] is None and not _waits(layer, shapes):
                 behind = net.layers[place + 1 :]
                 tried = (_behind(behind, shapes, {top: shape}) for shape in _choices(net, layer, top, shapes, search))
-                shapes = next(filter(None, tried), shapes)
+                shapes = _best(behind, filter(None, tried)) or shapes
     return shapes
 
 
@@ -91,6 +94,38 @@ def _behind(layers: Sequence[Layer], shapes: Shapes, new: Mapping[str, Shape]) -
     except ModelError:
         return None
     return found
+
+
+def _best(layers: Sequence[Layer], found: Iterator[dict[str, Shape | None]]) -> dict[str, Shape | None] | None:
+    """The first shapes that let each kernel behind show all its taps; the first of all where there are no such."""
+    tried = list[dict[str, Shape | None]]()
+    for shapes in found:
+        if all(_is_shown(layer, shapes) for layer in layers):
+            return shapes
+        tried += [] if tried else [shapes]
+    return next(iter(tried), None)
+
+
+def _is_shown(layer: Layer, shapes: Shapes) -> bool:
+    """Whether each tap of a layer's kernel meets its plane, and no window of a pooling is wider than that."""
+    bottom, top = shapes.get(next(iter(layer.bottoms), "")), shapes.get(next(iter(layer.tops), ""))
+    if bottom is None or top is None or UNKNOWN in (*bottom, *top):
+        return True
+    if layer.type in ("Pooling", "Pooling3D"):
+        pool = Pooling.of(layer, bottom)
+        return all(size <= side for size, side in zip(pool.kernel, pool.image, strict=True))
+    if layer.type not in KERNELS:
+        return True
+    spatial = len(layer.blobs.shapes[0]) - 2 if len(layer.blobs) else len(bottom) - 2
+    view = Convolution.of(layer, spatial, bottom)
+    planes = (top, bottom) if layer.type in DECONVOLUTIONS else (bottom, top)
+    windows = (view.kernel, view.stride, view.before, view.dilation)
+    axes = zip(*(shape[len(shape) - spatial :] for shape in planes), *windows, strict=True)
+    return all(
+        any(0 <= stride * place + dilation * tap - before < wide for place in range(places))
+        for wide, places, kernel, stride, before, dilation in axes
+        for tap in range(kernel)
+    )
 
 
 def _choices(net: Net, layer: Layer, top: str, shapes: Shapes, search: bool) -> Iterator[Shape]:

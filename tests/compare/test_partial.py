@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 
 import nets
 import numpy as np
@@ -144,6 +145,43 @@ SHAPES = {
 def test_a_shape_is_assumed_that_all_behind_it_can_read(case: str) -> None:
     behind, learned, shape = SHAPES[case]
     assert assumed_shapes(nets.net(FIRST + behind, **learned))["odd"] == shape
+
+
+@pytest.mark.parametrize(
+    ("kind", "side", "windows"), [("Convolution", 3, "pad: 1"), ("Deconvolution", 4, "pad: 1 stride: 2")]
+)
+@pytest.mark.parametrize("layers", [True, False])
+def test_every_tap_behind_what_cannot_be_run_is_proved(kind: str, side: int, windows: str, layers: bool) -> None:
+    """On the plane of 1x1 that the unknown layer reads, the middle of the kernel alone would meet it."""
+    net = nets.net(
+        f"""
+        input: "data" input_shape {{ dim: 1 dim: 4 dim: 8 dim: 8 }}
+        layer {{ name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param {{ pool: AVE global_pooling: true }} }}
+        layer {{ name: "odd" type: "Odd" bottom: "p" top: "odd" }}
+        layer {{ name: "b" type: "{kind}" bottom: "odd" top: "b"
+                convolution_param {{ num_output: 4 kernel_size: {side} {windows} }} }}
+        layer {{ name: "bn" type: "BatchNorm" bottom: "b" top: "bn" }}
+        layer {{ name: "max" type: "Pooling" bottom: "bn" top: "max"
+                pooling_param {{ kernel_size: 3 stride: 1 pad: 1 }} }}
+        """,
+        odd=[],
+        b=given((4, 4, side, side), (4,)),
+        bn=[np.array([3, -1, 2, 0.5]), np.array([1, 2, 0.5, 4]), np.array([1.0])],
+    )
+    folded = bnfold.fold(net)
+    assert [record.layer for record in folded.report.folded] == ["bn"]
+    assert bnfold.compare(net, folded.net, layers=layers).passed
+    for tap in np.ndindex(side, side):
+        other = folded.net.copy()
+        weight = other["b"].blobs[0].copy()
+        weight[:, :, *tap] *= 1.5
+        other["b"].blobs = Blobs([weight, *other["b"].blobs.stored[1:]])
+        assert not bnfold.compare(net, other, layers=layers).passed, tap
+    other = folded.net.copy()
+    wider = deepcopy(other["max"].param)
+    wider.pooling_param.kernel_size, wider.pooling_param.pad = 5, 2
+    other["max"].param = wider
+    assert not bnfold.compare(net, other, layers=layers).passed
 
 
 def split(*read: str) -> Net:
