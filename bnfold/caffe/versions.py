@@ -202,10 +202,13 @@ def _was_in_place(layer: Layer, position: int, public: str) -> bool:
 
 
 class _WhyMissing:
-    """Sentences on bottoms that nobody makes; what is looked up is gathered when the first one is missing."""
+    """Sentences on bottoms that nobody makes; what is looked up is gathered when the first one is missing.
+
+    A guess looks at all names, so only the first few bottoms get one.
+    """
 
     def __init__(self, layers: Sequence[Upgraded], absent: Sequence[Upgraded]) -> None:
-        self._layers, self._absent = layers, absent
+        self._layers, self._absent, self._guesses = layers, absent, _NAMED
 
     @cached_property
     def _makers(self) -> list[dict[str, str]]:
@@ -222,7 +225,8 @@ class _WhyMissing:
             return f"is made only later, by layer '{later}'"
         if elsewhere is not None:
             return f"only layer '{elsewhere}' makes, and that one is not in the TEST net"
-        return f"no layer makes{did_you_mean(bottom, made)}"
+        self._guesses -= 1
+        return f"no layer makes{did_you_mean(bottom, made) if self._guesses >= 0 else ''}"
 
 
 _NAMED = 5
