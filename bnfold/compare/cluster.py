@@ -53,6 +53,7 @@ NO_NUMBA = (
     "there is no numba that works on {}, and the client measures with it; numpy rounds sums in another "
     "order, so the report would depend on who measures what: pip install 'bnfold[fast]' there, or uninstall numba here"
 )
+UNREAD = "{} cannot load what it is sent ({}); install bnfold, as it is here, in the Python that runs there"
 PACKAGES = ("bnfold", "numpy", "onnxruntime")  # of other versions they would measure something else
 EXACT = "exact"  # beside the weights by digest, the float64 run of the reference
 
@@ -234,6 +235,7 @@ def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Clie
     if not places:
         raise UsageError("the cluster has no workers")
     versions = _require_versions(client)
+    _require_bnfold(client)
     if engine.compiled:
         lacking = [place for place, there in _answers(client, worthwhile, MANY).items() if not there]
         if lacking:
@@ -266,6 +268,17 @@ def _require_versions(client: Client) -> Mapping[str, str | None]:
         if other := _other_version(ours, worker["packages"]):
             raise UsageError(f"the worker at {place} {other}")
     return ours
+
+
+def _require_bnfold(client: Client) -> None:
+    """Raise a UsageError where the scheduler or a worker cannot load bnfold; a task would end its worker silently."""
+    try:
+        client.run_on_scheduler(given, None)
+    except OSError:  # the connection, and not what was sent
+        raise
+    except Exception as error:
+        raise UsageError(UNREAD.format("the scheduler", f"{type(error).__name__}: {error}")) from None
+    _answers(client, given, None)
 
 
 def _other_version(ours: Mapping[str, str | None], theirs: Mapping[str, str | None]) -> str:
@@ -379,9 +392,16 @@ def _missing(client: Client, work: Work, models: Sequence[Model]) -> dict[str, A
 
 
 def _answers(client: Client, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-    """What a function gives on each worker, without those that died while they were asked."""
+    """What a function gives on each worker, without those that died while they were asked.
+
+    Raises:
+        UsageError: a worker cannot load the function or what it imports.
+    """
     answers = client.run(function, *arguments, on_error="return")
-    for answer in answers.values():
+    for place, answer in answers.items():
+        # Of what fails before the function is called, Dask says the text alone.
+        if type(answer) is Exception or isinstance(answer, ImportError):
+            raise UsageError(UNREAD.format(f"the worker at {place}", answer))
         if isinstance(answer, Exception) and not isinstance(answer, OSError):  # which Dask gives of a lost connection
             raise answer
     return {place: answer for place, answer in answers.items() if not isinstance(answer, OSError)}

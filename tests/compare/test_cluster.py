@@ -472,6 +472,42 @@ def test_workers_have_what_measures_in_the_version_of_who_asks(there: dict[str, 
 
 
 @pytest.mark.slow
+def test_a_worker_that_cannot_import_bnfold_is_named(tmp_path: Path) -> None:
+    without = "import sys; sys.modules['bnfold'] = None"  # its distribution is found all the same
+    with (
+        workers_with([], [without]) as client,
+        pytest.raises(
+            UsageError, match=r"^the worker at tcp://\S+ cannot load what it is sent \(ModuleNotF.*; install bn"
+        ),
+    ):
+        compare(*models(tmp_path), images(), batch=2, cluster=client)
+
+
+def test_a_scheduler_that_cannot_import_bnfold_is_named() -> None:
+    def asked(*_arguments: object) -> None:
+        raise failure
+
+    client = cast("Any", SimpleNamespace(run_on_scheduler=asked))
+    failure: Exception = ModuleNotFoundError("No module named 'bnfold'")
+    with pytest.raises(
+        UsageError, match=r"^the scheduler cannot load what it is sent \(ModuleNotFoundError: No module"
+    ):
+        cluster._require_bnfold(client)
+    failure = ConnectionError("Stream is closed")
+    with pytest.raises(ConnectionError):
+        cluster._require_bnfold(client)
+
+
+@pytest.mark.parametrize("answer", [Exception("AttributeError(\"no attribute 'given'\")"), ImportError("no numba")])
+def test_a_worker_that_cannot_load_what_it_is_asked_is_named(answer: Exception) -> None:
+    client = cast("Any", SimpleNamespace(run=lambda *_arguments, **_options: {"tcp://there": answer}))
+    with pytest.raises(
+        UsageError, match=r"^the worker at tcp://there cannot load what it is sent \(.*; install bnfold"
+    ):
+        cluster._answers(client, len)
+
+
+@pytest.mark.slow
 def test_a_worker_that_comes_late_looks_at_its_own_versions(
     tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
