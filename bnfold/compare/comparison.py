@@ -383,7 +383,8 @@ class Comparison:
         layer in both and reads what is compared.
         """
         ours, named = self.reference, self.options.map
-        fed = counterparts(ours.hidden, theirs.hidden)
+        met = counterparts(ours.hidden, theirs.hidden)
+        fed = {top: partner for top, partner in met.items() if named.get(top, partner) == partner}
         while True:
             shapes = ours.hidden.fed
             ours = ours.feeding({top: shapes[top] for top in fed})
@@ -392,7 +393,8 @@ class Comparison:
             blobs = {blob: partner for blob, partner in named.items() if blob not in ours.feeds}
             pairs = pair(ours.writers, theirs.writers, blobs, folded=known or _is_fold_of(ours, theirs))
             agreed = agreeing(ours.hidden, theirs.hidden, {**inputs, **pairs})
-            left = {top: partner for top, partner in fed.items() if agreed.get(top) == partner}
+            given = ours.hidden.fed.items() & {(top, theirs.hidden.fed.get(one)) for top, one in fed.items()}
+            left = {top: fed[top] for top, _ in given if agreed.get(top) == fed[top]}
             if left == fed:
                 return ours, theirs, inputs, pairs
             fed = left

@@ -88,6 +88,28 @@ def test_a_fault_in_front_of_it_or_in_it_does_not_pass_by_what_it_is_fed(
         assert "1 stands behind layer 'odd', which cannot be run" in report.verdict
 
 
+@pytest.mark.parametrize("layers", [True, False])
+def test_what_another_network_cannot_read_is_not_fed(layers: bool) -> None:
+    """Of the layer behind it the candidate has learned for other channels, or other sizes."""
+    net = whole()
+    for width in (3, 7):
+        other = net.copy()
+        other["b"].blobs = Blobs(given((4, width, 3, 3), (4,)))
+        for one, another in ((net, other), (other, net)):
+            report = bnfold.compare(one, another, layers=layers)
+            assert report.verdict.startswith("Nothing is proved: no output was compared"), report.verdict
+
+
+def test_a_blob_that_is_fed_is_paired_by_the_user_with_its_own_alone() -> None:
+    net = whole()
+    folded = bnfold.fold(net).net
+    renamed = folded.called({"odd": "other"})
+    assert bnfold.compare(net, renamed, map={"odd": "other"}).passed
+    for candidate, partner in ((renamed, "a"), (folded, "none")):
+        with pytest.raises(bnfold.UsageError, match="has no blob 'odd'"):
+            bnfold.compare(net, candidate, map={"odd": partner})
+
+
 SHAPES = {
     "as its bottom": ("", {}, (1, 4, 6, 6)),
     "other channels": (
