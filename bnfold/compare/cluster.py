@@ -179,12 +179,14 @@ def connected(cluster: Any) -> Iterator[Client]:
 @contextmanager
 def _answering(client: Client) -> Iterator[None]:
     """Raise a ModelError in place of whatever Dask raises (a KeyError, say) once its scheduler answers no more."""
+    from distributed.comm.core import CommClosedError
+
     try:
         yield
     except BnfoldError:
         raise
-    except Exception:
-        if client.status == "running":
+    except Exception as error:  # a client learns that its connection is closed after who asked by it
+        if client.status == "running" and not isinstance(error, CommClosedError):
             raise
         raise ModelError(LOST) from None
 

@@ -330,6 +330,10 @@ def test_whatever_dask_raises_once_its_scheduler_is_gone_is_a_sentence() -> None
         raise KeyError("workers")
     with pytest.raises(KeyError, match="workers"), cluster._answering(there):
         raise KeyError("workers")
+    with pytest.raises(OSError, match="disk is full"), cluster._answering(there):
+        raise OSError("the disk is full")
+    with pytest.raises(ModelError, match="the connection to the scheduler was lost"), cluster._answering(there):
+        raise distributed.comm.CommClosedError("in <TCP>: Stream is closed")
     with pytest.raises(UsageError, match="has no workers"), cluster._answering(gone):
         raise UsageError("the cluster has no workers")
 
