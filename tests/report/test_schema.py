@@ -1,4 +1,4 @@
-"""The JSON is what docs/report.schema.json and docs/inspection.schema.json say, and these can say no."""
+"""The JSON is what the schemas of docs/ say, and these can say no."""
 
 from __future__ import annotations
 
@@ -152,10 +152,17 @@ def test_the_report_of_a_comparison_that_fails_fits_its_schema() -> None:
     validate(as_data(run_report(failed())), "report")
 
 
-def test_an_error_is_json_where_the_report_is(run: Run) -> None:
-    outcome = run("inspect", "missing.prototxt", "--json", "-")
+@pytest.mark.parametrize(
+    "arguments", [["inspect"], ["fold", "-o", "out.onnx"], ["diff", "missing.onnx"], ["diff", "--pairs"]], ids=" ".join
+)
+def test_an_error_is_json_where_the_report_is(run: Run, arguments: list[str]) -> None:
+    outcome = run(*arguments, "missing.prototxt", "--json", "-")
     assert outcome.code == 2
     error = json.loads(outcome.out)
+    validate(error, "error")
+    for key in error:
+        with pytest.raises(pytest.importorskip("jsonschema").ValidationError):
+            validate({**error, key: 0}, "error")
     assert error["schema"] == "bnfold-error"
     assert error["exit_code"] == 2
-    assert "missing.prototxt" in error["message"]
+    assert "missing." in error["message"]
