@@ -44,6 +44,16 @@ def percent(share: float | None) -> str:
     return "" if share is None else f"{min(share * 100, 100 if share == 1 else 99.99):.4g} %"
 
 
+def counted_share(share: float, whole: int) -> str:
+    """A share as a count.
+
+    Examples:
+        >>> counted_share(2 / 3, 4_500)
+        '3,000 of 4,500'
+    """
+    return f"{round(share * whole):,} of {whole:,}"
+
+
 def decibels(value: float) -> str:
     """A ratio in decibels.
 

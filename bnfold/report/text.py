@@ -15,7 +15,7 @@ from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Me
 from bnfold.errors import counted, few
 from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.cost import COSTS, changes
-from bnfold.report.figures import class_name, ordinary, percent, small
+from bnfold.report.figures import class_name, counted_share, ordinary, percent, small
 from bnfold.report.grid import Column, Grid, Part, Style, words
 
 if TYPE_CHECKING:
@@ -243,8 +243,7 @@ def _classifier(found: ClassifierDiff, rows: int) -> Iterator[Part]:
     if found.labelled:
         grid.add("top-1", percent(found.reference_top1), percent(found.candidate_top1))
         grid.add("top-5", percent(found.reference_top5), percent(found.candidate_top5))
-    same = round(found.agreement * found.samples)
-    grid.add("same answer", percent(found.agreement), f"{same:,} of {found.samples:,}")
+    grid.add("same answer", percent(found.agreement), counted_share(found.agreement, found.samples))
     yield grid
     if found.flips:
         grid = Grid([Column("flipped sample"), Column("label", 1), Column("reference"), Column("candidate")])

@@ -85,6 +85,12 @@ def test_flips_name_the_true_class_where_it_is_known() -> None:
     assert "| dog |  | " in said
 
 
+def test_the_share_of_same_answers_has_its_count() -> None:
+    found = replace(present(failed().classifier), agreement=2 / 3, samples=4_500)
+    report = run_report(replace(failed(), classifier=found))
+    assert "| same answer | 66.67 % | 3,000 of 4,500 |" in as_markdown(report)
+
+
 def test_several_comparisons_have_one_table_over_all() -> None:
     report = failed()
     nothing = replace(report, reference="a.onnx", candidate="b.onnx", blobs=(), error="a.onnx: is no model")
