@@ -321,11 +321,13 @@ def measure_all(
         UsageError: the float64 run is too large to be sent.
     """
     from distributed import as_completed
+    from distributed.protocol.pickle import dumps
 
     with warnings.catch_warnings():
         # Dask would rather have large data scattered; then it would be lost with the workers that have it.
         warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-        sent = client.submit(given, work, key=f"bnfold-{work.key}-work")
+        # A worker ends where it cannot load a task, as without the module of the samples; in a task it is an error.
+        sent = client.submit(pickle.loads, dumps(work), key=f"bnfold-{work.key}-work")
         parts = {**_missing(client, work, models), EXACT: _packed(exact)}
         weights = client.submit(given, parts, key=f"bnfold-{work.key}-weights")
 

@@ -476,6 +476,16 @@ def test_workers_have_what_measures_in_the_version_of_who_asks(there: dict[str, 
 
 
 @pytest.mark.slow
+def test_samples_of_a_module_that_workers_have_not_are_a_sentence(tmp_path: Path) -> None:
+    without = "import sys; sys.modules['compare.hostile_samples'] = None"
+    with (
+        workers_with([without], [without]) as client,
+        pytest.raises(ModelError, match=r"could not be measured, 2 times: ModuleNotFoundError: .*hostile_samples"),
+    ):
+        compare(*models(tmp_path), Hostile(300, tmp_path / "m"), batch=2, cluster=client)
+
+
+@pytest.mark.slow
 def test_a_worker_that_cannot_import_bnfold_is_named(tmp_path: Path) -> None:
     without = "import sys; sys.modules['bnfold'] = None"  # its distribution is found all the same
     with (
