@@ -591,14 +591,13 @@ def _require_types(net: Net) -> None:
         raise UsageError(f"Net.front is what bnfold.load has put there, and not {type(net.front).__name__}")
     if not isinstance(net.origin, Origin | None if net.front is None else net.front.origin_type):
         raise UsageError(f"Net.origin is what bnfold.load has put there, and not {type(net.origin).__name__}")
-    for layer in net.layers:
+    for layer in _list_of_layers(net.layers):
         _require_layer(layer, object if net.front is None else net.front.param_type)
     _require_names(net)
 
 
 def _require_layer(layer: Layer, param_type: type[Any]) -> None:
     """Likewise of one layer."""
-    _list_of_layers([layer])
     bottoms, tops = layer.bottoms, layer.tops
     if not all(isinstance(names, list | tuple) for names in (bottoms, tops)):
         raise UsageError(f"{layer}: its bottoms and tops are lists of names, and not {bottoms!r} and {tops!r}")

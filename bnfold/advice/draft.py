@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from bnfold.caffe import layer_types
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
+from bnfold.caffe.batchnorm import AmbiguousZeroFactor, Statistics, read_batchnorm
 from bnfold.caffe.caffe_pb2 import TEST, TRAIN, Phase
 from bnfold.caffe.layers import learns_scale
 from bnfold.caffe.phases import runs
 from bnfold.caffe.text import parse_prototxt, read_prototxt
 from bnfold.caffe.upgrade import upgrade
 from bnfold.caffe.weights import carries_net, read_weights
-from bnfold.errors import UsageError
+from bnfold.errors import BnfoldError, UsageError
 from bnfold.io.files import os_path
 from bnfold.net import Blobs, Layer, Net
 
@@ -243,6 +244,25 @@ class Draft:
     @cached_property
     def _named(self) -> dict[str, Written]:
         return {written.name: written for written in [*reversed(self.layers), *reversed(self.test.layers)]}
+
+    @cached_property
+    def measured(self) -> list[tuple[Written, Layer, Statistics | None]]:
+        """Every BatchNorm with weights, and its statistics; None if its factor of 0 leaves open what they are."""
+        found: list[tuple[Written, Layer, Statistics | None]] = []
+        for layer in () if self.net is None else self.net.layers:
+            written = self.find(layer.name)
+            if self.net is None or written is None or layer.type not in BATCHNORMS or not len(layer.blobs):
+                continue
+            try:
+                statistics = read_batchnorm(layer, self.net.batchnorm_layout, self.net.zero_factor)
+            except AmbiguousZeroFactor:
+                found.append((written, layer, None))
+            except BnfoldError:
+                continue
+            else:
+                if not statistics.batch_statistics:
+                    found.append((written, layer, statistics))
+        return found
 
 
 def read_draft(prototxt: Path | str, net: Net | None = None) -> Draft:

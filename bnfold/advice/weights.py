@@ -13,10 +13,7 @@ import numpy as np
 from bnfold.advice.draft import Draft, Written
 from bnfold.advice.records import Remark
 from bnfold.caffe import layer_types
-from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
-from bnfold.caffe.batchnorm import AmbiguousZeroFactor, Statistics, read_batchnorm
-from bnfold.errors import BnfoldError
-from bnfold.net import Layer
+from bnfold.caffe.batchnorm import Statistics
 
 # NVCaffe stores a third blob too, and never divides by it.
 DIVIDED = frozenset({"bvlc", "intel"})
@@ -24,7 +21,7 @@ DIVIDED = frozenset({"bvlc", "intel"})
 
 def untrained_statistics(draft: Draft) -> Iterator[Remark]:
     """A BatchNorm whose means all are 0 and whose variances all are 0, or all 1, in the caffemodel."""
-    for written, _, statistics in _measured(draft):
+    for written, _, statistics in draft.measured:
         if statistics is None or statistics.layout == "segnet" or _is_zero_factor(statistics):
             continue
         first = statistics.variance[:1]
@@ -34,7 +31,7 @@ def untrained_statistics(draft: Draft) -> Iterator[Remark]:
 
 def zero_scale_factor(draft: Draft) -> Iterator[Remark]:
     """A BatchNorm whose third blob, the scale factor, is 0 in the caffemodel."""
-    for written, layer, statistics in _measured(draft):
+    for written, layer, statistics in draft.measured:
         if statistics is None:
             instead = (
                 "use a caffemodel that was trained with this layer; if an old NVCaffe wrote this one, whose statistics "
@@ -45,24 +42,6 @@ def zero_scale_factor(draft: Draft) -> Iterator[Remark]:
             with np.errstate(divide="ignore"):  # 1/sqrt(0*variance + eps), batch_norm_layer.cpp
                 factor = 1 / np.sqrt(layer.param.batch_norm_param.eps)
             yield Remark(written, f"its scale factor is 0, so it multiplies by {factor:.0f} and subtracts nothing")
-
-
-def _measured(draft: Draft) -> Iterator[tuple[Written, Layer, Statistics | None]]:
-    """Every BatchNorm with weights, and its statistics; None if its factor of 0 leaves open what they are."""
-    net = draft.net
-    for layer in net.layers if net is not None else ():
-        written = draft.find(layer.name)
-        if net is None or written is None or layer.type not in BATCHNORMS or not len(layer.blobs):
-            continue
-        try:
-            statistics = read_batchnorm(layer, net.batchnorm_layout, net.zero_factor)
-        except AmbiguousZeroFactor:
-            yield written, layer, None
-        except BnfoldError:
-            continue
-        else:
-            if not statistics.batch_statistics:
-                yield written, layer, statistics
 
 
 def _is_zero_factor(statistics: Statistics) -> bool:

@@ -80,7 +80,7 @@ def fold(
     require_type("join", join, "bool")
     if net.front is None:
         raise UsageError("fold takes a net that bnfold.load has read, and this one has no language")
-    own = net.copy()
+    own = net.with_layers(net.layers)
     report = FoldReport()
     with telling_which(net.file), np.errstate(all="ignore"):  # what is not finite is refused with the layer's name
         context = FoldContext(own, report.shapes, assume_global_stats, keep=_kept_blobs(own, keep))

@@ -76,6 +76,8 @@ class LayerType(NamedTuple):
         One that says nothing of what the first may say is beside it, and not in its place.
         """
         first = next(iter(self.reads))
+        if len(self.reads) == 1:
+            return first
         said = set(self.reads[first].split())
         alike = (name for name, fields in self.reads.items() if not said.isdisjoint(fields.split()))
         return next((name for name in alike if layer.param.HasField(name)), first)
