@@ -5,9 +5,9 @@ looked at field by field to find out what is meant: fields that no dialect has, 
 twice. Caffe stops at each; so do we, with place and guess, except that
 
 - a layer of an unknown *type* may have whatever it likes: it stays opaque and is written back as it was;
-- an unknown field that means nothing at inference (in data layers, losses, metrics, fillers and `param {}`, and V1's
-  `blobs_lr` in V2) is passed over, and any other one makes its layer opaque, as an unknown type does: what it computes
-  is not known;
+- an unknown field that means nothing at inference (in data layers, losses, metrics, fillers and `param {}`, V1's
+  `blobs_lr` in V2, a net's `mem_param`) is passed over, and any other one makes its layer opaque, as an unknown type
+  does: what it computes is not known;
 - but a slip of the pen (`kernal_size`) stops, with the guess; `strict_fields` stops at all of them;
 - a singular field given twice counts as given last (protobuf's own rule for merging);
 - `ignore_unknown_fields` drops unknown fields and reads on;
@@ -305,7 +305,8 @@ class _Diagnosis:
                         self.foreign.opaque.setdefault(number, problem.reason + hint)
                 number += 1
             else:
-                problems += self._in_field(found, NET, "the net", _Action.STOP)
+                action = _Action.IDLE if found.name in MEMORY else _Action.STOP
+                problems += self._in_field(found, NET, "the net", action)
         if any(self._stops(problem) for problem in problems):
             raise self._error([problem for problem in problems if self.strict or problem.action is not _Action.IDLE])
         if self.ignore:
@@ -476,7 +477,8 @@ class _Diagnosis:
         known = message.fields_by_name.get(found.name)
         if known is None or is_repeated(known):
             return
-        if found.name in seen and known.message_type is None:
+        before = seen.get(found.name)
+        if before and known.message_type is None and self.prototxt.value(before) != self.prototxt.value(found):
             line, column = self.prototxt.place(found.begin)
             self.notes.append(
                 f"line {line}, column {column}: '{found.name}' is given twice in {who}; the last one counts"
@@ -515,6 +517,9 @@ COMMON_FIELDS = frozenset(
 
 # Rules decide which layers there are, whatever these compute.
 RULES = frozenset({"exclude", "include"})
+
+# Which blobs of a net may lie in one place (Temporal Segment Networks' Caffe), whatever they hold.
+MEMORY = frozenset({"mem_param"})
 
 # What a loss does to its prediction, which stays at inference.
 PREDICTING = frozenset({"sigmoid_param", "softmax_param"})

@@ -153,6 +153,7 @@ def test_a_pooling_with_a_size_for_each_axis_is_not_one_with_the_last_for_all(
     ((param,),) = (
         [layer.pooling_param for layer in kind] for kind in (document.net.layer, document.net.layers) if kind
     )
+    assert not document.notes
     names = ("kernel_size_3d", "pad_3d", "stride_3d")
     assert {name: list(getattr(param, name)) for name in names if getattr(param, name)} == read
     assert all(not param.HasField(name.removesuffix("_3d")) for name in read)
@@ -238,6 +239,15 @@ def test_an_unknown_field_that_means_nothing_at_inference_is_passed_over_and_not
         assert note.endswith("it means nothing at inference")
     assert not document.foreign.opaque
     assert document.net.layer[0].transform_param.crop_size == 16
+
+
+def test_how_a_net_may_lay_its_blobs_in_memory_is_passed_over_and_not_written_again() -> None:
+    planned = 'mem_param { optimize_test: true exclude_blob: "conv1" }'
+    document = parse_prototxt(f"{planned}\n{CONV}")
+    (note,) = document.notes
+    assert note.endswith("unknown field 'mem_param' of NetParameter in the net: it means nothing at inference")
+    assert "mem_param" not in prototxt_text(build(document))
+    assert "unknown field 'mem_param'" in str(refusal(f"{planned}\n{CONV}", strict_fields=True))
 
 
 def test_strict_fields_stop_at_each_of_them() -> None:
