@@ -144,6 +144,19 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         [IMAGE],
         1,
     ),
+    "what begins behind the end, around an ellipsis": (
+        'type: "StridedSlice" strided_slice_param { begin: 7 begin: 0 begin: 0 begin: 9 begin: 8 end: 9 end: 0 end: 0 '
+        "end: -9 end: 9 strides: 1 strides: 1 strides: 1 strides: -2 strides: 1 ellipsis_mask: 2 new_axis_mask: 4 "
+        "end_mask: 8 shrink_axis_mask: 16 }",
+        [IMAGE],
+        1,
+    ),
+    "what begins behind the end of a named axis": (
+        'type: "StridedSlice" strided_slice_param { begin: 9 begin: 9 end: 12 end: 0 strides: 2 strides: -2 axes: 1 '
+        "axes: 3 }",
+        [IMAGE],
+        1,
+    ),
     "all of a slice": (
         'type: "StridedSlice" strided_slice_param { begin: 3 end: 4 begin_mask: 1 end_mask: 1 }',
         [IMAGE],

@@ -756,21 +756,37 @@ def overlap(one: list[float], other: list[float]) -> float:
 
 
 def strided_slice(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    """As numpy's brackets: a range, a number, a new axis or an ellipsis in each place; or ranges along named axes."""
-    param = layer.sub("strided_slice_param")
+    """As numpy's brackets: a range, a number, a new axis or an ellipsis in each place; or ranges along named axes.
+
+    Other than there, what begins behind the end begins at the last place (strided_slice_layer.cpp).
+    """
+    param, shape = layer.sub("strided_slice_param"), bottoms[0].shape
     begin, end, axes = (param.integers(word) for word in ("begin", "end", "axes"))
     strides = param.integers("strides") or [1] * len(begin)
     if axes:
         top = bottoms[0]
-        for axis, *said in zip(axes, begin, end, strides, strict=True):
-            top = np.moveaxis(np.moveaxis(top, axis, 0)[slice(*said)], 0, axis)
+        for axis, start, stop, step in zip(axes, begin, end, strides, strict=True):
+            places = slice(min(start, shape[axis] - 1), stop, step)
+            top = np.moveaxis(np.moveaxis(top, axis, 0)[places], 0, axis)
         return [top]
+
+    def masked(word: str, bit: int) -> int:
+        return bool(param.integer(f"{word}_mask", 0) & 2**bit)
+
     brackets: list[Any] = []
+    left = list(shape)
     for bit, (start, stop, step) in enumerate(zip(begin, end, strides, strict=True)):
-        said = [param.integer(f"{word}_mask", 0) & 2**bit for word in ("begin", "end")]
-        places = slice(None if said[0] else start, None if said[1] else stop, step)
-        forms = {"ellipsis": ..., "new_axis": None, "shrink_axis": start}
-        brackets.append(next((forms[word] for word in forms if param.integer(f"{word}_mask", 0) & 2**bit), places))
+        behind = sum(not masked("new_axis", later) for later in range(bit + 1, len(begin)))
+        if masked("ellipsis", bit):
+            brackets.append(...)
+            left = left[len(left) - behind :]
+        elif masked("new_axis", bit):
+            brackets.append(None)
+        else:
+            first = min(start, left.pop(0) - 1)
+            opened, endless = masked("begin", bit), masked("end", bit)
+            places = slice(None if opened else first, None if endless else stop, step)
+            brackets.append(first if masked("shrink_axis", bit) else places)
     return [bottoms[0][tuple(brackets)]]
 
 
