@@ -127,7 +127,7 @@ class WeightsFile:
 
     @property
     def version(self) -> int:
-        """The oldest version among the records (a file has one version, unless somebody joined two)."""
+        """The oldest version among the records (V1 and V0 may stand side by side)."""
         return min((record.version for record in self.records), default=2)
 
 
@@ -152,7 +152,20 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
         raise ParseError(_other_format(file.buffer) or f"{damage}: {error}", path) from None
     if not file.records:
         raise ParseError(_other_format(file.buffer) or "holds no layers, so it is not a caffemodel", path)
+    _refuse_two_versions(file)
     return file
+
+
+def _refuse_two_versions(file: WeightsFile) -> None:
+    """Caffe stops at `layers` (V1) beside `layer` (V2), as two files joined end to end have them."""
+    new = [record.name for record in file.records if record.version == 2]
+    old = [record.name for record in file.records if record.version < 2]
+    if new and old:
+        raise ParseError(
+            f"has layer '{old[0]}' as `layers` (V1) and '{new[0]}' as `layer` (V2), and Caffe reads only one kind: "
+            "were two caffemodels joined? Give both by name instead",
+            file.path,
+        )
 
 
 def carries_net(path: Path) -> bool:

@@ -80,23 +80,19 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         assert sentence in str(caught.value)
 
 
-def every_layout() -> bytes:
-    return b"".join(
-        [
-            length(1, "net"),
-            layer(
-                "a", "Scale", blob(FOUR, 2, 2), length(5, floats([1])) + length(5, floats([2])) + length(6, floats([3]))
-            ),
-            layer("b", "Scale", number(10, 2) + length(12, halves(FOUR)), length(8, doubles([1])) + number(2, 1)),
-            layer_v1("c", 4, tag(5, 5) + floats([1])),
-            layer_v0("d", "conv", blob([1, 2], 2)),
-            tag(7, 3) + number(1, 1) + tag(7, 4),
-        ]
-    )
+def every_layout(version: int = 2) -> bytes:
+    new = [
+        layer("a", "Scale", blob(FOUR, 2, 2), length(5, floats([1])) + length(5, floats([2])) + length(6, floats([3]))),
+        layer("b", "Scale", number(10, 2) + length(12, halves(FOUR)), length(8, doubles([1])) + number(2, 1)),
+    ]
+    old = [layer_v1("c", 4, tag(5, 5) + floats([1])), layer_v0("d", "conv", blob([1, 2], 2))]
+    rest = tag(7, 3) + number(1, 1) + tag(7, 4)
+    return b"".join([length(1, "net"), *(new if version == 2 else old), rest])
 
 
-def test_a_file_cut_anywhere_is_read_or_refused_with_a_sentence(tmp_path: Path) -> None:
-    whole = every_layout()
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_cut_anywhere_is_read_or_refused_with_a_sentence(tmp_path: Path, version: int) -> None:
+    whole = every_layout(version)
     path = tmp_path / "net.caffemodel"
     whole_layers = []
     refused = 0
@@ -106,16 +102,16 @@ def test_a_file_cut_anywhere_is_read_or_refused_with_a_sentence(tmp_path: Path) 
             whole_layers.append(len(read_weights(path).records))
         except BnfoldError as error:
             refused += str(error).startswith(f"{path}: ")
-    assert sorted(set(whole_layers)) == [1, 2, 3, 4]
+    assert sorted(set(whole_layers)) == [1, 2]
     assert refused == len(whole) + 1 - len(whole_layers)
 
 
 @settings(max_examples=300, deadline=None)
-@given(data=st.data())
+@given(data=st.data(), version=st.sampled_from([1, 2]))
 def test_a_file_with_any_bytes_changed_is_read_or_refused_with_a_sentence(
-    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+    data: st.DataObject, version: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    content = bytearray(every_layout())
+    content = bytearray(every_layout(version))
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / "changed.caffemodel"
@@ -123,6 +119,15 @@ def test_a_file_with_any_bytes_changed_is_read_or_refused_with_a_sentence(
     with contextlib.suppress(BnfoldError):
         for record in read_weights(path).records:
             assert all(array.size <= len(content) for array in record.blobs)
+
+
+@pytest.mark.parametrize("old", [layer_v1("c", 4, blob([3], 1)), layer_v0("c", "conv", blob([3], 1))])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_file_of_two_versions_is_refused_as_caffe_does(read: Read, old: bytes, turned: bool) -> None:
+    parts = [layer("a", "Scale", blob([1], 1)), old]
+    with pytest.raises(ParseError, match=r"layer 'c' as `layers` \(V1\) and 'a' as `layer` \(V2\)"):
+        read(*(parts[::-1] if turned else parts))
+    assert [record.version < 2 for record in read(old, old).records] == [True, True]
 
 
 def test_a_million_layers_are_refused_without_taking_the_memory(read: Read) -> None:

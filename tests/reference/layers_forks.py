@@ -770,7 +770,7 @@ def strided_slice(layer: Message, bottoms: list[Array], blobs: list[Array]) -> l
             top = np.moveaxis(np.moveaxis(top, axis, 0)[places], 0, axis)
         return [top]
 
-    def masked(word: str, bit: int) -> int:
+    def masked(word: str, bit: int) -> bool:
         return bool(param.integer(f"{word}_mask", 0) & 2**bit)
 
     brackets: list[Any] = []
