@@ -16,13 +16,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import fields, replace
-from functools import partial, reduce
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from bnfold.command import FILES, Command, F, Word, complete_in_fish, options
 from bnfold.errors import UsageError
 from bnfold.options import (
     CHOICES,
@@ -41,9 +42,8 @@ from bnfold.options import (
     parse_pair,
     parse_plane,
     parse_sizes,
-    require_words,
 )
-from bnfold.report.streams import UNUSABLE, Printed, ReportLost, answer, forget, misused, telling, too_many, with_notes
+from bnfold.report.streams import UNUSABLE, Printed, ReportLost, answer, forget, misused, telling, with_notes
 from bnfold.report.words import visible
 
 if TYPE_CHECKING:
@@ -53,28 +53,8 @@ if TYPE_CHECKING:
     from bnfold.report.grid import Line
     from bnfold.report.renderings import Facts, Renderings
 
-    Option = click.ParamType[Any]
-else:
-    Option = click.ParamType  # only newer clicks let it be subscripted
-
-F = TypeVar("F", bound=Callable[..., Any])
-
 DIFFERENT, INTERRUPTED = 1, 130
 PIPE_WIDTH = 240  # columns of a table that nobody sees in a terminal
-
-
-class Word(Option):
-    """An option's value that a function reads from its text; a ValueError says that it cannot; `like` are examples."""
-
-    def __init__(self, name: str, read: Callable[[str], Any], like: str) -> None:
-        self.name, self.read, self.like = name, read, like
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """What the text means."""
-        try:
-            return self.read(str(value))
-        except ValueError:
-            self.fail(f"expected {self.name} like {self.like}, got '{value}'", param, ctx)
 
 
 SHAPE = Word("BLOB=N,C,H,W", partial(parse_pair, parse_sizes), "data=1,3,224,224")
@@ -83,25 +63,6 @@ PLANE = Word("H,W", parse_plane, "256,256")
 BYTES = Word("SIZE", parse_bytes, "500M or 4G")
 PATH = click.Path(path_type=Path, readable=False)  # reading and writing say themselves what is wrong
 ONE_OF = {name: click.Choice(words) for name, words in CHOICES.items()}
-FILES = click.Path(readable=False)  # as it was typed: one path or several, or a word that is none
-
-GROUPS = ("Output", "Reading", "Folding", "ONNX", "Proof", "Data", "Report", "Other")
-"""The headings under which `--help` lists options."""
-
-
-def options(*decorators: Callable[[F], F], group: str = "Other") -> Callable[[F], F]:
-    """Several options as one decorator; `group` is their heading in `--help`."""
-
-    def decorate(command: F) -> F:
-        before = len(getattr(command, "__click_params__", ()))
-        decorated = reduce(lambda inner, option: option(inner), reversed(decorators), command)
-        for param in getattr(decorated, "__click_params__", ())[before:]:
-            # Blocks of options are parts of larger ones, and the innermost knows best.
-            if not hasattr(param, "group"):
-                param.group = group
-        return decorated
-
-    return decorate
 
 
 def model_arguments(first: str) -> Callable[[F], F]:
@@ -114,7 +75,7 @@ def model_arguments(first: str) -> Callable[[F], F]:
 
 shape_options = options(
     click.option("--input-shape", "input_shapes", type=SHAPE, multiple=True, help="Shape of an input; repeatable."),
-    click.option("--batch", type=click.IntRange(min=1), help="First dimension of every input."),
+    click.option("--batch", type=click.IntRange(min=1), metavar="N", help="First dimension of every input."),
     group="Reading",
 )
 reading_options = options(
@@ -122,7 +83,7 @@ reading_options = options(
     click.option("--ignore-unknown-fields", is_flag=True, help="Skip fields that no known Caffe has."),
     click.option("--strict-fields", is_flag=True, help="Stop at each field that no known Caffe has."),
     click.option("--stage", "stages", multiple=True, metavar="NAME", help="A stage of the net's state; repeatable."),
-    click.option("--level", type=int, help="Level of the net's state."),
+    click.option("--level", type=int, metavar="N", help="Level of the net's state."),
     click.option("--batchnorm-layout", type=ONE_OF["BatchNormLayout"], help="How to read ambiguous BatchNorms."),
     click.option("--caffemodel-dialect", metavar="NAME", help="Which Caffe wrote a caffemodel without prototxt."),
     click.option(
@@ -141,13 +102,11 @@ reading_options = options(
     group="Reading",
 )
 folding_options = options(
-    click.option("--keep", multiple=True, metavar="BLOB", help="A blob (or pattern) that must survive; repeatable."),
+    click.option("--keep", multiple=True, metavar="BLOB", help="A blob (or pattern) to keep; repeatable."),
     click.option(
         "--exclude", multiple=True, metavar="LAYER", help="A layer (or pattern) to leave as it is; repeatable."
     ),
-    click.option(
-        "--assume-global-stats", is_flag=True, help="Fold BatchNorms that follow their batch by their stored values."
-    ),
+    click.option("--assume-global-stats", is_flag=True, help="Fold BatchNorms that normalise by their batch."),
     click.option(
         "--join/--no-join",
         default=True,
@@ -167,7 +126,7 @@ def writing_options(what: str) -> Callable[[F], F]:
 
 
 onnx_options = options(
-    click.option("--opset", type=click.IntRange(11, 21), default=17, show_default=True, help="ONNX opset."),
+    click.option("--opset", type=click.IntRange(11, 21), default=17, metavar="N", help="ONNX opset; 17 by default."),
     click.option("--dynamic-batch", is_flag=True, help="Leave the first dimension open in ONNX."),
     click.option("--external-data", is_flag=True, help="Write ONNX weights beside the model."),
     click.option("--allow-custom-ops", is_flag=True, help="Write layers without ONNX form in the domain 'caffe'."),
@@ -189,15 +148,26 @@ proof_options = options(
     click.option(
         "--tolerance",
         type=float,
-        help="Maximum absolute error as a fraction of the blob's value range; 1e-4 in float32.",
+        metavar="X",
+        help="Largest error relative to a blob's range (float32: 1e-4).",
     ),
     click.option("--exact", is_flag=True, help="Measure both against a float64 run of the original too (slow)."),
-    click.option("--min-agreement", type=click.FloatRange(0, 1), help="Least share of samples with the same answer."),
-    click.option("--max-top1-drop", type=click.FloatRange(0, 1), help="Largest loss of top-1 accuracy allowed."),
+    click.option(
+        "--min-agreement",
+        type=click.FloatRange(0, 1),
+        metavar="X",
+        help="Least share of samples with the same answer.",
+    ),
+    click.option(
+        "--max-top1-drop",
+        type=click.FloatRange(0, 1),
+        metavar="X",
+        help="Largest loss of top-1 accuracy allowed.",
+    ),
     click.option("--provider", metavar="NAME", default="cpu", show_default=True, help="Where to run, like cuda."),
     click.option("--reference-provider", metavar="NAME", help="Where to run the reference, if elsewhere."),
     click.option("--tf32", is_flag=True, help="Let GPUs multiply in TF32, with 10 bits instead of 23."),
-    click.option("--memory", type=BYTES, help="Memory that may be used, like 4G; by default half of what is free."),
+    click.option("--memory", type=BYTES, help="Memory to use, like 4G; else half of what is free."),
     group="Proof",
 )
 data_options = options(
@@ -205,13 +175,17 @@ data_options = options(
         "--data",
         type=FILES,
         metavar="PATH",
-        help="A folder of images, a list `path label`, an LMDB, .h5, .npz or .npy; else noise.",
+        help="Images (folder or list), LMDB, .h5, .npz, .npy.",
     ),
-    click.option("--limit", "sample_limit", type=click.IntRange(min=1), help="Take at most this many samples."),
-    click.option("--sample", "sample_seed", type=click.IntRange(min=0), help="Choose them at random, with this seed."),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise."),
-    click.option("--mean", type=FILES, metavar="B,G,R|FILE", help="Mean to subtract: numbers, .binaryproto or .npy."),
-    click.option("--scale", type=float, help="Factor after the mean."),
+    click.option(
+        "--limit", "sample_limit", type=click.IntRange(min=1), metavar="N", help="Take at most this many samples."
+    ),
+    click.option("--sample", "sample_seed", type=click.IntRange(min=0), metavar="SEED", help="Choose them at random."),
+    click.option(
+        "--seed", type=click.IntRange(min=0), default=0, metavar="SEED", help="Seed of the noise; 0 by default."
+    ),
+    click.option("--mean", type=FILES, metavar="B,G,R|FILE", help="Mean to subtract; or a .binaryproto, .npy."),
+    click.option("--scale", type=float, metavar="X", help="Factor after the mean."),
     click.option("--swap-channels", is_flag=True, help="Feed RGB instead of Caffe's BGR."),
     click.option("--resize", type=PLANE, help="Resize images to this size first."),
     click.option("--crop", type=PLANE, help="Crop images to this size around their centre."),
@@ -219,65 +193,18 @@ data_options = options(
 )
 comparing_options = options(proof_options, data_options)
 report_options = options(
-    click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write the report as JSON; - prints it."),
-    click.option("--html", "html_path", type=PATH, metavar="FILE", help="Write the report as HTML; - prints it."),
-    click.option(
-        "--markdown", "markdown_path", type=PATH, metavar="FILE", help="Write the report as Markdown; - prints it."
-    ),
+    click.option("--json", "json_path", type=PATH, metavar="FILE", help="Report as JSON; - prints it."),
+    click.option("--html", "html_path", type=PATH, metavar="FILE", help="Report as HTML; - prints it."),
+    click.option("--markdown", "markdown_path", type=PATH, metavar="FILE", help="Report as Markdown; - prints it."),
     group="Report",
 )
 verbosity_options = options(
     click.option("-v", "--verbose", "verbosity", flag_value=1, type=int, help="Show tables of all layers."),
-    click.option(
-        "-q", "--quiet", "verbosity", flag_value=-1, type=int, help="Only the verdict; of -v, -q the last wins."
-    ),
+    click.option("-q", "--quiet", "verbosity", flag_value=-1, type=int, help="The verdict alone."),
     group="Report",
 )
 
 UNPROVED = "the networks differ beyond the tolerance, or nothing could be proved"
-
-
-class Command(click.Command):
-    """A command whose options are listed in groups, with an example and the exit codes below (`one`: when it is 1)."""
-
-    def __init__(self, name: str | None, *, example: str = "", one: str = "", **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
-        codes = ["0  done", *([f"1  {one}"] if one else []), "2  wrong usage, or a file that cannot be read or written"]
-        self.epilog = "\n  ".join([f"\b\nExample:\n  bnfold {example}\n\n\b\nExit codes:", *codes])
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The options under the headings of their groups."""
-        groups: dict[str, list[tuple[str, str]]] = {}
-        for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if record is not None and isinstance(param, click.Option):  # arguments are in the usage line
-                groups.setdefault(getattr(param, "group", GROUPS[-1]), []).append(record)
-        for name in GROUPS:
-            if name in groups:
-                with formatter.section(name):
-                    formatter.write_dl(groups[name])
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
-        """Options, else files: of NET.prototxt:WEIGHTS bash makes words that are more than there are arguments."""
-        return super().shell_complete(ctx, incomplete) or FILES.shell_complete(ctx, self.params[0], incomplete)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click has it, but raises UsageError for an option for one file with two, of which click takes the last."""
-        given = list(args)
-        require_words(() if ctx.resilient_parsing else given)
-        try:
-            rest = super().parse_args(ctx, args)
-            said = [one for one in self.make_parser(ctx).parse_args(given)[2] if isinstance(one.type, click.Path)]
-            for param in said:
-                if not param.multiple and said.count(param) > 1 and not ctx.resilient_parsing:
-                    raise UsageError(f"{param.opts[0]} is given {said.count(param)} times; give it once")
-            return rest
-        except click.UsageError:
-            with suppress(click.UsageError):
-                extra = self.make_parser(ctx).parse_args([*given])[1]
-                if extra:
-                    raise UsageError(too_many(str(self.name), extra, given)) from None
-            raise
 
 
 class Commands(click.Group):
@@ -305,6 +232,8 @@ class Commands(click.Group):
         """Run, and leave with the exit code that the result asks for; `args` and `kwargs` are click's."""
         kwargs["standalone_mode"] = False
         self.started, self.stopped_by = time.time(), stopped_by
+        if "_BNFOLD_COMPLETE" in os.environ:
+            complete_in_fish()
         words = list(kwargs.get("args") or sys.argv[1:])
         self.command_line = shlex.join(["bnfold", *words])
         self.wants_json = "--json=-" in words or ("--json", "-") in pairwise(words)
@@ -358,17 +287,17 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-@main.command(cls=Command, example="fold deploy.prototxt net.caffemodel -o out.prototxt --data images/", one=UNPROVED)
+@main.command(cls=Command, example="fold net.prototxt net.caffemodel -o out.prototxt --data images/", one=UNPROVED)
 @model_arguments("NET.prototxt|MODEL.onnx")
-@writing_options("OUT.prototxt (with OUT.caffemodel beside it) or OUT.onnx: the folded network; repeatable.")
+@writing_options("OUT.prototxt (and .caffemodel) or OUT.onnx; repeatable.")
 @reading_options
 @folding_options
 @caffe_options
 @onnx_options
 @options(
-    click.option("--no-verify", is_flag=True, help="Do not compare."),
+    click.option("--no-verify", is_flag=True, help="Write without a proof."),
     click.option("--keep-failed", is_flag=True, help="Leave outputs whose proof failed as NAME.failed."),
-    click.option("--outputs-only", is_flag=True, help="Compare the outputs alone and not every surviving blob."),
+    click.option("--outputs-only", is_flag=True, help="Compare outputs, not every blob that survives."),
     click.option("--layers", is_flag=True, hidden=True, help="Compare every surviving blob, as is done anyhow."),
     group="Proof",
 )
@@ -402,9 +331,9 @@ def fold(prototxt: Path, caffemodel: str | None, no_verify: bool, **given: Any) 
     return 0 if report.passed else DIFFERENT
 
 
-@main.command(cls=Command, example="export deploy.prototxt net.caffemodel -o net.onnx --opset 17")
+@main.command(cls=Command, example="export net.prototxt net.caffemodel -o net.onnx --opset 17")
 @model_arguments("NET.prototxt")
-@writing_options("OUT.onnx: the network as it is; repeatable.")
+@writing_options("OUT.onnx; repeatable.")
 @reading_options
 @onnx_options
 def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
@@ -414,7 +343,7 @@ def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
 
 @main.command(cls=Command, example="convert old.prototxt old.caffemodel -o new.prototxt")
 @model_arguments("NET.prototxt")
-@writing_options("OUT.prototxt, with OUT.caffemodel beside it: the network as it is; repeatable.")
+@writing_options("OUT.prototxt (and .caffemodel); repeatable.")
 @reading_options
 @caffe_options
 def convert(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
@@ -437,7 +366,7 @@ def help_(ctx: click.Context, name: str | None) -> None:
     command = main.resolve_command(parent, [name])[1] if name else main
     assert command is not None
     with click.Context(command, info_name=name or parent.info_name, parent=parent if name else None) as inner:
-        click.echo(command.get_help(inner))
+        click.echo(command.full_help(inner) if isinstance(command, Command) else command.get_help(inner))
 
 
 def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any], only: str) -> int:
@@ -452,14 +381,12 @@ def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any
     return 0
 
 
-@main.command(cls=Command, example="inspect deploy.prototxt net.caffemodel", one="findings, with --strict")
+@main.command(cls=Command, example="inspect net.prototxt net.caffemodel", one="findings, with --strict")
 @model_arguments("NET.prototxt|MODEL.onnx")
 @reading_options
 @folding_options
 @options(
-    click.option(
-        "--json", "json_path", type=PATH, metavar="FILE", help="Write plan and findings as JSON; - prints them."
-    ),
+    click.option("--json", "json_path", type=PATH, metavar="FILE", help="Plan and findings as JSON; - prints them."),
     click.option("--strict", is_flag=True, help="Exit with 1 when there are findings."),
     group="Report",
 )
@@ -486,10 +413,8 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
     click.option(
         "--pairs", "table", type=PATH, metavar="FILE", help="Compare each line of a table: REFERENCE CANDIDATE [DATA]."
     ),
-    click.option("--outputs-only", is_flag=True, help="Compare the outputs alone and not every common blob."),
-    click.option(
-        "--bisect", is_flag=True, help="Compare the outputs, and find the first blob that differs by bisection."
-    ),
+    click.option("--outputs-only", is_flag=True, help="Compare outputs, not every common blob."),
+    click.option("--bisect", is_flag=True, help="Find the first blob that differs, by bisection."),
     click.option("--checkpoint", type=PATH, metavar="FILE", help="Keep the state in a file, and resume from it."),
     click.option("--cluster", metavar="ADDRESS|N", help="Measure on workers of a Dask scheduler, or N local ones."),
     group="Proof",

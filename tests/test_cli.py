@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from command_line import FOLD, GOLDEN, NET, TEXT, Run, files
 
@@ -41,10 +42,25 @@ def test_fold_writes_what_is_asked_for_and_says_what_it_did(run: Run) -> None:
     ],
 )
 def test_help_says_what_a_command_takes_and_what_its_exit_codes_mean(run: Run, command: str, means: str) -> None:
-    said = " ".join(run(command, "--help").out.split())
+    said = " ".join(run("help", command).out.split())
     assert f"Example: bnfold {command} " in said
     assert " ".join(f"Exit codes: 0 done {means} 2 wrong usage".split()) in said
     assert ("NET.prototxt|MODEL.onnx" in said) == (command in ("fold", "inspect"))
+
+
+@pytest.mark.parametrize("command", [name for name in main.commands if name != "help"])
+def test_short_help_fits_on_a_screen_and_names_every_option(
+    monkeypatch: pytest.MonkeyPatch, run: Run, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run(command, "--help").out.splitlines()
+    assert len(lines) <= 50
+    assert max(map(len, lines)) < 80
+    said = set(re.findall(r"--[\w-]+", " ".join(lines)))
+    shown = [one for one in main.commands[command].params if isinstance(one, click.Option) and not one.hidden]
+    assert [one.name for one in shown if said.isdisjoint([*one.opts, *one.secondary_opts])] == []
+    full = run("help", command).out
+    assert [one.opts for one in shown if one.opts[-1] not in full] == []
 
 
 def test_of_quiet_and_verbose_the_last_counts(run: Run) -> None:
@@ -187,7 +203,7 @@ def test_every_surviving_blob_is_compared_unless_outputs_alone_are_wanted(run: R
     assert few == ["res2a"]
     assert {"res2a", "res2a_branch1", "res2a_branch2a"} <= set(many)
     assert more == many
-    assert "--layers" not in run("fold", "--help").out
+    assert "--layers" not in run("fold", "--help").out + run("help", "fold").out
 
 
 def test_input_shape_and_batch_say_what_the_file_does_not(run: Run) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -71,3 +73,23 @@ def test_the_environment_of_a_shell_is_understood() -> None:
             [sys.executable, "-c", program], env={**os.environ, **asked}, capture_output=True, text=True, check=False
         )
         assert "bnfold" in done.stdout, shell
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_fish_shows_a_description_behind_its_comma(tmp_path: Path) -> None:
+    program = tmp_path / "bnfold"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(Path(__file__).parent.parent)!r})\n"
+        "from bnfold.cli import main\nmain(prog_name='bnfold')\n"
+    )
+    program.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    script = 'env _BNFOLD_COMPLETE=fish_source bnfold | source; complete --do-complete "bnfold fold --mem"'
+    done = subprocess.run(
+        ["fish", "-c", script], env={**os.environ, "PATH": path, "HOME": str(tmp_path)}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    (memory,) = [param for param in main.commands["fold"].params if param.name == "memory"]
+    assert isinstance(memory, click.Option)
+    assert "," in str(memory.help)
+    assert done.stdout == f"--memory\t{memory.help}\n"

@@ -1,0 +1,162 @@
+"""What the commands of `bnfold.cli` share: options in groups, a short and a full help, and completion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import reduce
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bnfold.errors import UsageError
+from bnfold.options import require_words
+from bnfold.report.streams import too_many
+
+if TYPE_CHECKING:
+    Option = click.ParamType[Any]
+else:
+    Option = click.ParamType  # only newer clicks let it be subscripted
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILES = click.Path(readable=False)  # as it was typed: one path or several, or a word that is none
+
+OTHER = "Other"
+GROUPS = ("Output", "Reading", "Folding", "ONNX", "Proof", "Data", "Report", OTHER)
+"""The headings under which help lists options."""
+
+
+class Word(Option):
+    """An option's value that a function reads from its text; a ValueError says that it cannot; `like` are examples."""
+
+    def __init__(self, name: str, read: Callable[[str], Any], like: str) -> None:
+        self.name, self.read, self.like = name, read, like
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """What the text means."""
+        try:
+            return self.read(str(value))
+        except ValueError:
+            self.fail(f"expected {self.name} like {self.like}, got '{value}'", param, ctx)
+
+
+def options(*decorators: Callable[[F], F], group: str = OTHER) -> Callable[[F], F]:
+    """Several options as one decorator; `group` is their heading in help."""
+
+    def decorate(command: F) -> F:
+        before = len(getattr(command, "__click_params__", ()))
+        decorated = reduce(lambda inner, option: option(inner), reversed(decorators), command)
+        for param in getattr(decorated, "__click_params__", ())[before:]:
+            # Blocks of options are parts of larger ones, and the innermost knows best.
+            if not hasattr(param, "group"):
+                param.group = group
+        return decorated
+
+    return decorate
+
+
+class Command(click.Command):
+    """A command whose `--help` fits on a screen, and whose `bnfold help COMMAND` says all.
+
+    `--help` lists the options that are in `EVERYDAY`, grouped, a line each, and names the others.
+
+    Args:
+        example: arguments that can follow `bnfold`.
+        one: when the exit code is 1, for a command that ends so.
+    """
+
+    def __init__(self, name: str | None, *, example: str = "", one: str = "", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self._example = f"bnfold {example}"
+        codes = {"0": "done", "1": one, "2": "wrong usage, or a file that cannot be read or written"}
+        self._codes = [(code, means) for code, means in codes.items() if means]
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What `--help` prints."""
+        from textwrap import fill  # which loads `re`; a run needs neither
+
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        formatter.write_paragraph()
+        groups = self._groups(ctx)
+        del groups[OTHER]
+        for name, group in groups.items():
+            usual = [(record[0], param.help or "") for param, record in group if EVERYDAY.intersection(param.opts)]
+            others = [(param.secondary_opts or param.opts)[-1] for param, _ in group if param.opts[0] not in EVERYDAY]
+            formatter.write(f"{name}:\n")
+            if usual:
+                formatter.indent()
+                formatter.write_dl(usual)
+                formatter.dedent()
+            if others:
+                names = " ".join(["also"] * bool(usual) + others)
+                formatter.write(
+                    fill(names, formatter.width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+                )
+                formatter.write("\n")
+        formatter.write(f"\nExample: {self._example}\n")
+        formatter.write(f"'bnfold help {self.name}' explains every option.\n")
+
+    def full_help(self, ctx: click.Context) -> str:
+        """Every option with its explanation, and the exit codes."""
+        formatter = ctx.make_formatter()
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        for name, group in self._groups(ctx).items():
+            with formatter.section(name):
+                formatter.write_dl([record for _, record in group])
+        with formatter.section("Example"):
+            formatter.write_text(self._example)
+        with formatter.section("Exit codes"):
+            formatter.write_dl(self._codes)
+        return formatter.getvalue().rstrip("\n")
+
+    def _groups(self, ctx: click.Context) -> dict[str, list[tuple[click.Option, tuple[str, str]]]]:
+        """Heading -> the options below it with their names and explanations; arguments are in the usage line."""
+        groups: dict[str, list[tuple[click.Option, tuple[str, str]]]] = {name: [] for name in GROUPS}
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)) is not None:
+                groups[getattr(param, "group", OTHER)].append((param, record))
+        return {name: group for name, group in groups.items() if group}
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Options, else files: of NET.prototxt:WEIGHTS bash makes words that are more than there are arguments."""
+        return super().shell_complete(ctx, incomplete) or FILES.shell_complete(ctx, self.params[0], incomplete)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click has it, but raises UsageError for an option for one file with two, of which click takes the last."""
+        given = list(args)
+        require_words(() if ctx.resilient_parsing else given)
+        try:
+            rest = super().parse_args(ctx, args)
+            said = [one for one in self.make_parser(ctx).parse_args(given)[2] if isinstance(one.type, click.Path)]
+            for param in said:
+                if not param.multiple and said.count(param) > 1 and not ctx.resilient_parsing:
+                    raise UsageError(f"{param.opts[0]} is given {said.count(param)} times; give it once")
+            return rest
+        except click.UsageError:
+            with suppress(click.UsageError):
+                extra = self.make_parser(ctx).parse_args([*given])[1]
+                if extra:
+                    raise UsageError(too_many(str(self.name), extra, given)) from None
+            raise
+
+
+def complete_in_fish() -> None:
+    """Have fish show whole descriptions, of which click's script drops what stands behind a comma."""
+    from click.shell_completion import FishComplete, add_completion_class  # a run that completes nothing needs none
+
+    class WholeDescriptions(FishComplete):
+        source_template = FishComplete.source_template.replace('string split ","', 'string split -m 1 ","')
+
+    add_completion_class(WholeDescriptions)
+
+
+EVERYDAY = frozenset({
+    "-o", "--in-place", "--input-shape", "--batch", "--until", "--keep", "--exclude", "--assume-global-stats",
+    "--opset", "--dynamic-batch", "--no-verify", "--outputs-only", "--tolerance", "--memory", "--map", "--bisect",
+    "--data", "--limit", "--mean", "--scale", "--resize", "--crop", "--json", "--html", "--markdown", "--strict",
+    "-v", "-q",
+})  # fmt: skip
+"""The options that `--help` explains."""
