@@ -240,15 +240,17 @@ def test_what_stands_behind_a_layer_that_cannot_be_run_and_is_another_is_not_pro
     drop.python_param.param_str = "another"
     changed["drop"].param = drop
     report = compare(net, changed)
-    assert report.passed  # 'side' was compared
+    assert not report.passed  # though 'side' is equal
+    assert report.verdict.startswith("The networks differ: the candidate makes output 'bn2' by other settings or ")
     assert report.verdict.endswith("(1 of 2 outputs compared; 1 stands behind layer 'drop', which cannot be run).")
     alone = net.without([net.layers[-1]])
     assert compare(alone, alone.copy()).passed
     report = compare(alone, changed.without([changed.layers[-1]]))
     assert not report.passed
     assert report.verdict == (
-        "Nothing is proved: no output was compared; neither noise nor --data reaches one, and fold --no-verify writes "
-        "without a proof (0 of 1 outputs compared; 1 stands behind layer 'drop', which cannot be run)."
+        "The networks differ: no output was compared; neither noise nor --data reaches one, and fold --no-verify "
+        "writes without a proof; the candidate makes output 'bn2' by other settings or weights, or of another blob "
+        "(0 of 1 outputs compared; 1 stands behind layer 'drop', which cannot be run)."
     )
 
 

@@ -141,7 +141,9 @@ def outputs_gate(lost: Sequence[str], otherwise: Sequence[str] = ()) -> Gate:
     """
     said = [f"no partner of the same name and shape for {named('output', lost)}"] if lost else []
     said += (
-        [f"the candidate makes {named('output', otherwise)} by other settings, or of another blob"] if otherwise else []
+        [f"the candidate makes {named('output', otherwise)} by other settings or weights, or of another blob"]
+        if otherwise
+        else []
     )
     sentence = "; ".join(said) or "every output has its partner"
     return Gate("outputs", 0, len(lost) + len(otherwise), not said, sentence)

@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from bnfold.data.standins import FLAG, Indices
 from bnfold.errors import ModelError, UnsupportedError, UsageError, telling_which
 from bnfold.io.files import descriptor_of, nearby, os_path
 from bnfold.io.mapping import release_pages, require_unchanged
-from bnfold.net import Array, Layer, Net, Shape, require_net
+from bnfold.net import Array, Net, Shape, require_net
 from bnfold.options import ROUNDING, TEXT, CompareOptions
 from bnfold.runtime import ELEMENTS, Session
 
@@ -174,6 +174,12 @@ class Model:
         """What the network says of its outputs, None for an open size; `UNRANKED` where it says no shape."""
         said = [port.type.tensor_type for port in self.proto.graph.output]
         return [_sizes_of(tensor) if tensor.HasField("shape") else UNRANKED for tensor in said]
+
+    @property
+    def tops(self) -> list[str]:
+        """All blobs, in order of execution; of a network of Caffe with those that stay hidden."""
+        whole = self.hidden.whole
+        return [*self.writers] if whole is None else [top for layer in whole.layers for top in layer.tops]
 
     @property
     def layers(self) -> list[str]:
@@ -453,11 +459,6 @@ def net_in_batches_of(net: Net, batch: int) -> Net:
     net = net.copy()
     net.inputs = {blob: (batch, *shape[1:]) for blob, shape in net.inputs.items()}
     return net
-
-
-def layer_settings(layer: Layer) -> dict[str, Any]:
-    """The parameters of a Caffe layer's type, by group: `pooling_param`."""
-    return {field.name: value for field, value in layer.param.ListFields() if field.name.endswith("_param")}
 
 
 def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -> Model:

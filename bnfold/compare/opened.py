@@ -39,6 +39,7 @@ from bnfold.compare.kernels import span
 from bnfold.compare.measure import Measurement, MeasurePlan, Spans
 from bnfold.compare.metrics import BlobError, beside_mask, extremes, figures, magnitude, relative
 from bnfold.compare.models import Model
+from bnfold.compare.partial import made_otherwise
 from bnfold.compare.records import (
     NO_PARTNER,
     OTHER_SHAPE,
@@ -484,7 +485,11 @@ class Opened:
         return lost, (*self.ours.hidden.outputs, *uncompared)
 
     def _made_otherwise(self) -> list[str]:
-        """The outputs without numbers whose last node says or reads other things: labels, where it splits, a blob."""
+        """The outputs without numbers whose last node says or reads other things: labels, where it splits, a blob; and
+        those behind layers of Caffe that cannot be run and are others in the candidate."""
+        if self.ours.net is not None and self.theirs.net is not None:
+            sides = (self.ours.net, self.ours.hidden), (self.theirs.net, self.theirs.hidden)
+            return made_otherwise(*sides, {**self.inputs, **self.all_pairs})
         ours, theirs = self.ours.hidden.made, self.theirs.hidden.made
         return [name for name in ours if name in theirs and (ours[name] != theirs[name] or self._reads_other(name))]
 

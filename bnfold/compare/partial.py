@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +17,12 @@ from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Alias
 from bnfold.algebra.records import Blocked
 from bnfold.caffe.layers.axes import UNKNOWN
+from bnfold.caffe.layers.python_code import layer_type_of
+from bnfold.caffe.operators import OPERATORS
 from bnfold.compare.records import Uncompared
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Net, Shape
+from bnfold.options import ROUNDING
 from bnfold.runtime import BOOL, TEXT
 
 if TYPE_CHECKING:
@@ -306,6 +309,47 @@ def _paired(reference: Hidden, candidate: Hidden) -> Iterator[tuple[Layer, Layer
     return ((layer, named[layer.name].pop(0)) for layer in _computing(reference) if named.get(layer.name))
 
 
+def made_otherwise(
+    reference: tuple[Net, Hidden], candidate: tuple[Net, Hidden], compared: Mapping[str, str]
+) -> list[str]:
+    """The outputs behind a layer of Caffe that cannot be run, if it is another one in the candidate, reads other blobs
+    there, or is in one of the networks alone.
+
+    Args:
+        reference, candidate: each as a net that runs and what stays hidden.
+        compared: as in `same_behind`.
+    """
+    (net, ours), (_, theirs) = reference, candidate
+    partners = {**compared, **agreeing(ours, theirs, compared)}
+    known, others = set(partners.values()), set[str]()
+    for layer, other in _paired(ours, theirs):
+        wanted = [{partners[one] for one in _sources(ours.copies, blob) if one in partners} for blob in layer.bottoms]
+        given = [known.intersection(_sources(theirs.copies, blob)) for blob in other.bottoms]
+        alike = all(one & two or not (one and two) for one, two in zip(wanted, given, strict=False))
+        if not alike or (_stays(layer) and not _may_be_same(layer, other)):
+            others.add(layer.name)
+    names = [{layer.name for layer in (*runs.layers, *hidden.layers)} for runs, hidden in (reference, candidate)]
+    lost, added = ({one.name for one in hidden.layers if _stays(one)} for hidden in (ours, theirs))
+    found = _outputs_behind(ours, others | lost - names[1])
+    outputs = (ours.whole or net).outputs
+    return list(
+        dict.fromkeys([*found, *(blob for blob in _outputs_behind(theirs, added - names[0]) if blob in outputs)])
+    )
+
+
+def _stays(layer: Layer) -> bool:
+    """Whether no fold changes a layer, since nothing is known of what it computes."""
+    return bool(layer.opaque) or layer_type_of(layer) not in OPERATORS
+
+
+def _outputs_behind(hidden: Hidden, names: Collection[str]) -> list[str]:
+    """The outputs that layers of some names make, or what stands behind these."""
+    tops = set[str]()
+    for layer in hidden.layers:
+        tops.update(layer.tops if layer.name in names or not tops.isdisjoint(layer.bottoms) else ())
+    return [output.blob for output in hidden.outputs if output.blob in tops]
+
+
 def _alike(
     sides: tuple[Hidden, Hidden], partners: Mapping[str, str], ours: Iterable[str], others: Iterable[str]
 ) -> bool:
@@ -354,9 +398,27 @@ def _same(ours: Layer, theirs: Layer) -> bool:
     )
 
 
+def _may_be_same(ours: Layer, theirs: Layer) -> bool:
+    """Whether they have the same type and settings, whatever else a file says of them, and weights up to rounding."""
+    return (
+        (ours.type, len(ours.tops)) == (theirs.type, len(theirs.tops))
+        and layer_settings(ours) == layer_settings(theirs)
+        and ours.blobs.shapes == theirs.blobs.shapes
+        and all(
+            np.allclose(blob, other, rtol=0, atol=ROUNDING["float16"] * np.abs(blob).max(initial=0), equal_nan=True)
+            for blob, other in zip(ours.blobs, theirs.blobs, strict=True)
+        )
+    )
+
+
 def _unnamed(param: LayerParameter) -> LayerParameter:
     """What a layer says, without the blobs that it names."""
     unnamed = deepcopy(param)
     unnamed.ClearField("bottom")
     unnamed.ClearField("top")
     return unnamed
+
+
+def layer_settings(layer: Layer) -> dict[str, Any]:
+    """The parameters of a Caffe layer's type, by group: `pooling_param`."""
+    return {field.name: value for field, value in layer.param.ListFields() if field.name.endswith("_param")}

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bnfold.compare.divergence import AMPLIFIED, FLOOR, GROWTH, upstream
-from bnfold.compare.models import Model, layer_settings, values_stored
+from bnfold.compare.models import Model, values_stored
+from bnfold.compare.partial import layer_settings
 from bnfold.compare.saturation import COUNTS
 from bnfold.errors import named
 from bnfold.net import Array
