@@ -391,7 +391,8 @@ class Comparison:
             theirs = theirs.feeding({partner: shapes[top] for top, partner in fed.items()})
             inputs = match_inputs(_brought(ours), _brought(theirs), named) | fed
             blobs = {blob: partner for blob, partner in named.items() if blob not in ours.feeds}
-            pairs = pair(ours.writers, theirs.writers, blobs, folded=known or _is_fold_of(ours, theirs))
+            is_fold, tops = known or _is_fold_of(ours, theirs), (ours.tops, theirs.tops)
+            pairs = pair(ours.writers, theirs.writers, blobs, folded=is_fold, whole=tops)
             agreed = agreeing(ours.hidden, theirs.hidden, {**inputs, **pairs})
             given = ours.hidden.fed.items() & {(top, theirs.hidden.fed.get(one)) for top, one in fed.items()}
             left = {top: fed[top] for top, _ in given if agreed.get(top) == fed[top]}

@@ -12,7 +12,12 @@ Chains = dict[tuple[str, int], int]
 
 
 def pair(
-    reference: Iterable[str], candidate: Iterable[str], named: Mapping[str, str], *, folded: bool
+    reference: Iterable[str],
+    candidate: Iterable[str],
+    named: Mapping[str, str],
+    *,
+    folded: bool,
+    whole: tuple[Iterable[str], Iterable[str]] | None = None,
 ) -> dict[str, str]:
     """Reference blob -> candidate blob, in the reference's order.
 
@@ -20,6 +25,7 @@ def pair(
         reference, candidate: blob names in order of execution.
         named: the user's own pairs, which go first.
         folded: whether the candidate was folded from this very reference in memory, where equal names are equal blobs.
+        whole: the names with those of blobs that layers make which cannot be run; the same by default.
 
     An in-place version is called `public@writer`. Two files may use one such name for two things: in
     `conv, bn, relu` on one blob `c`, `c@conv` comes before the normalisation, and in the folded `conv, relu` after
@@ -41,12 +47,12 @@ def pair(
         raise UsageError("; ".join(unknown))
     taken = set(named.values())
     chains: Chains = {}
-    after, after_right = later_writers(left, chains), later_writers(right, chains)
-    pairs = {}
+    after, after_right = (later_writers(names, chains) for names in whole or (left, right))
+    pairs, there = {}, set(right)
     for name in left:
         if name in named:
             pairs[name] = named[name]
-        elif name in after_right and name not in taken and (folded or after[name] == after_right[name]):
+        elif name in there and name not in taken and (folded or after[name] == after_right[name]):
             pairs[name] = name
     return pairs
 

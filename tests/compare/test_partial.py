@@ -288,3 +288,24 @@ def test_another_layer_that_cannot_be_run_does_not_pass_by_other_outputs(
     name = "side" if change is _put_in else "b"
     assert not report.passed
     assert f"the candidate makes output '{name}' by other settings or weights, or of another blob" in report.verdict
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_versions_of_a_blob_in_place_are_told_apart_where_the_last_cannot_be_run(layers: bool) -> None:
+    """In the folded file the convolution's own top is what the normalisation makes in the other."""
+    start = """
+        input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+        layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+                convolution_param { num_output: 4 kernel_size: 3 } }
+        %s
+        layer { name: "odd" type: "Odd" bottom: "c" top: "c" }
+        layer { name: "side" type: "ReLU" bottom: "data" top: "side" }
+    """
+    factor = np.array([3, -1, 2, 0.5], np.float32)
+    scale = 'layer { name: "s" type: "Scale" bottom: "c" top: "c" }'
+    conv, bias = given((4, 3, 3, 3), (4,))
+    net = nets.net(start % scale, c=[conv, bias], s=[factor], odd=[])
+    folded = nets.net(start % "", c=[conv * factor.reshape(4, 1, 1, 1), bias * factor], odd=[])
+    report = bnfold.compare(net, folded, layers=layers)
+    assert report.passed, report.verdict
+    assert {blob.blob for blob in report.blobs} == {"side"}
