@@ -10,9 +10,9 @@ where each field lies, so that `bnfold.onnx.write` can write back what did not c
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -27,6 +27,7 @@ from bnfold.io.mapping import map_file
 from bnfold.io.wire import LENGTH, Buffer, Field, WireError, encode_field, fields
 from bnfold.net import Array, DType, Shape
 from bnfold.onnx.node import graphs_of
+from bnfold.onnx.order import run_order
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.weight import ONNX_TYPES, Weight, little_endian
 
@@ -134,6 +135,7 @@ class Document:
         sparse: likewise those that are stored as sparse tensors, written out.
         constants: number of a Constant node -> its values, where they are large.
         files: the files in the model's folder that hold tensors, mapped, by what the model calls them.
+        is_sorted: whether the file has the nodes in an order in which they run, as they are here.
     """
 
     path: Path
@@ -145,6 +147,7 @@ class Document:
     sparse: tuple[Tensor, ...] = ()
     constants: dict[int, Tensor] = field(default_factory=dict)
     files: Mapping[str, mmap.mmap] = field(default_factory=dict)
+    is_sorted: bool = True
 
     @property
     def keeps_outside(self) -> bool:
@@ -186,7 +189,9 @@ def read_onnx(path: Path) -> OnnxFile:
     document = _sentences(path, buffer, lambda: _document(path, buffer, outside=False))
     if document.keeps_outside:
         # Weights on a store and in a folder cannot both be beside the model.
-        return OnnxFile(_sentences(path, buffer, lambda: ModelProto.FromString(bytes(buffer[:]))), (), buffer)
+        model = _sentences(path, buffer, lambda: ModelProto.FromString(bytes(buffer[:])))
+        _arrange(model, run_order(model.graph.node))
+        return OnnxFile(model, (), buffer)
     weights = []
     for tensor in document.tensors:
         if (weight := tensor.weight) is not None and weight.dtype.name in ONNX_TYPES:
@@ -259,17 +264,29 @@ def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
     beside = _Beside(path, outside)
     stored = [part for part in inner if part[:2] == (INITIALIZER, LENGTH)]
     tensors = tuple(_tensor(buffer, part.at, part.end, beside) for part in stored)
-    return Document(
-        path,
-        buffer,
-        model,
-        outer,
-        inner,
-        tensors,
-        tuple(map(_dense, _sparse(buffer, inner))),
-        constants,
-        beside.files,
-    )
+    sparse = tuple(map(_dense, _sparse(buffer, inner)))
+    return _sorted(Document(path, buffer, model, outer, inner, tensors, sparse, constants, beside.files))
+
+
+def _sorted(document: Document) -> Document:
+    """The file as if it had its nodes in the order in which they run."""
+    order = run_order(document.model.graph.node)
+    if order == list(range(len(order))):
+        return document
+    _arrange(document.model, order)
+    places = [place for place, part in enumerate(document.inner) if part[:2] == (NODE, LENGTH)]
+    inner = list(document.inner)
+    for place, number in zip(places, order, strict=True):
+        inner[place] = document.inner[places[number]]
+    constants = {order.index(number): tensor for number, tensor in document.constants.items()}
+    return replace(document, inner=tuple(inner), constants=constants, is_sorted=False)
+
+
+def _arrange(model: ModelProto, order: Sequence[int]) -> None:
+    """Bring nodes into an order."""
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes[number] for number in order)
 
 
 def _words(model: ModelProto) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from operator import gt
 from pathlib import Path
 
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from bnfold.algebra.scaled import same_values
 from bnfold.errors import (
@@ -33,16 +33,21 @@ from bnfold.onnx.node import (
     Node,
     Slot,
     attribute_of,
+    bodies,
     captured,
     is_float,
     keeps_outside,
+    made_in,
     names_in,
 )
+from bnfold.onnx.order import circle
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.shapes import Types, held, infer, inputs_of
 from bnfold.options import ReadOptions
 
 FREEZES_NOTHING = "--freeze-initializers changes nothing: no initialiser is an input that may be fed"
+
+SORTS = "some nodes stand in front of those that make what they read, as ONNX forbids; they are written sorted"
 
 
 def load_onnx(file: str | os.PathLike[str], options: ReadOptions) -> Net:
@@ -136,7 +141,12 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
         _layers=layers,
         inputs=inputs,
         outputs=outputs,
-        notes=[*filter(None, [note]), *left_in_bodies(model), *[FREEZES_NOTHING] * freezes_nothing],
+        notes=[
+            *[SORTS] * (not found.is_sorted),
+            *filter(None, [note]),
+            *left_in_bodies(model),
+            *[FREEZES_NOTHING] * freezes_nothing,
+        ],
         file=str(document.path),
         origin=origin,
         front=ONNX,
@@ -237,13 +247,10 @@ def _require_sense(document: Document, tensors: Mapping[str, Tensor], captures: 
     if not known and any(node.domain in STANDARD for node in graph.node):
         raise ParseError("does not say which version of the standard operators it uses (opset_import)", file)
     made = set(tensors) | {port.name for port in graph.input}
-    later: set[str] = set()
     for number, (node, inner) in enumerate(zip(graph.node, captures, strict=True)):
         for name in (*node.input, *inner):
             if name and name not in made:
-                later = later or {name for other in graph.node for name in other.output}
-                why = "which is made only behind it; sort the nodes" if name in later else "which nothing makes"
-                raise ModelError(f"{file}: {_called(node, number)} reads '{name}', {why}")
+                raise ModelError(f"{file}: {_called(node, number)} reads '{name}', {_why_unmade(graph, node, name)}")
         for name in filter(None, node.output):
             if name in made:
                 raise ModelError(f"{file}: {_called(node, number)} makes '{name}', which is there already")
@@ -256,6 +263,16 @@ def _require_sense(document: Document, tensors: Mapping[str, Tensor], captures: 
     for port in graph.output:
         if port.name not in made:
             raise ModelError(f"{file}: nothing makes its output '{port.name}'")
+
+
+def _why_unmade(graph: GraphProto, node: NodeProto, name: str) -> str:
+    """Why nothing makes a value in front of a node that reads it."""
+    if any(name in made_in(body) for body in bodies(node)):
+        return "which its body makes only behind that; sort the nodes of the body"
+    if name not in {made for other in graph.node for made in other.output}:
+        return "which nothing makes"
+    waiting = [f"'{one.name or next(iter(one.output))}' ({one.op_type})" for one in circle(graph.node)]
+    return f"and nodes wait for each other in a circle: {', '.join(waiting[:9])}{' ..' * (len(waiting) > 9)}"
 
 
 def _called(node: NodeProto, number: int) -> str:

@@ -987,7 +987,7 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
 def test_what_is_no_graph_is_a_sentence() -> None:
     proto = conv_bn()
     proto.graph.node[0].input[0] = "y"
-    with pytest.raises(ModelError, match="reads 'y', which is made only behind it"):
+    with pytest.raises(ModelError, match="nodes wait for each other in a circle"):
         net_of(proto)
     proto.graph.node[0].input[0] = "nobody"
     with pytest.raises(ModelError, match="reads 'nobody', which nothing makes"):
