@@ -278,7 +278,7 @@ def _sorted(document: Document) -> Document:
     inner = list(document.inner)
     for place, number in zip(places, order, strict=True):
         inner[place] = document.inner[places[number]]
-    constants = {order.index(number): tensor for number, tensor in document.constants.items()}
+    constants = {place: document.constants[n] for place, n in enumerate(order) if n in document.constants}
     return replace(document, inner=tuple(inner), constants=constants, is_sorted=False)
 
 
