@@ -31,7 +31,7 @@ from bnfold.onnx.node import (
     is_float,
     why_misstated,
 )
-from bnfold.onnx.operators import OPERATORS, why_unread
+from bnfold.onnx.operators import OPERATORS, REFUSED, why_unread
 from bnfold.onnx.operators.affine import is_in_training
 from bnfold.onnx.operators.place import NodeContext, Unfit
 from bnfold.onnx.origin import OnnxOrigin
@@ -108,7 +108,7 @@ class OnnxFrontEnd:
         """
         rule = OPERATORS.get(layer.type)
         if rule is None:
-            return Opaque()
+            return Opaque(REFUSED.get(layer.type, ""))
         if why := why_unread(layer.type, layer.param.opset) or why_misstated(layer.param.proto, layer.param.opset):
             if layer.type == "BatchNormalization":
                 raise Blocked(why)
@@ -141,7 +141,7 @@ class OnnxFrontEnd:
             written = np.ascontiguousarray(_as_stored(layer, bias))
             _put(slots, stored, BIASES.get(layer.type, 2), Rounded(written, weight.dtype))
         layer.blobs = Blobs(stored)
-        if layer.type == "Gemm":
+        if node.proto.op_type in {"Gemm", "FusedGemm"}:
             node = node.rewritten("alpha", "beta") if bias is not None else node.rewritten("alpha")
         layer.param = replace(node, slots=tuple(slots))
 
@@ -305,8 +305,9 @@ def _as_stored(layer: Layer, bias: Array) -> Array:
         known = layer.param.constant(3)
         present = np.zeros((directions, 2 * rows)) if known is None else exact_values(layer.blobs.stored[known.blob])
         return np.concatenate([bias.reshape(directions, rows), present[:, rows:]], axis=1)
-    left = layer.type in {"Gemm", "MatMul"} and isinstance(layer.param.slots[1], BottomInput)
-    if layer.type == "Gemm" and bias.size != bias.shape[0 if left else 1]:
+    node: Node = layer.param
+    left = node.proto.op_type in {"Gemm", "FusedGemm", "MatMul"} and isinstance(node.slots[1], BottomInput)
+    if node.proto.op_type in {"Gemm", "FusedGemm"} and bias.size != bias.shape[0 if left else 1]:
         return bias
     return bias.reshape(-1, 1) if left else bias.reshape(-1)
 

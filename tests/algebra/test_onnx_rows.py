@@ -207,6 +207,8 @@ ROWS += [row for row in NEWER if row.opset <= onnx.defs.onnx_opset_version()]
 
 NOT_HERE = {
     "ai.onnx.ml.Scaler": "an affine",
+    "com.microsoft.FusedConv": "absorbs",
+    "com.microsoft.FusedGemm": "absorbs",
     "BatchNormalization": "an affine",
     "Cast": "an alias, or nothing that is known",
     "CastLike": "likewise",

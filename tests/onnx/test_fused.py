@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx_cases import run
-from onnx_texts import folded, model, statistics, types, values
+from onnx_texts import folded, model, reasons, statistics, types, values
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>'
 
@@ -43,3 +43,78 @@ def test_a_batch_normalization_goes_past_what_reads_a_convolution_with_an_activa
     assert types(after) == ["FusedConv", "Add", "GlobalAveragePool", "Flatten", "Gemm"]
     x = values(2, 3, 8, 8, seed=5)
     np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-5, atol=1e-5)
+
+
+X = values(2, 3, 6, 6, seed=5)
+IN_FRONT = "k = BatchNormalization (x, gamma, beta, mean, variance)"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'activation = "Clip", activation_params = [-1.0, 2.0]',
+        'activation = "HardSigmoid", activation_params = [0.02, 0.4]',
+        'activation = "LeakyRelu", activation_params = [0.3]',
+        'activation = "Relu", strides = [2, 1]',
+        'activation = "Tanh"',
+        "dilations = [2, 1]",
+    ],
+)
+def test_a_convolution_with_an_activation_takes_a_batch_normalization_from_in_front(said: str) -> None:
+    nodes = f"{IN_FRONT} y = com.microsoft.FusedConv <{said}> (k, w, b)"
+    text = f"{HEAD} g (float[n,3,6,6] x) => (float[n,4,h,l] y) {{ {nodes} }}"
+    before = model(text, w=values(4, 3, 3, 3) / 4, b=values(4, seed=2), **statistics())
+    after = folded(before)
+    assert types(after) == ["FusedConv"]
+    assert after.graph.node[0].attribute == before.graph.node[1].attribute
+    np.testing.assert_allclose(run(after, {"x": X})["y"], run(before, {"x": X})["y"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("said", "shape"),
+    [
+        ('activation = "Relu", alpha = 2.0, beta = 0.5', (3, 4)),
+        ('activation = "LeakyRelu", activation_alpha = 0.3, transB = 1', (4, 3)),
+    ],
+)
+@pytest.mark.parametrize("bias", [", b", ""])
+def test_a_gemm_with_an_activation_takes_arithmetic_from_in_front(said: str, shape: tuple[int, ...], bias: str) -> None:
+    nodes = f"k = Mul (x, s) m = Sub (h, k) y = com.microsoft.FusedGemm <{said}> (m, w{bias})"
+    text = f"{HEAD} g (float[n,3] x) => (float[n,4] y) {{ {nodes} }}"
+    before = model(text, w=values(*shape), b=values(4, seed=2), s=values(3, seed=3), h=values(3, seed=4))
+    after = folded(before)
+    assert types(after) == ["FusedGemm"]
+    x = values(5, 3, seed=5)
+    wanted = run(before, {"x": x})["y"]
+    assert (wanted > 0).any()
+    np.testing.assert_allclose(run(after, {"x": x})["y"], wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "why"),
+    [
+        (f'{IN_FRONT} y = com.microsoft.FusedConv <activation = "Relu"> (x, w, b, k)', "it takes one affine only"),
+        (f'{IN_FRONT} y = com.microsoft.FusedConv <activation = "Relu"> (k, w, b, k)', "it takes one affine only"),
+        (f"{IN_FRONT} y = com.microsoft.FusedConv <pads = [1, 1, 1, 1]> (k, v, b)", "wrong at the border"),
+        ('k = com.microsoft.FusedConv <activation = "Relu"> (x, w, b) y = Mul (k, s)', "its Relu comes behind its"),
+        ("k = com.microsoft.FusedConv (x, w, b, x) y = Mul (k, s)", "what it adds comes behind its weight"),
+        ("k = Mul (x, s) y = com.microsoft.nchwc.Conv (k, w, b)", "in blocks of a size that the file does not say"),
+    ],
+)
+def test_what_a_fused_convolution_does_not_take_stays_with_its_reason(nodes: str, why: str) -> None:
+    """What it adds has no weight, and what comes behind an activation is not scaled by the weight."""
+    head = HEAD.replace('"com.microsoft" : 1', '"com.microsoft" : 1, "com.microsoft.nchwc" : 1')
+    text = f"{head} g (float[n,3,6,6] x) => (float[n,3,6,6] y) {{ {nodes} }}"
+    given = {"b": values(3, seed=2), "s": values(3, 1, 1, seed=3), "w": values(3, 3, 1, 1), "v": values(3, 3, 3, 3)}
+    before = model(text, **given, **statistics())
+    assert types(folded(before)) == types(before)
+    assert why in reasons(before)[0]
+
+
+def test_a_batch_normalization_goes_back_into_a_fused_convolution_without_an_activation() -> None:
+    nodes = "k = com.microsoft.FusedConv (x, w, b) y = BatchNormalization (k, gamma, beta, mean, variance)"
+    text = f"{HEAD} g (float[n,3,6,6] x) => (float[n,3,4,4] y) {{ {nodes} }}"
+    before = model(text, w=values(3, 3, 3, 3), b=values(3, seed=2), **statistics())
+    after = folded(before)
+    assert types(after) == ["FusedConv"]
+    np.testing.assert_allclose(run(after, {"x": X})["y"], run(before, {"x": X})["y"], rtol=1e-5, atol=1e-5)

@@ -83,12 +83,21 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "Unsqueeze": movement.unsqueeze,
     "Upsample": passing.resize,
     "ai.onnx.ml.Scaler": affine.scaler,
+    "com.microsoft.FusedConv": linear.fused,
+    "com.microsoft.FusedGemm": linear.fused,
 }
+
+REFUSED = {
+    "com.microsoft.nchwc.Conv": (
+        "its weight lies in blocks of a size that the file does not say; fold the model before it is optimised"
+    ),
+}
+"""Why operators that do what some of these do are none of them."""
 
 
 def why_unread(op_type: str, opset: int) -> str:
     """Why it is not known what an operator does at an opset; empty where it is."""
-    if op_type == "ai.onnx.ml.Scaler":  # which is today what it was in its first version
+    if "." in op_type:  # those of other domains are today what they were in their first version
         return ""
     if opset < OLDEST:
         return (

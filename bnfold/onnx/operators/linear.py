@@ -115,6 +115,16 @@ def gemm(place: NodeContext) -> Operator:
     )
 
 
+def fused(place: NodeContext) -> Operator:
+    """com.microsoft.FusedConv, com.microsoft.FusedGemm: a Conv or Gemm, what may be added to it, and an activation."""
+    linear = (conv if place.layer.type.endswith("Conv") else gemm)(place)
+    activation = place.node.attribute("activation", "")
+    if not isinstance(linear, Linear) or not (activation or place.node.given(3)):
+        return linear
+    behind = f"its {activation} comes behind its weight" if activation else "what it adds comes behind its weight"
+    return linear._replace(backward=linear.backward or behind, window=None)
+
+
 def _gemm_bias(place: NodeContext, axis: int, size: int) -> tuple[Array | None, str]:
     """`beta*C` over the top, of full size along one axis; or why it is fixed."""
     if not place.node.given(2):
