@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -33,7 +35,7 @@ from bnfold.options import CompareOptions
 from bnfold.runtime import processors
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
     from bnfold.onnx.evaluator import Evaluator
 
@@ -54,6 +56,7 @@ NO_NUMBA = (
     "order, so the report would depend on who measures what: pip install 'bnfold[fast]' there, or uninstall numba here"
 )
 UNREAD = "{} cannot load what it is sent ({}); install bnfold, as it is here, in the Python that runs there"
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has no other end for a process
 PACKAGES = ("bnfold", "numpy", "onnxruntime")  # of other versions they would measure something else
 EXACT = "exact"  # beside the weights by digest, the float64 run of the reference
 
@@ -197,7 +200,7 @@ def _started(number: int) -> Iterator[Client]:
     from multiprocessing import resource_tracker
 
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     if number > MAX_LOCAL:
         raise UsageError(
@@ -208,23 +211,56 @@ def _started(number: int) -> Iterator[Client]:
         kept.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": TRIES - 1}))
         if os.name == "posix":  # whoever starts it lets signals through again (multiprocessing/resource_tracker.py)
             resource_tracker.ensure_running()
-        with defer_signals():  # Dask cannot take down what has half started
-            try:
-                workers = LocalCluster(
-                    n_workers=number,
-                    threads_per_worker=1,
-                    processes=True,
-                    memory_limit=None,
-                    dashboard_address=None,
-                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # a port that nobody has, and nobody outside
-                    silence_logs=50,
-                    preload=[WITHOUT_SIGINT],
-                )
-            except (RuntimeError, TimeoutError) as error:
-                raise UsageError(NOT_STARTED.format(number, error.__cause__ or error)) from None
-            kept.enter_context(workers)
+        try:
+            workers = kept.enter_context(_local_cluster(number))
+        except (RuntimeError, TimeoutError) as error:
+            raise UsageError(NOT_STARTED.format(number, error.__cause__ or error)) from None
+        with defer_signals():
             client = kept.enter_context(Client(workers))
         yield client
+
+
+def _local_cluster(number: int) -> LocalCluster:
+    """So many workers that have started.
+
+    Dask cannot take down what has half started, so another thread starts it, which no signal stops. Where one comes
+    meanwhile, the processes are killed that are there and that still come, by which the start fails at once.
+    """
+    from distributed import LocalCluster, Nanny
+    from distributed.core import Status
+
+    nannies: list[Nanny] = []
+
+    class Kept(Nanny):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            nannies.append(self)
+            super().__init__(*arguments, **options)
+
+    with ThreadPoolExecutor(1) as pool:
+        with defer_signals():  # by all threads that it starts, too
+            starting = pool.submit(
+                LocalCluster,
+                n_workers=number,
+                threads_per_worker=1,
+                worker_class=Kept,
+                memory_limit=None,
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # a port that nobody has, and nobody outside
+                silence_logs=50,
+                preload=[WITHOUT_SIGINT],
+            )
+        try:
+            while wait([starting], 0.1).not_done:  # a signal that another thread gets would end no longer wait
+                pass
+            return starting.result()
+        except BaseException:
+            while wait([starting], 0.1).not_done:
+                for pid in [nanny.pid for nanny in nannies if nanny.status == Status.init and nanny.pid]:
+                    with suppress(OSError):
+                        os.kill(pid, KILL)
+            if starting.exception() is None:
+                starting.result().close()
+            raise
 
 
 def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Client) -> Work:

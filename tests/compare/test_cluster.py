@@ -182,34 +182,38 @@ def test_ctrl_c_on_a_terminal_has_local_workers_say_nothing(tmp_path: Path) -> N
 STARTING = """
 import os, signal, sys, threading, time
 from pathlib import Path
-from bnfold.compare.checkpoint import digest_of
+from bnfold.compare import cluster
 from bnfold.compare.comparison import compare
 
 def children():
     return [name for task in Path("/proc/self/task").iterdir() for name in (task / "children").read_text().split()]
 
 def interrupt():
-    while len(children()) < 3:  # two workers, and Python's resource tracker
+    while len(children()) < 3:  # two workers at least, and Python's resource tracker
         time.sleep(0.001)
+    began.append(time.monotonic())
     os.killpg(0, signal.SIGINT)
 
 if __name__ == "__main__":
+    began = []
+    cluster.WITHOUT_SIGINT += "; import time; time.sleep(300)"
     threading.Thread(target=interrupt, daemon=True).start()
     try:
-        compare(*sys.argv[1:], cluster=2)
+        compare(*sys.argv[2:], cluster=int(sys.argv[1]))
     except KeyboardInterrupt:
-        print("stopped")
+        print("stopped", time.monotonic() - began[0] < 60)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for its children as Linux has it")
-def test_ctrl_c_on_a_terminal_while_local_workers_start_is_no_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["2", "7"])
+def test_ctrl_c_while_local_workers_start_waits_for_none_and_says_nothing(tmp_path: Path, workers: str) -> None:
     script = tmp_path / "interrupted.py"
     script.write_text(STARTING)
-    command = [sys.executable, str(script), *models(tmp_path)]
+    command = [sys.executable, str(script), workers, *models(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, timeout=600, check=False)
-    assert (done.stdout, done.stderr) == ("stopped\n", "")
+    assert (done.stdout, done.stderr) == ("stopped True\n", "")
 
 
 class Finished:
