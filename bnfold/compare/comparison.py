@@ -392,7 +392,8 @@ class Comparison:
             inputs = match_inputs(_brought(ours), _brought(theirs), named) | fed
             blobs = {blob: partner for blob, partner in named.items() if blob not in ours.feeds}
             is_fold, tops = known or _is_fold_of(ours, theirs), (ours.tops, theirs.tops)
-            pairs = pair(ours.writers, theirs.writers, blobs, folded=is_fold, whole=tops)
+            whole = tops if ours.net is not None and theirs.net is not None else None
+            pairs = pair(ours.writers, theirs.writers, blobs, folded=is_fold, whole=whole)
             agreed = agreeing(ours.hidden, theirs.hidden, {**inputs, **pairs})
             given = ours.hidden.fed.items() & {(top, theirs.hidden.fed.get(one)) for top, one in fed.items()}
             left = {top: fed[top] for top, _ in given if agreed.get(top) == fed[top]}

@@ -308,4 +308,8 @@ def test_versions_of_a_blob_in_place_are_told_apart_where_the_last_cannot_be_run
     folded = nets.net(start % "", c=[conv * factor.reshape(4, 1, 1, 1), bias * factor], odd=[])
     report = bnfold.compare(net, folded, layers=layers)
     assert report.passed, report.verdict
-    assert {blob.blob for blob in report.blobs} == {"side"}
+    assert {(blob.blob, blob.partner) for blob in report.blobs} == {("c@s", "c@c"), ("side", "side")}
+    for wrong in WRONG:
+        other = folded.copy()
+        wrong(other["c"])
+        assert not bnfold.compare(net, other, layers=layers).passed, wrong
