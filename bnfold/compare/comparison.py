@@ -27,7 +27,7 @@ from bnfold.compare.models import SELDOM, Model, open_model, require_numbers, sp
 from bnfold.compare.noise import choose_noise, muted, watched_blobs
 from bnfold.compare.opened import Opened, rounded_otherwise
 from bnfold.compare.pairing import pair
-from bnfold.compare.partial import agreeing, counterparts, run_in_one, same_behind
+from bnfold.compare.partial import agreeing, counterparts, read_alike, run_in_one, same_behind
 from bnfold.compare.records import DiffReport, Gate
 from bnfold.compare.unshown import unshown
 from bnfold.compare.widening import widened
@@ -392,8 +392,9 @@ class Comparison:
             inputs = match_inputs(_brought(ours), _brought(theirs), named) | fed
             blobs = {blob: partner for blob, partner in named.items() if blob not in ours.feeds}
             is_fold, tops = known or _is_fold_of(ours, theirs), (ours.tops, theirs.tops)
-            whole = tops if ours.net is not None and theirs.net is not None else None
-            pairs = pair(ours.writers, theirs.writers, blobs, folded=is_fold, whole=whole)
+            pairs = pair(ours.writers, theirs.writers, blobs, folded=is_fold, whole=tops)
+            pairs |= read_alike(ours.hidden, theirs.hidden, inputs | pairs)
+            pairs = {blob: pairs[blob] for blob in ours.writers if pairs.get(blob) in theirs.writers}
             agreed = agreeing(ours.hidden, theirs.hidden, {**inputs, **pairs})
             given = ours.hidden.fed.items() & {(top, theirs.hidden.fed.get(one)) for top, one in fed.items()}
             left = {top: fed[top] for top, _ in given if agreed.get(top) == fed[top]}

@@ -176,12 +176,10 @@ class Model:
         return [_sizes_of(tensor) if tensor.HasField("shape") else UNRANKED for tensor in said]
 
     @property
-    def tops(self) -> dict[str, str]:
-        """Blob -> the layer that makes it, in order of execution; of a network of Caffe with those that stay hidden."""
+    def tops(self) -> list[str]:
+        """All blobs, in order of execution; of a network of Caffe with those that stay hidden."""
         whole = self.hidden.whole
-        if whole is None:
-            return {blob: writer.layer for blob, writer in self.writers.items()}
-        return {top: layer.name for layer in whole.layers for top in layer.tops}
+        return [*self.writers] if whole is None else [top for layer in whole.layers for top in layer.tops]
 
     @property
     def layers(self) -> list[str]:

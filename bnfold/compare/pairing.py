@@ -17,7 +17,7 @@ def pair(
     named: Mapping[str, str],
     *,
     folded: bool,
-    whole: tuple[Mapping[str, str], Mapping[str, str]] | None = None,
+    whole: tuple[Iterable[str], Iterable[str]] | None = None,
 ) -> dict[str, str]:
     """Reference blob -> candidate blob, in the reference's order.
 
@@ -25,12 +25,11 @@ def pair(
         reference, candidate: blob names in order of execution.
         named: the user's own pairs, which go first.
         folded: whether the candidate was folded from this very reference in memory, where equal names are equal blobs.
-        whole: of networks of Caffe, blob -> the layer that makes it, with those that cannot be run.
+        whole: the names with those of blobs that layers make which cannot be run; the same by default.
 
     An in-place version is called `public@writer`. Two files may use one such name for two things: in
     `conv, bn, relu` on one blob `c`, `c@conv` comes before the normalisation, and in the folded `conv, relu` after
-    it. So versions are partners only if the same writers come after them in place; and if these are the same up to the
-    last, by the names of layers, whatever writers came before.
+    it. So versions are partners only if the same writers come after them in place.
 
     Raises:
         UsageError: a pair of the user names a blob that is not there.
@@ -49,27 +48,13 @@ def pair(
     taken = set(named.values())
     chains: Chains = {}
     after, after_right = (later_writers(names, chains) for names in whole or (left, right))
-    before = {} if whole is None or folded else _versions(*whole)
-    pairs, there = dict[str, str](), set(right)
+    pairs, there = {}, set(right)
     for name in left:
         if name in named:
             pairs[name] = named[name]
         elif name in there and name not in taken and (folded or after[name] == after_right[name]):
             pairs[name] = name
-    known = {*taken, *pairs}
-    found = {name: one for name, one in before.items() if one in there - known}
-    return {name: pairs.get(name) or found[name] for name in left if name in pairs or name in found}
-
-
-def _versions(reference: Mapping[str, str], candidate: Mapping[str, str]) -> dict[str, str]:
-    """Version in place -> the candidate's of the same public name that the same layers write anew; both as `whole`."""
-    chains: Chains = {}
-    sides = []
-    for writers in (reference, candidate):
-        names = set(writers)
-        after = later_writers(writers, chains, writers)
-        sides.append({(_public(name, names)[0], rest): name for name, rest in after.items() if rest})
-    return {name: sides[1][key] for key, name in sides[0].items() if key in sides[1]}
+    return pairs
 
 
 def named_as(read: Net, written: Net) -> Net:
@@ -92,7 +77,7 @@ def named_as(read: Net, written: Net) -> Net:
     return read.called(names)
 
 
-def later_writers(blobs: Iterable[str], chains: Chains, layers: Mapping[str, str] | None = None) -> dict[str, int]:
+def later_writers(blobs: Iterable[str], chains: Chains) -> dict[str, int]:
     """Blob -> a number for the suffixes of the in-place versions after it (and `""` for the last version).
 
     Equal numbers are equal suffixes in one order. A chain is a suffix and the number of the rest, so that a thousand
@@ -102,7 +87,6 @@ def later_writers(blobs: Iterable[str], chains: Chains, layers: Mapping[str, str
         blobs: names in order of execution.
         chains: (suffix, number of what comes after) -> number, 0 being nothing; filled here, and shared by networks
             whose numbers are to be compared.
-        layers: blob -> the layer that makes it, to be taken for the suffix, of the last version, too.
 
     Examples:
         >>> later_writers(["c@conv", "c@bn", "c", "d"], {})
@@ -114,7 +98,6 @@ def later_writers(blobs: Iterable[str], chains: Chains, layers: Mapping[str, str
     last: dict[str, int] = {}
     for name in reversed(names):
         public, suffix = _public(name, known)
-        suffix = suffix if layers is None else layers[name]
         after[name] = last.get(public, 0)
         last[public] = chains.setdefault((suffix, after[name]), len(chains) + 1)
     return after

@@ -301,6 +301,26 @@ def counterparts(reference: Hidden, candidate: Hidden) -> dict[str, str]:
     return {top: tops[top] for top in reference.fed if tops.get(top) in candidate.fed}
 
 
+def read_alike(reference: Hidden, candidate: Hidden, pairs: Mapping[str, str]) -> dict[str, str]:
+    """Blob -> the candidate's, of those without a partner that the same layers read which no fold changes.
+
+    Given:   conv -> c, norm -> c, odd -> c (in place, of an unknown type)
+    Result:  c@norm -> c@conv of the folded file, where odd reads that; nothing is moved across odd
+
+    Args:
+        reference, candidate: what is hidden of them.
+        pairs: the partners that are known.
+    """
+    taken = {*pairs.values()}
+    return {
+        blob: other
+        for layer, one in _paired(reference, candidate)
+        if _stays(layer) and _may_be_same(layer, one)
+        for blob, other in zip(layer.bottoms, one.bottoms, strict=False)
+        if blob not in pairs and other not in taken
+    }
+
+
 def _paired(reference: Hidden, candidate: Hidden) -> Iterator[tuple[Layer, Layer]]:
     """The layers that cannot be run, with those of the same name, the first with the first."""
     named: dict[str, list[Layer]] = {}
