@@ -43,7 +43,17 @@ from bnfold.options import (
     parse_plane,
     parse_sizes,
 )
-from bnfold.report.streams import UNUSABLE, Printed, ReportLost, answer, forget, misused, telling, with_notes
+from bnfold.report.streams import (
+    UNUSABLE,
+    Printed,
+    ReportLost,
+    answer,
+    forget,
+    misused,
+    telling,
+    with_notes,
+    write_error,
+)
 from bnfold.report.words import visible
 
 if TYPE_CHECKING:
@@ -213,14 +223,14 @@ class Commands(click.Group):
     Attributes:
         started: when the present run began, in seconds since the epoch.
         command_line: what it was asked.
-        wants_json: the report goes to standard output as JSON, so errors do, too.
+        json_path: where the report goes as JSON, - for standard output; so errors do, too.
         stopped_by: the signals that have asked the process to stop, by whoever answers them.
     """
 
     command_class = Command
     started: float = 0.0
     command_line: str = ""
-    wants_json: bool = False
+    json_path: Path = Path()
     stopped_by: Sequence[int] = ()
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -236,7 +246,11 @@ class Commands(click.Group):
             complete_in_fish()
         words = list(kwargs.get("args") or sys.argv[1:])
         self.command_line = shlex.join(["bnfold", *words])
-        self.wants_json = "--json=-" in words or ("--json", "-") in pairwise(words)
+        asked = [word.removeprefix("--json=") for word in words if word.startswith("--json=")]
+        asked += [path for name, path in pairwise(words) if name == "--json"]
+        # One that is also another file of this run is refused, and nothing goes there.
+        once = sum(word.rpartition("=")[2] in asked for word in words) == 1
+        self.json_path = Path(asked[-1] if "-" in asked[-1:] or once else "")
         for stream in (sys.stdout, sys.stderr):
             # A name may have letters that the terminal's encoding has not.
             if isinstance(stream, io.TextIOWrapper):
@@ -265,12 +279,8 @@ class Commands(click.Group):
 
 
 def _stop(message: str, code: int, quiet: bool = False) -> NoReturn:
-    if main.wants_json and not quiet:
-        import json
-
-        with suppress(OSError):
-            error = {"schema": "bnfold-error", "version": 1, "message": message, "exit_code": code}
-            print(json.dumps(error), flush=True)
+    if main.json_path != Path() and not quiet:
+        write_error(main.json_path, message, code)
     try:
         click.echo("" if quiet else f"bnfold: {message}", err=True, nl=not quiet)
     except OSError:  # the code is an answer, too

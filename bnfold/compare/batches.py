@@ -207,7 +207,7 @@ def _own_samples(own: Samples) -> Samples:
     if own.labels is not None and (not isinstance(own.labels, np.ndarray) or own.labels.shape != (own.count,)):
         given = sizes(own.labels.shape) if isinstance(own.labels, np.ndarray) else type(own.labels).__name__
         raise UsageError(
-            f"{own.description}: labels are an array of one for each of {own.count} samples, and not {given}"
+            f"{own.description}: labels are an array of one for each of {own.count:,} samples, and not {given}"
         )
     require_type(f"{own.description}: class_names", own.class_names, "Sequence[str]")
     return own

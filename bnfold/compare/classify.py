@@ -177,7 +177,7 @@ def near_chance(found: ClassifierDiff) -> str | None:
     if share > by_chance or share > middle - 2 * math.sqrt(middle * (1 - middle) / count):
         return None
     return (
-        f"the reference itself is right for {share * 100:.4g} % of {count} labelled samples, and chance for "
+        f"the reference itself is right for {share * 100:.4g} % of {count:,} labelled samples, and chance for "
         f"{chance * 100:.4g} %: do the labels count as the network does, and is the data prepared as it was in "
         "training (--mean, --scale, --swap-channels, --resize, --crop)?"
     )

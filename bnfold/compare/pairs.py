@@ -100,6 +100,10 @@ def rows_of(reference: str | None, candidate: str | None, table: Path | None) ->
         ParseError: as `read_pairs`.
         UsageError: both or neither are given, two models are one network, or a table names a file that is not there.
     """
+    if reference is not None and table is not None:
+        raise UsageError(
+            f"--pairs {table} names the models, so '{reference}' beside it has no meaning; give one or the other"
+        )
     if (reference is None) == (table is None) or (candidate is None) != (reference is None):
         raise UsageError("give REFERENCE and CANDIDATE, or --pairs FILE with a table of them")
     rows = read_pairs(table) if table is not None else [PairRow(0, str(reference), str(candidate))]

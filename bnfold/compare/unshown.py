@@ -115,7 +115,7 @@ def unshown(one: Opened, store: WeightStore) -> Iterator[str]:
     if hidden := [each for each in found if each[1]]:
         (operand, name, axis), most, size = max(hidden, key=lambda each: each[1])
         channels = "" if axis is None else f" ({most:,} of {size:,} channels)"
-        where = "no sample" if count == one.data.count else f"none of the first {count} samples"
+        where = "no sample" if count == one.data.count else f"none of the first {count:,} samples"
         others = len({each.name for each, *_ in hidden}) - 1
         yield (
             f"'{name}'{channels} shows in {where} behind {operand.node.op_type} '{operand.node.output[0]}'"

@@ -105,8 +105,8 @@ def _read(path: Path, names: Collection[str] | None, rows: Sequence[int] | None 
         except Exception:
             # zipfile, zlib and numpy have each exceptions of their own, and what numpy says is advice about pickles.
             file.seek(0)
-            other = other_format(file.read(HEAD), "a file of numpy's")
-            raise ParseError(other or "is damaged, or is no array in numpy's format", path) from None
+            other = other_format(file.read(HEAD), "a NumPy file")
+            raise ParseError(other or "is damaged, or is not an array in NumPy's format", path) from None
 
 
 def _size(file: IO[bytes]) -> int:
@@ -141,7 +141,7 @@ def _array(
         raise ParseError(f"{who}holds {_KINDS.get(dtype.kind, dtype)} and not real numbers", path)
     count = math.prod(shape)
     if any(length < 0 for length in shape) or count * dtype.itemsize > size:
-        raise ParseError("is damaged, or is no array in numpy's format", path)
+        raise ParseError("is damaged, or is not an array in NumPy's format", path)
     if place is not None and count * dtype.itemsize >= MAPPED:
         file, start = place
         values = np.frombuffer(MappedFile(file.fileno(), path), dtype, count, start + stream.tell())
@@ -169,6 +169,6 @@ def _fill(room: memoryview, stream: IO[bytes], path: Path) -> None:
     while done < len(room):
         piece = stream.read(min(1 << 20, len(room) - done))
         if not piece:
-            raise ParseError("is damaged, or is no array in numpy's format", path)
+            raise ParseError("is damaged, or is not an array in NumPy's format", path)
         room[done : done + len(piece)] = piece
         done += len(piece)

@@ -97,7 +97,7 @@ class Images:
         """Count, place, and what is done to them."""
         done = self.preparation.done(self.kinds, self.channels, self.size)
         seen = f" (of the first {len(self.kinds):,})" if len(self.kinds) < self.count and self.kinds else ""
-        return f"{self.count} {plural('image', self.count)} of {self.source}, {done}{seen}"
+        return f"{self.count:,} {plural('image', self.count)} of {self.source}, {done}{seen}"
 
     @property
     def count(self) -> int:
@@ -236,7 +236,7 @@ def _images_at(
         pictures = Files(files, place if place.is_dir() else place.parent)
     true = found if labels is None else labels
     if true is not None and len(true) != pictures.count:
-        raise UsageError(f"{len(true)} labels for {pictures.count} images of {place}")
+        raise UsageError(f"{len(true):,} labels for {pictures.count:,} images of {place}")
     said = preparation() if callable(preparation) else preparation
     if said is not None and said.swap_channels and channels == 1:
         raise UsageError(f"--swap-channels would be ignored: input '{blob}' has one channel")

@@ -35,7 +35,7 @@ def labels_misfit(shape: Sequence[int], count: int) -> str:
     """
     if len(shape) == 1 or shape[:1] != (count,):
         given = prod(shape)
-        return f"there are {count} {plural('sample', count)} and {given} {plural('label', given)}"
+        return f"there are {count:,} {plural('sample', count)} and {given:,} {plural('label', given)}"
     way = "labels.reshape(-1)" if prod(shape) == count else "of one-hot rows, labels.argmax(axis=1)"
     return f"the labels have shape {tuple(shape)}, and must be one class number per sample: {way}"
 
@@ -134,7 +134,7 @@ class Noise:
         scales = ", ".join(f"{scale:g}" for scale in self.scales)
         drawn = "N(0, s^2)" if self.signed else "|x| of x from N(0, s^2)"
         noise = f"seeded noise, {drawn} with s = {scales} in turn" if len(meant) < len(self.feeds) else "seeded values"
-        return f"{self.count} samples of {noise}, seed {self.seed}{''.join(meant)}"
+        return f"{self.count:,} samples of {noise}, seed {self.seed}{''.join(meant)}"
 
     def sample(self, number: int) -> dict[str, Array]:
         """Draw one."""
@@ -189,7 +189,7 @@ class Arrays:
         if not self.arrays or 0 in counts.values():
             raise UsageError(f"{self.source}: there are no samples")
         if len(several := {count for count in counts.values() if count > 1}) > 1:
-            said = ", ".join(f"{count} for '{blob}'" for blob, count in counts.items())
+            said = ", ".join(f"{count:,} for '{blob}'" for blob, count in counts.items())
             raise UsageError(f"{self.source}: unequal numbers of samples: {said}")
         count = max(several, default=1)
         if self.labels is not None and np.shape(self.labels) != (count,):
@@ -199,7 +199,7 @@ class Arrays:
     def description(self) -> str:
         """Count and file, and what is the same in all samples."""
         alone = [f"'{blob}'" for blob, array in self.arrays.items() if len(array) == 1 < self.count]
-        return f"{self.count} {plural('sample', self.count)} of {self.source}" + (
+        return f"{self.count:,} {plural('sample', self.count)} of {self.source}" + (
             f", {', '.join(alone)} the same for all" if alone else ""
         )
 

@@ -52,7 +52,7 @@ class Tables:
     def description(self) -> str:
         """Count and place."""
         many = f" in {len(self.files)} files" if len(self.files) > 1 else ""
-        return f"{self.count} {plural('sample', self.count)} of {self.source}{many}, values as they are"
+        return f"{self.count:,} {plural('sample', self.count)} of {self.source}{many}, values as they are"
 
     @property
     def count(self) -> int:
@@ -94,7 +94,7 @@ def open_tables(files: Sequence[Path], source: str, feeds: Mapping[str, Feed], l
         with opened(path, UsageError(MISSING)) as (h5py, file):
             counts = {name: len(_table(h5py, file, path, name)) for name in feeds}
             if len(set(counts.values())) != 1:
-                said = ", ".join(f"{count} for '{name}'" for name, count in counts.items())
+                said = ", ".join(f"{count:,} for '{name}'" for name, count in counts.items())
                 raise UsageError(f"{path}: unequal numbers of samples: {said}")
             label = label_among(file, feeds) if labels is None else None
             count = next(iter(counts.values()))
@@ -106,7 +106,7 @@ def open_tables(files: Sequence[Path], source: str, feeds: Mapping[str, Feed], l
             starts.append(starts[-1] + count)
     true = np.concatenate(found) if found else labels
     if true is not None and len(true) != starts[-1]:
-        raise UsageError(f"{len(true)} labels for {starts[-1]} samples of {source}")
+        raise UsageError(f"{len(true):,} labels for {starts[-1]:,} samples of {source}")
     if not starts[-1]:
         raise UsageError(f"{source}: there are no samples")
     return Tables(tuple(files), tuple(starts), tuple(feeds), source, true)

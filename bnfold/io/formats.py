@@ -22,7 +22,7 @@ _FORMATS = (
     (rb"\s*\{\s*\"", "JSON", _FETCH),
     (rb"404: Not Found", "an error message of a server", "the download failed"),
     (rb"version https://git-lfs", "a git-lfs pointer", "run `git lfs pull`"),
-    (rb"\x93NUMPY|PK\x03\x04.{26}[^\0]{0,200}?\.npy", "a file of numpy's", ""),
+    (rb"\x93NUMPY|PK\x03\x04.{26}[^\0]{0,200}?\.npy", "a NumPy file", ""),
     (rb"PK\x03\x04.*(data\.pkl|archive/|\.keras|config\.json)", "a model of PyTorch or Keras", _EXPORT),
     (rb"PK\x03\x04|Rar!|7z\xbc\xaf|.{257}ustar[\0 ]", "an archive", "unpack it and give what is inside"),
     (rb"\x1f\x8b|\xfd7zXZ|BZh|\x28\xb5\x2f\xfd", "a compressed file", "unpack it first"),

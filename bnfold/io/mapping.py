@@ -6,7 +6,6 @@ stands for `<(cat net.prototxt)`. Such a stream gives its contents once, so they
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
 import re
@@ -120,7 +119,7 @@ def open_regular(path: Path) -> BinaryIO:
         try:
             mode = os.fstat(fd).st_mode
             if stat.S_ISDIR(mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                raise ParseError("is a folder; give a file", path)
             if not stat.S_ISREG(mode):
                 raise ParseError("is not a regular file", path)
             return os.fdopen(fd, "rb")
@@ -131,6 +130,8 @@ def open_regular(path: Path) -> BinaryIO:
         reason = interrupted(path) or getattr(error, "strerror", None) or error
         if isinstance(error, FileNotFoundError) and not interrupted(path):
             reason = f"{reason}{nearby(path)}"
+            if path.is_symlink():
+                reason = f"it is a symbolic link to {os.readlink(path)}, which does not exist"
         if re.match("(https?|ftp|s3|gs|hf):/", str(path)):
             reason = "it is an address on the network; fetch it first, and give the file"
         if str(path) == "-":

@@ -79,7 +79,7 @@ def fields(buffer: Buffer, at: int, end: int) -> Iterator[Field]:
         else:
             stop = _past_group(buffer, tag, begin, at, end)
         if stop > end:
-            raise WireError(f"the field that starts here needs {stop - at} bytes and only {end - at} are left", begin)
+            raise WireError(f"a field needs {stop - at:,} bytes, and only {end - at:,} are left", begin)
         if not 8 <= tag < 1 << 32:
             raise WireError("a field has a number that protobuf does not allow", begin)
         yield new(Field, (tag >> 3, wire, begin, at, stop))

@@ -127,7 +127,7 @@ def _classifier(found: ClassifierDiff, rows: int) -> Iterator[str]:
             )
             for flip in found.flips[:rows]
         ]
-        yield from _table(("flipped sample", "true", "reference", "candidate"), flips, left=4)
+        yield from _table(("flipped sample", "label", "reference", "candidate"), flips, left=4)
         yield from _more(found.flipped - min(rows, len(found.flips)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +22,8 @@ DISTRIBUTIONS = {"PIL": "Pillow", "google": "protobuf"}
 """Module -> the package that has it, where the two have different names."""
 OF_MEMORY = ("memory", "failed to map segment")
 """Words of the loader where it was given no memory."""
+REPORT = re.compile(rb'\s*{\s*"schema": "bnfold-')
+"""How a file that `--json` wrote begins."""
 UNUSABLE, FAULTY = 2, 70
 """Exit codes: wrong usage or a file that cannot be used; a fault of bnfold itself."""
 
@@ -98,6 +101,32 @@ def answer(error: Exception) -> tuple[str, int]:
 
         traceback.print_exception(error)
     return "this is a fault of bnfold and not of your files; please report it", FAULTY
+
+
+def write_error(path: Path, message: str, code: int) -> None:
+    """Say what stopped a command in place of its report as JSON, so that nobody takes one of another run for it.
+
+    Args:
+        path: - for standard output. A file is written where there is none yet, or one that bnfold wrote for programs.
+        message: as it is printed.
+        code: the exit code.
+    """
+    import json
+
+    text = json.dumps({"schema": "bnfold-error", "version": 1, "message": message, "exit_code": code}) + "\n"
+    with suppress(OSError, ValueError, BnfoldError):
+        if str(path) == "-":
+            print(text, end="", flush=True)
+        elif not path.exists() or (path.is_file() and REPORT.match(_begin(path))):
+            from bnfold.io.files import OutputSet
+
+            with OutputSet() as outputs:
+                outputs.write_text(path, text)
+
+
+def _begin(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(100)
 
 
 def not_loaded(error: ImportError) -> str:

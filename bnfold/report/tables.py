@@ -210,7 +210,7 @@ def flip_table(found: ClassifierDiff, name: str) -> Table:
 
     columns: list[PageColumn[Flip]] = [
         word("sample", lambda flip: flip.name, NAME),
-        word("true", lambda flip: called(flip.label)),
+        word("label", lambda flip: called(flip.label)),
         word("reference", lambda flip: called(flip.reference.label)),
         number("score", lambda flip: flip.reference.score, ordinary),
         word("candidate", lambda flip: called(flip.candidate.label)),

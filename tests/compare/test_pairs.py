@@ -273,4 +273,5 @@ def test_an_option_that_fits_no_line_is_said_once(
     (tmp_path / "table").write_text("a.onnx a.onnx\na.onnx a.onnx\n")
     found = run("diff", "--pairs", str(tmp_path / "table"), *option, "--json", str(tmp_path / "r.json"))
     assert (found.code, found.err.count(sentence), found.out) == (2, 1, "")
-    assert not (tmp_path / "r.json").exists()
+    said = json.loads((tmp_path / "r.json").read_text())
+    assert (said["schema"], said["exit_code"], sentence in said["message"]) == ("bnfold-error", 2, True)

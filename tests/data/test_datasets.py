@@ -417,7 +417,7 @@ def test_labels_that_are_too_many_are_not_read(tmp_path: Path) -> None:
         with archive.open("label.npy", "w") as stream:
             header = {"descr": "<i8", "fortran_order": False, "shape": (750_000_000,)}
             np.lib.format.write_array_header_1_0(stream, header)
-    with pytest.raises(UsageError, match="there are 2 samples and 750000000 labels"):
+    with pytest.raises(UsageError, match="there are 2 samples and 750,000,000 labels"):
         open_samples(tmp_path / "a.npz", FEEDS)
 
 

@@ -67,8 +67,8 @@ KNOWN = {
     "zip": (zipped("net.caffemodel"), "an archive", "unpack it"),
     "tar": (tarred(), "an archive", "unpack it"),
     "gz": (gzip.compress(b"layer { }"), "a compressed file", "unpack it"),
-    "npz": (numpy_file(np.savez), "a file of numpy's", ""),
-    "npy": (numpy_file(np.save), "a file of numpy's", ""),
+    "npz": (numpy_file(np.savez), "a NumPy file", ""),
+    "npy": (numpy_file(np.save), "a NumPy file", ""),
     "png": (b"\x89PNG\r\n\x1a\n", "an image", ""),
 }
 

@@ -42,9 +42,9 @@ def test_a_large_field_number_and_a_long_length_are_read() -> None:
 @pytest.mark.parametrize(
     ("message", "sentence"),
     [
-        (b"\x0a\x05abc", "needs 5 bytes and only 3 are left at byte 0"),
-        (b"\x0d\x01\x02", "needs 4 bytes and only 2 are left at byte 0"),
-        (b"\x09\x01\x02", "needs 8 bytes and only 2 are left at byte 0"),
+        (b"\x0a\x05abc", "needs 5 bytes, and only 3 are left at byte 0"),
+        (b"\x0d\x01\x02", "needs 4 bytes, and only 2 are left at byte 0"),
+        (b"\x09\x01\x02", "needs 8 bytes, and only 2 are left at byte 0"),
         (b"\x08\xff\xff", "the file ends inside a number at byte 1"),
         (b"\x08", "the file ends inside a number at byte 1"),
         (b"\x0a", "the file ends inside a number at byte 1"),
@@ -59,7 +59,7 @@ def test_a_large_field_number_and_a_long_length_are_read() -> None:
         (b"\x0b\x08\x01", "the file ends inside a group at byte 1"),
         (b"\x0b\x12\x7f", "the file ends inside a group at byte 1"),
         (b"\x0b" * 10_000, "nested more than 100 deep at byte 100"),
-        (tag(1, 2) + varint(1 << 62), f"needs {1 << 62} bytes and only 0 are left at byte 0"),
+        (tag(1, 2) + varint(1 << 62), f"needs {1 << 62:,} bytes, and only 0 are left at byte 0"),
     ],
 )
 def test_damage_is_a_sentence_with_its_byte(message: bytes, sentence: str) -> None:
@@ -70,7 +70,7 @@ def test_damage_is_a_sentence_with_its_byte(message: bytes, sentence: str) -> No
 
 def test_the_walk_never_leaves_its_span() -> None:
     outer = length(1, "abcdef")
-    with pytest.raises(wire.WireError, match="needs 6 bytes and only 3 are left"):
+    with pytest.raises(wire.WireError, match="needs 6 bytes, and only 3 are left"):
         list(wire.fields(outer, 0, 5))
 
 

@@ -166,3 +166,25 @@ def test_an_error_is_json_where_the_report_is(run: Run, arguments: list[str]) ->
     assert error["schema"] == "bnfold-error"
     assert error["exit_code"] == 2
     assert "missing." in error["message"]
+
+
+def test_an_error_takes_the_place_of_an_older_report_and_of_nothing_else(run: Run) -> None:
+    failing = ["inspect", "missing.prototxt", "--json"]
+    assert run("inspect", "net.prototxt", "--json", "said.json").code == 0
+    for _ in range(2):  # the second time in place of an error
+        outcome = run(*failing, "said.json")
+        error = json.loads(Path("said.json").read_bytes())
+        validate(error, "error")
+        assert f"bnfold: {error['message']}\n" == outcome.err
+        assert error["exit_code"] == outcome.code == 2
+    run("inspect", "--nonsense", "--json=new.json")
+    assert json.loads(Path("new.json").read_bytes())["message"].startswith("No such option")
+    network = Path("net.prototxt").read_bytes()
+    Path("other.json").write_text('{"mine": 1}')
+    assert run(*FOLD[:-1], "both.onnx", "--json", "both.onnx").code == 2
+    assert not Path("both.onnx").exists()
+    for kept in ("net.prototxt", "other.json", "nowhere/said.json"):
+        assert run(*failing, kept).code == 2
+    assert Path("net.prototxt").read_bytes() == network
+    assert Path("other.json").read_text() == '{"mine": 1}'
+    assert not Path("nowhere").exists()

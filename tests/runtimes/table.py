@@ -69,7 +69,6 @@ def render(recorded: Mapping[str, Entry]) -> str:
     nets = sorted(case for case in cases if "/" in case)
     goldens = sorted(case for case in cases if "/" not in case)
     uneven = [case for case in goldens if any(_kind(entry, case) != "equal" for entry in recorded.values())]
-    everywhere = ", ".join(f"`{case}`" for case in goldens if case not in uneven)
     parts = [
         OPENING,
         _summary(recorded, goldens, nets),
@@ -77,7 +76,7 @@ def render(recorded: Mapping[str, Entry]) -> str:
         KNOWN,
         "## Networks of the zoo\n\nThe number is the largest difference from Caffe, relative to the range.\n",
         _table(recorded, nets, notes),
-        f"## Goldens\n\nEqual everywhere are {len(goldens) - len(uneven)}: {everywhere}.\n\nThe others:\n",
+        f"## Goldens\n\nOf {len(goldens)} goldens {len(goldens) - len(uneven)} are equal everywhere. The others:\n",
         _table(recorded, uneven, notes),
         "## Notes\n\nThe runtimes' words, shortened.\n",
         "\n".join(f"{number}. {words}" for words, number in notes.items()),
