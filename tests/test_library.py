@@ -803,7 +803,7 @@ def test_words_may_come_from_an_iterator(net: bnfold.Net) -> None:
 
 
 def test_the_root_is_no_model() -> None:
-    with pytest.raises(bnfold.ParseError, match=r"^/: cannot be read: Is a directory"):
+    with pytest.raises(bnfold.ParseError, match=r"^/: is a folder; give a file"):
         bnfold.load("/")
 
 

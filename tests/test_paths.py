@@ -187,3 +187,9 @@ def test_caffe_files_with_names_that_are_no_text_end_in_no_traceback(tmp_path: P
     result = bnfold.fold(bnfold.load(prototxt, caffemodel))
     bnfold.save_caffe(result.net, tmp_path / "out.prototxt")
     assert bnfold.compare(tmp_path / "out.prototxt", result.net).passed
+
+
+def test_a_link_to_nothing_says_where_it_leads(run: Run) -> None:
+    Path("gone.onnx").symlink_to("nowhere.onnx")
+    said = run("inspect", "gone.onnx").err
+    assert said == "bnfold: gone.onnx: cannot be read: it is a symbolic link to nowhere.onnx, which does not exist\n"

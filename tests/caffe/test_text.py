@@ -564,5 +564,5 @@ def test_hostile_text_is_refused_in_few_words(text: str) -> None:
 def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ParseError, match="cannot be read: No such file or directory"):
         load(tmp_path / "net.prototxt")
-    with pytest.raises(ParseError, match="cannot be read: Is a directory"):
+    with pytest.raises(ParseError, match="is a folder; give a file"):
         load(tmp_path)

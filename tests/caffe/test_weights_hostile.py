@@ -71,7 +71,7 @@ def test_what_is_no_caffemodel_is_named(read: Read, content: bytes, sentence: st
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path, sentence in [
         (tmp_path / "missing.caffemodel", "No such file"),
-        (tmp_path, "Is a directory"),
+        (tmp_path, "is a folder; give a file"),
         (Path("/dev/zero"), "is not a regular file"),
         (Path("a\0b"), "null"),
     ]:
