@@ -148,6 +148,8 @@ class OnnxFrontEnd:
     def refuses(self, layer: Layer, affine: Affine, context: FoldContext, parts: Sequence[Affine] = ()) -> str:
         """Why an affine could not be written in the place of a node; empty if it can."""
         dtype = _type_of(layer, context)
+        if layer.type == SCALER and _scaler_of(affine) is not None:
+            return ""
         if layer.param.proto.domain not in STANDARD:
             return "together they would be an operator of another domain"
         if dtype is None:
@@ -170,6 +172,9 @@ class OnnxFrontEnd:
         """
         if not composed:
             layer.param = self.stored_statistics(layer) or layer.param
+            return
+        if layer.type == SCALER and (attributes := _scaler_of(affine)) is not None:
+            layer.param = layer.param.rewritten(**attributes)
             return
         dtype = _type_of(layer, context)
         assert dtype is not None
@@ -274,6 +279,7 @@ def _size_arithmetic(net: Net) -> Iterator[int]:
             yield id(layer)
 
 
+SCALER = "ai.onnx.ml.Scaler"
 _ARITHMETIC = frozenset(
     {*ELEMENTWISE, *MOVING, "Concat", "Mod", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Round"}
 )
@@ -326,6 +332,16 @@ def _channels(layer: Layer, affine: Affine, context: FoldContext) -> int | None:
         both = not affine.keeps_zero and not bool((affine.scale == 1.0).all())
         return shape[1] if both and shape[1] > 0 else None
     return sizes[1] if varies == [1] else None
+
+
+def _scaler_of(affine: Affine) -> dict[str, Array] | None:
+    """The attributes of a Scaler that computes an affine, which it can if no factor is 0 and it varies along columns."""
+    if affine.shape[:1] not in ((), (1,)) or len(affine.shape) > 2 or not bool((affine.scale != 0).all()):
+        return None
+    offset = -affine.shift / affine.scale
+    both = {"scale": affine.scale + 0 * offset, "offset": offset}
+    found = {name: values.reshape(-1).astype(np.float32) for name, values in both.items()}
+    return found if all(bool(np.isfinite(values).all()) for values in found.values()) else None
 
 
 def _may_enlarge(layer: Layer, affine: Affine, own: Affine, context: FoldContext) -> bool:

@@ -9,6 +9,7 @@ from onnx_texts import folded, model, reasons, types, values
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]> g (float[n,4] x) => (float[n,3] y)
 { a = ai.onnx.ml.Scaler <scale = SCALE, offset = OFFSET> (x) m = MatMul (a, w) y = Relu (m) }"""
+BATCH_NORM = "BatchNormalization"
 SCALE, OFFSET = "[0.5, -2.0, 1.5, 0.25]", "[1.0, -0.5, 0.25, 2.0]"
 
 
@@ -23,14 +24,16 @@ def test_a_scaler_goes_into_the_matmul_behind_it(scale: str, offset: str) -> Non
     np.testing.assert_allclose(run(after, {"x": x})["y"], wanted, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("nodes", ["b = Mul (x, c) y = SCALER (b)", "a = SCALER (x) y = Mul (a, c)"])
-def test_a_scaler_and_a_factor_become_a_batchnormalization(nodes: str) -> None:
-    """The factor takes the Scaler in, whichever stands first: an operator of another domain is not written anew."""
+@pytest.mark.parametrize(
+    ("nodes", "last"), [("b = Mul (x, c) y = SCALER (b)", "Scaler"), ("a = SCALER (x) y = Mul (a, c)", BATCH_NORM)]
+)
+def test_a_scaler_and_a_factor_become_one(nodes: str, last: str) -> None:
+    """What comes later takes in what is in front of it."""
     nodes = nodes.replace("SCALER", "ai.onnx.ml.Scaler <scale = [0.5, -2.0], offset = [1.0, -0.5]>")
     domains = 'opset_import: ["" : 17, "ai.onnx.ml" : 3]'
     before = model(f"<ir_version: 8, {domains}> g (float[n,2] x) => (float[n,2] y) {{ {nodes} }}", c=values(2))
     after = folded(before)
-    assert types(after) == ["BatchNormalization"]
+    assert types(after) == [last]
     x = values(5, 2, seed=3)
     np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-5, atol=1e-5)
 
@@ -45,3 +48,28 @@ def test_what_a_scaler_rounds_to_float32_keeps_it(kind: str) -> None:
     np.testing.assert_array_equal(run(after, {"x": x})["y"], run(before, {"x": x})["y"])
     (reason,) = reasons(before)
     assert "what it reads is not float32" in reason
+
+
+@pytest.mark.parametrize("second", ["[1.5, 0.5, -1.5, 3.0], offset = [-1.0, 0.5, 0.75, 1.0]", "[-0.5], offset = [1.5]"])
+def test_two_scalers_become_one(second: str) -> None:
+    """Of `t*(s*(x - o) - p)` the scale is `t*s`, and the offset `o + p/s`."""
+    nodes = f"a = ai.onnx.ml.Scaler <scale = {SCALE}, offset = {OFFSET}> (x)"
+    nodes += f" y = ai.onnx.ml.Scaler <scale = {second}> (a)"
+    before = model(TEXT[: TEXT.index("(float")] + f"(float[n,4] x) => (float[n,4] y) {{ {nodes} }}")
+    after = folded(before)
+    assert types(after) == ["Scaler"]
+    assert folded(after) == after
+    x = values(5, 4, seed=3)
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_scaler_without_an_offset_that_says_the_same_stays() -> None:
+    """`0*(x - o)` adds nothing, whatever o, and what comes behind it does."""
+    nodes = "a = ai.onnx.ml.Scaler <scale = [0.0, 2.0], offset = [0.0, 1.0]> (x)"
+    nodes += " y = ai.onnx.ml.Scaler <scale = [2.0, -1.0], offset = [3.0, 1.0]> (a)"
+    before = model(TEXT[: TEXT.index("(float")] + f"(float[n,2] x) => (float[n,2] y) {{ {nodes} }}")
+    after = folded(before)
+    assert types(after) == ["Scaler", "Scaler"]
+    assert any("operator of another domain" in reason for reason in reasons(before))
+    x = values(5, 2, seed=3)
+    assert (run(after, {"x": x})["y"][:, 0] == -6).all()
