@@ -474,6 +474,25 @@ def _scattered(x: Array, places: tuple[Array, ...], update: Array, reduction: st
     return y
 
 
+class Upsample(OpRun):
+    """`y[p] = x[p/scale]` along each axis: what is in front of that place, or in `linear` mode between it and the next.
+
+    Places are float32's quotients, as in onnxruntime (`upsample.cc`); onnx's own repeats values, and does nothing else.
+    """
+
+    def _run(self, x: Array, scales: Any = None, *, mode: str) -> tuple[Array]:
+        for axis, scale in enumerate(np.asarray(scales, np.float32)):
+            last, size = x.shape[axis] - 1, int(np.float32(x.shape[axis]) * scale)
+            place = np.arange(size, dtype=np.float32) / scale
+            low = np.minimum(place.astype(np.int64), last)
+            if mode == "linear" and scale != 1:
+                part = (place - low).astype(x.dtype).reshape(-1, *[1] * (x.ndim - axis - 1))
+                x = x.take(low, axis) * (1 - part) + x.take(np.minimum(low + 1, last), axis) * part
+            else:
+                x = x.take(low, axis)
+        return (x,)
+
+
 REDUCTIONS: Mapping[str, np.ufunc] = {"add": np.add, "max": np.maximum, "min": np.minimum, "mul": np.multiply}
 
 OWN_OPERATORS: Mapping[type[OpRun], int] = {
@@ -514,5 +533,6 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     Slice: 1000,
     Softmax: 13,
     Unsqueeze: 13,
+    Upsample: 1000,
 }
 """In place of onnx's own, below an opset."""

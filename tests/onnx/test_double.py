@@ -416,6 +416,21 @@ def test_a_scaled_plane_has_the_size_and_the_corners_that_onnxruntime_gives_it(
     np.testing.assert_allclose(found, exact, atol=1e-4)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("opset", [7, 9])
+@pytest.mark.parametrize("scales", [(2.0, 2.0), (1.3, 2.7), (1.0, 3.0), (2.45, 1.1)])
+def test_a_plane_is_enlarged_as_onnxruntime_enlarges_it(scales: tuple[float, float], opset: int, mode: str) -> None:
+    data, every = np.random.default_rng(5).normal(size=(2, 3, 5, 20)).astype(np.float32), [1.0, 1.0, *scales]
+    said: dict[str, Any] = {"scales": every} if opset == 7 else {}
+    node = helper.make_node("Upsample", ["data", *["scales"] * (opset > 7)], ["y"], mode=mode, **said)
+    made = model([node], {"data": data.shape}, ["y"], {"scales": np.array(every, np.float32)}, opset)
+    exact = Evaluator.of_model(made, (), None, []).run({"data": data})["y"]
+    found = Session(made).run({"data": data})["y"]
+    assert exact.dtype == np.float64
+    assert found.shape == exact.shape
+    assert np.abs(found - exact).max() < 1e-5
+
+
 @pytest.mark.parametrize(("starts", "end", "step"), [(5, 2**31 - 1, -1), (5, 2**63 - 1, -2), (1, 2**31 - 1, 2)])
 def test_the_largest_integer_is_the_end_of_a_slice_in_its_direction(starts: int, end: int, step: int) -> None:
     said = {"from": starts, "to": end, "axis": 2, "step": step}
