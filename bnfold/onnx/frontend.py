@@ -335,7 +335,7 @@ def _channels(layer: Layer, affine: Affine, context: FoldContext) -> int | None:
 
 
 def _scaler_of(affine: Affine) -> dict[str, Array] | None:
-    """The attributes of a Scaler that computes an affine, which it can if no factor is 0 and it varies along columns."""
+    """The attributes of a Scaler that computes an affine along columns without a factor of 0."""
     if affine.shape[:1] not in ((), (1,)) or len(affine.shape) > 2 or not bool((affine.scale != 0).all()):
         return None
     offset = -affine.shift / affine.scale
