@@ -160,7 +160,7 @@ class Files:
         """By its header."""
         from bnfold.data.decoding import read_header
 
-        return kind_of(read_header(self.files[number]))
+        return kind_of(read_header(self.files[number]), turn=True)
 
     def load(self, number: int, *, grey: bool = False) -> Image.Image:
         """Decode one."""

@@ -1,5 +1,8 @@
 """Image files as Pillow decodes them: whole, of bounded size, from regular files only.
 
+Files are turned as their EXIF orientation says, as cv::imread does since OpenCV 3.1. Records of an LMDB are not, since
+Caffe decodes those unchanged (`DecodeDatumToCVMatNative` in io.cpp).
+
 Where only grey is asked for, of a JPEG its brightness is decoded alone, as OpenCV does, and no colours made grey.
 """
 
@@ -10,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from bnfold.data.pixels import turned
 from bnfold.errors import ParseError
 from bnfold.io.formats import HEAD, other_format
 from bnfold.io.mapping import open_regular
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
 def read_image(path: Path, *, grey: bool = False) -> Image.Image:
     """The image of a file. Raises ParseError."""
     with open_regular(path) as stream:
-        return _opened(stream, path, "", whole=True, grey=grey)
+        return turned(_opened(stream, path, "", whole=True, grey=grey))
 
 
 def read_header(path: Path) -> Image.Image:
@@ -41,6 +45,7 @@ def _opened(stream: IO[bytes], path: Path, who: str, *, whole: bool, grey: bool 
     try:
         # Pillow leaves a file open that it cannot identify, so the file is ours.
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is damaged beside the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(stream) as image:
                 if grey:

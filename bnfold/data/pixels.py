@@ -5,6 +5,8 @@ cv::imread(file, color ? IMREAD_COLOR : IMREAD_GRAYSCALE), then cv::resize(.., I
 
 from __future__ import annotations
 
+import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,23 +23,54 @@ MAX_PIXELS = 1 << 26
 """Of one image: 64 million, the most that Pillow decodes without a warning is 89 million."""
 DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 """Pillow's modes for grey images of 16 bits; coloured ones it reads with their high bytes by itself."""
+ORIENTATION = 0x0112  # the tag of EXIF
+TURNS = (
+    None, None, "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"
+)  # fmt: skip
+"""By the value of that tag, what of Pillow's `Transpose` puts an image upright."""
+SIDEWAYS = TURNS[5:]
 BITS = 11  # of a coefficient, OpenCV's INTER_RESIZE_COEF_BITS
 
 
 class Kind(NamedTuple):
     """What an image file holds: (height, width), whether it has colours, and whether its values have 16 bits.
 
-    `colour` is None of planes that no file holds: nothing is done to their values.
+    `colour` is None of planes that no file holds: nothing is done to their values. `turned` is whether a file is turned
+    when it is read, in which `size` it has then.
     """
 
     size: Size
     colour: bool | None
     deep: bool
+    turned: bool = False
 
 
-def kind_of(image: Image.Image) -> Kind:
-    """The same, from its header alone."""
-    return Kind((image.height, image.width), image.mode not in {"1", "L", "LA", "La", *DEEP, "F"}, image.mode in DEEP)
+def kind_of(image: Image.Image, *, turn: bool = False) -> Kind:
+    """The same, from its header alone; `turn` says whether its orientation counts."""
+    way, size = turn_of(image) if turn else None, (image.height, image.width)
+    if way in SIDEWAYS:
+        size = size[::-1]
+    return Kind(size, image.mode not in {"1", "L", "LA", "La", *DEEP, "F"}, image.mode in DEEP, way is not None)
+
+
+def turn_of(image: Image.Image) -> str | None:
+    """What of Pillow's `Transpose` puts an image upright by its EXIF orientation; None where nothing has to."""
+    from PIL.Image import Exif
+
+    exif, said = Exif(), 1
+    with suppress(Exception), warnings.catch_warnings():  # damaged, it says nothing
+        warnings.simplefilter("ignore")
+        exif.load(image.info.get("exif", b""))
+        said = exif.get(ORIENTATION, 1)
+    return TURNS[said] if said in range(len(TURNS)) else None
+
+
+def turned(image: Image.Image) -> Image.Image:
+    """An image that was read, upright."""
+    from PIL.Image import Transpose
+
+    way = turn_of(image)
+    return image if way is None else image.transpose(Transpose[way])
 
 
 def decoded(image: Image.Image, grey: bool) -> Array:

@@ -289,6 +289,8 @@ def _beside(prototxt: Path, name: str) -> Path:
 
 def _values_said(kinds: Sequence[Kind], grey: bool, channels: int) -> Iterator[str]:
     """What happens to the values before anything else."""
+    if turned := sum(kind.turned for kind in kinds):
+        yield "turned as their EXIF orientation says" + _share(turned, kinds)
     deep = sum(kind.deep for kind in kinds)
     if deep:
         yield "16 bits scaled to 8" + _share(deep, kinds)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bnfold.data.pixels import Kind, decoded, kind_of, resized
+from bnfold.data.decoding import decode_image, read_header, read_image
+from bnfold.data.pixels import ORIENTATION, Kind, decoded, kind_of, resized
+from bnfold.data.preparation import Preparation
 from bnfold.errors import UsageError
 
 SIZES = [
@@ -53,6 +55,32 @@ def test_transparency_and_palettes_are_read_as_opencv_reads_them(tmp_path: Path)
         np.testing.assert_array_equal(
             decoded(Image.open(tmp_path / name), False), cv2.imread(str(tmp_path / name)), err_msg=name
         )
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_files_are_turned_by_their_orientation_as_opencv_does(tmp_path: Path, suffix: str, orientation: int) -> None:
+    cv2 = pytest.importorskip("cv2")
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = tmp_path / f"turned{suffix}"
+    Image.fromarray(np.arange(16 * 24 * 3, dtype=np.uint8).reshape(16, 24, 3)).save(path, exif=exif, lossless=True)
+    read = cv2.imread(str(path))
+    assert read.shape == ((24, 16, 3) if orientation > 4 else (16, 24, 3))
+    assert np.array_equal(decoded(read_image(path), grey=False), read)
+    kind = kind_of(read_header(path), turn=True)
+    assert (kind.size, kind.turned) == (read.shape[:2], orientation > 1)
+    assert (orientation > 1) == ("turned as their EXIF orientation says" in Preparation().done([kind]))
+    # Caffe decodes records of an LMDB unchanged.
+    record = path.read_bytes()
+    unchanged = cv2.imdecode(np.frombuffer(record, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(decoded(decode_image(record, path, "1"), grey=False), unchanged)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0nothing", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"])
+def test_a_damaged_orientation_is_none(tmp_path: Path, exif: bytes) -> None:
+    Image.new("RGB", (24, 16)).save(tmp_path / "damaged.jpg", exif=exif)
+    assert read_image(tmp_path / "damaged.jpg").size == (24, 16)
 
 
 def test_colours_of_the_lab_space_become_grey() -> None:
