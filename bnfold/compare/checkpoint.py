@@ -32,7 +32,7 @@ from bnfold.data.arrays import row_of
 from bnfold.data.samples import Samples
 from bnfold.errors import ParseError, UsageError
 from bnfold.io.files import os_path
-from bnfold.io.mapping import open_regular
+from bnfold.io.mapping import open_regular, require_unchanged
 from bnfold.options import CompareOptions
 
 SCHEMA = "bnfold-checkpoint-5"
@@ -158,7 +158,8 @@ def identity_of(models: Iterable[Model], data: Samples, options: CompareOptions,
 
 
 def digest_of(model: Model) -> str:
-    """The hash of a network with its weights."""
+    """The hash of a network with its weights. Raises ParseError where its file was written to since it was read."""
+    require_unchanged(model.mapped)
     hashed = hashlib.sha256(model.proto.SerializeToString(deterministic=True))
     for weight in model.weights:
         hashed.update(f"{weight.name}{weight.shape}{weight.dtype}".encode())

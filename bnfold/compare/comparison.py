@@ -35,6 +35,7 @@ from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_net
 from bnfold.data.samples import Data, Feed, Noise, Part, Samples, Subset, labels_misfit, part_of
 from bnfold.errors import ModelError, UnsupportedError, UsageError, few, named, quoted
+from bnfold.io.mapping import require_unchanged
 from bnfold.net import Array, Net, Shape, sizes
 from bnfold.options import TEXT, TOLERANCES, CompareOptions, ReadOptions, changed, require_type
 from bnfold.runtime import TF32, Session, require_provider
@@ -432,6 +433,8 @@ class Comparison:
                     side.plan = one.decide(shapes[0], second)
                     one.notes += dict.fromkeys(notes)
                 found = self._pass_over(engine, data, state, progress, notes)
+                for model in (opened[0].ours, *(one.theirs for one in opened)):
+                    require_unchanged(model.mapped)  # or a look at weights that were cut off ends the process
                 for place, one in enumerate(opened):
                     self._decide(engine, place, one, found[place], store)
                 engine.close_sessions()  # or the candidate would run once more beside them

@@ -1,5 +1,7 @@
 """A comparison is opened once: the reference is read, exported and run once, whatever is held against it."""
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -252,3 +254,44 @@ def test_an_input_that_may_be_left_out_is_fed(exact: bool) -> None:
     assert not exact or all(blob.exact is not None and blob.exact < 1e-6 for blob in report.blobs)
     data = {name: np.random.default_rng(3).normal(size=(4, 3)).astype(np.float32) for name in ("other", "x")}
     assert bnfold.compare(reference, candidate, data).passed
+
+
+CUT_OFF = """
+import sys
+import numpy as np
+from bnfold import BnfoldError, compare
+
+class Cutting:
+    description, count, labels, class_names = "values", 64, None, ()
+
+    def sample(self, number):
+        if number == 40:
+            open(sys.argv[2], "wb").close()
+        return {"x": np.random.default_rng(number).normal(0, 1, (1024,)).astype(np.float32)}
+
+    def name(self, number):
+        return str(number)
+
+    def picture(self, number):
+        return None
+
+try:
+    compare(sys.argv[1], sys.argv[2], Cutting())
+except BnfoldError as error:
+    print(error)
+"""
+
+
+def test_a_model_that_is_cut_off_while_it_is_compared_does_not_end_the_process(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    weight = random.normal(0, 0.03, (1024, 1024)).astype(np.float32)
+    other = weight.copy()
+    other[3, 5] += 1e-6
+    paths = [tmp_path / "ours.onnx", tmp_path / "theirs.onnx"]
+    for path, values in zip(paths, (weight, other), strict=True):
+        node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+        onnx.save(model([node], {"x": (1, 1024)}, ["y"], {"w": values}), path)
+    command = [sys.executable, "-c", CUT_OFF, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{paths[1]}: was written to after it was read")
