@@ -28,7 +28,7 @@ from bnfold.caffe.states import expose_states, indicators_as_parameters, state_n
 from bnfold.caffe.text import PrototxtDocument, read_prototxt
 from bnfold.caffe.told import plane_told, told
 from bnfold.caffe.upgrade import Upgraded, notes_on_inputs, upgrade, with_four_axes
-from bnfold.caffe.versions import single_assignment
+from bnfold.caffe.versions import overlapping_notes, single_assignment
 from bnfold.caffe.weights import WeightsFile, carries_net, read_weights
 from bnfold.errors import (
     Guesses,
@@ -250,6 +250,7 @@ def _inferring(document: PrototxtDocument, options: ReadOptions) -> _Inferring:
     layers, unsilenced = without_last_silence(deployed.layers)
     layers, indicated = indicators_as_parameters(layers)
     notes += [*unlabelled, *renamed, *deployed.notes, *unsilenced, *indicated]
+    notes += overlapping_notes(layers)
     whole, outputs = layers, list[str]()
     if options.until:
         layers, outputs, cut = ending_in(layers, public, options.until)

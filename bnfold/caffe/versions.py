@@ -8,6 +8,10 @@ write is a version; the last one keeps the public name, another one is called `p
 
 Only an input keeps the public name always, since whoever runs the net calls it that. A blob without a name gets one,
 and so does the second layer of a name: records, reports and nodes are found by it.
+
+Some layers cannot work in place, since they read values that they have written over by then, or change the shape of
+what they read. Caffe stops at a few of them (`CHECK_NE(top[0], bottom[0])`) and computes something else in the others;
+their top is read, and written, as a blob of its own.
 """
 
 from __future__ import annotations
@@ -15,10 +19,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence, Set
 from functools import cached_property
+from operator import eq
 from pathlib import Path
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.layer_types import is_data
+from bnfold.caffe.layers import types_where
 from bnfold.caffe.upgrade import Upgraded
 from bnfold.errors import ModelError, did_you_mean, quoted
 from bnfold.net import NO_BLOBS, Layer, Names, Net, Source, Use
@@ -176,7 +182,7 @@ def _overwritten_by(net: Net, blob: str, public: str, order: dict[int, int]) -> 
     """The version that is written in the place of `blob`, empty if none can be."""
     for use in net.uses(blob):
         layer, position = use.layer, use.index
-        if position >= len(layer.tops) or net.public_name(layer.tops[position]) != public:
+        if position >= len(layer.tops) or net.public_name(layer.tops[position]) != public or overlaps(layer):
             continue
         others = [other for other in net.uses(blob) if other != use]
         if not others or (
@@ -199,6 +205,37 @@ def _was_in_place(layer: Layer, position: int, public: str) -> bool:
     if source is None or position >= min(len(source.bottoms), len(source.tops)):
         return False
     return source.bottoms[position] == source.tops[position] == public
+
+
+def overlaps(layer: Layer) -> bool:
+    """Whether a layer, in place, would read what it has written over (by the sources of BVLC's Caffe and its forks).
+
+    An Eltwise sets its top to 0 before it adds its bottoms (eltwise_layer.cpp, SUM).
+    """
+    return layer.type in OVERLAPPING or (layer.type == "Eltwise" and layer.param.eltwise_param.operation == SUM)
+
+
+def overlapping_notes(layers: Sequence[Layer]) -> list[str]:
+    """A sentence on the layers that are in place in the file and cannot be."""
+    found = [
+        layer
+        for layer in layers
+        if layer.source and overlaps(layer) and any(map(eq, layer.source.bottoms, layer.source.tops))
+    ]
+    if not found:
+        return []
+    more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
+    return [
+        f"{found[0]}{more}: in place, where BVLC's Caffe stops or reads what it has written over; it is read, and "
+        "written, as if its top were a blob of its own"
+    ]
+
+
+SUM = LayerParameter().eltwise_param.SUM
+OVERLAPPING = types_where(lambda row: row.kept not in ("shape", "each")) - {
+    # These read each value before they write it, or have made what they need of it.
+    *("Axpy", "BroadcastMul", "Norm", "Normalization", "Normalize", "Silence"),
+} | {"Flip", "LRN", "Reverse", "ShuffleChannel"}
 
 
 class _WhyMissing:

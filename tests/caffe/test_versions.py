@@ -7,8 +7,11 @@ from collections.abc import Iterable
 import pytest
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.read import build
+from bnfold.caffe.text import parse_prototxt
 from bnfold.caffe.upgrade import Upgraded
 from bnfold.caffe.versions import file_names, single_assignment
+from bnfold.caffe.write import prototxt_text
 from bnfold.errors import ModelError
 from bnfold.net import Net, Use
 
@@ -173,3 +176,39 @@ def test_no_earlier_version_takes_the_name_of_one_that_is_gone() -> None:
     net.remove(relu)
     net.reconnect(Use(ip, 0), "c@bn")
     assert written(net) == ["data:  -> data", "conv: data -> c@bn", "bn: c@bn -> c@bn", "ip: c@bn -> ip"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "overlapping"),
+    [
+        ('type: "Eltwise" bottom: "x" bottom: "other" top: "x"', True),
+        ('type: "Eltwise" bottom: "x" bottom: "other" top: "x" eltwise_param { operation: PROD }', False),
+        ('type: "Eltwise" bottom: "x" bottom: "other" top: "x" eltwise_param { operation: MAX }', False),
+        ('type: "Pooling" bottom: "x" top: "x" pooling_param { kernel_size: 3 pad: 1 }', True),
+        ('type: "Concat" bottom: "x" bottom: "other" top: "x"', True),
+        ('type: "LRN" bottom: "x" top: "x"', True),
+        ('type: "ReLU" bottom: "x" top: "x"', False),
+        ('type: "Softmax" bottom: "x" top: "x"', False),
+        ('type: "Scale" bottom: "x" bottom: "other" top: "x" scale_param { axis: 0 }', False),
+        ('type: "Unknown" bottom: "x" top: "x"', False),
+    ],
+)
+def test_a_layer_that_caffe_cannot_compute_in_place_is_said_and_written_with_a_top_of_its_own(
+    layer: str, overlapping: bool
+) -> None:
+    net = build(
+        parse_prototxt(f"""
+            input: "data" input_shape {{ dim: 1 dim: 2 dim: 4 dim: 4 }}
+            input: "other" input_shape {{ dim: 1 dim: 2 dim: 4 dim: 4 }}
+            layer {{ name: "first" type: "TanH" bottom: "data" top: "x" }}
+            layer {{ name: "second" {layer} }}
+            layer {{ name: "third" type: "TanH" bottom: "x" top: "y" }}
+        """)
+    )
+    said = [note for note in net.notes if "if its top were a blob of its own" in note]
+    assert [note.partition(" (")[0] for note in said] == ["layer 'second'"] * overlapping
+    first, second = (file_names(net)[blob] for blob in (net.layers[-3].tops[0], net.layers[-2].tops[0]))
+    assert (second, first != second) == ("x", overlapping)
+    again = build(parse_prototxt(prototxt_text(net)))
+    assert again.outputs == net.outputs == ["y"]
+    assert not any("blob of its own" in note for note in again.notes)
