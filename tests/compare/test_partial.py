@@ -149,6 +149,25 @@ SHAPES = {
         {"s": given((3,)), "c": given((3, 4, 4, 4), (3,))},
         (1, 3, 3, 3),
     ),
+    "a vector that it meets": (
+        """layer { name: "v" type: "InnerProduct" bottom: "a" top: "v" inner_product_param { num_output: 7 } }
+        layer { name: "e" type: "Eltwise" bottom: "odd" bottom: "v" top: "e" }""",
+        {"v": given((7, 144), (7,))},
+        (1, 7),
+    ),
+    "flattened": (
+        """layer { name: "v" type: "InnerProduct" bottom: "a" top: "v" inner_product_param { num_output: 7 } }
+        layer { name: "cat" type: "Concat" bottom: "odd" bottom: "v" top: "cat" }
+        layer { name: "fc" type: "InnerProduct" bottom: "cat" top: "fc" inner_product_param { num_output: 2 } }""",
+        {"v": given((7, 144), (7,)), "fc": given((2, 151), (2,))},
+        (1, 144),
+    ),
+    "a plane like no other": (
+        """layer { name: "s" type: "Scale" bottom: "odd" top: "s" }
+        layer { name: "fc" type: "InnerProduct" bottom: "s" top: "fc" inner_product_param { num_output: 2 } }""",
+        {"s": given((4,)), "fc": given((2, 100), (2,))},
+        (1, 4, 5, 5),
+    ),
     "turned": (
         """layer { name: "f" type: "Flatten" bottom: "odd" top: "f" flatten_param { axis: 2 } }
         layer { name: "s" type: "Scale" bottom: "f" top: "s" }""",
@@ -168,6 +187,36 @@ SHAPES = {
 def test_a_shape_is_assumed_that_all_behind_it_can_read(case: str) -> None:
     behind, learned, shape = SHAPES[case]
     assert assumed_shapes(nets.net(FIRST + behind, **learned))["odd"] == shape
+
+
+def test_what_is_assumed_has_as_many_rows_as_what_it_meets() -> None:
+    """An InnerProduct alone would read the one row of the vector that its weights tell."""
+    meets = """layer { name: "fc" type: "InnerProduct" bottom: "odd" top: "fc" inner_product_param { num_output: 144 } }
+        layer { name: "f" type: "Flatten" bottom: "a" top: "f" }
+        layer { name: "e" type: "Eltwise" bottom: "fc" bottom: "f" top: "e" }"""
+    net = nets.net(FIRST.replace("dim: 1", "dim: 5") + meets, fc=given((144, 11), (144,)))
+    assert assumed_shapes(net)["odd"] == (5, 11)
+
+
+@pytest.mark.parametrize("window", ["kernel_size: 3 stride: 1 pad: 1", "kernel_h: 1 kernel_w: 3 stride: 1 pad_w: 1"])
+def test_a_window_that_is_wider_than_what_a_layer_reads_is_not_assumed_to_lie_in_it(window: str) -> None:
+    net = nets.net(
+        f"""
+        input: "data" input_shape {{ dim: 1 dim: 4 dim: 8 dim: 8 }}
+        layer {{ name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param {{ pool: AVE global_pooling: true }} }}
+        layer {{ name: "odd" type: "Odd" bottom: "p" top: "odd" }}
+        layer {{ name: "max" type: "Pooling" bottom: "odd" top: "max" pooling_param {{ {window} }} }}
+        """
+    )
+    wider = net.copy()
+    param = deepcopy(wider["max"].param)
+    param.pooling_param.ClearField("kernel_size")
+    param.pooling_param.ClearField("pad")
+    param.pooling_param.kernel_h, param.pooling_param.kernel_w = (1, 5) if "kernel_h" in window else (3, 5)
+    param.pooling_param.pad_h, param.pooling_param.pad_w = (0, 2) if "kernel_h" in window else (1, 2)
+    wider["max"].param = param
+    assert bnfold.compare(net, net.copy()).passed
+    assert not bnfold.compare(net, wider).passed
 
 
 @pytest.mark.parametrize(
