@@ -11,7 +11,7 @@ error at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -29,7 +29,7 @@ from bnfold.options import ROUNDING
 from bnfold.runtime import to_host
 
 if TYPE_CHECKING:
-    from onnx import NodeProto
+    from onnx import GraphProto, NodeProto
 
     from bnfold.compare.opened import Opened
     from bnfold.onnx.graph import WeightStore
@@ -130,10 +130,25 @@ def _reads(node: NodeProto, output: str) -> Iterator[tuple[str, bool]]:
 
     chooses = node.op_type in CHOOSING and (node.op_type, output) != ("TopK", node.output[0])
     yield from ((name, chooses and place in CHOOSING[node.op_type]) for place, name in enumerate(node.input))
+    place = [*node.output].index(output)
     for body in bodies(node):
-        yield from ((port.name, False) for port in body.output)
-        for inner in body.node:
-            yield from _reads(inner, inner.output[0])
+        ports = body.output[place : place + 1] if node.op_type == "If" else body.output
+        yield from _read_around(body, [port.name for port in ports])
+
+
+def _read_around(body: GraphProto, outputs: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """What some outputs of a body read of what is around it, and whether it is only chosen by that."""
+    makers = {name: node for node in body.node for name in node.output if name}
+    waiting, seen = [(name, False) for name in outputs], set[tuple[str, bool]]()
+    while waiting:
+        if (one := waiting.pop()) in seen:
+            continue
+        seen.add(one)
+        name, chosen = one
+        if name in makers:
+            waiting += [(read, chosen or chooses) for read, chooses in _reads(makers[name], name)]
+        else:
+            yield name, chosen
 
 
 def _seen(flags: Array, axis: int | None) -> Array:
