@@ -106,8 +106,8 @@ def diff_markdown(report: DiffReport, rows: int) -> Iterator[str]:
     worse = [entry for entry in report.ranges if entry.worse]
     if worse:
         names = few([f"{entry.layer} (-{bits(entry.bits_lost)} bits)" for entry in worse])
-        layers = f"{counted(len(worse), 'layer')}, to be quantised per channel"
-        yield f"⚠️ Per-tensor int8 got worse in {layers}: {escape(names)}.\n"
+        layers = f"{counted(len(worse), 'layer')}; quantise them per channel"
+        yield f"⚠️ Per-tensor int8 loses precision in {layers}: {escape(names)}.\n"
     yield from (f"> {escape(note)}\n" for note in said_once(report.notes))
 
 

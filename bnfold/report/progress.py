@@ -81,12 +81,15 @@ def _bar() -> Progress:
             speed = task.finished_speed or task.speed
             return Text("" if speed is None else f"{speed:.3g} samples/s")
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[pieces]}"),
-        Speed(Column(no_wrap=True)),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    # What a terminal has to be wide enough for; the bar takes what the others leave.
+    columns: dict[ProgressColumn, int] = {
+        TextColumn("{task.description}"): 0,
+        BarColumn(): 60,
+        MofNCompleteColumn(table_column=Column(no_wrap=True)): 0,
+        TextColumn("{task.fields[pieces]}"): 80,
+        Speed(Column(no_wrap=True)): 60,
+        TimeRemainingColumn(table_column=Column(no_wrap=True)): 0,
+    }
+    fitting = [column for column, width in columns.items() if console.width >= width]
+    return Progress(*fitting, console=console, transient=True)

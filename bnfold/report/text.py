@@ -165,8 +165,8 @@ def _proof_lines(proofs: Sequence[DiffReport]) -> Iterator[Part]:
         yield words(f"{mark} {few(candidates)}: {said}{found}", "" if passed else BAD)
     for names in dict.fromkeys(_worse(proof) for proof in proofs):
         if names:
-            layers = f"{counted(len(names), 'layer')}, to be quantised per channel"
-            yield words(f"per-tensor int8 got worse in {layers}: {few(names, 3)}", WARN)
+            layers = f"{counted(len(names), 'layer')}; quantise them per channel"
+            yield words(f"per-tensor int8 loses precision in {layers}: {few(names, 3)}", WARN)
 
 
 def _worse(proof: DiffReport) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 
 import numpy as np
+import pytest
 from onnx_models import classifier
 from rich.console import Console
 
@@ -24,6 +25,24 @@ def test_the_bar_shows_pieces_and_samples_a_second() -> None:
     assert "24/80" in said.get()
     assert "3 of 10 pieces" in said.get()
     assert "samples/s" in said.get()
+
+
+@pytest.mark.parametrize("columns", [36, 60, 80])
+def test_the_bar_of_a_narrow_terminal_cuts_no_number(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with ExitStack() as shown:
+        bar = ProgressLines(shown)
+        for done in (8, 16, 24):
+            bar("comparing with t.onnx", done, 24)
+            bar.pieces("comparing with t.onnx", done // 8, 3)
+        assert bar._bar is not None
+        console = Console(width=columns)
+        with console.capture() as said:
+            console.print(bar._bar.get_renderable())
+    assert "24/24" in said.get()
+    assert "0:00:00" in said.get()
+    assert "…" not in said.get()
+    assert ("samples/s" in said.get()) == (columns >= 60)
 
 
 def test_a_comparison_tells_its_pieces_to_a_progress_that_wants_them() -> None:
