@@ -421,7 +421,7 @@ def _same(ours: Layer, theirs: Layer) -> bool:
 def _may_be_same(ours: Layer, theirs: Layer) -> bool:
     """Whether they have the same type and settings, whatever else a file says of them, and weights up to rounding."""
     return (
-        (ours.type, len(ours.tops)) == (theirs.type, len(theirs.tops))
+        (ours.type, len(ours.bottoms), len(ours.tops)) == (theirs.type, len(theirs.bottoms), len(theirs.tops))
         and layer_settings(ours) == layer_settings(theirs)
         and ours.blobs.shapes == theirs.blobs.shapes
         and all(

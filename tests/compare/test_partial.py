@@ -106,6 +106,9 @@ def test_a_blob_that_is_fed_is_paired_by_the_user_with_its_own_alone() -> None:
     folded = bnfold.fold(net).net
     renamed = folded.called({"odd": "other"})
     assert bnfold.compare(net, renamed, map={"odd": "other"}).passed
+    text = (FIRST + FOLDED).replace('top: "odd"', 'top: "other"').replace('bottom: "odd"', 'bottom: "other"')
+    written = nets.net(text, **{layer.name: layer.blobs for layer in net.layers})
+    assert bnfold.compare(net, bnfold.fold(written).net, map={"odd": "other"}).passed
     for candidate, partner in ((renamed, "a"), (folded, "none")):
         with pytest.raises(bnfold.UsageError, match="has no blob 'odd'"):
             bnfold.compare(net, candidate, map={"odd": partner})
@@ -308,6 +311,14 @@ def _other_bottom(net: Net) -> None:
     net["odd"].bottoms = ["data"]
 
 
+def _more_bottoms(net: Net) -> None:
+    net["odd"].bottoms = ["a", "data"]
+
+
+def _without_weights(net: Net) -> None:
+    net["odd"].blobs = Blobs([])
+
+
 def _left_out(net: Net) -> None:
     net["b"].bottoms = ["a"]
     net.layers.remove(net["odd"])
@@ -319,7 +330,19 @@ def _put_in(net: Net) -> None:
 
 
 @pytest.mark.parametrize("layers", [True, False])
-@pytest.mark.parametrize("change", [_other_weight, _other_settings, _other_type, _other_bottom, _left_out, _put_in])
+@pytest.mark.parametrize(
+    "change",
+    [
+        _other_weight,
+        _without_weights,
+        _other_settings,
+        _other_type,
+        _other_bottom,
+        _more_bottoms,
+        _left_out,
+        _put_in,
+    ],
+)
 def test_another_layer_that_cannot_be_run_does_not_pass_by_other_outputs(
     change: Callable[[Net], None], layers: bool
 ) -> None:
@@ -362,3 +385,100 @@ def test_versions_of_a_blob_in_place_are_told_apart_where_the_last_cannot_be_run
         other = folded.copy()
         wrong(other["c"])
         assert not bnfold.compare(net, other, layers=layers).passed, wrong
+
+
+TWO = """
+    input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+    layer { name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param { num_output: 4 kernel_size: 3 } }
+    layer { name: "s" type: "Scale" bottom: "a" top: "s" }
+"""
+
+
+def two(behind: str, **learned: list[np.ndarray]) -> tuple[Net, Net]:
+    """A net in front of layers that cannot be run, and its fold."""
+    net = nets.net(TWO + behind, s=given((4,)), **learned)
+    folded = bnfold.fold(net)
+    assert "s" in {record.layer for record in folded.report.folded}
+    return net, folded.net
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_where_one_layer_is_another_what_stands_behind_others_is_still_compared(layers: bool) -> None:
+    net, other = two(
+        """layer { name: "odd" type: "Odd" bottom: "s" top: "odd" }
+        layer { name: "even" type: "Even" bottom: "s" top: "even" }
+        layer { name: "b" type: "Convolution" bottom: "odd" top: "b"
+                convolution_param { num_output: 4 kernel_size: 3 } }
+        layer { name: "c" type: "Convolution" bottom: "even" top: "c"
+                convolution_param { num_output: 4 kernel_size: 3 } }
+        """,
+        b=given((4, 4, 3, 3), (4,)),
+        c=given((4, 4, 3, 3), (4,)),
+        odd=[],
+        even=given((4,)),
+    )
+    other["even"].blobs = Blobs([other["even"].blobs[0] * 2])
+    report = bnfold.compare(net, other, layers=layers)
+    assert not report.passed
+    assert {blob.blob for blob in report.outputs} == {"b"}
+    assert "differs by" not in report.verdict
+    _percent(other["b"])
+    assert "blob 'b' differs by" in bnfold.compare(net, other, layers=layers).verdict
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_what_a_copy_in_front_of_it_was_made_of_is_compared(layers: bool) -> None:
+    """The candidate has no Dropout: the layer reads the blob itself."""
+    behind = 'layer {{ name: "odd" type: "Odd" bottom: "{}" top: "odd" }}'
+    net, _ = two('layer { name: "d" type: "Dropout" bottom: "s" top: "d" }' + behind.format("d"), odd=[])
+    other = bnfold.fold(two(behind.format("s"), odd=[])[0]).net
+    assert bnfold.compare(net, other, layers=layers).passed
+    for wrong in WRONG:
+        another = other.copy()
+        wrong(another["a"])
+        assert not bnfold.compare(net, another, layers=layers).passed, wrong
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_outputs_that_cannot_be_run_are_told_from_one_another(layers: bool) -> None:
+    net, folded = two(
+        """layer { name: "odd" type: "Odd" bottom: "s" top: "odd" }
+        layer { name: "even" type: "Even" bottom: "s" top: "even" }""",
+        odd=[],
+        even=[],
+    )
+    assert bnfold.compare(net, folded, layers=layers).passed
+    folded["odd"].tops, folded["even"].tops = folded["even"].tops, folded["odd"].tops
+    assert not bnfold.compare(net, folded, layers=layers).passed
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_layers_that_cannot_be_run_may_read_one_another(layers: bool) -> None:
+    """What the first makes is fed to none, since nothing that all its readers take has been found."""
+    net, folded = two(
+        """layer { name: "odd" type: "Odd" bottom: "s" top: "odd" }
+        layer { name: "b" type: "Scale" bottom: "odd" top: "b" }
+        layer { name: "fc" type: "InnerProduct" bottom: "b" top: "fc" inner_product_param { num_output: 2 } }
+        layer { name: "even" type: "Even" bottom: "odd" bottom: "fc" top: "even" }""",
+        odd=[],
+        even=[],
+        b=given((4,)),
+        fc=given((2, 37), (2,)),
+    )
+    report = bnfold.compare(net, folded, layers=layers)
+    assert report.passed, report.verdict
+    for wrong in WRONG:
+        other = folded.copy()
+        wrong(other["a"])
+        assert not bnfold.compare(net, other, layers=layers).passed, wrong
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_layers_of_one_name_that_cannot_be_run_are_partners_in_their_order(layers: bool) -> None:
+    net, folded = two(
+        """layer { name: "odd" type: "Odd" bottom: "s" top: "one" }
+        layer { name: "odd" type: "Odd" bottom: "data" top: "two" }""",
+    )
+    assert bnfold.compare(net, folded, layers=layers).passed
+    folded.layers[-1].bottoms = ["s"]
+    assert not bnfold.compare(net, folded, layers=layers).passed
