@@ -7,6 +7,7 @@ other types are opaque: they are kept as they are, whatever they hold.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,8 +52,18 @@ LOSSES = {
 }
 
 
-DISPUTED = ("L2Norm", "L2Normalization", "L2Normalize")
-"""Types without a row, since forks that have them compute different things."""
+DISPUTED: Mapping[str, str] = {
+    "ConvLSTM": "forks disagree about its bottoms, and about the sigmoid of its gates",
+    **dict.fromkeys(
+        ("L2Norm", "L2Normalization", "L2Normalize"),
+        "forks disagree about the axes over which it sums, and about what it adds to the sum",
+    ),
+    "Region": "forks leave what becomes of its anchors to programs outside of the network, and disagree about the rest",
+    "Resize": "forks disagree about where the pixels of the smaller plane lie in the larger one",
+    "Sqrt": "forks disagree about the roots of negative numbers",
+    "Warp": "forks disagree about the pixels that lie outside of the image",
+}
+"""Types without a row, since forks that have them compute different things, and in what they differ."""
 
 
 METRICS = frozenset(

@@ -360,10 +360,11 @@ def test_a_type_with_parameters_of_its_own_is_not_taken_for_misspelt(tmp_path: P
     assert note.startswith("no dialect that is known here has layers of type 'OneHot': 'm' stays as written")
 
 
-def test_a_type_about_which_forks_disagree_gets_no_guess(tmp_path: Path) -> None:
-    disputed = 'layer { name: "n" type: "L2Normalization" bottom: "fc" top: "n" }'
+@pytest.mark.parametrize("layer_type", ["ConvLSTM", "L2Normalization", "Resize", "Sqrt", "Warp"])
+def test_a_type_about_which_forks_disagree_gets_no_guess(tmp_path: Path, layer_type: str) -> None:
+    disputed = f'layer {{ name: "n" type: "{layer_type}" bottom: "fc" top: "n" }}'
     (tmp_path / "net.prototxt").write_text(NET + disputed)
     assert load(tmp_path / "net.prototxt").notes == [
-        "forks disagree about what layers of type 'L2Normalization' compute: 'n' stays as written; nothing folds "
+        f"forks disagree about what layers of type '{layer_type}' compute: 'n' stays as written; nothing folds "
         "through it, and it has no ONNX form"
     ]

@@ -93,17 +93,12 @@ REASONS: Mapping[str, str] = {
         ("DenseCRF", "MultiStageMeanfield"),
         "it infers by iterations over all pairs of pixels, which ONNX has no operator for",
     ),
-    **dict.fromkeys(
-        DISPUTED,
-        "forks disagree about the axes over which it sums, and about what it adds to the sum",
-    ),
+    **DISPUTED,
     **{
         layer_type: f"it rounds as its quantization_param says; without that, and as {plain}, it is exported unrounded"
         for layer_type, plain in ROUNDED.items()
     },
     "Python": "what it computes is Python code outside the network",
-    "Region": "forks leave what becomes of its anchors to programs outside of the network, and disagree about the rest",
-    "Resize": "forks disagree about where the pixels of the smaller plane lie in the larger one",
     **dict.fromkeys(SQUEEZED, "without its masks nobody knows its weights; load the net with its caffemodel"),
 }
 """Why layers that nets are seen to have, or that are known, have no function."""
