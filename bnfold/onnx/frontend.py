@@ -17,6 +17,7 @@ from bnfold.algebra.scaled import Rounded, exact_values, why_unstorable
 from bnfold.net import Array, Blobs, DType, Layer, LazyArray, Net, Shape
 from bnfold.onnx.behind import edited_layers
 from bnfold.onnx.biases import fuse_biases, part_biases
+from bnfold.onnx.casts import drop_casts, pair_casts
 from bnfold.onnx.constants import ELEMENTWISE, shape_alone
 from bnfold.onnx.edition import types_of
 from bnfold.onnx.file import element_type
@@ -69,6 +70,7 @@ class OnnxFrontEnd:
         context.size_arithmetic = set(_size_arithmetic(context.net))
         for layer in edited_layers(context.net) if types is not context.net.origin.types else ():
             layer.param, layer.source = layer.param.edited(), layer.source._replace(bottoms=tuple(layer.bottoms))
+        context.casts = pair_casts(context)
         fuse_biases(context)
         part_constants(context)
 
@@ -246,6 +248,7 @@ class OnnxFrontEnd:
 
     def finish(self, context: FoldContext) -> None:
         """What `prepare` did is undone; what was assumed is said once; kept constants stay."""
+        drop_casts(context)
         join_constants(context.net)
         part_biases(context)
         for layer in context.net.layers:

@@ -27,6 +27,9 @@ NEWEST = 28
 FLOATS = frozenset({"bfloat16", "float16", "float32", "float64"})
 """The types whose constants are learned values; arithmetic on them is float64, rounded once."""
 
+SHORT = frozenset({TensorProto.BFLOAT16, TensorProto.FLOAT16})
+"""ONNX's numbers of those of them that have 2 bytes."""
+
 
 @lru_cache(maxsize=64)
 def is_float(dtype: DType) -> bool:

@@ -11,12 +11,12 @@ import numpy as np
 from onnx import TensorProto
 
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.operators import Alias, Constant, Operator, Product, Steps, Sum
+from bnfold.algebra.operators import Alias, Constant, Operator, Pass, Product, Steps, Sum
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import exact_values
 from bnfold.net import Array
 from bnfold.onnx.file import element_type
-from bnfold.onnx.node import Node
+from bnfold.onnx.node import SHORT, Node
 from bnfold.onnx.operators.join import laid, lay, sum_
 from bnfold.onnx.operators.place import MAX_VALUES, NodeContext, Unfit, why_unknown
 
@@ -177,10 +177,15 @@ def alias(place: NodeContext) -> Operator:
 
 
 def cast(place: NodeContext) -> Operator:
-    """Cast: `x`, where it is of that type already."""
-    if place.element != place.node.attribute("to", 0):
-        raise Unfit("it may round to another type")
-    return Alias()
+    """Cast: `x`, where it is of that type already, or where one affine behind it is all that is not rounded to that."""
+    if place.element == place.node.attribute("to", 0):
+        return Alias()
+    if any(place.layer is wide for wide, _ in place.context.casts):
+        return Pass()
+    if place.element in SHORT and place.node.attribute("to", 0) == TensorProto.FLOAT:
+        short = TensorProto.DataType.Name(place.element).lower()
+        raise Unfit(f"what follows has the range of float32, which is not rounded to {short} right behind one affine")
+    raise Unfit("it may round to another type")
 
 
 def cast_like(place: NodeContext) -> Operator:

@@ -1,0 +1,95 @@
+"""An affine in float32 between Casts of a network of float16, as converters write it that keep normalisations wide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from command_line import Run
+from onnx import ModelProto, numpy_helper
+from onnx_cases import Array
+from onnx_cases import run as values_of
+from onnx_texts import folded, model, reasons, statistics, types, values
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
+NORM = "d = Cast <to = 1> (c) n = BatchNormalization (d, gamma, beta, mean, variance) y = Cast <to = 10> (n)"
+X = values(2, 3, 6, 6, seed=5, dtype=np.float16)
+
+
+def made(nodes: str, outputs: str = "float16[k,3,4,4] y", **constants: Array) -> ModelProto:
+    given = {"w": values(3, 3, 3, 3, dtype=np.float16) / np.float16(8), "b": values(3, seed=2, dtype=np.float16)}
+    text = f"{HEAD} g (float16[k,3,6,6] x) => ({outputs}) {{ c = Conv (x, w, b) {nodes} }}"
+    return model(text, **given, **statistics(), **constants)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "left"),
+    [
+        (NORM, ["Conv"]),
+        (f"{NORM.replace('y =', 'q =')} y = Relu (q)", ["Conv", "Relu"]),
+        ("d = Cast <to = 1> (c) n = Mul (d, s) y = Cast <to = 10> (n)", ["Conv"]),
+        (f"a = Mul (c, h) {NORM.replace('(c)', '(a)')}", ["Conv"]),
+        (f"a = MaxPool <kernel_shape = [1, 1]> (c) {NORM.replace('(c)', '(a)').replace('gamma', 'up')}", None),
+    ],
+)
+def test_it_goes_into_the_convolution_and_the_casts_go(nodes: str, left: list[str] | None) -> None:
+    factor, half = values(3, 1, 1, seed=3), values(3, 1, 1, seed=4, dtype=np.float16)
+    before = made(nodes, s=factor, h=half, up=np.abs(values(3, seed=8)))
+    after = folded(before)
+    assert types(after) == (left or ["Conv", "MaxPool"])
+    assert folded(after) == after
+    wanted = values_of(before, {"x": X})["y"]
+    found = values_of(after, {"x": X})["y"]
+    assert wanted.dtype == found.dtype == np.float16
+    np.testing.assert_allclose(found, wanted, rtol=4e-3, atol=4e-3 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outputs", "why"),
+    [
+        (NORM, "float16[k,3,4,4] y, float[k,3,4,4] n", "which is not rounded to float16 right behind"),
+        (f"{NORM} z = Neg (n)", "float16[k,3,4,4] y, float[k,3,4,4] z", "which is not rounded to float16 right behind"),
+        (NORM.replace("10", "11"), "double[k,3,4,4] y", "which is not rounded to float16 right behind"),
+        (f"{NORM} z = Sigmoid (c)", "float16[k,3,4,4] y, float16[k,3,4,4] z", "reads 'c' too"),
+        (NORM, "float16[k,3,4,4] y, float16[k,3,4,4] c", "'c' is an output"),
+    ],
+)
+def test_what_is_wanted_in_float32_stays_in_it(nodes: str, outputs: str, why: str) -> None:
+    before = made(nodes, outputs)
+    after = folded(before)
+    assert types(after) == types(before)
+    assert why in reasons(before)[0]
+
+
+def test_a_range_that_float16_lacks_is_refused() -> None:
+    """What is 100,000 before it is made small again would be infinite in between."""
+    nodes = "d = Cast <to = 1> (c) a = Mul (d, big) m = Mul (a, small) y = Cast <to = 10> (m)"
+    before = made(nodes, big=np.array(1e5, np.float32), small=np.array(1e-5, np.float32))
+    wanted, found = (values_of(one, {"x": X})["y"] for one in (before, folded(before)))
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, wanted, rtol=4e-3, atol=4e-3 * np.abs(wanted).max())
+
+
+def _scaled(weight: Array) -> Array:
+    return weight * np.array([1, 1.03, 1], np.float16).reshape(3, 1, 1, 1)
+
+
+def _swapped(weight: Array) -> Array:
+    return weight[[1, 0, 2]]
+
+
+@pytest.mark.parametrize("spoil", [None, _scaled, _swapped])
+def test_its_proof_can_fail(run: Run, tmp_path: Path, spoil: Callable[[Array], Array] | None) -> None:
+    before, out = tmp_path / "before.onnx", tmp_path / "after.onnx"
+    onnx.save(made(NORM), before)
+    assert run("fold", str(before), "-o", str(out)).code == 0
+    after = onnx.load(out)
+    assert types(after) == ["Conv"]
+    if spoil is not None:
+        (weight,) = (tensor for tensor in after.graph.initializer if len(tensor.dims) == 4)
+        weight.CopyFrom(numpy_helper.from_array(spoil(numpy_helper.to_array(weight)), weight.name))
+        onnx.save(after, out)
+    assert run("diff", str(before), str(out)).code == (spoil is not None)
