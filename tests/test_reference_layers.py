@@ -73,6 +73,22 @@ def test_batch_norm_layouts_are_told_apart() -> None:
         np.testing.assert_allclose(top, expected)
 
 
+def test_a_batch_norm_that_is_in_training_itself_follows_the_batch_unless_it_says_otherwise() -> None:
+    x, blobs = noise(2, 3, 4, 4), (noise(3), np.array([1.0, 2.0, 3.0]), np.array([1.0]))
+    batch, stored, train, frozen = (
+        run(f'type: "BatchNorm" {text}', x, blobs=blobs)[0]
+        for text in (
+            "batch_norm_param { use_global_stats: false }",
+            "",
+            "phase: TRAIN",
+            "phase: TRAIN batch_norm_param { use_global_stats: true }",
+        )
+    )
+    assert np.abs(batch - stored).max() > 0.1
+    np.testing.assert_array_equal(train, batch)
+    np.testing.assert_array_equal(frozen, stored)
+
+
 def test_first_of_equal_maxima_wins_in_pooling_and_last_in_argmax() -> None:
     ones = np.ones((1, 1, 2, 2))
     _, mask = run('type: "Pooling" top: "p" top: "m" pooling_param { kernel_size: 2 }', ones)

@@ -24,13 +24,14 @@ class Statistics(NamedTuple):
 def batch_norm(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """(x - mean)/sqrt(variance + eps) [*scale + bias]; with `use_global_stats: false` the batch's own statistics.
 
-    Synopsys' `add_eps_before_sqrt: false` divides by sqrt(variance) + eps.
+    They are the batch's, too, where the layer itself is in the phase TRAIN and nothing else is said. Synopsys'
+    `add_eps_before_sqrt: false` divides by sqrt(variance) + eps.
     """
     (bottom,) = bottoms
     param = layer.sub("batch_norm_param")
     channels = bottom.shape[1] if bottom.ndim > 1 else 1
     mean, variance, scale, bias, eps = batch_norm_statistics(param, [blob.reshape(-1) for blob in blobs], channels)
-    if not param.flag("use_global_stats", True):
+    if not param.flag("use_global_stats", layer.word("phase", "TEST") in ("TEST", "1")):
         mean, variance = of_batch(bottom)
     if param.flag("add_eps_before_sqrt", True):
         top = (bottom - column(mean, bottom)) / np.sqrt(column(variance, bottom) + eps)
