@@ -491,7 +491,22 @@ class Opened:
             sides = (self.ours.net, self.ours.hidden), (self.theirs.net, self.theirs.hidden)
             return made_otherwise(*sides, {**self.inputs, **self.all_pairs})
         ours, theirs = self.ours.hidden.made, self.theirs.hidden.made
-        return [name for name in ours if name in theirs and (ours[name] != theirs[name] or self._reads_other(name))]
+        found = [name for name in ours if name in theirs and (ours[name] != theirs[name] or self._reads_other(name))]
+        return found + [name for name in self._drawn_otherwise() if name not in found]
+
+    def _drawn_otherwise(self) -> Iterator[str]:
+        """The outputs made of what a node draws that says or reads other things in the candidate, or is in one alone;
+        a shape is read of any blob."""
+        ours, theirs = self.ours.hidden, self.theirs.hidden
+        others = {
+            name
+            for name in ours.draws.keys() & theirs.draws.keys()
+            if ours.draws[name] != theirs.draws[name]
+            or (not self.ours.makers[name].op_type.endswith("Like") and self._reads_other(name))
+        }
+        for output, roots in ours.drawn_for.items():
+            if output in theirs.drawn_for and (roots & others or roots != theirs.drawn_for[output]):
+                yield output
 
     def _reads_other(self, name: str) -> bool:
         """Whether the nodes that make a value in both networks read blobs that are partners of others, or copies."""

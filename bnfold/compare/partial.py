@@ -49,6 +49,8 @@ class Hidden:
             stored for it.
         blobs: what these nodes write.
         made: of an ONNX network, output that is no tensor of numbers -> what the node says that makes it.
+        draws: of an ONNX network, output of a node that draws -> what the node says.
+        drawn_for: of an ONNX network, output -> the outputs of nodes that draw which it is made of.
         copies: of a network of Caffe, top of any layer that hands its bottom on -> that bottom.
         fed: top of such a layer of Caffe -> its shape, where what reads it runs, as if it were an input.
         whole: the network of Caffe with all its layers.
@@ -61,6 +63,8 @@ class Hidden:
     nodes: tuple[bytes, ...] = ()
     blobs: frozenset[str] = frozenset()
     made: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    draws: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    drawn_for: Mapping[str, frozenset[str]] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
     fed: Mapping[str, Shape] = field(default_factory=dict)
     whole: Net | None = None
@@ -163,6 +167,7 @@ def drawn(parts: Parts) -> Hidden:
     stored, culprit = stored_weights(parts), dict[str, str]()
     versions = {"" if one.domain in STANDARD else one.domain: one.version for one in model.opset_import}
     nodes, reads, made = [], dict[str, None](), dict[str, tuple[object, ...]]()
+    draws, drawn_for = dict[str, tuple[object, ...]](), dict[str, frozenset[str]]()
     for node in graph.node:
         read = [name for name in (*node.input, *sorted(captured(node))) if name]
         before = [culprit[name] for name in read if name in culprit and node.op_type not in ("Shape", "Size")]
@@ -180,10 +185,16 @@ def drawn(parts: Parts) -> Hidden:
         nodes.append(b"".join([node.SerializeToString(deterministic=True), str(version).encode(), *learned]))
         said = domain, node.op_type, sorted(settings_of(node, version).items()), learned
         made |= {name: (place, *said) for place, name in enumerate(node.output) if name in unlike}
+        if node.op_type in (*DRAWING, "Dropout") and drawing.draws(node, flags):
+            draws[node.output[0]] = said
+        roots = frozenset(node.output[:1]) & draws.keys()
+        roots = roots.union(*(drawn_for.get(name, frozenset[str]()) for name in read))
+        drawn_for |= dict.fromkeys(filter(None, node.output), roots)
     outputs = [port.name for port in graph.output if port.name in culprit]
     uncompared = (Uncompared(name, f"stands behind {culprit[name]}") for name in outputs)
     nodes += [function.SerializeToString(deterministic=True) for function in model.functions]
-    return Hidden((), {}, tuple(uncompared), tuple(reads), tuple(nodes), frozenset(culprit), made)
+    behind = {name: drawn_for[name] for name in outputs}
+    return Hidden((), {}, tuple(uncompared), tuple(reads), tuple(nodes), frozenset(culprit), made, draws, behind)
 
 
 def _digest(weight: Weight) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import onnx.parser
 import pytest
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx_models import change
@@ -144,3 +145,38 @@ def test_functions_of_one_name_are_told_apart_by_their_overload() -> None:
 
     assert [one.blob for one in compare(made(""), made("")).uncompared] == ["y"]
     assert not compare(made("quiet"), made("quiet")).uncompared
+
+
+def drawing(settings: str = "scale = 1.5", read: str = "k", added: str = "r", weight: float = 1.0) -> ModelProto:
+    """Outputs that are drawn, by the size of a blob or by its values, and one that is not."""
+    made = onnx.parser.parse_model(
+        f"""
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[2, 3, 6, 6] x) => (float[2, 4, 4, 4] y, float[2, 4, 4, 4] z, float[2, 4, 4, 4] q) {{
+            a = Conv(x, w)
+            k = Sigmoid(a)
+            y = Sqrt(k)
+            r = RandomNormalLike <{settings}> ({read})
+            s = RandomUniformLike (k)
+            z = Add({added}, c)
+            q = Bernoulli({read})
+        }}
+        """
+    )
+    weights = np.random.default_rng(3).normal(0, 0.3, (4, 3, 3, 3)).astype(np.float32)
+    weights[2] *= np.float32(weight)
+    made.graph.initializer.extend(
+        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.array([2], np.float32), "c")]
+    )
+    return made
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_what_draws_otherwise_does_not_pass_by_other_outputs(layers: bool) -> None:
+    reference = drawing()
+    assert compare(reference, drawing(weight=1 + 1e-6), layers=layers).passed
+    assert not compare(reference, drawing(weight=1.02), layers=layers).passed
+    for other, output in ((drawing("scale = 2.0"), "z"), (drawing(added="s"), "z"), (drawing(read="y"), "q")):
+        report = compare(reference, other, layers=layers)
+        assert not report.passed
+        assert f"the candidate makes output '{output}' by other settings or weights, or of another" in report.verdict
