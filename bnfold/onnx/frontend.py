@@ -133,9 +133,13 @@ class OnnxFrontEnd:
         return found if layer.bottoms or isinstance(found, Constant) else Opaque("it reads nothing but constants")
 
     def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: Array | None) -> None:
-        """New constants; alpha and beta of a Gemm are in them."""
+        """New constants; alpha and beta of a Gemm are in them. A linear model has them as attributes."""
         del net
         node: Node = layer.param
+        if layer.type.startswith("ai.onnx.ml."):
+            node = node.rewritten(coefficients=exact_values(weight).reshape(-1))
+            layer.param = node if bias is None else node.rewritten(intercepts=bias.reshape(-1))
+            return
         place = 1 if isinstance(node.slots[0], BottomInput) else 0
         stored, slots = list(layer.blobs.stored), list(node.slots)
         _put(slots, stored, place, weight)

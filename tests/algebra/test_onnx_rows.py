@@ -206,6 +206,8 @@ NEWER = [
 ROWS += [row for row in NEWER if row.opset <= onnx.defs.onnx_opset_version()]
 
 NOT_HERE = {
+    "ai.onnx.ml.LinearClassifier": "absorbs",
+    "ai.onnx.ml.LinearRegressor": "absorbs",
     "ai.onnx.ml.Scaler": "an affine",
     "com.microsoft.FusedConv": "absorbs",
     "com.microsoft.FusedGemm": "absorbs",

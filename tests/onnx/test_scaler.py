@@ -7,6 +7,8 @@ import pytest
 from onnx_cases import run
 from onnx_texts import folded, model, reasons, types, values
 
+from bnfold import compare
+
 TEXT = """<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]> g (float[n,4] x) => (float[n,3] y)
 { a = ai.onnx.ml.Scaler <scale = SCALE, offset = OFFSET> (x) m = MatMul (a, w) y = Relu (m) }"""
 BATCH_NORM = "BatchNormalization"
@@ -73,3 +75,49 @@ def test_a_scaler_without_an_offset_that_says_the_same_stays() -> None:
     assert any("operator of another domain" in reason for reason in reasons(before))
     x = values(5, 2, seed=3)
     assert (run(after, {"x": x})["y"][:, 0] == -6).all()
+
+
+REGRESSOR = "LinearRegressor <coefficients = [1.0, 2.0, -1.0, 0.5, 3.0, -0.5, 0.25, 1.5], targets = 2"
+CLASSES = "classlabels_ints = [3, 5]"
+CLASSIFIER = f"LinearClassifier <coefficients = [1.0, 2.0, -1.0, 0.5, 3.0, -0.5, 0.25, 1.5], {CLASSES}"
+BINARY = f"LinearClassifier <coefficients = [1.0, 2.0, -1.0, 0.5], {CLASSES}, intercepts = [0.75]"
+
+
+@pytest.mark.parametrize(
+    "linear",
+    [
+        f"y = ai.onnx.ml.{REGRESSOR}> (a)",
+        f"y = ai.onnx.ml.{REGRESSOR}, intercepts = [0.5, -1.0]> (a)",
+        f'c, y = ai.onnx.ml.{CLASSIFIER}, intercepts = [0.5, -1.0], post_transform = "SOFTMAX"> (a)',
+        f'c, y = ai.onnx.ml.{CLASSIFIER}, intercepts = [0.5, -1.0], multi_class = 1, post_transform = "LOGISTIC"> (a)',
+        f'c, y = ai.onnx.ml.{BINARY}, post_transform = "LOGISTIC"> (a)',
+    ],
+)
+def test_a_scaler_goes_into_a_linear_model(linear: str) -> None:
+    """As scikit-learn's pipelines have them: a StandardScaler, then a LogisticRegression or a LinearRegression."""
+    nodes = f"a = ai.onnx.ml.Scaler <scale = {SCALE}, offset = {OFFSET}> (x) {linear}"
+    outputs = "float[n,2] y" + ", int64[n] c" * linear.startswith("c")
+    before = model(TEXT[: TEXT.index("(float")] + f"(float[n,4] x) => ({outputs}) {{ {nodes} }}")
+    after = folded(before)
+    assert types(after) == [linear.split("ai.onnx.ml.")[1].split()[0]]
+    x = values(16, 4, seed=3)
+    wanted, found = run(before, {"x": x}), run(after, {"x": x})
+    np.testing.assert_allclose(found["y"], wanted["y"], rtol=1e-5, atol=1e-5)
+    assert "c" not in wanted or (set(wanted["c"]) == {3, 5} and (found["c"] == wanted["c"]).all())
+    assert compare(before, after).passed
+    (coefficients,) = (one for one in after.graph.node[0].attribute if one.name == "coefficients")
+    coefficients.floats[1] *= -1
+    assert not compare(before, after).passed
+
+
+def test_what_a_linear_model_gives_and_what_it_rounds_stays() -> None:
+    """What comes behind the scores has no coefficients to go into, and doubles would be rounded to float32's."""
+    head = TEXT[: TEXT.index("(float")]
+    behind = f"s = ai.onnx.ml.{REGRESSOR}> (x) y = Mul (s, k)"
+    before = model(f"{head} (float[n,4] x) => (float[n,2] y) {{ {behind} }}", k=values())
+    assert types(folded(before)) == types(before)
+    assert "its scores are compared" in reasons(before)[0]
+    wide = f"a = Mul (x, k) y = ai.onnx.ml.{REGRESSOR}> (a)"
+    before = model(f"{head} (double[n,4] x) => (float[n,2] y) {{ {wide} }}", k=values(4, dtype=np.float64))
+    assert types(folded(before)) == types(before)
+    assert "what it reads is no float32 matrix" in reasons(before)[0]

@@ -82,6 +82,8 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "Transpose": movement.transpose,
     "Unsqueeze": movement.unsqueeze,
     "Upsample": passing.resize,
+    "ai.onnx.ml.LinearClassifier": linear.linear_model,
+    "ai.onnx.ml.LinearRegressor": linear.linear_model,
     "ai.onnx.ml.Scaler": affine.scaler,
     "com.microsoft.FusedConv": linear.fused,
     "com.microsoft.FusedGemm": linear.fused,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
+from onnx import TensorProto
 
 from bnfold.algebra.operators import Linear, Operator, Port, Window, sliding
 from bnfold.algebra.scaled import exact_values, scaled
@@ -123,6 +124,25 @@ def fused(place: NodeContext) -> Operator:
         return linear
     behind = f"its {activation} comes behind its weight" if activation else "what it adds comes behind its weight"
     return linear._replace(backward=linear.backward or behind, window=None)
+
+
+def linear_model(place: NodeContext) -> Operator:
+    """ai.onnx.ml.LinearClassifier, ai.onnx.ml.LinearRegressor: scores, `coefficients*x + intercepts`."""
+    node, shape = place.node, place.bottom()
+    weight, bias = (np.array(node.floats(name), np.float32) for name in ("coefficients", "intercepts"))
+    count = node.attribute("targets", 1) if place.layer.type.endswith("Regressor") else bias.size
+    view = (count, shape[1] if len(shape) == 2 else 0)
+    if place.element != TensorProto.FLOAT or min(view) < 1 or prod(view) != weight.size or bias.size not in (0, count):
+        raise Unfit("what it reads is no float32 matrix with a column for each of its coefficients")
+    return Linear(
+        weight=weight.reshape(view),
+        bias=exact_values(bias).reshape(1, -1) if bias.size else None,
+        view=view,
+        outputs=(Port(1, (0,)),),
+        inputs=(Port(1, (1,)),),
+        summed=(1,),
+        backward="its scores are compared, or go through a function",
+    )
 
 
 def _gemm_bias(place: NodeContext, axis: int, size: int) -> tuple[Array | None, str]:
