@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from bnfold.report.renderings import Facts, Renderings
 
 DIFFERENT, INTERRUPTED = 1, 130
+PAIRED = ".prototxt:"  # between the files of a model of `diff`
 PIPE_WIDTH = 240  # columns of a table that nobody sees in a terminal
 
 
@@ -504,6 +505,9 @@ def _reading(prototxt: Path, caffemodel: str | None, given: dict[str, Any]) -> R
 
     if prototxt.suffix.lower() in WEIGHTS and caffemodel and caffemodel.lower().endswith(".prototxt"):
         raise UsageError(f"the prototxt comes first: {visible(caffemodel)} {visible(str(prototxt))}")
+    if not caffemodel and PAIRED in str(prototxt) and not prototxt.exists():
+        files = visible(str(prototxt)).replace(PAIRED, ".prototxt ")
+        raise UsageError(f"the prototxt and the caffemodel are two arguments here: {files}")
     if caffemodel and is_onnx(caffemodel) and not is_onnx(prototxt):
         raise UsageError(f"{visible(caffemodel)} is not a caffemodel: outputs are named with -o")
     return Reading(prototxt, caffemodel, _read_options(given))
@@ -582,9 +586,9 @@ def _data(given: dict[str, Any], data: Sequence[str | None]) -> list[Path]:
     """The files that a comparison reads besides the models, of the data sets that are named."""
     if not any(data):
         return []
-    from bnfold.data.datasets import files_of
+    from bnfold.data.datasets import data_files
 
-    found = [file for path in dict.fromkeys(data) if path for file in files_of(path)]
+    found = [file for path in dict.fromkeys(data) if path for file in data_files(path)]
     return [*found, *([Path(given["mean"])] if given["mean"] else ())]
 
 

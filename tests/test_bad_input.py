@@ -83,7 +83,7 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
     "a gate without what it needs": (
         (*FOLD, "--max-top1-drop", "0.1"),
         {},
-        "--max-top1-drop needs a classifier and labels",
+        "--max-top1-drop needs a classifier, and --data with labels",
     ),
     "a gate without a classifier": ((*FOLD, "--min-agreement", "0.1"), {}, "--min-agreement needs a classifier"),
     "a layer that cannot be exported": (

@@ -271,3 +271,8 @@ def test_what_is_read_may_have_its_suffix_in_capitals(run: Run) -> None:
     assert outcome.err.strip().endswith(
         "new.ONNX: the suffix chooses the format, and must be one of .onnx, .prototxt; write new.onnx"
     )
+
+
+def test_the_pair_of_diff_is_two_arguments_elsewhere(run: Run) -> None:
+    said = run("inspect", "net.prototxt:net.caffemodel").err
+    assert said == "bnfold: the prototxt and the caffemodel are two arguments here: net.prototxt net.caffemodel\n"

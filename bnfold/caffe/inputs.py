@@ -19,11 +19,11 @@ from operator import is_
 from typing import NamedTuple
 
 from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter, VideoDataParameter
+from bnfold.caffe.hints import Hint
 from bnfold.caffe.layers.infer import ANOTHER
 from bnfold.caffe.layers.source import for_each_top
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
 from bnfold.caffe.printing import shortest_float
-from bnfold.caffe.told import Told
 from bnfold.errors import ModelError, UsageError, quoted
 from bnfold.net import Layer, Net, Shape, sizes
 
@@ -45,7 +45,7 @@ PLANES = {VideoDataParameter.RGB: COLOURS, VideoDataParameter.FLOW: 2}
 FRAMES = 16
 UNSAID = "nothing says its shape"  # in a note on a shape that is guessed
 
-Tells = Callable[[str], Told]
+Hints = Callable[[str], Hint]
 """What the readers of a blob and their weights tell about its shape."""
 
 
@@ -77,7 +77,7 @@ def give_shapes(
     guess: Shape | None,
     example: Shape,
     fits: bool,
-    tells: Tells,
+    hints: Hints,
 ) -> Inputs:
     """Find the shape of every input and write it into its `Input` layer.
 
@@ -89,7 +89,7 @@ def give_shapes(
         guess: height and width to take where nothing says a shape.
         example: height and width in the sentence that asks for a shape.
         fits: the weights tell that `guess` is right.
-        tells: asked for what nothing states.
+        hints: asked for what nothing states.
 
     Raises:
         UsageError: `given` names a blob that is no input, or a size is not positive.
@@ -108,11 +108,11 @@ def give_shapes(
         stated = _stated(layer)
         for place, top in enumerate(layer.tops):
             sample = (
-                Sample(tuple(given[top])) if top in given else stated[place] or _concluded(top, data, shapes, tells)
+                Sample(tuple(given[top])) if top in given else stated[place] or _concluded(top, data, shapes, hints)
             )
             if sample is None:
                 unknown.append(top)
-                sample = _as_far_as_stated(layer, place, _guessed(tells(top), guess or example, fits))
+                sample = _as_far_as_stated(layer, place, _guessed(hints(top), guess or example, fits))
             shape = sample.shape
             if batch is not None and shape:
                 shape = (batch, *shape[1:])
@@ -130,13 +130,13 @@ def give_shapes(
     return Inputs(shaped, shapes, notes)
 
 
-def _guessed(told: Told, plane: Shape, fits: bool) -> Sample:
-    """A sample of the kind that is told, or an image of that plane."""
-    if told.shape is not None:
-        return Sample(told.shape, f"{UNSAID}, and {told.reason}")
-    depth = (FRAMES,) * (told.axes - len(plane))
+def _guessed(hint: Hint, plane: Shape, fits: bool) -> Sample:
+    """A sample as the hint says, or an image of that plane."""
+    if hint.shape is not None:
+        return Sample(hint.shape, f"{UNSAID}, and {hint.reason}")
+    depth = (FRAMES,) * (hint.axes - len(plane))
     return Sample(
-        (1, told.channels or COLOURS, *depth, *plane),
+        (1, hint.channels or COLOURS, *depth, *plane),
         f"{UNSAID}{', and the weights fit this one' * fits}",
     )
 
@@ -170,7 +170,7 @@ def _as_far_as_stated(layer: Layer, place: int, guess: Sample) -> Sample:
     return Sample(tuple(said if said > 0 else other for said, other in zip(sizes, others, strict=True)), guess.reason)
 
 
-def _concluded(top: str, data: Mapping[str, LayerParameter], known: Mapping[str, Shape], tells: Tells) -> Sample | None:
+def _concluded(top: str, data: Mapping[str, LayerParameter], known: Mapping[str, Shape], hints: Hints) -> Sample | None:
     layer = data.get(top)
     if layer is None:
         return None
@@ -188,7 +188,7 @@ def _concluded(top: str, data: Mapping[str, LayerParameter], known: Mapping[str,
         return Sample((memory.batch_size, memory.channels, memory.height, memory.width))
     for size, word in _planes(layer):
         if all(size):
-            return _of_plane(layer, size, word, tells(top).channels)
+            return _of_plane(layer, size, word, hints(top).channels)
     return None
 
 

@@ -18,6 +18,7 @@ from bnfold.caffe.batchnorm import doubts, unneeded
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without_missing_labels
 from bnfold.caffe.frontend import CAFFE
+from bnfold.caffe.hints import hint_of, plane_by_weights
 from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes, preparation_notes, prepared
 from bnfold.caffe.layers import LAYERS, infer_shapes, unread_fields
 from bnfold.caffe.layers.python_code import layer_type_of, python_notes
@@ -26,7 +27,6 @@ from bnfold.caffe.phases import decided, dropping, left_out, runs, unasked
 from bnfold.caffe.plain import make_plain
 from bnfold.caffe.states import expose_states, indicators_as_parameters, state_notes
 from bnfold.caffe.text import PrototxtDocument, read_prototxt
-from bnfold.caffe.told import plane_told, told
 from bnfold.caffe.upgrade import Upgraded, notes_on_inputs, upgrade, with_four_axes
 from bnfold.caffe.versions import overlapping_notes, single_assignment
 from bnfold.caffe.weights import WeightsFile, carries_net, read_weights
@@ -158,7 +158,7 @@ def build(
             guess=guess,
             example=example,
             fits=fits,
-            tells=partial(told, inferring.layers, files),
+            hints=partial(hint_of, inferring.layers, files),
         )
         written = {top for layer in inputs.layers for top in layer.tops}
         net = Net(
@@ -197,7 +197,7 @@ def _with_shapes(assembled: Callable[..., Net], files: Sequence[WeightsFile], gu
     try:
         return assembled(None), False
     except MissingShapes:
-        plane = plane_told(assembled, files, GUESSES) if files else None
+        plane = plane_by_weights(assembled, files, GUESSES) if files else None
         if not guess:
             assembled(None, plane or GUESSES[0])  # asks for it, now with what the weights tell
         if plane:

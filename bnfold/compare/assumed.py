@@ -15,12 +15,12 @@ from itertools import permutations
 from math import prod
 from typing import NamedTuple, cast
 
+from bnfold.caffe.hints import Hint, hint_of
 from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.layers.axes import UNKNOWN
 from bnfold.caffe.layers.convolution import DECONVOLUTIONS, KERNELS, Convolution
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes, output_shapes, row_of
 from bnfold.caffe.layers.pooling import Pooling
-from bnfold.caffe.told import Told, told
 from bnfold.caffe.weights import WeightsFile
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Net, Shape
@@ -33,7 +33,7 @@ MANY = 64  # layers of unknown types, beyond which planes are not searched
 
 
 class _Learned(NamedTuple):
-    """What layers have learned, as `told` asks a caffemodel for it."""
+    """What layers have learned, as `hint_of` asks a caffemodel for it."""
 
     layers: Mapping[str, Layer]
 
@@ -133,7 +133,7 @@ def _choices(net: Net, layer: Layer, top: str, shapes: Shapes, search: bool) -> 
     known = {blob: shape for blob, shape in shapes.items() if shape and UNKNOWN not in shape}
     read = [known[bottom] for bottom in layer.bottoms if bottom in known]
     met = [known[one] for use in net.uses(top) for one in use.layer.bottoms if one != top and one in known]
-    said = _told(net, top)
+    said = _hint_of(net, top)
     if said.shape is not None:
         yield said.shape
     yield from read
@@ -157,14 +157,14 @@ def _choices(net: Net, layer: Layer, top: str, shapes: Shapes, search: bool) -> 
     yield from ((rows, *one) for one in dict.fromkeys((count, *plane) for plane in others for count in channels))
 
 
-def _told(net: Net, blob: str) -> Told:
-    return told(net.layers, cast("Sequence[WeightsFile]", [_Learned({one.name: one for one in net.layers})]), blob)
+def _hint_of(net: Net, blob: str) -> Hint:
+    return hint_of(net.layers, cast("Sequence[WeightsFile]", [_Learned({one.name: one for one in net.layers})]), blob)
 
 
 def _left_by_others(net: Net, top: str, known: Mapping[str, Shape]) -> Iterator[int]:
     """The channels that a Concat behind a top needs of it, by what reads that."""
     for layer in (use.layer for use in net.uses(top) if use.layer.type == "Concat"):
         others = [known[bottom][1] for bottom in layer.bottoms if bottom in known and len(known[bottom]) > 1]
-        rest = (_told(net, layer.tops[0]).channels or 0) - sum(others)
+        rest = (_hint_of(net, layer.tops[0]).channels or 0) - sum(others)
         if rest > 0 and len(others) == len(layer.bottoms) - 1:
             yield rest

@@ -271,7 +271,7 @@ def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Clie
     """
     places = [worker["host"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
     if not places:
-        raise UsageError("the cluster has no workers")
+        raise UsageError("--cluster: there are no workers")
     versions = _require_versions(client)
     _require_bnfold(client)
     if engine.compiled:

@@ -312,7 +312,7 @@ class Engine:
                 first = _on_host(given[0], ties.wanted[0])
                 second = _on_host(second, ties.wanted[1])
                 batch, options = self.layout.batch, self._options
-                second = ties.settle(first, second, feeds, self._store, count=count, batch=batch, options=options)
+                second = ties.resolve(first, second, feeds, self._store, count=count, batch=batch, options=options)
             given.append(second)
         return given
 

@@ -12,7 +12,7 @@ from bnfold.errors import UsageError, is_everyday, named
 
 NO_CLASSIFIER = "--min-agreement needs a classifier: a Softmax output, or labels"
 NO_SAMPLES = "labels say what the samples are, and no samples are given: noise has no classes"
-NO_LABELS = "--max-top1-drop needs a classifier and labels"
+NO_LABELS = "--max-top1-drop needs a classifier, and --data with labels"
 
 
 def compared_gate(

@@ -330,7 +330,7 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
         model = _opened(source, role, options)
     else:
         path = os_path(source)
-        with telling_which(path, files_of(path)):
+        with telling_which(path, model_files(path)):
             model = _opened(source, role, options)
         if descriptor_of(path) is None:
             model = replace(model, path=os.path.abspath(path))
@@ -412,7 +412,7 @@ def split_pair(path: str) -> tuple[Path, Path | None]:
     return Path(path), next((Path(name) for name in names if os.path.lexists(name)), None)
 
 
-def files_of(path: str) -> list[Path]:
+def model_files(path: str) -> list[Path]:
     """The files that a model argument means."""
     return [file for file in split_pair(path) if file is not None]
 

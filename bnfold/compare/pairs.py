@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bnfold.compare.comparison import compare, require_usable
 from bnfold.compare.measure import Progress
-from bnfold.compare.models import files_of, split_pair
+from bnfold.compare.models import model_files, split_pair
 from bnfold.compare.records import DiffReport, Gate
 from bnfold.errors import ParseError, UsageError, plural
 from bnfold.io.files import StrPath, absence, is_stream, os_path
@@ -41,7 +41,7 @@ class PairRow:
     @property
     def models(self) -> list[Path]:
         """The files of both networks."""
-        return [*files_of(self.reference), *files_of(self.candidate)]
+        return [*model_files(self.reference), *model_files(self.candidate)]
 
     def checkpoint(self, path: StrPath | None) -> StrPath | None:
         """Where it keeps its state: at the path, with the number of its line behind if it is one of several."""

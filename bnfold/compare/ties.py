@@ -166,7 +166,7 @@ class Ties:
         tolerance: float,
         judged: Collection[str] = (),
     ) -> Ties:
-        """What can be settled between two networks, given all blobs that are partners, and those that are compared."""
+        """The ties that can be resolved between two networks, given all pairs of blobs, and those that are compared."""
         data = _follows_values(reference)
         pointers = {
             name: pointer for name in pairs if name in data and (pointer := pointer_of(reference, name)) is not None
@@ -198,7 +198,7 @@ class Ties:
         ours, theirs = [*ours, *(read for read, *_ in reads)], [*theirs, *(read for _, read, _ in reads)]
         return [*self.partners, *ours], [*self.partners.values(), *theirs]
 
-    def settle(
+    def resolve(
         self,
         first: Mapping[str, Array],
         second: Mapping[str, Array],
@@ -318,7 +318,7 @@ class Ties:
         own = {
             name: (second[partner], np.zeros(second[partner].shape, bool)) for name, partner in self.partners.items()
         }
-        for _ in range(len(indices) + 1):  # each time one more blob of indices in a row is settled, at least
+        for _ in range(len(indices) + 1):  # each time one more blob of indices in a row is resolved, at least
             given = indices
             try:
                 made = self._again.run({**feeds, **given})

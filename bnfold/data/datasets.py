@@ -245,7 +245,7 @@ def _images_at(
     return Images(blob, channels, size, pictures, said or Preparation(), true, names, source, kinds)
 
 
-def files_of(path: str | os.PathLike[str]) -> list[Path]:
+def data_files(path: str | os.PathLike[str]) -> list[Path]:
     """What a data set reads: the file or folder itself, and the files that a list names."""
     place = Path(path)
     try:

@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN in numpy, with all that ONNX lets them be told.
+"""LSTM, GRU and RNN in numpy, with every attribute that ONNX gives them.
 
 onnx's own reference arithmetic leaves out the lengths of sequences, the clip, and most activations.
 """
@@ -25,14 +25,14 @@ class Way(NamedTuple):
         bias: what goes with it.
         peephole: of i, o and f.
         activations: in ONNX's order.
-        told: input_forget of an LSTM, linear_before_reset of a GRU.
+        variant: input_forget of an LSTM, linear_before_reset of a GRU.
     """
 
     recurrence: Array
     bias: Array
     peephole: Array
     activations: Sequence[Activation]
-    told: bool
+    variant: bool
 
 
 class RecurrentOperator(OpRun):
@@ -68,12 +68,12 @@ class RecurrentOperator(OpRun):
             state[...] = 0 if start is None else start.swapaxes(0, 1) if layout else start
         peepholes = further[2] if len(further) > 2 else None
         activations = list(_activations(given, self.names, directions))
-        told = bool(given.get("input_forget") or given.get("linear_before_reset"))
+        variant = bool(given.get("input_forget") or given.get("linear_before_reset"))
         for one in range(directions):
             both = np.zeros((2, len(recurrence[one]))) if bias is None else bias[one].reshape(2, -1)
             peephole = np.zeros((3, size)) if peepholes is None else peepholes[one].reshape(3, size)
             own = activations[one * len(self.names) : (one + 1) * len(self.names)]
-            way = Way(recurrence[one].T, both[1], peephole, own, told)
+            way = Way(recurrence[one].T, both[1], peephole, own, variant)
             places = np.arange(steps)[:, None] + np.zeros(batch, int)
             if one or direction == "reverse":
                 places = np.where(places < lengths, lengths - 1 - places, places)
@@ -110,7 +110,7 @@ class GRU(RecurrentOperator):
         gates, new = way.recurrence[:, :-size], way.recurrence[:, -size:]
         z, r = np.split(f(read[:, :-size] + hidden @ gates + way.bias[:-size]), 2, axis=1)
         behind = way.bias[-size:]
-        behind = r * (hidden @ new + behind) if way.told else (r * hidden) @ new + behind
+        behind = r * (hidden @ new + behind) if way.variant else (r * hidden) @ new + behind
         return np.asarray((1 - z) * g(read[:, -size:] + behind) + z * hidden)[None]
 
 
@@ -125,7 +125,7 @@ class LSTM(RecurrentOperator):
         (hidden, cell), (f, g, h) = states, way.activations
         i, o, forget, c = np.split(read + hidden @ way.recurrence + way.bias, 4, axis=1)
         i = f(i + way.peephole[0] * cell)
-        forget = 1 - i if way.told else f(forget + way.peephole[2] * cell)
+        forget = 1 - i if way.variant else f(forget + way.peephole[2] * cell)
         cell = forget * cell + i * g(c)
         return np.stack([f(o + way.peephole[1] * cell) * h(cell), cell])
 

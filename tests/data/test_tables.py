@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from present import present
 
-from bnfold.data.datasets import files_of, open_samples
+from bnfold.data.datasets import data_files, open_samples
 from bnfold.data.samples import Feed
 from bnfold.errors import ParseError, UsageError
 from bnfold.net import Array
@@ -43,7 +43,7 @@ def test_a_list_of_files_is_one_data_set(tmp_path: Path) -> None:
         np.testing.assert_array_equal(sample["other"], arrays["other"][row])
     assert samples.name(3) == "b.h5 0"
     assert samples.description == f"5 samples of {tmp_path / 'list.txt'} in 2 files, values as they are"
-    assert files_of(tmp_path / "list.txt") == [tmp_path / name for name in ("list.txt", "a.h5", "b.h5")]
+    assert data_files(tmp_path / "list.txt") == [tmp_path / name for name in ("list.txt", "a.h5", "b.h5")]
 
 
 def test_one_file_may_be_named_by_itself(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""What the readers and the weights of a network tell about the shape of an input that nothing states.
+"""What the readers and the weights of a network say about the shape of an input that nothing states.
 
 Given:   data -> conv1 (weight 4x1x5x5) -> pool1 -> ip (weight 10x576)
-Told:    1 channel; and of square planes, 28x28 gives ip what it reads
+Hint:    1 channel; and of square planes, 28x28 gives ip what it reads
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RECURRENT = ("LSTM", "RNN")
 KEEPS_CHANNELS = types_where(lambda row: row.kept)
 
 
-class Told(NamedTuple):
+class Hint(NamedTuple):
     """What is known of an input: its whole shape where its reader fixes that, else perhaps its channels, and why."""
 
     shape: Shape | None = None
@@ -34,63 +34,65 @@ class Told(NamedTuple):
     reason: str = ""
 
 
-def told(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> Told:
+def hint_of(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> Hint:
     """What the readers of `blob` tell: a convolution its channels, an InnerProduct or a pooling of regions all."""
     for layer, place in _readers(layers, blob):
         # Forks have proposals of many names.
         row = LAYERS.get("Proposal" if "Proposal" in layer_type_of(layer) else layer.type)
         if row is not None and place in row.fixed:
             shape, words = row.fixed[place]
-            return Told(shape, reason=f"'{layer.name}' ({layer.type}) reads {words}")
+            return Hint(shape, reason=f"'{layer.name}' ({layer.type}) reads {words}")
     if blob == "im_info":
-        return Told((1, 3), reason="it is called like the image's height, width and scale")
+        return Hint((1, 3), reason="it is called like the image's height, width and scale")
     if (steps := _steps(layers, files, blob)).shape is not None:
         return steps
     through = list(_through(layers, blob))
-    by_weights = _told_by_weights(through, files, blob)
-    if by_weights == Told():
+    by_weights = _by_weights(through, files, blob)
+    if by_weights == Hint():
         channels = (_cut(layer, layers, files) for layer, place in through if layer.type == "Slice" and place == 0)
-        return Told(channels=next(filter(None, channels), None))
+        return Hint(channels=next(filter(None, channels), None))
     return by_weights
 
 
-def _steps(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> Told:
+def _steps(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> Hint:
     """What is read in steps: (T, N, ...) by an LSTM or RNN, with flags of (T, N); words of (T, N) through an Embed."""
     for layer, place in _readers(layers, blob):
         behind = _readers(layers, layer.tops[0]) if layer.type == "Embed" and layer.tops else ((layer, place),)
         for reader, index in behind:
             if reader.type in RECURRENT and index < 2:
                 features = (_stored(reader, files) or [(1,)])[0][-1:] if index == 0 and reader is layer else ()
-                return Told((STEPS, 1, *features), reason=f"'{reader.name}' ({reader.type}) reads it in steps")
-    return Told()
+                return Hint((STEPS, 1, *features), reason=f"'{reader.name}' ({reader.type}) reads it in steps")
+    return Hint()
 
 
-def _told_by_weights(through: Iterable[tuple[Layer, int]], files: Sequence[WeightsFile], blob: str) -> Told:
+def _by_weights(through: Iterable[tuple[Layer, int]], files: Sequence[WeightsFile], blob: str) -> Hint:
     for layer, place in through:
         stored = _stored(layer, files)
         if place or not stored:
             continue
         row = row_of(layer)
         if layer.type in KERNELS and row is not None and len(stored[0]) > 2:
-            return Told(channels=channels_read(layer, stored[0]), axes=len(stored[0]) - 2)
+            return Hint(channels=channels_read(layer, stored[0]), axes=len(stored[0]) - 2)
         if layer.type == "InnerProduct" and blob in layer.bottoms and layer.param.inner_product_param.axis == 1:
-            return Told((1, _columns(layer, stored[0])), reason=f"'{layer.name}' has weights for as many")
+            return Hint((1, _columns(layer, stored[0])), reason=f"'{layer.name}' has weights for as many")
         if row is not None and row.blobs and row.kept and prod(stored[0]) == max(stored[0], default=1) > 1:
-            return Told(channels=prod(stored[0]))
-    return Told()
+            return Hint(channels=prod(stored[0]))
+    return Hint()
 
 
 def _cut(layer: Layer, layers: Sequence[Layer], files: Sequence[WeightsFile]) -> int | None:
     """The channels that a Slice reads: its last point and the last part's, or for even parts as often any part's."""
     if slice_axis(layer) != 1:
         return None
-    parts = [_told_by_weights(_through(layers, top), files, top).channels for top in layer.tops]
+    parts = [_by_weights(_through(layers, top), files, top).channels for top in layer.tops]
     if points := layer.param.slice_param.slice_point:
         return points[-1] + parts[-1] if parts[-1] else None
     return len(parts) * next(filter(None, parts), 0) or None
 
 
-def plane_told(assembled: Callable[[Shape], Net], files: Sequence[WeightsFile], usual: Sequence[Shape]) -> Shape | None:
+def plane_by_weights(
+    assembled: Callable[[Shape], Net], files: Sequence[WeightsFile], usual: Sequence[Shape]
+) -> Shape | None:
     """Height and width, of the usual ones or square, by which each InnerProduct reads what it has weights for.
 
     Args:
@@ -120,18 +122,18 @@ def _difference(net: Net, files: Sequence[WeightsFile]) -> int:
         shapes = infer_shapes(net)
     except ModelError:
         return -1  # a plane that is too small leaves nothing of it
-    told_any = False
+    decided = False
     for layer in net.layers:
         stored = _stored(layer, files) if layer.type == "InnerProduct" else []
         bottom = shapes.get(layer.bottoms[0]) if stored else None
         if bottom is None or min(bottom) < 1:
             continue
-        told_any = told_any or len(bottom) > 2
+        decided = decided or len(bottom) > 2
         axis = layer.param.inner_product_param.axis
         read, wanted = prod(bottom[axis:]), _columns(layer, stored[0])
         if read != wanted:
             return 1 if read > wanted else -1
-    return 0 if told_any else 2
+    return 0 if decided else 2
 
 
 def _readers(layers: Sequence[Layer], blob: str) -> Iterator[tuple[Layer, int]]:
