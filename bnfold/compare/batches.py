@@ -259,10 +259,12 @@ def run_at(samples: Samples, layout: BatchLayout, start: int) -> Run:
         if bare := [row for row in rows if name not in row]:
             raise UsageError(f"{samples.description}: there is nothing for input '{name}' (it has {quoted(bare[0])})")
         arrays = [np.asarray(row[name]) for row in rows]
-        if layout.batched and (others := {array.shape for array in arrays} - {arrays[0].shape}):
+        if layout.batched and len({array.shape for array in arrays}) > 1:
+            shapes = {array.shape: samples.name(number) for number, array in zip(numbers, arrays, strict=False)}
+            said = [f"{sizes(shape) or 'one number'} ('{sample}')" for shape, sample in shapes.items()]
             raise UsageError(
                 f"{samples.description}: samples of one run have one shape, and those of '{name}' are "
-                f"{sizes(arrays[0].shape)} and {sizes(min(others))}; a batch of 1 takes each by itself"
+                f"{' and '.join(said[:2])}; a batch of 1 takes each by itself"
             )
         values = np.stack(arrays) if layout.batched else arrays[0]
         fitted = _fitted(values, feed)

@@ -368,7 +368,8 @@ def _images(paths: Iterable[Path], folder: Path) -> list[Path]:
     """The images among what a folder has, by name. Raises UsageError where hardly any entry is one."""
     images, others = [], 0
     for path in paths:
-        if path.suffix.lower() in ENDINGS and path.is_file():
+        is_there = path.is_file() or (path.is_symlink() and not path.exists())  # to be said when it is read
+        if path.suffix.lower() in ENDINGS and is_there:
             images.append(path)
         elif (others := others + 1) > MOST_OTHERS + len(images):
             raise UsageError(

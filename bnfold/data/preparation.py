@@ -26,6 +26,7 @@ from bnfold.net import Array, Net, Origin, sizes, values_of
 from bnfold.options import require_type
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
     from PIL import Image
 
     from bnfold.caffe.caffe_pb2 import LayerParameter
@@ -190,7 +191,7 @@ def read_mean(text: str) -> Array:
         [104.0, 117.0, 123.0]
     """
     try:
-        return np.array([float(part) for part in text.split(",")], np.float32)
+        return _as_float32([float(part) for part in text.split(",")])
     except ValueError:
         return read_mean_file(Path(text))
 
@@ -205,7 +206,7 @@ def read_mean_file(path: Path) -> Array:
     if path.suffix.lower() not in {".binaryproto", ".npy"}:
         raise UsageError(f"the mean '{path}' is neither numbers (104,117,123) nor a .binaryproto or .npy")
     if path.suffix.lower() == ".npy":
-        return np.asarray(read_arrays(path).get("", ()), np.float32)
+        return _as_float32(read_arrays(path).get("", ()))
     content = read_file(path, MAX_MEAN_BYTES)
     from bnfold.caffe.blobs import read_blob
 
@@ -217,7 +218,13 @@ def read_mean_file(path: Path) -> Array:
     values = values_of(blob)
     if problem or not values.size:
         raise ParseError(f"is not a mean image: {problem or 'it has no values'}", path)
-    return np.asarray(values, np.float32)
+    return _as_float32(values)
+
+
+def _as_float32(values: ArrayLike) -> Array:
+    """Values, of which those that are too large become infinite, and so are refused."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float32)
 
 
 def from_words(
@@ -268,7 +275,7 @@ def _from_layer(layer: LayerParameter, path: Path) -> Preparation:
     resize = (image.new_height, image.new_width)
     for wanted in transform.resize_param:
         resize = (wanted.height, wanted.width)
-    settings = Preparation(mean, transform.scale, crop=crop, resize=resize if resize[0] else None)
+    settings = Preparation(mean, transform.scale, crop=crop, resize=resize if any(resize) else None)
     grey = transform.force_gray or not image.is_color
     return replace(settings, grey=grey, origin=f"transform_param of '{layer.name}'")
 

@@ -60,11 +60,15 @@ class Tables:
         return self.starts[-1]
 
     def sample(self, number: int) -> dict[str, Array]:
-        """One row of each data set."""
+        """One row of each data set. Raises ParseError where it is damaged."""
         place = bisect_right(self.starts, number) - 1
         row = number - self.starts[place]
         with _LIBRARY, opened(self.files[place], UsageError(MISSING)) as (h5py, file):
-            return {name: np.asarray(_table(h5py, file, self.files[place], name)[row]) for name in self.inputs}
+            tables = {name: _table(h5py, file, self.files[place], name) for name in self.inputs}
+            try:
+                return {name: np.asarray(table[row]) for name, table in tables.items()}
+            except OSError as error:
+                raise ParseError(f"its row {row} cannot be read: {error}", self.files[place]) from None
 
     def name(self, number: int) -> str:
         """The number, and the file where there are several."""

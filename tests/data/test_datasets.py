@@ -327,6 +327,13 @@ def test_a_label_that_is_no_number_of_usual_size_is_refused(tmp_path: Path, labe
     assert len(str(caught.value)) < 400
 
 
+def test_an_image_that_a_link_no_longer_leads_to_is_not_left_out(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(ParseError, match=r"b\.png: cannot be read: it is a symbolic link to \S+gone"):
+        open_samples(tmp_path, FEEDS)
+
+
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
     for name in ("fifo", "fifo.npz", "fifo.txt", "fifo.mdb", "fifo.h5"):
         os.mkfifo(tmp_path / name)

@@ -135,6 +135,13 @@ def test_a_mean_that_is_neither_is_refused(tmp_path: Path) -> None:
             read_mean_file(tmp_path / name)
 
 
+def test_a_mean_that_float32_cannot_hold_is_a_sentence_alone(tmp_path: Path) -> None:
+    np.save(tmp_path / "mean.npy", np.full((3, 2, 2), 1e300))
+    for mean in ("1e40", str(tmp_path / "mean.npy")):  # numpy's warning would be an error here
+        with pytest.raises(UsageError, match="the mean and the scale of images must be finite"):
+            Preparation(mean=read_mean(mean))
+
+
 READER = 'layer { name: "relu" type: "ReLU" bottom: "data" top: "relu" }'
 
 
@@ -165,6 +172,9 @@ def test_settings_are_taken_from_the_test_layer_of_the_prototxt(tmp_path: Path) 
     found = present(said(path))
     assert (present(found.mean).shape, found.resize, found.grey) == ((3, 2, 2), (5, 6), True)
     assert present(said(prototxt(tmp_path, "", "top: 'label'"))).scale == 1
+    for side in ("new_height: 5", "new_width: 6"):  # which Caffe's ImageData refuses, too
+        with pytest.raises(UsageError, match="resize and crop are"):
+            said(prototxt(tmp_path, "", f"image_data_param {{ {side} }}"))
     (tmp_path / "none.prototxt").write_text('input: "data" ' + READER)
     assert said(tmp_path / "none.prototxt") is None
     with pytest.raises(UsageError, match=r"beside it the mean file 'missing\.npy' is not there"):

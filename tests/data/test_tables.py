@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from present import present
 
+from bnfold.compare.batches import BatchLayout, run_at
 from bnfold.data.datasets import data_files, open_samples
 from bnfold.data.samples import Feed
 from bnfold.errors import ParseError, UsageError
@@ -88,3 +89,27 @@ def test_files_that_do_not_fit_are_refused_in_a_sentence(tmp_path: Path) -> None
     (tmp_path / "list.txt").write_text("missing.h5\n")
     with pytest.raises(ParseError, match=r"list\.txt:1: the file 'missing\.h5' does not exist"):
         open_samples(tmp_path / "list.txt", FEEDS)
+
+
+def test_of_files_whose_rows_differ_in_shape_a_row_of_each_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", 3)
+    write(tmp_path / "b.h5", 3, data=np.zeros((3, 3, 5), np.float32))
+    (tmp_path / "list.txt").write_text("a.h5\nb.h5\n")
+    samples = open_samples(tmp_path / "list.txt", FEEDS)
+    batch = BatchLayout({name: Feed((4, *feed.shape[1:]), feed.dtype) for name, feed in FEEDS.items()}, 4, True)
+    with pytest.raises(UsageError, match=r"those of 'data' are 3x4 \('a\.h5 2'\) and 3x5 \('b\.h5 0'\); a batch of 1"):
+        run_at(samples, batch, 0)
+
+
+def test_a_damaged_row_is_named(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(4, 300)).astype(np.float32)
+    with h5py.File(tmp_path / "packed.h5", "w") as file:
+        packed = file.create_dataset("data", data=values, chunks=(1, 300), compression="gzip")
+        at = packed.id.get_chunk_info(2).byte_offset
+    content = bytearray((tmp_path / "packed.h5").read_bytes())
+    content[at : at + 200] = b"\x55" * 200
+    (tmp_path / "packed.h5").write_bytes(content)
+    samples = open_samples(tmp_path / "packed.h5", {"data": Feed((1, 300), np.dtype(np.float32))})
+    assert np.array_equal(samples.sample(1)["data"], values[1])
+    with pytest.raises(ParseError, match=r"packed\.h5: its row 2 cannot be read: "):
+        samples.sample(2)
