@@ -92,7 +92,8 @@ class Scene(NamedTuple):
         reads_values: whether a use reads the values of its blob, and not the shape alone.
         unread: the outputs that would be none if anybody read them.
         refuses: why a composed affine could not be written at a layer; empty if it can.
-        note_refusal: told of each layer that could not take the affine that moves, and may later.
+        note_met: told of each affine on the way, and of each layer that could not take the one that moves; it may be
+            tried again when they change or go.
         joins: whether a convolution could be written that slides so.
         order: position of each layer, by identity.
         protected: blob -> why it may neither change nor go.
@@ -106,7 +107,7 @@ class Scene(NamedTuple):
     reads_values: Callable[[Use], bool]
     unread: Collection[str]
     refuses: Callable[[Layer, Affine, Sequence[Affine]], str]
-    note_refusal: Callable[[Layer], None]
+    note_met: Callable[[Layer], None]
     joins: Callable[[Layer, Window], bool]
     order: Mapping[int, int]
     protected: Mapping[str, str]
@@ -191,10 +192,11 @@ class _Journal:
                 try:
                     change = self.direction.change(operator, affine)
                 except OutOfRange:
-                    self.scene.note_refusal(layer)
+                    self.scene.note_met(layer)
                     raise
             elif isinstance(operator, Affine):
                 self.wider = True
+                self.scene.note_met(layer)
                 try:
                     require(not self.past, "")
                     self._writable(layer, operator, affine, self.direction.compose)
@@ -263,9 +265,7 @@ class _Journal:
         composition = together(own, affine)
         larger = composition.count > max(own.count, affine.count)
         refused = LARGER if larger else self.scene.refuses(layer, composition, (own, affine))
-        if refused:
-            self.scene.note_refusal(layer)
-            raise Blocked(refused)
+        require(not refused, refused)
         return composition
 
     def _joined(self, before: _Taken, after: _Taken) -> _Taken:

@@ -106,7 +106,7 @@ class _Sweep:
     aliases: set[int] = field(default_factory=set)
     composed: set[int] = field(default_factory=set)
     moving: Layer | None = None
-    refusals: dict[int, list[Layer | None]] = field(default_factory=dict)
+    met: dict[int, list[Layer | None]] = field(default_factory=dict)
     gone: set[int] = field(default_factory=set)
 
     def run(self) -> None:
@@ -162,7 +162,7 @@ class _Sweep:
             reads_values=lambda use: self.front.reads_values(use.layer, use.index),
             unread=frozenset(self.net.outputs if self.front.outputs_are_unread else ()),
             refuses=lambda layer, affine, parts: self.front.refuses(layer, affine, self.context, parts),
-            note_refusal=lambda layer: self.refusals.setdefault(id(layer), []).append(self.moving),
+            note_met=lambda layer: self.met.setdefault(id(layer), []).append(self.moving),
             joins=self.front.joins,
             order={id(layer): position for position, layer in enumerate(layers)},
             protected={**self.front.protected(self.net), **protected},
@@ -211,8 +211,8 @@ class _Sweep:
         return isinstance(self.records.get(id(layer)), Kept)
 
     def _kept_to_try_last(self) -> list[Layer]:
-        """What stays though it changes nothing, or met another affine, which could not take it: others may be gone."""
-        met = {id(waiting) for refused in self.refusals.values() for waiting in refused}
+        """What stays though it changes nothing, or met another affine: others may be gone."""
+        met = {id(waiting) for moving in self.met.values() for waiting in moving}
         affines = ((layer, self.operators.get(id(layer))) for layer in self._kept())
         return [
             layer
@@ -276,9 +276,9 @@ class _Sweep:
         return self._to_settle_again(layer, (*plan.merged, *inverse.merged))
 
     def _to_settle_again(self, gone: Layer, merged: Iterable[tuple[Layer, Affine]]) -> list[Layer]:
-        """What may move now: affines that took something in, and those that they or the one gone could not take in."""
+        """What may move now: affines that took something in, and those that met them or the one gone on their way."""
         changed = [layer for layer, _ in merged]
-        waited = (layer for other in (*changed, gone) for layer in self.refusals.pop(id(other), ()))
+        waited = (layer for other in (*changed, gone) for layer in self.met.pop(id(other), ()))
         return [layer for layer in dict.fromkeys([*changed, *waited]) if layer is not None and self._stays(layer)]
 
     def _in_front(self, layer: Layer) -> list[Layer]:

@@ -56,6 +56,30 @@ def test_an_alias_goes_when_what_wrote_over_its_input_is_gone() -> None:
     assert names(checked(net_of(text)).net) == ["data", "r", "s", "e"]
 
 
+PARTS = """<ir_version: 8, opset_import: ["" : 17]> g (float[2,3,6] x) => (float[1,3,6] y) {
+b = BatchNormalization (x, scale, bias, mean, variance) d, e = Split <axis = 0> (b)
+p = Add (d, c) m = Sum (e, p, p) y = Add (m, k) }"""
+
+
+def test_an_affine_moves_when_one_that_took_a_part_of_it_alone_is_gone() -> None:
+    """`p` takes what is in front of it on its way, so the sum meets the scale on the other way alone."""
+    rng = np.random.default_rng(3)
+    model = onnx.parser.parse_model(PARTS)
+    for name in ("scale", "bias", "mean", "variance", "c", "k"):
+        values = rng.uniform(0.5, 2, 3) if name == "variance" else rng.standard_normal((3, 1) if name in "ck" else 3)
+        model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
+    data = model.SerializeToString()
+    once = folded(data)
+    left = [node.op_type for node in onnx.ModelProto.FromString(once).graph.node]
+    assert left == ["Split", "Sum", "BatchNormalization"]
+    assert folded(once) == once
+    feeds = {"x": rng.standard_normal((2, 3, 6)).astype(np.float32)}
+    (wanted,), (found,) = (
+        ReferenceEvaluator(onnx.ModelProto.FromString(each)).run(None, feeds) for each in (data, once)
+    )
+    np.testing.assert_allclose(np.asarray(found), np.asarray(wanted), rtol=1e-5, atol=1e-5)
+
+
 def test_a_number_goes_back_and_its_inverse_to_what_else_reads_the_blob() -> None:
     text = data() + conv("c", "data") + power("p", "c", param="scale: -0.5") + layer("t", "TanH", "p")
     text += layer("e", "Eltwise", "t c", "", "eltwise_param { operation: PROD }") + conv("last", "e")

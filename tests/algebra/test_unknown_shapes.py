@@ -12,7 +12,10 @@ from onnx.reference import ReferenceEvaluator
 from onnx_cases import run
 
 from bnfold import ReadOptions, load, to_onnx
-from bnfold.algebra import fold
+from bnfold.algebra import fold, movement
+from bnfold.algebra.affine import Affine
+from bnfold.algebra.operators import Regroup
+from bnfold.algebra.records import Blocked
 from bnfold.caffe.operators.shapes import known_shapes
 from bnfold.net import Blobs, Layer, Net
 
@@ -509,3 +512,14 @@ def test_sizes_that_a_model_says_of_what_nobody_can_follow_are_believed(node: st
         "Abs",
         "Conv",
     ]
+
+
+def test_axes_behind_a_size_that_nobody_knows_are_paired_from_the_back() -> None:
+    steps = (Regroup((-1, 4, 3), (-1, 2, 3)),)
+    last, middle = (Affine.along(axis, [2.0, -3.0, 0.5, 1.5][:size], -0.25) for axis, size in ((2, 3), (1, 4)))
+    assert movement.forward(steps, last).equals(last)
+    assert movement.back(steps, last).equals(last)
+    x = weight(5, 4, 3)
+    np.testing.assert_array_equal((x * last.scale - 0.25).reshape(10, 2, 3), x.reshape(10, 2, 3) * last.scale - 0.25)
+    with pytest.raises(Blocked, match="a size that is unknown"):
+        movement.forward(steps, middle)
