@@ -115,7 +115,7 @@ class _Sweep:
         self.context.excluded = self._excluded()
         self.front.prepare(self.context)
         layers = list(self.net.layers)
-        stored = {blob.dtype for layer in layers for blob in layer.blobs.stored}
+        stored = {blob.dtype for layer in layers for blob in layer.blobs.stored if blob.dtype.itemsize > 4}
         self.context.stored_type = np.result_type(np.float32, *stored)
         self.report.shapes.update(self.front.shapes(self.net))
         self.names = Names((*self.report.shapes, *self.net.public.values(), *self.front.taken_names(self.net)), "_")

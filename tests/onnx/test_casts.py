@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 import pytest
 from command_line import Run
+from ml_dtypes import bfloat16
 from onnx import ModelProto, numpy_helper
 from onnx_cases import Array
 from onnx_cases import run as values_of
-from onnx_texts import folded, model, reasons, statistics, types, values
+from onnx_texts import folded, model, reasons, statistics, stored, types, values
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 NORM = "d = Cast <to = 1> (c) n = BatchNormalization (d, gamma, beta, mean, variance) y = Cast <to = 10> (n)"
@@ -71,6 +72,20 @@ def test_a_range_that_float16_lacks_is_refused() -> None:
     wanted, found = (values_of(one, {"x": X})["y"] for one in (before, folded(before)))
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found, wanted, rtol=4e-3, atol=4e-3 * np.abs(wanted).max())
+
+
+def test_a_model_of_both_types_of_two_bytes_folds() -> None:
+    """numpy has no common type of them."""
+    nodes = "c = MatMul (x, w) y = Mul (c, s) d = MatMul (z, v) u = Mul (d, t)"
+    ports = "(float16[n,4] x, bfloat16[n,4] z) => (float16[n,3] y, bfloat16[n,3] u)"
+    half = {"w": values(4, 3, dtype=np.float16), "s": values(3, seed=3, dtype=np.float16)}
+    other = {"v": values(4, 3, seed=4, dtype=bfloat16), "t": values(3, seed=6, dtype=bfloat16)}
+    before = model(f"{HEAD.replace('17', '22').replace('8,', '10,')} g {ports} {{ {nodes} }}", **half, **other)
+    after = folded(before)
+    assert types(after) == ["MatMul", "MatMul"]
+    found, was = stored(after), {name: one.astype(np.float64) for name, one in (half | other).items()}
+    np.testing.assert_allclose(found["w"], was["w"] * was["s"], rtol=1e-3)
+    np.testing.assert_allclose(found["v"].astype(np.float64), was["v"] * was["t"], rtol=8e-3)
 
 
 def _scaled(weight: Array) -> Array:
