@@ -107,7 +107,7 @@ def diff_markdown(report: DiffReport, rows: int) -> Iterator[str]:
     if worse:
         names = few([f"{entry.layer} (-{bits(entry.bits_lost)} bits)" for entry in worse])
         layers = f"{counted(len(worse), 'layer')}; quantise them per channel"
-        yield f"⚠️ Per-tensor int8 loses precision in {layers}: {escape(names)}.\n"
+        yield f"⚠️ Per-tensor int8 is less precise than for the reference in {layers}: {escape(names)}.\n"
     yield from (f"> {escape(note)}\n" for note in said_once(report.notes))
 
 

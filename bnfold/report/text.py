@@ -166,7 +166,7 @@ def _proof_lines(proofs: Sequence[DiffReport]) -> Iterator[Part]:
     for names in dict.fromkeys(_worse(proof) for proof in proofs):
         if names:
             layers = f"{counted(len(names), 'layer')}; quantise them per channel"
-            yield words(f"per-tensor int8 loses precision in {layers}: {few(names, 3)}", WARN)
+            yield words(f"per-tensor int8 is less precise than for the reference in {layers}: {few(names, 3)}", WARN)
 
 
 def _worse(proof: DiffReport) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The house itself: its door, its size, and what its pages promise."""
+"""The project itself: its public names, the sizes of its files, and what its pages promise."""
 
 from __future__ import annotations
 
