@@ -25,7 +25,7 @@ RECURRENT = ("LSTM", "RNN")
 KEEPS_CHANNELS = types_where(lambda row: row.kept)
 
 
-class Hint(NamedTuple):
+class InputHint(NamedTuple):
     """What is known of an input: its whole shape where its reader fixes that, else perhaps its channels, and why."""
 
     shape: Shape | None = None
@@ -34,50 +34,50 @@ class Hint(NamedTuple):
     reason: str = ""
 
 
-def hint_of(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> Hint:
+def hint_of(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> InputHint:
     """What the readers of `blob` tell: a convolution its channels, an InnerProduct or a pooling of regions all."""
     for layer, place in _readers(layers, blob):
         # Forks have proposals of many names.
         row = LAYERS.get("Proposal" if "Proposal" in layer_type_of(layer) else layer.type)
         if row is not None and place in row.fixed:
             shape, words = row.fixed[place]
-            return Hint(shape, reason=f"'{layer.name}' ({layer.type}) reads {words}")
+            return InputHint(shape, reason=f"'{layer.name}' ({layer.type}) reads {words}")
     if blob == "im_info":
-        return Hint((1, 3), reason="it is called like the image's height, width and scale")
+        return InputHint((1, 3), reason="it is called like the image's height, width and scale")
     if (steps := _steps(layers, files, blob)).shape is not None:
         return steps
     through = list(_through(layers, blob))
     by_weights = _by_weights(through, files, blob)
-    if by_weights == Hint():
+    if by_weights == InputHint():
         channels = (_cut(layer, layers, files) for layer, place in through if layer.type == "Slice" and place == 0)
-        return Hint(channels=next(filter(None, channels), None))
+        return InputHint(channels=next(filter(None, channels), None))
     return by_weights
 
 
-def _steps(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> Hint:
+def _steps(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> InputHint:
     """What is read in steps: (T, N, ...) by an LSTM or RNN, with flags of (T, N); words of (T, N) through an Embed."""
     for layer, place in _readers(layers, blob):
         behind = _readers(layers, layer.tops[0]) if layer.type == "Embed" and layer.tops else ((layer, place),)
         for reader, index in behind:
             if reader.type in RECURRENT and index < 2:
                 features = (_stored(reader, files) or [(1,)])[0][-1:] if index == 0 and reader is layer else ()
-                return Hint((STEPS, 1, *features), reason=f"'{reader.name}' ({reader.type}) reads it in steps")
-    return Hint()
+                return InputHint((STEPS, 1, *features), reason=f"'{reader.name}' ({reader.type}) reads it in steps")
+    return InputHint()
 
 
-def _by_weights(through: Iterable[tuple[Layer, int]], files: Sequence[WeightsFile], blob: str) -> Hint:
+def _by_weights(through: Iterable[tuple[Layer, int]], files: Sequence[WeightsFile], blob: str) -> InputHint:
     for layer, place in through:
         stored = _stored(layer, files)
         if place or not stored:
             continue
         row = row_of(layer)
         if layer.type in KERNELS and row is not None and len(stored[0]) > 2:
-            return Hint(channels=channels_read(layer, stored[0]), axes=len(stored[0]) - 2)
+            return InputHint(channels=channels_read(layer, stored[0]), axes=len(stored[0]) - 2)
         if layer.type == "InnerProduct" and blob in layer.bottoms and layer.param.inner_product_param.axis == 1:
-            return Hint((1, _columns(layer, stored[0])), reason=f"'{layer.name}' has weights for as many")
+            return InputHint((1, _columns(layer, stored[0])), reason=f"'{layer.name}' has weights for as many")
         if row is not None and row.blobs and row.kept and prod(stored[0]) == max(stored[0], default=1) > 1:
-            return Hint(channels=prod(stored[0]))
-    return Hint()
+            return InputHint(channels=prod(stored[0]))
+    return InputHint()
 
 
 def _cut(layer: Layer, layers: Sequence[Layer], files: Sequence[WeightsFile]) -> int | None:

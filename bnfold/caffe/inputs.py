@@ -19,7 +19,7 @@ from operator import is_
 from typing import NamedTuple
 
 from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter, VideoDataParameter
-from bnfold.caffe.hints import Hint
+from bnfold.caffe.hints import InputHint
 from bnfold.caffe.layers.infer import ANOTHER
 from bnfold.caffe.layers.source import for_each_top
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
@@ -45,7 +45,7 @@ PLANES = {VideoDataParameter.RGB: COLOURS, VideoDataParameter.FLOW: 2}
 FRAMES = 16
 UNSAID = "nothing says its shape"  # in a note on a shape that is guessed
 
-Hints = Callable[[str], Hint]
+Hints = Callable[[str], InputHint]
 """What the readers of a blob and their weights tell about its shape."""
 
 
@@ -130,7 +130,7 @@ def give_shapes(
     return Inputs(shaped, shapes, notes)
 
 
-def _guessed(hint: Hint, plane: Shape, fits: bool) -> Sample:
+def _guessed(hint: InputHint, plane: Shape, fits: bool) -> Sample:
     """A sample as the hint says, or an image of that plane."""
     if hint.shape is not None:
         return Sample(hint.shape, f"{UNSAID}, and {hint.reason}")

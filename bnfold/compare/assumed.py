@@ -15,7 +15,7 @@ from itertools import permutations
 from math import prod
 from typing import NamedTuple, cast
 
-from bnfold.caffe.hints import Hint, hint_of
+from bnfold.caffe.hints import InputHint, hint_of
 from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.layers.axes import UNKNOWN
 from bnfold.caffe.layers.convolution import DECONVOLUTIONS, KERNELS, Convolution
@@ -157,7 +157,7 @@ def _choices(net: Net, layer: Layer, top: str, shapes: Shapes, search: bool) -> 
     yield from ((rows, *one) for one in dict.fromkeys((count, *plane) for plane in others for count in channels))
 
 
-def _hint_of(net: Net, blob: str) -> Hint:
+def _hint_of(net: Net, blob: str) -> InputHint:
     return hint_of(net.layers, cast("Sequence[WeightsFile]", [_Learned({one.name: one for one in net.layers})]), blob)
 
 
