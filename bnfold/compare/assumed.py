@@ -29,7 +29,7 @@ Shapes = Mapping[str, Shape | None]
 ROWS = 4  # of what has as many as the data decides: boxes
 SCALES = (1, 1 / 2, 2, 1 / 4, 4, 1 / 8, 8, 1 / 16, 16, 1 / 32, 32)  # of planes, as pooling and resizing have them
 SIDES = range(1, 33)
-MANY = 64  # layers of unknown types, beyond which planes are not searched
+TRIES = 10_000  # of planes that are not met near the layers of one network
 
 
 class _Learned(NamedTuple):
@@ -49,12 +49,12 @@ def assumed_shapes(net: Net) -> dict[str, Shape | None]:
         net: with weights, which say what reads them.
     """
     shapes = infer_shapes(net)
-    search = sum(row_of(layer) is None for layer in net.layers) <= MANY
+    left = iter(range(TRIES))
     for place, layer in enumerate(net.layers):
         for top in layer.tops:
             if shapes[top] is None and not _waits(layer, shapes):
                 behind = net.layers[place + 1 :]
-                tried = (_behind(behind, shapes, {top: shape}) for shape in _choices(net, layer, top, shapes, search))
+                tried = (_behind(behind, shapes, {top: shape}) for shape in _choices(net, layer, top, shapes, left))
                 shapes = _best(behind, filter(None, tried)) or shapes
     return shapes
 
@@ -63,6 +63,16 @@ def shapes_given(net: Net, fed: Mapping[str, Shape]) -> dict[str, Shape | None]:
     """As `infer_shapes`, given the shapes of some blobs that have none; without them where they do not fit."""
     shapes = infer_shapes(net)
     return _behind(net.layers, shapes, fed) or shapes
+
+
+def hidden_by_shapes(net: Net, fed: Mapping[str, Shape]) -> list[str]:
+    """The layers behind blobs that are fed of which some weights, or a part of a window, meet no value there."""
+    shapes, reached, found = shapes_given(net, fed), set(fed), list[str]()
+    for layer in net.layers:
+        if not reached.isdisjoint(layer.bottoms):
+            reached.update(layer.tops)
+            found += [] if _is_shown(layer, shapes) else [layer.name]
+    return found
 
 
 def _waits(layer: Layer, shapes: Shapes) -> bool:
@@ -128,8 +138,10 @@ def _is_shown(layer: Layer, shapes: Shapes) -> bool:
     )
 
 
-def _choices(net: Net, layer: Layer, top: str, shapes: Shapes, search: bool) -> Iterator[Shape]:
-    """What a top may be, the likely first: as what reads it says, as a bottom is, as what it meets is, others."""
+def _choices(net: Net, layer: Layer, top: str, shapes: Shapes, left: Iterator[int]) -> Iterator[Shape]:
+    """What a top may be, the likely first: as what reads it says, as a bottom is, as what it meets is, others; of these
+    as many as are left.
+    """
     known = {blob: shape for blob, shape in shapes.items() if shape and UNKNOWN not in shape}
     read = [known[bottom] for bottom in layer.bottoms if bottom in known]
     met = [known[one] for use in net.uses(top) for one in use.layer.bottoms if one != top and one in known]
@@ -150,11 +162,10 @@ def _choices(net: Net, layer: Layer, top: str, shapes: Shapes, search: bool) -> 
     for shape in read:
         yield from ((rows, *turned) for turned in permutations(shape[1:]))
         yield (rows, prod(shape[1:]))
-    if not search:
-        return
     others = [tuple(max(int(size * scale), 1) for size in plane) for plane in planes for scale in SCALES]
     others += [(side,) * said.axes for side in SIDES]
-    yield from ((rows, *one) for one in dict.fromkeys((count, *plane) for plane in others for count in channels))
+    far = dict.fromkeys((count, *plane) for plane in others for count in channels)
+    yield from ((rows, *one) for _, one in zip(left, far, strict=False))
 
 
 def _hint_of(net: Net, blob: str) -> InputHint:

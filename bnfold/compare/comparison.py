@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from bnfold.caffe.layers import infer_shapes
+from bnfold.compare.assumed import hidden_by_shapes
 from bnfold.compare.batches import LEAST_NOISE, BatchLayout, choose_samples, layout_of, match_inputs, run_at, runs
 from bnfold.compare.checkpoint import Checkpoint
 from bnfold.compare.classify import find_scores, require_labels
@@ -646,7 +647,11 @@ def _standing_in(model: Model) -> list[str]:
     if not model.hidden.fed:
         return []
     fed = few([f"'{top}' ({sizes(shape)})" for top, shape in model.hidden.fed.items()], 5)
-    return [f"what stands behind layers that cannot be run was run on noise, or what its readers mean, as {fed}"]
+    notes = [f"what stands behind layers that cannot be run was run on noise, or what its readers mean, as {fed}"]
+    if model.hidden.whole is not None and (layers := hidden_by_shapes(model.hidden.whole, model.hidden.fed)):
+        said = "a part of the kernel or the window meets nothing but padding on what was fed"
+        notes.append(f"{named('layer', layers)}: {said}, so that part is not proved")
+    return notes
 
 
 def _said_by(reference: Model) -> Preparation | None:

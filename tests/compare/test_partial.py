@@ -259,6 +259,49 @@ def test_every_tap_behind_what_cannot_be_run_is_proved(kind: str, side: int, win
     assert not bnfold.compare(net, other, layers=layers).passed
 
 
+def small(count: int, features: int) -> Net:
+    """Planes of 1x1, which layers read that nobody knows, and behind each a convolution whose middle meets it."""
+    learned: dict[str, list[np.ndarray]] = {}
+    text = 'input: "data" input_shape { dim: 1 dim: 4 dim: 1 dim: 1 }'
+    for place in range(count):
+        text += f"""
+        layer {{ name: "odd{place}" type: "Odd" bottom: "data" top: "odd{place}" }}
+        layer {{ name: "b{place}" type: "Convolution" bottom: "odd{place}" top: "b{place}"
+                convolution_param {{ num_output: 4 kernel_size: 3 pad: 1 }} }}
+        layer {{ name: "s{place}" type: "Scale" bottom: "b{place}" top: "s{place}" }}"""
+        learned |= {f"odd{place}": [], f"b{place}": given((4, 4, 3, 3), (4,)), f"s{place}": given((4,))}
+    if features:
+        text += """layer { name: "fc" type: "InnerProduct" bottom: "s0" top: "fc"
+                inner_product_param { num_output: 2 } }"""
+        learned["fc"] = given((2, features), (2,))
+    return nets.net(text, **learned)
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_taps_behind_many_layers_that_cannot_be_run_are_proved(layers: bool) -> None:
+    net = small(70, 0)
+    folded = bnfold.fold(net).net
+    report = bnfold.compare(net, folded, layers=layers)
+    assert report.passed
+    assert not [note for note in report.notes if "not proved" in note]
+    weight = folded["b69"].blobs[0].copy()
+    weight[1, :, 0, 2] *= 1.5
+    folded["b69"].blobs = Blobs([weight, *folded["b69"].blobs.stored[1:]])
+    assert not bnfold.compare(net, folded, layers=layers).passed
+
+
+@pytest.mark.parametrize(("features", "passes"), [(4, True), (16, False)])
+def test_taps_that_meet_nothing_on_the_only_plane_that_fits_are_not_proved(features: int, passes: bool) -> None:
+    net = small(1, features)
+    folded = bnfold.fold(net).net
+    weight = folded["b0"].blobs[0].copy()
+    weight[1, :, 0, 2] *= 1.5
+    folded["b0"].blobs = Blobs([weight, *folded["b0"].blobs.stored[1:]])
+    report = bnfold.compare(net, folded)
+    assert report.passed == passes
+    assert any("layer 'b0': a part of the kernel" in note for note in report.notes) == passes
+
+
 def split(*read: str) -> Net:
     """Two convolutions, each copied twice by a Split, and a layer that nobody knows, which reads some of these."""
     bottoms = " ".join(f'bottom: "{blob}"' for blob in read)
