@@ -121,3 +121,16 @@ def test_what_a_linear_model_gives_and_what_it_rounds_stays() -> None:
     before = model(f"{head} (double[n,4] x) => (float[n,2] y) {{ {wide} }}", k=values(4, dtype=np.float64))
     assert types(folded(before)) == types(before)
     assert "what it reads is no float32 matrix" in reasons(before)[0]
+
+
+def test_a_classifier_with_labels_of_text_stays_since_its_fold_could_not_be_proved() -> None:
+    text = BINARY.replace("ints = [3, 5]", 'strings = ["no", "yes"]')
+    nodes = f"a = ai.onnx.ml.Scaler <scale = {SCALE}, offset = {OFFSET}> (x) c, y = ai.onnx.ml.{text}> (a)"
+    before = model(TEXT[: TEXT.index("(float")] + f"(float[n,4] x) => (string[n] c, float[n,2] y) {{ {nodes} }}")
+    after = folded(before)
+    assert types(after) == types(before)
+    assert "its labels are text" in reasons(before)[0]
+    assert compare(before, after).passed
+    for node in after.graph.node[1:]:
+        next(one for one in node.attribute if one.name == "coefficients").floats[1] *= -1
+    assert not compare(before, after).passed
