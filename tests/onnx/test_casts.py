@@ -51,9 +51,21 @@ def test_it_goes_into_the_convolution_and_the_casts_go(nodes: str, left: list[st
 @pytest.mark.parametrize(
     ("nodes", "outputs", "why"),
     [
-        (NORM, "float16[k,3,4,4] y, float[k,3,4,4] n", "which is not rounded to float16 right behind"),
-        (f"{NORM} z = Neg (n)", "float16[k,3,4,4] y, float[k,3,4,4] z", "which is not rounded to float16 right behind"),
-        (NORM.replace("10", "11"), "double[k,3,4,4] y", "which is not rounded to float16 right behind"),
+        (
+            NORM,
+            "float16[k,3,4,4] y, float[k,3,4,4] n",
+            "is rounded to float16 in front of it, and behind it to float32",
+        ),
+        (
+            f"{NORM} z = Neg (n)",
+            "float16[k,3,4,4] y, float[k,3,4,4] z",
+            "is rounded to float16 in front of it, and behind it to float32",
+        ),
+        (
+            NORM.replace("10", "11"),
+            "double[k,3,4,4] y",
+            "is rounded to float16 in front of it, and behind it to float32",
+        ),
         (f"{NORM} z = Sigmoid (c)", "float16[k,3,4,4] y, float16[k,3,4,4] z", "reads 'c' too"),
         (NORM, "float16[k,3,4,4] y, float16[k,3,4,4] c", "'c' is an output"),
     ],

@@ -184,7 +184,7 @@ def cast(place: NodeContext) -> Operator:
         return Pass()
     if place.element in SHORT and place.node.attribute("to", 0) == TensorProto.FLOAT:
         short = TensorProto.DataType.Name(place.element).lower()
-        raise Unfit(f"what follows has the range of float32, which is not rounded to {short} right behind one affine")
+        raise Unfit(f"an affine is rounded to {short} in front of it, and behind it to float32")
     raise Unfit("it may round to another type")
 
 
