@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from bnfold.caffe.layers import ROIPooling, Upsample, infer_shapes
+from bnfold.caffe.layers import ROIPooling, Upsampling, infer_shapes
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.data.standins import Continuation, Fixed, ImageInfo, Indices, Places, Priors, Regions, StandIn, Unread
 from bnfold.net import Layer, Net, Shape
@@ -84,7 +84,7 @@ def _image_info(reading: _Reading) -> ImageInfo:
 
 
 def _mask(reading: _Reading) -> Places:
-    plane = Upsample.of(reading.layer).resized(reading.shapes[0][2:])
+    plane = Upsampling.of(reading.layer).resized(reading.shapes[0][2:])
     return Places(max(math.prod(plane), 1) if min(plane, default=1) > 0 else 1)
 
 

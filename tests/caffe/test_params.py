@@ -270,14 +270,14 @@ def test_a_crop_offset_is_given_once_or_per_axis() -> None:
 
 
 def test_upsampling_by_a_mask_doubles_unless_said() -> None:
-    assert params.Upsample.of(layer_of('type: "Upsample"', bottoms=2)).scale == (2, 2)
-    assert params.Upsample.of(layer_of('type: "Upsample" upsample_param { scale_w: 3 }')).scale == (1, 3)
+    assert params.Upsampling.of(layer_of('type: "Upsample"', bottoms=2)).scale == (2, 2)
+    assert params.Upsampling.of(layer_of('type: "Upsample" upsample_param { scale_w: 3 }')).scale == (1, 3)
     with pytest.raises(ModelError, match=r"forks differ in the default.*write the one that is meant, `upsample_param"):
-        params.Upsample.of(layer_of('type: "Upsample"'))
+        params.Upsampling.of(layer_of('type: "Upsample"'))
     text = 'type: "Upsample" upsample_param { scale_h: 2 scale_w: 3 }'
-    assert params.Upsample.of(layer_of(text)).scale == (2, 3)
+    assert params.Upsampling.of(layer_of(text)).scale == (2, 3)
     with pytest.raises(ModelError, match=r"scale 1\.5x1\.5 must be whole"):
-        params.Upsample.of(layer_of('type: "Upsample" upsample_param { scale: 1.5 }'))
+        params.Upsampling.of(layer_of('type: "Upsample" upsample_param { scale: 1.5 }'))
 
 
 def test_a_recurrent_layer_tells_its_inputs_by_their_number() -> None:

@@ -28,6 +28,6 @@ from bnfold.caffe.layers.reorder import (
     permutation,
     pixel_shuffle_factor,
 )
-from bnfold.caffe.layers.resample import Interp, Resample, Resizing, UnPooling, Unpooling, Upsample
+from bnfold.caffe.layers.resample import Interp, Resample, Resizing, UnPooling, Unpooling, Upsampling
 from bnfold.caffe.layers.row import LayerType
 from bnfold.caffe.layers.table import LAYERS, types_where

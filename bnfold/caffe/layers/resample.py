@@ -379,7 +379,7 @@ def _one_to_one(places: Array, new: int) -> Array:
     return matrix
 
 
-class Upsample(NamedTuple):
+class Upsampling(NamedTuple):
     """What an Upsample says: YOLO's repeats each pixel, SegNet's puts it where a pooling mask points.
 
     Attributes:
@@ -522,7 +522,7 @@ def upsample(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
     Of caffe_plus' with two bottoms it is the plane of the second.
     """
-    bottom, view = four_axes(layer, bottoms[0]), Upsample.of(layer)
+    bottom, view = four_axes(layer, bottoms[0]), Upsampling.of(layer)
     if view.kind == "mask":
         merged(layer, bottom, bottoms[1])
     elif len(bottoms) == 2:

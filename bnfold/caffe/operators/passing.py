@@ -9,7 +9,7 @@ import numpy as np
 
 from bnfold.algebra.operators import PLANE, Axes, Clip, Opaque, Operator, Pass, Regroup, Take
 from bnfold.algebra.records import require
-from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resizing, SpaceToBatch, UnPooling, Upsample
+from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resizing, SpaceToBatch, UnPooling, Upsampling
 from bnfold.caffe.layers.activation import clip_bounds
 from bnfold.caffe.layers.reduction import Reduced, reduction_operation
 from bnfold.caffe.layers.row import count
@@ -255,5 +255,5 @@ def upsample(place: LayerContext) -> Pass:
 
     Source: upsample_layer.cpp of SegNet's Caffe and of MobileNet-YOLO's.
     """
-    masked = Upsample.of(place.layer).kind == "mask"
+    masked = Upsampling.of(place.layer).kind == "mask"
     return Pass(zero="upsampling by a mask writes zeros, so every shift must be 0" if masked else "", plane=PLANE)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bnfold.caffe.layers import Interp, Resample, Resizing, UnPooling, Unpooling, Upsample
+from bnfold.caffe.layers import Interp, Resample, Resizing, UnPooling, Unpooling, Upsampling
 from bnfold.caffe.layers.resample import PYRAMID, pyramid_matrix
 from bnfold.net import Array
 from bnfold.onnx.export.builder import Block, LayerFunction
@@ -127,7 +127,7 @@ def upsample(block: Block) -> str:
 
     caffe_plus' takes pixel `o*H // H'`, by Gather, or is bilinear with aligned corners as an Interp.
     """
-    view = Upsample.of(block.layer)
+    view = Upsampling.of(block.layer)
     if view.kind == "mask":
         return _unpooled(block)
     if view.kind == "linear":
