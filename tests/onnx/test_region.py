@@ -10,7 +10,7 @@ from single_layer import assert_close, by_oracle, exported, layer_net
 
 from bnfold import fold, save_caffe
 from bnfold.errors import UnsupportedError
-from bnfold.net import Array, Net
+from bnfold.net import Array, Net, Shape
 from bnfold.onnx import to_onnx
 
 
@@ -120,6 +120,20 @@ def test_proposals_are_those_of_vitis(
     assert_close(exported(net, inputs, opset=opset), [wanted])
     if least == "min_height: 60":
         assert wanted.tolist() == [[0, 0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("moves", "image", "reason"),
+    [
+        ((1, 8, 5, 2), (1, 3), "its second bottom has shape 1x8x5x2, and its scores need 1x8x5x6 moves"),
+        ((2, 8, 5, 6), (1, 3), "its second bottom has shape 2x8x5x6, and its scores need 1x8x5x6 moves"),
+        ((1, 8, 5, 6), (1, 2), "its third bottom, 1x2, is not the image's height, width and scale"),
+    ],
+)
+def test_a_proposal_of_bottoms_that_do_not_fit_each_other_is_refused(moves: Shape, image: Shape, reason: str) -> None:
+    text = 'type: "Proposal" proposal_param { ratio: 0.5 ratio: 1 scale: 2 }'
+    with pytest.raises(UnsupportedError, match=reason):
+        to_onnx(layer_net(text, [(1, 4, 5, 6), moves, image]))
 
 
 PYTHON = 'type: "Python" python_param {{ module: "rpn.proposal_layer" layer: "ProposalLayer" param_str: "{}" }}'

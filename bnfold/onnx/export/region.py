@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnfold.caffe.layers import Proposal, ROIPooling
-from bnfold.net import Array, Shape
+from bnfold.net import Array, Shape, sizes
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.detection import LOWEST
 from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, shifted, transpose
@@ -238,6 +238,11 @@ def proposal(block: Block) -> list[str]:
     count = len(anchors)
     if channels != 2 * count:
         raise Refused(f"its {channels} channels are not a background and a foreground score for {count} anchors")
+    if block.shapes[1] != (1, 4 * count, height, width):
+        needed = sizes((1, 4 * count, height, width))
+        raise Refused(f"its second bottom has shape {sizes(block.shapes[1])}, and its scores need {needed} moves")
+    if math.prod(block.shapes[2]) < 3:
+        raise Refused(f"its third bottom, {sizes(block.shapes[2])}, is not the image's height, width and scale")
     total = count * height * width
     block.affords(4 * total)
     size = reshape(block, block.bottoms[2], (-1,), "image")
