@@ -249,7 +249,8 @@ class _Journal:
             through=list({id(layer): layer for layer in self.through}.values()),
             moved=list(dict.fromkeys(self.moved)),
         )
-        require(not totals.keys() & {id(layer) for layer, _ in self.rescaled}, "it is met twice, and differently")
+        for layer, _ in self.rescaled:
+            require(id(layer) not in totals, f"{layer} is met twice, and differently")
         for layer, affine, change in totals.values():
             if change is not None:
                 plan.changes.append((layer, change))

@@ -62,14 +62,14 @@ class Row:
     Attributes:
         node: `name = Op <...> (x, ...)`, writing t0, t1 ..; what is not x, y or z is a constant of `constants`.
         bottoms: shapes of x, y, z.
-        constants: name -> list of whole numbers, or a float array's shape.
+        constants: name -> whole numbers, or one without axes; floats where the name begins with f.
         passes: kinds that must pass somewhere, in both directions.
         refuses: kinds that may pass nowhere, but where all channels are treated alike.
     """
 
     node: str
     bottoms: tuple[Shape, ...]
-    constants: tuple[tuple[str, Sequence[int]], ...] = ()
+    constants: tuple[tuple[str, Sequence[int] | int], ...] = ()
     passes: str = "any zero order strict both"
     refuses: str = ""
     opset: int = 18
@@ -81,12 +81,7 @@ class Row:
     def model(self) -> onnx.ModelProto:
         tops = [name.strip() for name in self.node.split("=")[0].split(",")]
         inputs = ", ".join(f"double[{','.join(map(str, s))}] {n}" for n, s in zip("xyz", self.bottoms, strict=False))
-        fixed = "\n".join(
-            f"{name} = Constant <value = int64[{len(values)}] {{{','.join(map(str, values))}}}> ()"
-            if not name.startswith("f")
-            else f"{name} = Constant <value = double[{len(values)}] {{{','.join(map(str, values))}}}> ()"
-            for name, values in self.constants
-        )
+        fixed = "\n".join(_constant(name, values) for name, values in self.constants)
         outputs = ", ".join(f"double[?] {top}" for top in tops)
         text = f"""<ir_version: 8, opset_import: ["" : {self.opset}]>
             g ({inputs}) => ({outputs}) {{ {fixed}
@@ -97,12 +92,19 @@ class Row:
         return model
 
 
+def _constant(name: str, values: Sequence[int] | int) -> str:
+    kind, listed = "double" if name.startswith("f") else "int64", values if isinstance(values, Sequence) else [values]
+    axes = f"[{len(listed)}]" if listed is values else ""
+    return f"{name} = Constant <value = {kind}{axes} {{{','.join(map(str, listed))}}}> ()"
+
+
 PLANE = (2, 4, 6, 6)
 ROWS = [
     Row("t0 = Abs (x)", (PLANE,), passes="both", refuses="any zero order strict"),
     Row("t0 = Relu (x)", (PLANE,), passes="both", refuses="any zero strict"),
     Row("t0 = LeakyRelu <alpha = 0.25> (x)", (PLANE,), passes="both", refuses="any zero strict"),
     Row("t0 = PRelu (x, f)", (PLANE,), (("f", [3]),), passes="both", refuses="any zero strict"),
+    Row("t0 = PRelu (x, f)", (PLANE,), (("f", 3),), passes="both", refuses="any zero strict"),
     Row("t0 = MaxPool <kernel_shape = [2, 2]> (x)", (PLANE,), passes="order both", refuses="any zero"),
     Row("t0 = AveragePool <kernel_shape = [3, 3]> (x)", (PLANE,)),
     Row("t0 = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x)", (PLANE,)),
@@ -147,6 +149,7 @@ ROWS = [
         (("starts", [-1]), ("ends", [-7]), ("axes", [1]), ("steps", [-2])),
     ),
     Row("t0 = Gather <axis = 1> (x, indices)", ((2, 6, 4),), (("indices", [4, 0, 3]),)),
+    Row("t0 = Gather <axis = 1> (x, index)", ((2, 6, 4),), (("index", -2),)),
     Row("t0 = Add (x, y)", ((2, 4, 3), (2, 4, 3))),
     Row("t0 = Add (x, y)", ((2, 4, 3), (4, 1))),
     Row("t0 = Sub (x, y)", ((2, 4, 3), (2, 4, 3))),

@@ -366,3 +366,16 @@ def test_an_affine_that_another_one_went_into_is_looked_at_again_and_so_are_thos
     net = net_of(text, k=[[2, 2, 1, 1, 0.5, 0.5]], m=[[2, 2], [0.25, -0.5]])
     result = checked(net)
     assert [kept.layer for kept in result.report.kept] == []
+
+
+def test_an_affine_that_takes_one_part_and_lets_another_pass_does_neither() -> None:
+    """What went into `b` on the way over `d` would be lost under what is left of `b` behind the way over `e`."""
+    text = data() + conv("c", "data") + layer("r", "ReLU", "c") + scale("b", "r")
+    text += layer("cut", "Slice", "b", "d e") + layer("f", "ReLU", "d") + layer("g", "ReLU", "e")
+    text += layer("cat", "Concat", "f g") + layer("s", "Scale", "cat")
+    net = net_of(text, b=[[2, -3, 1e-200, -2e-200], [0.5, 2, 3, 4]], s=[[3, 0.5, 1e-120, 2e-120]])
+    kept = checked(net).report.kept
+    assert [(record.layer, "layer 'b' (Scale) is met twice" in record.reason) for record in kept] == [
+        ("b", False),
+        ("s", True),
+    ]

@@ -110,6 +110,13 @@ def test_they_stay_where_somebody_else_reads_it(nodes: str, outputs: str, tmp_pa
         assert_same(before, after)
 
 
+def test_a_scale_stays_where_it_would_go_into_another_factor(tmp_path: Path) -> None:
+    before = model("n = LayerNormalization (x, scale) m = Mul (n, bias) r = Softmax (m) q = MatMul (n, wq)", "r q")
+    after, report = folded(before, tmp_path)
+    assert after == before
+    assert not [record for record in report.records if isinstance(record, Moved)]
+
+
 def test_a_normalization_with_nothing_to_move_is_left_alone(tmp_path: Path) -> None:
     before = model("n = LayerNormalization (x, scale) q = MatMul (n, wq)", "q")
     del before.graph.initializer[:]
