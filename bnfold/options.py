@@ -214,7 +214,7 @@ def _with_sizes(options: Sized) -> Sized:
         if not all(isinstance(size, Integral) and size > 0 for size in shape):
             raise UsageError(f"input '{name}' cannot have the shape {tuple(shape)}: sizes are positive numbers")
     if options.batch is not None and options.batch < 1:
-        raise UsageError(f"a batch of {options.batch} holds nothing")
+        raise UsageError(f"a batch of {options.batch}: it must be 1 or more")
     batch = None if options.batch is None else int(options.batch)
     shapes = {name: tuple(map(int, shape)) for name, shape in (options.input_shapes or {}).items()}
     return replace(options, batch=batch, input_shapes=shapes or options.input_shapes)

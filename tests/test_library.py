@@ -674,8 +674,11 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.save_caffe(net, "x", "x.onnx"), "^x.onnx: what is written there is a caffemodel; give"),
         (lambda net: LIBRARY.compare(net, net, map="a=b"), "the option map takes Mapping.str, str., and not str 'a=b'"),
         (lambda net: LIBRARY.advise(PROTOTXT, "net"), "advise takes a net that bnfold.load has read, and got str"),
-        (lambda net: LIBRARY.load(LIBRARY.to_onnx(net).SerializeToString(), batch=0), "a batch of 0 holds nothing"),
-        (lambda net: LIBRARY.compare(LIBRARY.to_onnx(net), net, batch=-1), "a batch of -1 holds nothing"),
+        (
+            lambda net: LIBRARY.load(LIBRARY.to_onnx(net).SerializeToString(), batch=0),
+            "a batch of 0: it must be 1 or more",
+        ),
+        (lambda net: LIBRARY.compare(LIBRARY.to_onnx(net), net, batch=-1), "a batch of -1: it must be 1 or more"),
         (
             lambda net: LIBRARY.load(LIBRARY.to_onnx(net).SerializeToString(), input_shapes={"data": (1, 1, 8, 0)}),
             r"input 'data' cannot have the shape \(1, 1, 8, 0\): sizes are positive numbers",

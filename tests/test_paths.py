@@ -63,10 +63,10 @@ USES: dict[str, Callable[[Net, Any], object]] = {
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        (Says(3), "a Says that is given as a path says none: .*int"),
-        (Says(None), "a Says that is given as a path says none: .*NoneType"),
-        (Says(RuntimeError("mine")), "a Says that is given as a path says none: mine"),
-        (Broken("net.prototxt"), "a Broken that is given as a path says none: mine"),
+        (Says(3), "a Says is not a valid path: .*int"),
+        (Says(None), "a Says is not a valid path: .*NoneType"),
+        (Says(RuntimeError("mine")), "a Says is not a valid path: mine"),
+        (Broken("net.prototxt"), "a Broken is not a valid path: mine"),
         ("net\ud800", r"'net\\ud800': no file can have this name, which has an unpaired surrogate"),
         (Path("net\ud800"), r"'net\\ud800': no file can have this name, which has an unpaired surrogate"),
         ("net\0", r"'net\\x00': no file can have this name, which has a NUL"),

@@ -102,7 +102,7 @@ def read_net(file: WeightsFile, dialect: str | None = None) -> list[DialectReadi
         raise ParseError("is an HDF5 snapshot, which has weights alone; give the prototxt too", file.path)
     if dialect is not None and dialect not in ALL:
         raise UsageError(
-            f"--caffemodel-dialect {dialect}: no dialect is called so{Guesses().at(dialect, ALL)}; there are "
+            f"--caffemodel-dialect {dialect}: there is no such dialect{Guesses().at(dialect, ALL)}; there are "
             f"{', '.join(DIALECTS)}"
         )
     reader = _Reader(file.buffer, ALL if dialect is None else frozenset({dialect}))

@@ -178,8 +178,8 @@ def near_chance(found: ClassifierDiff) -> str | None:
         return None
     return (
         f"the reference itself is right for {share * 100:.4g} % of {count:,} labelled samples, and chance for "
-        f"{chance * 100:.4g} %: do the labels count as the network does, and is the data prepared as it was in "
-        "training (--mean, --scale, --swap-channels, --resize, --crop)?"
+        f"{chance * 100:.4g} %: do the labels number the classes as the network does, and is the data "
+        "prepared as it was in training (--mean, --scale, --swap-channels, --resize, --crop)?"
     )
 
 

@@ -164,7 +164,7 @@ def connected(cluster: Any) -> Iterator[Client]:
         raise UsageError("a cluster needs dask.distributed: pip install 'bnfold[cluster]'") from None
     if isinstance(cluster, Client):
         if cluster.status in ("closing", "closed") or cluster.asynchronous:
-            raise UsageError("the client of the cluster is closed or asynchronous, so nothing can be asked of it")
+            raise UsageError("the client of the cluster is closed or asynchronous; give an open, synchronous one")
         with _answering(cluster):
             yield cluster
     elif isinstance(cluster, int) or str(cluster).isdecimal():

@@ -453,7 +453,7 @@ class Opened:
         fronts = quoted(front for front in cause.fronts if front in self.pairs)
         if fronts:
             return f"{said}, so it is judged by what stands in front of it: {fronts}"
-        return f"{said}, and nothing in front of it could be compared: it says little"
+        return f"{said}, and nothing in front of it could be compared, so it proves little"
 
     def _seen_through(self, boxes: str, blobs: Sequence[BlobDiff]) -> bool:
         """Whether something that the boxes are made of was compared."""

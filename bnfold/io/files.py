@@ -61,7 +61,7 @@ def os_path(given: StrPath | os.PathLike[bytes]) -> str:
     except UnicodeEncodeError:
         raise UsageError(f"{path!a}: no file can have this name, which has an unpaired surrogate") from None
     except Exception as error:  # whatever its own __fspath__ raises
-        raise UsageError(f"a {type(given).__name__} that is given as a path says none: {error}") from None
+        raise UsageError(f"a {type(given).__name__} is not a valid path: {error}") from None
     if "\0" in path:
         raise UsageError(f"{path!a}: no file can have this name, which has a NUL")
     return path

@@ -469,7 +469,7 @@ class _Beside:
         except (OSError, ValueError, RuntimeError):  # a NUL in the name, a circle of links ...
             inside = False
         if not inside:
-            raise self._fault(name, f"is said to lie in '{location}', which is no file in the folder of the model")
+            raise self._fault(name, f"is said to be in '{location}', which is not a file in the folder of the model")
         try:
             self.files[location] = map_file(file)
         except ParseError as error:

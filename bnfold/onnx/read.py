@@ -228,7 +228,9 @@ def _stored(document: Document) -> tuple[dict[str, Tensor], dict[str, Array | No
         called, values = f"{document.path}: tensor '{tensor.name}'", tensor.array()
         if tensor.header.data_type not in TensorProto.DataType.values()[1:]:
             number = tensor.header.data_type
-            raise WeightsError(f"{called} has the type {number or 'UNDEFINED'}, which this onnx knows not; update onnx")
+            raise WeightsError(
+                f"{called} has the type {number or 'UNDEFINED'}, which this version of onnx does not know; update it"
+            )
         if values is None and tensor.dtype is not None:
             said = f"has not the values that {sizes(tensor.shape)} of {tensor.dtype.name} need, or is part of another"
             raise WeightsError(f"{called} {said}; write the model anew")

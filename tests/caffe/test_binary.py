@@ -260,7 +260,7 @@ def test_a_dialect_that_lacks_a_number_is_refused(tmp_path: Path) -> None:
     kernel = varint_field(2, 2) + varint_field(13, 1)
     with pytest.raises(ParseError, match="number 13 of PoolingParameter, or what it holds, means nothing in segnet"):
         read(tmp_path, message(**POOL) + encode_field(121, kernel), dialect="segnet")
-    with pytest.raises(UsageError, match=r"--caffemodel-dialect synopsis: no dialect is called so.*synopsys"):
+    with pytest.raises(UsageError, match=r"--caffemodel-dialect synopsis: there is no such dialect.*synopsys"):
         read(tmp_path, message(**POOL), dialect="synopsis")
 
 

@@ -513,7 +513,7 @@ def test_space_to_batch_and_back_divide_and_multiply_sizes() -> None:
             tops_of(forth, bottom)
     with pytest.raises(ModelError, match="one sample of 6, which do not divide 4"):
         tops_of(inverse, (4, 4, 4, 3))
-    with pytest.raises(ModelError, match="holds nothing"):
+    with pytest.raises(ModelError, match="is empty"):
         tops_of(inverse, (6, 4, 1, 3))
     for wrong, words in (("block_shape: 0 crops: 0 crops: 0", "at least 1"), ("block_shape: 2", "takes two for each")):
         with pytest.raises(ModelError, match=words):

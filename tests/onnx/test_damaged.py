@@ -51,8 +51,8 @@ def too_short(proto: ModelProto) -> None:
     ("damage", "sentence"),
     [
         (doubled, "is stored twice, and runtimes differ in which they take; remove one"),
-        (of_type(0), "has the type UNDEFINED, which this onnx knows not; update onnx"),
-        (of_type(77), "has the type 77, which this onnx knows not; update onnx"),
+        (of_type(0), "has the type UNDEFINED, which this version of onnx does not know; update it"),
+        (of_type(77), "has the type 77, which this version of onnx does not know; update it"),
         *((damage, "has not the values that") for damage in (part_of_another, too_long, too_many, too_short)),
     ],
 )

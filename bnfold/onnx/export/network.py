@@ -99,7 +99,7 @@ REASONS: Mapping[str, str] = {
         for layer_type, plain in ROUNDED.items()
     },
     "Python": "what it computes is Python code outside the network",
-    **dict.fromkeys(SQUEEZED, "without its masks nobody knows its weights; load the net with its caffemodel"),
+    **dict.fromkeys(SQUEEZED, "its weights are unknown without its masks; load the net with its caffemodel"),
 }
 """Why layers that nets are seen to have, or that are known, have no function."""
 
