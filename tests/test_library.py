@@ -885,7 +885,10 @@ class Own:
         ({"labels": np.zeros(3, int)}, "its own: labels are an array of one for each of 20 samples, and not 3"),
         ({"class_names": None}, "its own: class_names takes Sequence.str., and not NoneType"),
         ({"sample": lambda own, number: None}, "its own: a sample is a dict from input to array, and not NoneType"),
-        ({"sample": lambda own, number: {"data": np.ones((1, 8, 8 + number))}}, "'data' are 1x8x8 and 1x8x9"),
+        (
+            {"sample": lambda own, number: {"data": np.ones((1, 8, 8 + number))}},
+            r"'data' are 1x8x8 \('0'\) and 1x8x9 \('1'\)",
+        ),
         (
             {"sample": lambda own, number: Own.sample(own, number) if number < 2 else {"x": 1}},
             r"its own: there is nothing for input 'data' \(it has 'x'\)",
