@@ -79,6 +79,7 @@ class Segment:
         ties: for each candidate.
         beside: blobs of the reference among those of another segment, which what is made here is made of.
         sessions: those that are open, by the place of the network, the reference being 0.
+        telling: the place of a network -> that with shapes as outputs, and what these are called.
     """
 
     names: list[str]
@@ -86,6 +87,13 @@ class Segment:
     ties: list[Ties]
     beside: list[str] = field(default_factory=list)
     sessions: dict[int, Session] = field(default_factory=dict)
+    telling: dict[int, tuple[Model, list[str]]] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Free what the networks hold until they run again."""
+        self.sessions.clear()
+        for ties in self.ties:
+            ties.close()
 
 
 class Engine:
@@ -120,7 +128,7 @@ class Engine:
     ) -> None:
         self.reference, self.sides, self.layout = reference, sides, layout
         self._options, self._store = options, store
-        self._in_double = exact is not None
+        self._in_double, self._further = exact is not None, further
         self._threads = threads or processors()
         self._inputs, self._count, self._data = layout.sizes(data), data.count, data
         self._first: tuple[Run, list[Mapping[str, Any]], list[Counts]] | None = None
@@ -168,13 +176,16 @@ class Engine:
     def close_sessions(self) -> None:
         """Free what the networks hold until they run again."""
         for segment in self.segments:
-            segment.sessions.clear()
+            segment.close()
         give_back()
 
     @property
     def session(self) -> Session:
-        """The reference, which gives its outputs and what it was asked for further, as long as nothing was run."""
-        return self.segments[0].sessions[0]
+        """The reference, which gives its outputs and what it was asked for further, as long as no run has ended."""
+        sessions = self.segments[0].sessions
+        if 0 not in sessions:
+            sessions[0] = self._session(self.segments[0], 0, self._further)
+        return sessions[0]
 
     @property
     def compiled(self) -> bool:
@@ -184,17 +195,33 @@ class Engine:
     def shapes(self, data: Samples) -> list[dict[str, Shape]]:
         """Of each network, the reference first, the shapes of all that is compared; one run is made for it."""
         run = next(self._runs(data, range(1)))
-        found: list[dict[str, Shape]] = [{} for _ in range(1 + len(self.sides))]
-        for segment in self.segments:
-            given = self._run(segment, run)
-            for shapes, values in zip(found, given, strict=True):
-                shapes |= {name: tuple(value.shape) for name, value in values.items()}
-            counts = [ties.take_counts() for ties in segment.ties]  # of a run that may be made again, or by others
-            if len(self.segments) == 1:
-                self._first = run, given, counts
-            del given, values  # or they would stand beside the next segment in memory
-            give_back()
-        return found
+        if len(self.segments) > 1:
+            return self._told(run)
+        given = self._run(self._whole, run)
+        # The counts are of a run that may be made again, or by others.
+        self._first = run, given, [ties.take_counts() for ties in self._whole.ties]
+        return [{name: tuple(value.shape) for name, value in values.items()} for values in given]
+
+    def _told(self, run: Run) -> list[dict[str, Shape]]:
+        """The shapes where not all fits at once, by one run: what ties need is given, all else tells its shape."""
+        from bnfold.onnx.graph import SHAPE, telling_shapes
+
+        segment, fetched = self._segment(), [self._fetched(self._whole, place) for place in range(1 + len(self.sides))]
+        for place, names in enumerate(fetched):
+            model, order = self._model(place), {name: number for number, name in enumerate(self._model(place).makers)}
+            asked = sorted(set(names).difference(self._fetched(segment, place)), key=lambda name: order.get(name, -1))
+            telling = replace(model, proto=telling_shapes(model.proto, asked))
+            segment.telling[place] = telling, [name + SHAPE for name in asked]
+        for ties, (candidate, _) in zip(segment.ties, [*segment.telling.values()][1:], strict=True):
+            ties.candidate = candidate
+        given = self._run(segment, run)
+        return [
+            {
+                name: tuple(to_host(values[name + SHAPE]).tolist() if name + SHAPE in values else values[name].shape)
+                for name in names
+            }
+            for names, values in zip(fetched, given, strict=True)
+        ]
 
     def give(self, run: Run) -> Iterator[list[Mapping[str, Any]]]:
         """What each network gives for a run, the reference first: all at once, or a segment at a time."""
@@ -313,6 +340,8 @@ class Engine:
                 second = _on_host(second, ties.wanted[1])
                 batch, options = self.layout.batch, self._options
                 second = ties.resolve(first, second, feeds, self._store, count=count, batch=batch, options=options)
+                if self.alternating:
+                    ties.close()
             given.append(second)
         return given
 
@@ -321,7 +350,7 @@ class Engine:
         if place not in segment.sessions:
             for other in self.segments:
                 if other is not segment:
-                    other.sessions.clear()
+                    other.close()
             segment.sessions[place] = self._session(segment, place)
         with telling_which(self._model(place).name):
             given = segment.sessions[place].run(feeds, self._fetched(segment, place))
@@ -333,11 +362,13 @@ class Engine:
 
     def _fetched(self, segment: Segment, place: int) -> list[str]:
         """What a network has to give in a segment."""
+        _, shapes = segment.telling.get(place, (None, []))
         if place:
             side, watched = self.sides[place - 1], segment.watched[place - 1][1]
             names = [side.pairs[name] for name in (*segment.names, *segment.beside) if name in side.pairs]
-            return list(dict.fromkeys([*names, *watched, *side.ties.wanted[1]]))
+            return list(dict.fromkeys([*names, *shapes, *watched, *side.ties.wanted[1]]))
         names = [*segment.names, *segment.beside, *(name for watched in segment.watched for name in watched[0])]
+        names += shapes
         return list(dict.fromkeys([*names, *(name for side in self.sides for name in side.ties.wanted[0])]))
 
     def _open(self, segment: Segment, further: Sequence[str]) -> None:
@@ -348,7 +379,8 @@ class Engine:
     def _session(self, segment: Segment, place: int, further: Sequence[str] = ()) -> Session:
         options, blobs = self._options, [*self._fetched(segment, place), *further]
         provider = options.providers[bool(place)]
-        return self._model(place).session(blobs, self._store, options.threads, provider, options.tf32)
+        model, _ = segment.telling.get(place, (self._model(place), ()))
+        return model.session(blobs, self._store, options.threads, provider, options.tf32)
 
     def _model(self, place: int) -> Model:
         return self.sides[place - 1].model if place else self.reference

@@ -233,6 +233,10 @@ class Ties:
             self.counts[name] = found + int(tied[counted].sum()), seen + values[counted].size
         return second
 
+    def close(self) -> None:
+        """Free what the candidate that is run again holds until then."""
+        self._again = None
+
     def take_counts(self) -> dict[str, tuple[int, int]]:
         """The counts so far; those of the next runs begin anew."""
         taken, self.counts = self.counts, {}

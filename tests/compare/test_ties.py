@@ -14,6 +14,7 @@ from present import present
 
 import bnfold
 from bnfold.compare import comparison
+from bnfold.compare import engine as engines
 from bnfold.compare.comparison import compare
 from bnfold.compare.models import Model
 from bnfold.compare.ties import Pointer, Steps, along_classes, in_plane, in_tensor, on_step, ties
@@ -344,13 +345,52 @@ def staged(factor: float, shift: float = 0.0) -> ModelProto:
 
 
 @pytest.mark.parametrize("factor", [1 + 1e-6, 1 - 1e-6])
-def test_more_or_fewer_boxes_behind_an_order_that_is_a_tie_are_settled(factor: float) -> None:
+@pytest.mark.parametrize("room", [1 << 30, 1])
+def test_more_or_fewer_boxes_behind_an_order_that_is_a_tie_are_settled(
+    factor: float, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "memory_budget", lambda *_: room)
     scores = np.array([3, 2, 1, 1], np.float32)
     report = compare(staged(2 - factor), staged(factor), scores)
     assert report.passed, report.verdict
     assert any("blob 'order': 1 of 3 indices differ on equal values" in note for note in report.notes)
     assert not compare(staged(2 - factor), staged(factor, 0.01), scores).passed
     assert not compare(staged(2 - factor), staged(factor + np.copysign(0.01, factor - 1)), scores).passed
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_segments_settle_as_one_run_does_and_shapes_take_one_run_of_each_network(
+    wrong: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, shapes, ran, again = engines.Engine._given, engines.Engine.shapes, list[int](), list[int]()
+    seen: list[tuple[int, list[int]]] = []
+
+    def counted(self: engines.Engine, segment: engines.Segment, place: int, feeds: Any) -> Any:
+        values = given(self, segment, place, feeds)
+        ran.append(place)
+        again.append(sum(ties._again is not None for one in self.segments for ties in one.ties))
+        return values
+
+    def told(self: engines.Engine, data: Any) -> Any:
+        found = shapes(self, data)
+        seen.append((len(self.segments), list(ran)))
+        return found
+
+    ours = unpooling()
+    weight, bias = ours.layers[-3].blobs
+    theirs = unpooling(1e-6, two=[weight, bias + np.array([0.0, 0.01 * wrong], np.float32)])
+    whole = compare(ours, theirs, images())
+    assert whole.passed is not wrong
+    monkeypatch.setattr(engines.Engine, "_given", counted)
+    monkeypatch.setattr(engines.Engine, "shapes", told)
+    for room in (1, 4000):
+        monkeypatch.setattr(engines, "memory_budget", lambda *_, room=room: room)
+        ran.clear()
+        found = compare(ours, theirs, images())
+        assert (found.blobs, found.gates) == (whole.blobs, whole.gates)
+    assert [runs for _, runs in seen] == [[0, 1]] * 2
+    assert min(segments for segments, _ in seen) > 1
+    assert max(again) <= 1
 
 
 def test_a_body_that_computes_otherwise_settles_nothing() -> None:
