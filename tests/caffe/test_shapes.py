@@ -199,6 +199,7 @@ def test_several_bottoms_of_a_convolution_make_several_tops() -> None:
             [(4, 2, 3, 3)],
         ),
         ('type: "DummyData" dummy_data_param { num: 1 channels: 2 height: 3 width: 4 }', [], [(1, 2, 3, 4)]),
+        ('type: "DummyData" dummy_data_param { shape { dim: 2 dim: 7 } }', [], [(2, 7)]),
         ('type: "Input" input_param { shape { dim: 1 dim: 2 } }', [], [(1, 2), (1, 2)]),
         ('type: "LSTM" recurrent_param { num_output: 7 }', [(4, 2, 5), (4, 2), (2, 3)], [(4, 2, 7)]),
         (
