@@ -47,7 +47,8 @@ class FoldContext:
         settled: whether each affine that stays has been tried both ways, so that two of them may become one.
         types: layer, by identity -> what the language says of the types of its first bottom and top, for the front end.
         size_arithmetic: layers, by identity, that compute sizes of blobs, in which no affine is looked for.
-        casts: pairs of layers that change the type of an affine between them and change it back, likewise.
+        casts: layers, by identity, that change the type of affines and change it back -> the two; what they are depends
+            on what is left between them, and is asked each time.
         notes: sentences for the user, to be appended to.
     """
 
@@ -61,7 +62,7 @@ class FoldContext:
     settled: bool = False
     types: Mapping[int, tuple[Any, Any]] = field(default_factory=dict)
     size_arithmetic: Collection[int] = ()
-    casts: Sequence[tuple[Layer, Layer]] = ()
+    casts: Mapping[int, tuple[Layer, Layer]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def note_assumed(self, how: str) -> None:

@@ -182,7 +182,8 @@ class _Sweep:
             if isinstance(found, Alias) or _takes_one(found, layer):
                 self.aliases.add(id(layer))
                 found = Affine() if len(layer.bottoms) == len(layer.tops) == 1 else Opaque()
-            self.operators[id(layer)] = found
+            if id(layer) not in self.context.casts:
+                self.operators[id(layer)] = found
         if isinstance(found, Blocked):
             raise Blocked(str(found))
         return found

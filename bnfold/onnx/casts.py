@@ -16,21 +16,23 @@ from bnfold.onnx.node import SHORT
 AFFINES = frozenset({"Add", "BatchNormalization", "Div", "Mul", "Neg", "Sub"})
 
 
-def pair_casts(context: FoldContext) -> list[tuple[Layer, Layer]]:
-    """Pairs of Casts from and to a type of 2 bytes with one affine between them, and nothing else that reads it."""
-    net, pairs = context.net, []
+def pair_casts(context: FoldContext) -> dict[int, tuple[Layer, Layer]]:
+    """Either Cast, by identity -> the pair, from and to a type of 2 bytes with affines alone between them."""
+    net, pairs = context.net, dict[int, tuple[Layer, Layer]]()
     fixed = {*net.outputs, *context.keep, *(net.front.protected(net) if net.front is not None else ())}
     for down in [layer for layer in net.layers if layer.type == "Cast" and len(layer.bottoms) == 1]:
-        affine = net.producer(down.bottoms[0])
-        up = net.producer(affine.bottoms[0]) if affine is not None and len(affine.bottoms) == 1 else None
-        if affine is None or up is None or affine.type not in AFFINES or up.type != "Cast":
-            continue
-        between, three = (up.tops[0], affine.tops[0]), (up, affine, down)
-        alone = all(len(net.uses(blob)) == 1 and blob not in fixed for blob in between)
+        up, count = down, 0
+        while len(up.bottoms) == 1 == len(net.uses(up.bottoms[0])) and up.bottoms[0] not in fixed:
+            maker = net.producer(up.bottoms[0])
+            if maker is None or id(maker) in context.excluded:
+                break
+            up, count = maker, count + 1
+            if up.type not in AFFINES:
+                break
         short, wide = context.types[id(up)]
         returns = short in SHORT and wide == TensorProto.FLOAT and context.types[id(down)] == (wide, short)
-        if alone and returns and not any(id(layer) in context.excluded for layer in three):
-            pairs.append((up, down))
+        if up.type == "Cast" and count > 1 and returns and id(down) not in context.excluded:
+            pairs |= dict.fromkeys((id(up), id(down)), (up, down))
     return pairs
 
 
@@ -38,7 +40,7 @@ def drop_casts(context: FoldContext) -> None:
     """Take out the pairs between which nothing is left."""
     net = context.net
     fixed = {*net.inputs, *net.outputs, *context.keep, *(net.front.protected(net) if net.front is not None else ())}
-    for up, down in context.casts:
+    for up, down in {id(up): (up, down) for up, down in context.casts.values()}.values():
         bottom, top = up.bottoms[0], down.tops[0]
         if [use.layer for use in net.uses(up.tops[0])] == [down] and bottom not in fixed:
             net.remove(down)

@@ -32,13 +32,15 @@ def made(nodes: str, outputs: str = "float16[k,3,4,4] y", **constants: Array) ->
         (NORM, ["Conv"]),
         (f"{NORM.replace('y =', 'q =')} y = Relu (q)", ["Conv", "Relu"]),
         ("d = Cast <to = 1> (c) n = Mul (d, s) y = Cast <to = 10> (n)", ["Conv"]),
+        ("d = Cast <to = 1> (c) m = Mul (d, s) n = Sub (t, m) y = Cast <to = 10> (n)", ["Conv"]),
+        (f"{NORM.replace('y =', 'q =')} y = Mul (q, h)", ["Conv"]),
         (f"a = Mul (c, h) {NORM.replace('(c)', '(a)')}", ["Conv"]),
         (f"a = MaxPool <kernel_shape = [1, 1]> (c) {NORM.replace('(c)', '(a)').replace('gamma', 'up')}", None),
     ],
 )
 def test_it_goes_into_the_convolution_and_the_casts_go(nodes: str, left: list[str] | None) -> None:
     factor, half = values(3, 1, 1, seed=3), values(3, 1, 1, seed=4, dtype=np.float16)
-    before = made(nodes, s=factor, h=half, up=np.abs(values(3, seed=8)))
+    before = made(nodes, s=factor, t=values(3, 1, 1, seed=9), h=half, up=np.abs(values(3, seed=8)))
     after = folded(before)
     assert types(after) == (left or ["Conv", "MaxPool"])
     assert folded(after) == after

@@ -180,12 +180,22 @@ def cast(place: NodeContext) -> Operator:
     """Cast: `x`, where it is of that type already, or where one affine behind it is all that is not rounded to that."""
     if place.element == place.node.attribute("to", 0):
         return Alias()
-    if any(place.layer is wide for wide, _ in place.context.casts):
+    if id(place.layer) in place.context.casts and _passes(place):
         return Pass()
     if place.element in SHORT and place.node.attribute("to", 0) == TensorProto.FLOAT:
         short = TensorProto.DataType.Name(place.element).lower()
         raise Unfit(f"an affine is rounded to {short} in front of it, and behind it to float32")
     raise Unfit("it may round to another type")
+
+
+def _passes(place: NodeContext) -> bool:
+    """Whether a Cast is one of a pair with nothing between by now, or the first of one with a single layer between."""
+    net, (wide, short) = place.context.net, place.context.casts[id(place.layer)]
+    between = [use.layer for use in net.uses(wide.tops[0])]
+    if between == [short]:
+        return True
+    behind = [use.layer for use in net.uses(between[0].tops[0])] if len(between) == 1 else []
+    return behind == [short] and place.layer is wide
 
 
 def cast_like(place: NodeContext) -> Operator:
