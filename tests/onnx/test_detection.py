@@ -105,6 +105,17 @@ def test_the_rows_of_vitis_refinedet_are_compared_as_boxes() -> None:
     assert report.detector.matched == report.detector.reference_boxes > 0
 
 
+@pytest.mark.parametrize("other", [0, 1, 3])
+def test_bottoms_of_different_batches_are_refused(other: int) -> None:
+    inputs = detector(np.random.default_rng(0), 1)
+    inputs += [np.zeros((1, 2 * PRIORS), np.float32), np.zeros((1, 4 * PRIORS), np.float32)]
+    shapes = [x.shape for x in inputs]
+    to_onnx(layer_net(output(), shapes))
+    shapes[other] = (2, *shapes[other][1:])
+    with pytest.raises(UnsupportedError, match=r"locations and confidences are of [12, ]+ images"):
+        to_onnx(layer_net(output(), shapes))
+
+
 def test_a_fourth_bottom_alone_has_no_meaning_that_is_known() -> None:
     inputs = [*detector(np.random.default_rng(0), 1), np.zeros((1, 2 * PRIORS), np.float32)]
     with pytest.raises(UnsupportedError, match="it has 4 bottoms, and only the meaning of 3, or of RefineDet's 5"):

@@ -232,6 +232,9 @@ def _boxes_of_a_cell(view: DetectionOutput, part: int, confidences: Shape, locat
 
 def _check_counts(block: Block, view: DetectionOutput, priors: int) -> None:
     """A fork that lays its priors by a rule of its own is one whose boxes we do not know."""
+    images = [shape[0] for place, shape in enumerate(block.shapes) if place != 2]
+    if len(set(images)) > 1:
+        raise Refused(f"locations and confidences are of {', '.join(map(str, images))} images")
     locations, confidences = (math.prod(shape[1:]) for shape in block.shapes[:2])
     located = priors * 4 * (1 if view.share_location else view.num_classes)
     if (locations, confidences) != (located, priors * view.num_classes):
