@@ -39,7 +39,7 @@ from bnfold.compare.kernels import span
 from bnfold.compare.measure import Measurement, MeasurePlan, Spans
 from bnfold.compare.metrics import BlobError, beside_mask, extremes, figures, magnitude, relative
 from bnfold.compare.models import Model
-from bnfold.compare.partial import made_otherwise
+from bnfold.compare.partial import differing_behind, made_otherwise
 from bnfold.compare.records import (
     NO_PARTNER,
     OTHER_SHAPE,
@@ -77,6 +77,10 @@ UNLOOKED = (
 BARE = (
     "in no sample there was an element to compare; the same layers, with equal weights, make it of what was compared; "
     "give samples in which there is something by --data"
+)
+UNLIKE = (
+    "behind what cannot be run the layers are not the same in both networks, or read what was not compared, so that is "
+    "not proved"
 )
 MUTE = "the reference itself is far from a float64 run, which tells nothing: a channel may be some per cent off"
 TF32_NOTE = (
@@ -219,9 +223,10 @@ class Opened:
         seen_through = boxes is not None and self._seen_through(boxes, blobs)
         behind = self.ours.hidden.reads if self.same_behind else None
         bare = self._bare(found, blobs)
+        otherwise = self._made_otherwise()
         gates = [
             compared_gate(blobs, uncompared, boxes, seen_through, behind, bare),
-            outputs_gate(lost, self._made_otherwise()),
+            outputs_gate(lost, otherwise),
             *shapes_gates(self.resized),
             tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit),
             *rounding,
@@ -229,6 +234,10 @@ class Opened:
         ]
         notes = [*self.notes, *found.notes, *unlooked, *unproved(self, found, blobs, classifier)]
         notes += [f"{named('output', bare)}: {BARE}"] if bare else []
+        compared = {**self.inputs, **self.all_pairs}
+        differing = differing_behind(self.ours.hidden, self.theirs.hidden, compared)
+        if unlike := [name for name in differing if name not in (*lost, *otherwise)]:
+            notes.append(f"{named('output', unlike)}: {UNLIKE}")
         notes += [self._hidden(name, found.positions[name].share) for name in hiding]
         notes += [_rounded(name, found.distances[name], by_rounding) for name, by_rounding in decided.items()]
         notes += [TF32_NOTE] if any(execution is not None and execution.tf32 for execution in ran) else []

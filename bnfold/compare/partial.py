@@ -289,6 +289,17 @@ def same_behind(reference: Hidden, candidate: Hidden, compared: Mapping[str, str
     return same and _alike((reference, candidate), partners, outputs, outputs)
 
 
+def differing_behind(reference: Hidden, candidate: Hidden, compared: Mapping[str, str]) -> list[str]:
+    """The outputs that cannot be run and are not known to be made by the same layers of what was compared; arguments as
+    in `same_behind`.
+    """
+    outputs = [output.blob for output in reference.outputs]
+    if not reference.layers:
+        return [] if same_behind(reference, candidate, compared) else outputs
+    partners = {**compared, **agreeing(reference, candidate, compared)}
+    return [name for name in outputs if not _alike((reference, candidate), partners, [name], [name])]
+
+
 def agreeing(reference: Hidden, candidate: Hidden, compared: Mapping[str, str]) -> dict[str, str]:
     """Top -> the candidate's, of layers of Caffe that cannot be run and are the same, and read what was compared or
     what such layers make; arguments as in `same_behind`.

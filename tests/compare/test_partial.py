@@ -525,3 +525,30 @@ def test_layers_of_one_name_that_cannot_be_run_are_partners_in_their_order(layer
     assert bnfold.compare(net, folded, layers=layers).passed
     folded.layers[-1].bottoms = ["s"]
     assert not bnfold.compare(net, folded, layers=layers).passed
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_other_weights_behind_what_nothing_can_be_fed_to_are_said_not_to_be_proved(layers: bool) -> None:
+    """No plane of 4 channels has 37 values. A fold may change such weights, so that they are no fault of themselves."""
+    net, folded = two(
+        """layer { name: "odd" type: "Odd" bottom: "s" top: "odd" }
+        layer { name: "side" type: "ReLU" bottom: "s" top: "side" }
+        layer { name: "b" type: "Scale" bottom: "odd" top: "b" }
+        layer { name: "fc" type: "InnerProduct" bottom: "b" top: "fc" inner_product_param { num_output: 2 } }""",
+        odd=[],
+        b=given((4,)),
+        fc=given((2, 37), (2,)),
+    )
+    for change in (None, _percent_of_fc):
+        other = folded.copy()
+        if change is not None:
+            change(other)
+        report = bnfold.compare(net, other, layers=layers)
+        assert report.passed
+        assert {blob.blob for blob in report.outputs} == {"side"}
+        said = [note for note in report.notes if note.startswith("output 'fc': behind what cannot be run the layers")]
+        assert bool(said) == (change is not None)
+
+
+def _percent_of_fc(net: Net) -> None:
+    net["fc"].blobs = Blobs([net["fc"].blobs[0] * np.array([[1.01], [1]], np.float32), net["fc"].blobs[1]])
