@@ -240,6 +240,16 @@ def test_clustered_priors_are_as_many_as_there_are_pairs_of_sizes() -> None:
     ("text", "bottoms", "sentence"),
     [
         ('type: "Pooling" pooling_param { kernel_size: 2 stride: 0 }', [(1, 2, 8, 8)], "stride 0x0 must be at least 1"),
+        (
+            'type: "Pooling" pooling_param { kernel_size: 2 stride: 0 pad_type: 1 }',
+            [(1, 2, 8, 8)],
+            "stride 0x0 must be at least 1",
+        ),
+        (
+            'type: "Convolution" convolution_param { num_output: 2 kernel_size: 2 stride: 0 pad_type: 1 }',
+            [(1, 2, 8, 8)],
+            "stride 0x0 must be at least 1",
+        ),
         ('type: "Pooling" pooling_param { kernel_size: 7 }', [(1, 2, 6, 6)], "kernel 7x7 does not fit a plane of 6x6"),
         ('type: "Pooling" pooling_param { kernel_size: 2 pad: 2 }', [(1, 2, 6, 6)], "pad 2x2 must be smaller"),
         ('type: "Pooling" pooling_param { }', [(1, 2, 6, 6)], "kernel_size is not given"),

@@ -208,7 +208,7 @@ def _padding(
     if param.pad or param.HasField("pad_h") or param.HasField("pad_w"):
         raise ModelError(f"{layer}: pad_type is given beside pad; keep one")
     image = (UNKNOWN,) * spatial if bottom is None else bottom[len(bottom) - spatial :]
-    return (*same_pads(image, kernel, stride, param.dilation), True)
+    return (*same_pads(layer, image, kernel, stride, param.dilation), True)
 
 
 def synopsys_pads(layer: Layer, param: Param, spatial: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
@@ -230,13 +230,17 @@ def synopsys_pads(layer: Layer, param: Param, spatial: int) -> tuple[tuple[int, 
 
 
 def same_pads(
-    image: Shape, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int] = ()
+    layer: Layer, image: Shape, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int] = ()
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Zeros of SAME: `max(k - s, 0)` together where s divides H, else `max(k - H mod s, 0)`; half of them in front.
 
     TensorFlow's, as Synopsys' Caffe has it: the dilation is not counted, so behind there are as many as the last of
     `ceil(H/s)` windows needs. Where H is unknown, padding is assumed wherever there can be some.
+
+    Raises:
+        ModelError: a stride is 0.
     """
+    at_least_1(layer, "stride", stride)
     before, after = [], []
     dilations = tuple(dilation) * len(kernel) if len(dilation) == 1 else tuple(dilation) or (1,) * len(kernel)
     for size, k, s, d in zip(image, kernel, stride, dilations, strict=True):

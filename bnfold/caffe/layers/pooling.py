@@ -221,7 +221,7 @@ def _padding(
     elif param.pad_type == 1 and not param.global_pooling:
         if param.HasField("pad") or param.HasField("pad_h") or param.HasField("pad_w"):
             raise ModelError(f"{layer}: pad_type is given beside pad; keep one")
-        return (*same_pads(image, kernel, stride), True)
+        return (*same_pads(layer, image, kernel, stride), True)
     elif param.pad_type > 1:
         raise ModelError(f"{layer}: pad_type {param.pad_type} is neither 0 nor 1")
     both = _values(layer, "pad", param, spatial)
