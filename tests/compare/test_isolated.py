@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_models import classifier, model
@@ -128,6 +129,17 @@ def test_the_death_of_a_model_is_a_sentence() -> None:
     assert needs_own_process(made)
     with pytest.raises(ModelError, match="onnxruntime died while running it"):
         compare(made, made, {"signal": np.ones((1, 1, 128, 1)), "step": np.ones(1), "length": np.zeros(1)})
+
+
+def test_an_einsum_of_batches_of_nothing_is_a_sentence() -> None:
+    """Without a process of its own onnxruntime would end this one: it divides by the size of `a`."""
+    made = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[2,3,4] x) => (float[n,3,3] y) <int64[1] end = {2}> {
+        none = Slice (x, end, end) y = Einsum <equation = "abc,adc->adb"> (none, none) }"""
+    )
+    assert needs_own_process(made)
+    with pytest.raises(ModelError, match="onnxruntime died while running it"):
+        compare(made, made, np.ones((2, 3, 4), np.float32))
 
 
 def test_a_child_ends_with_its_session() -> None:
