@@ -43,6 +43,7 @@ AHEAD = 4  # pieces that are waiting for each worker; more would only wait to be
 MAX_LOCAL = 512
 """Worker processes that are started on this machine: a number with a digit too many would take all of it."""
 TRIES = 2
+NO_WORKERS = "60s"  # how long it takes until workers that were started here are given up
 LOST = "the connection to the scheduler was lost, or the tasks were cancelled there"
 NOT_STARTED = "--cluster {}: a worker did not start ({}), as where memory is short; try again, or with fewer"
 # Ctrl-C on a terminal reaches all processes there, and each worker would answer with a traceback. They start with the
@@ -207,8 +208,9 @@ def _started(number: int) -> Iterator[Client]:
             f"--cluster starts at most {MAX_LOCAL:,} processes here; for more, start a scheduler and give its address"
         )
     with ExitStack() as kept:
-        # A piece that kills its worker twice is at fault itself.
-        kept.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": TRIES - 1}))
+        # A piece that kills its worker twice is at fault itself; and Dask may forget workers that all died twice.
+        limits = {"allowed-failures": TRIES - 1, "no-workers-timeout": NO_WORKERS}
+        kept.enter_context(dask.config.set({f"distributed.scheduler.{name}": limit for name, limit in limits.items()}))
         if os.name == "posix":  # whoever starts it lets signals through again (multiprocessing/resource_tracker.py)
             resource_tracker.ensure_running()
         try:
@@ -410,6 +412,8 @@ def _failure(future: Any, work: Work, pieces: Sequence[range], number: int) -> s
     last = min(stop, work.data.count) - 1
     names = f"'{work.data.name(start)}' to '{work.data.name(last)}'"
     error = future.exception()
+    if type(error).__name__ == "NoWorkerError":
+        return "all workers are gone, and none has come again; is memory short?"
     reason = str(error) if isinstance(error, BnfoldError) else f"{type(error).__name__}: {error}"
     tries = TRIES
     if type(error).__name__ == "KilledWorker":  # another's scheduler has a limit of its own, 3 by default

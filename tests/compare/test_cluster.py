@@ -545,6 +545,21 @@ def test_a_client_that_is_closed_is_a_sentence(tmp_path: Path, client: Client) -
         compare(*models(tmp_path), images(), cluster=other)
 
 
+@pytest.mark.slow
+def test_local_workers_that_are_all_gone_are_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "NO_WORKERS", "2s")
+    with cluster.connected(1) as client:
+
+        def forget(done: int, _total: int) -> None:
+            if done == 64:
+                cast("Any", client).cluster.scale(0)
+
+        with pytest.raises(ModelError, match=r"^all workers are gone, and none has come again"):
+            compare(*models(tmp_path), images(2000), batch=2, cluster=client, progress=forget)
+
+
 @pytest.mark.parametrize("workers", [10**30, 10**5000, "1" * 20, "1" * 5000, 513], ids=range(5))
 def test_more_workers_than_a_machine_can_start_are_a_sentence(tmp_path: Path, workers: int | str) -> None:
     with pytest.raises(UsageError, match="--cluster starts at most 512 processes here; for more, start a scheduler"):
