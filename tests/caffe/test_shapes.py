@@ -349,6 +349,11 @@ def test_clustered_priors_are_as_many_as_there_are_pairs_of_sizes() -> None:
         ('type: "LSTMUnit"', [(1, 3, 7), (1, 3, 21), (1, 3)], "bottoms of 1x3x21 and 1x3x28"),
         ('type: "LSTMUnit"', [(1, 3, 7), (1, 3, 28), (1, 2)], "bottoms of 1x2 and 1x3"),
         ('type: "Reshape" reshape_param { shape { dim: -1 dim: -1 } }', [(1, 2)], "at most one -1"),
+        (
+            'type: "Padding" padding_param { pad_t: 1 pad_up: 2 }',
+            [(1, 1, 5, 7)],
+            "two layers called Padding: constant and mirror",
+        ),
         ('type: "Reshape" reshape_param { shape { dim: 5 } }', [(1, 2)], "1x2 cannot become 5"),
         ('type: "Reshape" reshape_param { shape { dim: -1 dim: 4 } }', [(3, 2)], "3x2 does not divide by 4"),
         ('type: "Slice" slice_param { slice_point: 9 }', [(1, 4)], r"slice points \(9,\) do not cut 4 into 1 parts"),

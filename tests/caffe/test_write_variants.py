@@ -11,8 +11,9 @@ from saving import CAFFEMODEL, PROTOTXT, WEIGHT, Load, Save, fields_of, said, wi
 from wire_encoder import blob, doubles, floats, layer, length, number, tag
 
 import bnfold
+from bnfold.caffe.blobs import DIFF, DOUBLE_DIFF
 from bnfold.caffe.caffe_pb2 import TEST, TRAIN, LayerParameter, NetParameter
-from bnfold.caffe.strip import stripped
+from bnfold.caffe.strip import strip_blob, stripped
 from bnfold.caffe.weights import read_weights
 from bnfold.caffe.write import prototxt_text
 from bnfold.errors import ParseError, UsageError
@@ -206,3 +207,12 @@ def test_our_reader_and_protobuf_agree_on_what_we_wrote(load: Load, saved: Save,
     assert [record.name for record in file.records] == [each.name for each in message.layer]
     for record, each in zip(file.records, message.layer, strict=True):
         assert [array.ravel().tolist() for array in record.blobs] == [list(one.data) for one in each.blobs]
+
+
+def test_what_lies_between_gradients_stays_in_order() -> None:
+    """A field of a blob in front of a gradient, one between two, and two neighbours behind them."""
+    kept = [length(place, bytes([place]) * place) for place in (5, 7, 8, 14)]
+    blob = kept[0] + length(DIFF, b"diff") + kept[1] + length(DOUBLE_DIFF, b"more") + kept[2] + kept[3]
+    spans = strip_blob(blob, 0, len(blob))
+    assert len(spans) == 3
+    assert b"".join(blob[start:stop] for start, stop in spans) == b"".join(kept)
