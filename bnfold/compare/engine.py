@@ -282,6 +282,8 @@ class Engine:
                 else:
                     part.ties = ties.take_counts()
                 merge(whole, part)
+        for side in self.sides:
+            side.ties.agreed.clear()
         return found
 
     def _measure(
@@ -338,8 +340,10 @@ class Engine:
             if ties.partners:
                 first = _on_host(given[0], ties.wanted[0])
                 second = _on_host(second, ties.wanted[1])
-                batch, options = self.layout.batch, self._options
-                second = ties.resolve(first, second, feeds, self._store, count=count, batch=batch, options=options)
+                number, batch, options = run.numbers.start, self.layout.batch, self._options
+                second = ties.resolve(
+                    first, second, feeds, self._store, number=number, count=count, batch=batch, options=options
+                )
                 if self.alternating:
                     ties.close()
             given.append(second)

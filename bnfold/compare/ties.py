@@ -132,6 +132,10 @@ class Decision(NamedTuple):
     what: str = "integers differ that the same operator makes of equal values"
 
 
+AGREED = 4 << 20
+"""Bytes of indices that are kept from one segment to the next."""
+
+
 @dataclass(slots=True)
 class Ties:
     """The blobs of indices that both networks have, and the ties found so far.
@@ -145,6 +149,7 @@ class Ties:
         judged: the blobs of the reference that are compared for themselves, by the range in each sample.
         tolerance: relative to the range.
         counts: index blob -> ties, and indices compared.
+        agreed: number of a run -> the indices that its candidate was run again with, which segments have in common.
     """
 
     candidate: Model
@@ -155,6 +160,7 @@ class Ties:
     judged: Collection[str]
     tolerance: float
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    agreed: dict[int, dict[str, Array]] = field(default_factory=dict)
     _again: Session | None = None
 
     @classmethod
@@ -205,6 +211,7 @@ class Ties:
         feeds: Mapping[str, Array],
         store: WeightStore,
         *,
+        number: int,
         count: int | None,
         batch: int,
         options: CompareOptions,
@@ -215,6 +222,7 @@ class Ties:
             first, second: blobs of the reference and of the candidate; what `wanted` says is among them.
             feeds: what the candidate was fed.
             store: where its weights lie.
+            number: of the run.
             count: how many samples of the batch are to be counted, the others being padding; None where all are one.
             batch: how many rows a blob has that has one for each sample; another is one sample.
             options: how the candidate runs.
@@ -225,7 +233,7 @@ class Ties:
         if not all(_alike(second[name], values) for name, values in hoped.items()):
             indices = {self.partners[name]: indices for name, (indices, _) in chosen.items()}
             if any(read in indices for reads in self.candidate.reads.values() for read in reads):
-                second, chosen, indices = self._rerun(first, second, feeds, store, hoped, rows, options)
+                second, chosen, indices = self._rerun(first, second, feeds, store, hoped, number, rows, options)
             second = {**second, **indices}
         for name, (values, tied) in chosen.items():
             counted = slice(count) if has_rows(values, rows) else ...
@@ -301,7 +309,8 @@ class Ties:
         second: Mapping[str, Array],
         feeds: Mapping[str, Array],
         store: WeightStore,
-        indices: dict[str, Array],
+        hoped: dict[str, Array],
+        number: int,
         rows: int,
         options: CompareOptions,
     ) -> tuple[Mapping[str, Any], dict[str, tuple[Array, Array]], dict[str, Array]]:
@@ -313,27 +322,30 @@ class Ties:
         from bnfold.onnx.graph import OWN, with_inputs
 
         if self._again is None:
-            cut = with_inputs(
-                self.candidate.proto, {name: (value.dtype, value.ndim) for name, value in indices.items()}
-            )
-            blobs = [*(name for name in second if name not in indices), *(name + OWN for name in indices)]
+            cut = with_inputs(self.candidate.proto, {name: (value.dtype, value.ndim) for name, value in hoped.items()})
+            blobs = [*(name for name in second if name not in hoped), *(name + OWN for name in hoped)]
             again = replace(self.candidate, proto=cut)
             self._again = again.session(blobs, store, options.threads, options.provider, options.tf32)
         own = {
             name: (second[partner], np.zeros(second[partner].shape, bool)) for name, partner in self.partners.items()
         }
-        for _ in range(len(indices) + 1):  # each time one more blob of indices in a row is resolved, at least
-            given = indices
-            try:
-                made = self._again.run({**feeds, **given})
-            except ModelError:
-                break
-            found = {name.removesuffix(OWN): value for name, value in made.items() if name not in given}
-            found |= {name: to_host(found[name]) for name in dict.fromkeys(self.wanted[1])}
-            chosen = self._settled(first, found, rows)
-            indices = {self.partners[name]: value for name, (value, _) in chosen.items()}
-            if all(_alike(indices[name], given[name]) for name in given):
-                return found, chosen, indices
+        # Each time one more blob of indices in a row is resolved, at least; those of another segment are it at once.
+        for indices, most in ((self.agreed.get(number, {}), 1), (hoped, len(hoped) + 1)):
+            for _ in range(most if indices else 0):
+                given = indices
+                try:
+                    made = self._again.run({**feeds, **given})
+                except ModelError:
+                    break
+                found = {name.removesuffix(OWN): value for name, value in made.items() if name not in given}
+                found |= {name: to_host(found[name]) for name in dict.fromkeys(self.wanted[1])}
+                chosen = self._settled(first, found, rows)
+                indices = {self.partners[name]: value for name, (value, _) in chosen.items()}
+                if all(_alike(indices[name], given[name]) for name in given):
+                    held = [value.nbytes for one in (*self.agreed.values(), indices) for value in one.values()]
+                    if sum(held) <= AGREED:
+                        self.agreed[number] = indices
+                    return found, chosen, indices
         return second, own, {}
 
 

@@ -17,7 +17,7 @@ from bnfold.compare import comparison
 from bnfold.compare import engine as engines
 from bnfold.compare.comparison import compare
 from bnfold.compare.models import Model
-from bnfold.compare.ties import Pointer, Steps, along_classes, in_plane, in_tensor, on_step, ties
+from bnfold.compare.ties import Pointer, Steps, Ties, along_classes, in_plane, in_tensor, on_step, ties
 from bnfold.net import Array, Net
 from bnfold.onnx.graph import WeightStore
 from bnfold.runtime import Provider, Session
@@ -391,6 +391,31 @@ def test_segments_settle_as_one_run_does_and_shapes_take_one_run_of_each_network
     assert [runs for _, runs in seen] == [[0, 1]] * 2
     assert min(segments for segments, _ in seen) > 1
     assert max(again) <= 1
+
+
+def test_a_segment_begins_with_the_indices_that_another_agreed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask points at unequal values: a first run has the reference's, a second its own, and so on behind it."""
+    shown, wrong = images()[:1], unpooling(0.5)
+    whole = compare(unpooling(), wrong, shown)
+    tries, settled, resolve = list[int](), Ties._settled, Ties.resolve
+
+    def counted(self: Ties, *given: Any) -> Any:
+        tries[-1] += 1
+        return settled(self, *given)
+
+    def begun(self: Ties, *given: Any, **options: Any) -> Any:
+        tries.append(-1)
+        return resolve(self, *given, **options)
+
+    monkeypatch.setattr(Ties, "_settled", counted)
+    monkeypatch.setattr(Ties, "resolve", begun)
+    monkeypatch.setattr(engines, "memory_budget", lambda *_: 1)
+    found = compare(unpooling(), wrong, shown)
+    assert not whole.passed
+    assert (found.blobs, found.gates) == (whole.blobs, whole.gates)
+    assert tries[0] > 1
+    assert len(tries) > 2
+    assert set(tries[1:]) == {1}
 
 
 def test_a_body_that_computes_otherwise_settles_nothing() -> None:
