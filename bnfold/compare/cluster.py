@@ -58,7 +58,7 @@ NO_NUMBA = (
 )
 UNREAD = "{} cannot load what it is sent ({}); install bnfold, as it is here, in the Python that runs there"
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has no other end for a process
-PACKAGES = ("bnfold", "numpy", "onnxruntime")  # of other versions they would measure something else
+PACKAGES = ("bnfold", "numpy", "onnxruntime", "numba")  # of other versions they would measure something else
 EXACT = "exact"  # beside the weights by digest, the float64 run of the reference
 
 
@@ -274,7 +274,7 @@ def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Clie
     places = [worker["host"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
     if not places:
         raise UsageError("--cluster: there are no workers")
-    versions = _require_versions(client)
+    versions = _require_versions(client, engine.compiled)
     _require_bnfold(client)
     if engine.compiled:
         lacking = [place for place, there in _answers(client, worthwhile, MANY).items() if not there]
@@ -300,10 +300,15 @@ def _without_model(side: Side) -> Any:
     return replace(side, model=nothing, ties=replace(side.ties, candidate=nothing, counts={}))
 
 
-def _require_versions(client: Client) -> Mapping[str, str | None]:
-    """Raise a UsageError where a worker has other versions of what measures, or no bnfold; else ours."""
+def _require_versions(client: Client, compiled: bool) -> Mapping[str, str | None]:
+    """Raise a UsageError where a worker has other versions of what measures, or no bnfold; else ours.
+
+    Args:
+        client: of the workers.
+        compiled: whether numba's code measures; else its version does not count.
+    """
     found: Any = client.get_versions(packages=list(PACKAGES))
-    ours: Mapping[str, str | None] = found["client"]["packages"]
+    ours = {name: there for name, there in found["client"]["packages"].items() if compiled or name != "numba"}
     for place, worker in found["workers"].items():
         if other := _other_version(ours, worker["packages"]):
             raise UsageError(f"the worker at {place} {other}")

@@ -476,7 +476,16 @@ def test_workers_have_what_measures_in_the_version_of_who_asks(there: dict[str, 
     found = {"client": {"packages": here}, "workers": {"tcp://there": {"packages": there}}}
     client = cast("Client", SimpleNamespace(get_versions=lambda packages: found))
     with pytest.raises(UsageError, match=sentence) if sentence else nullcontext():
-        assert cluster._require_versions(client) == here
+        assert cluster._require_versions(client, compiled=True) == here
+
+
+def test_another_version_of_numba_counts_where_its_code_measures() -> None:
+    here = {"bnfold": "1", "numba": "0.60.0"}
+    found = {"client": {"packages": here}, "workers": {"tcp://there": {"packages": here | {"numba": "0.59.1"}}}}
+    client = cast("Client", SimpleNamespace(get_versions=lambda packages: found))
+    with pytest.raises(UsageError, match=r"has numba 0\.59\.1, and the client has 0\.60\.0"):
+        cluster._require_versions(client, compiled=True)
+    assert cluster._require_versions(client, compiled=False) == {"bnfold": "1"}  # as workers that come late hold it
 
 
 @pytest.mark.slow
@@ -529,7 +538,7 @@ def test_a_worker_that_cannot_load_what_it_is_asked_is_named(answer: Exception) 
 def test_a_worker_that_comes_late_looks_at_its_own_versions(
     tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def asked(_: Client) -> dict[str, str]:
+    def asked(*_: object) -> dict[str, str]:
         return {"numpy": "0.1"}
 
     monkeypatch.setattr(cluster, "_require_versions", asked)  # as if nobody had been there
