@@ -107,7 +107,8 @@ def write_error(path: Path, message: str, code: int) -> None:
     """Say what stopped a command in place of its report as JSON, so that nobody takes one of another run for it.
 
     Args:
-        path: - for standard output. A file is written where there is none yet, or one that bnfold wrote for programs.
+        path: - for standard output. A file is written where there is none yet, or one that bnfold wrote for programs;
+            not where the message says what is wrong with that very file.
         message: as it is printed.
         code: the exit code.
     """
@@ -117,6 +118,8 @@ def write_error(path: Path, message: str, code: int) -> None:
     with suppress(OSError, ValueError, BnfoldError):
         if str(path) == "-":
             print(text, end="", flush=True)
+        elif message.startswith(f"{path}: ") or f"--json {path}: " in message:
+            return
         elif not path.exists() or (path.is_file() and REPORT.match(_begin(path))):
             from bnfold.io.files import OutputSet
 
