@@ -178,6 +178,9 @@ class FrontEnd(Protocol):
             window: how it slides from now on; `joins` has agreed.
         """
 
+    def drop_emptied(self, context: FoldContext) -> Sequence[Layer]:
+        """Take out layers that `prepare` found around affines and that change nothing now; returns them."""
+
     def finish(self, context: FoldContext) -> None:
         """After the last edit: put together what was taken apart and stayed, settle which weights are still shared."""
 

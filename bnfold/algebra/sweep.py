@@ -126,11 +126,12 @@ class _Sweep:
                 self._drop(scene, layer)
         waiting = deque(layer for layer in movable if id(layer) not in self.gone)
         self._move(scene, waiting)
-        while self.join and self._join_branches(scene, layers):
-            # A branch that is gone may have stood in the way of an affine.
+        while self._drop_emptied() | (self.join and self._join_branches(scene, layers)):
+            # What is gone may have stood in the way of an affine.
             self._move(scene, deque(self._kept()))
         self.context.settled = True
         self._move(scene, deque(self._kept_to_try_last()))
+        self._drop_emptied()
         for layer in layers:
             if id(layer) not in self.gone and id(layer) not in scene.excluded:
                 self._move_tail(scene, layer)
@@ -422,6 +423,12 @@ class _Sweep:
             self.report.shapes[name] = self.report.shapes.get(blob)
 
     # Parallel branches.
+
+    def _drop_emptied(self) -> bool:
+        """Take out layers around affines that have gone; whether there was one."""
+        found = self.front.drop_emptied(self.context)
+        self.gone.update(map(id, found))
+        return bool(found)
 
     def _join_branches(self, scene: Scene, layers: Sequence[Layer]) -> bool:
         """Make one convolution of each sum of branches that allows it; whether there was one."""

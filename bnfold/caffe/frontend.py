@@ -174,6 +174,11 @@ class Caffe:
                 field.extend(values if len(set(values)) > 1 else values[:1])
         layer.param = param
 
+    def drop_emptied(self, context: FoldContext) -> Sequence[Layer]:
+        """There are none."""
+        del context
+        return ()
+
     def finish(self, context: FoldContext) -> None:
         """Blobs shared by name that came out different are no longer shared; what was assumed is said once."""
         _unshare(context)

@@ -36,9 +36,9 @@ def pair_casts(context: FoldContext) -> dict[int, tuple[Layer, Layer]]:
     return pairs
 
 
-def drop_casts(context: FoldContext) -> None:
-    """Take out the pairs between which nothing is left."""
-    net = context.net
+def drop_casts(context: FoldContext) -> list[Layer]:
+    """Take out the pairs between which nothing is left, and return them."""
+    net, gone = context.net, list[Layer]()
     fixed = {*net.inputs, *net.outputs, *context.keep, *(net.front.protected(net) if net.front is not None else ())}
     for up, down in {id(up): (up, down) for up, down in context.casts.values()}.values():
         bottom, top = up.bottoms[0], down.tops[0]
@@ -46,3 +46,5 @@ def drop_casts(context: FoldContext) -> None:
             net.remove(down)
             net.remove(up)
             net.rename(bottom, top)
+            gone += [up, down]
+    return gone

@@ -250,9 +250,12 @@ class OnnxFrontEnd:
             strides=window.stride,
         )
 
+    def drop_emptied(self, context: FoldContext) -> Sequence[Layer]:
+        """Pairs of Casts."""
+        return drop_casts(context)
+
     def finish(self, context: FoldContext) -> None:
         """What `prepare` did is undone; what was assumed is said once; kept constants stay."""
-        drop_casts(context)
         join_constants(context.net)
         part_biases(context)
         for layer in context.net.layers:

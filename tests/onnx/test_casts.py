@@ -50,6 +50,19 @@ def test_it_goes_into_the_convolution_and_the_casts_go(nodes: str, left: list[st
     np.testing.assert_allclose(found, wanted, rtol=4e-3, atol=4e-3 * np.abs(wanted).max())
 
 
+def test_branches_are_joined_once_the_casts_have_gone() -> None:
+    nodes = """e = Conv (c, v) d = Cast <to = 1> (e) n = Add (d, t) q = Cast <to = 10> (n)
+    f = Conv (c, u) s = Add (f, q) y = Relu (s)"""
+    weights = {name: values(3, 3, 1, 1, seed=at, dtype=np.float16) for at, name in enumerate("uv", 11)}
+    before = made(nodes, t=values(3, 1, 1, seed=9), **weights)
+    after = folded(before)
+    assert types(after) == ["Conv", "Conv", "Relu"]
+    assert folded(after) == after
+    wanted = values_of(before, {"x": X})["y"]
+    assert (wanted > 0).any()
+    np.testing.assert_allclose(values_of(after, {"x": X})["y"], wanted, rtol=8e-3, atol=8e-3 * wanted.max())
+
+
 @pytest.mark.parametrize(
     ("nodes", "outputs", "why"),
     [
