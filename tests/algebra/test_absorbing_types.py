@@ -158,6 +158,12 @@ NODES: dict[str, tuple[int, Shape, Shape, dict[str, Any]]] = {
 GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 """Recurrent operator -> how many rows of its weight a hidden unit has."""
 
+IN_FLOAT32 = {
+    *("ai.onnx.ml.LinearClassifier", "ai.onnx.ml.LinearRegressor"),
+    *("com.microsoft.FusedConv", "com.microsoft.FusedGemm"),
+}
+"""Operators that onnxruntime alone runs, and in float32: tests/onnx/test_scaler.py and test_fused.py try them."""
+
 
 def model_of(op: str, front: bool) -> onnx.ModelProto:
     """An operator of ONNX between its input and a Mul, or behind one."""
@@ -190,7 +196,7 @@ def model_of(op: str, front: bool) -> onnx.ModelProto:
 
 def test_the_linear_operators_of_onnx_are_those_tried_here() -> None:
     rows = onnx_operators.OPERATORS
-    assert {op for op, rule in rows.items() if rule.__module__ == onnx_linear.__name__} == {*NODES, *GATES}
+    assert {op for op, rule in rows.items() if rule.__module__ == onnx_linear.__name__} == {*NODES, *GATES, *IN_FLOAT32}
 
 
 def recurrent_model(op: str, directions: int, biased: bool) -> onnx.ModelProto:

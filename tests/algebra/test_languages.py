@@ -30,6 +30,7 @@ class Tiny:
     outputs_are_unread = True
 
     def prepare(self, context): pass
+    def drop_emptied(self, context): return ()
     def finish(self, context): pass
     def protected(self, net): return {}
     def taken_names(self, net): return ()

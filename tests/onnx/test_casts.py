@@ -54,7 +54,7 @@ def test_branches_are_joined_once_the_casts_have_gone() -> None:
     nodes = """e = Conv (c, v) d = Cast <to = 1> (e) n = Add (d, t) q = Cast <to = 10> (n)
     f = Conv (c, u) s = Add (f, q) y = Relu (s)"""
     weights = {name: values(3, 3, 1, 1, seed=at, dtype=np.float16) for at, name in enumerate("uv", 11)}
-    before = made(nodes, t=values(3, 1, 1, seed=9), **weights)
+    before = made(nodes, "float16[k,3,4,4] y", t=values(3, 1, 1, seed=9), **weights)
     after = folded(before)
     assert types(after) == ["Conv", "Conv", "Relu"]
     assert folded(after) == after

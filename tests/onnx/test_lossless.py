@@ -951,10 +951,10 @@ def test_a_name_that_no_model_can_say_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("location", "place", "sentence"),
     [
-        ("../weights.bin", {}, "which is no file in the folder of the model"),
-        ("/etc/passwd", {}, "which is no file in the folder of the model"),
-        ("a\0b", {}, "which is no file in the folder of the model"),
-        ("", {}, "which is no file in the folder of the model"),
+        ("../weights.bin", {}, "which is not a file in the folder of the model"),
+        ("/etc/passwd", {}, "which is not a file in the folder of the model"),
+        ("a\0b", {}, "which is not a file in the folder of the model"),
+        ("", {}, "which is not a file in the folder of the model"),
         ("nothing.bin", {}, "cannot be read"),
         ("weights.bin", {"offset": "999999"}, "lies at byte 999999"),
         ("weights.bin", {"offset": "-4"}, "lies at byte -4"),
@@ -977,7 +977,7 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     path = external(tmp_path / "inner", "link.bin")
     (tmp_path / "secret").write_bytes(b"\0" * 4096)
     (tmp_path / "inner" / "link.bin").symlink_to(tmp_path / "secret")
-    with pytest.raises(WeightsError, match="which is no file in the folder"):
+    with pytest.raises(WeightsError, match="which is not a file in the folder"):
         load(path)
 
 
