@@ -6,7 +6,8 @@ A front end says which operator a layer is and carries out what was decided; it 
     2. asks once for shapes, protected blobs and taken names;
     3. asks for the operator of a layer whenever a law needs it, so the answer is made of what the layer is by then;
     4. hands weights and kept affines back (`absorb`, `rewrite`), after a plan is whole, so these cannot refuse;
-    5. lets it put together again and share again (`finish`).
+    5. lets it take out what stood around affines that are gone (`drop_emptied`), and in the end put together again and
+       share again (`finish`).
 
 What the sweep does itself, on `bnfold.net`: it removes layers, renames blobs and connects readers anew. So for every
 layer of the net, `layer.bottoms` are exactly the blobs that it reads as data (constants are none of them, and what a

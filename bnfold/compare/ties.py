@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 
 Look = Callable[[Array, Array], Array | None]
 """(values, indices) -> the values at the indices, in the shape of the indices; None where they cannot be read so."""
-
-
+AGREED = 4 << 20
+"""Bytes of indices that are kept from one segment to the next."""
 ORIGIN = np.zeros(())
 """The limit of a Sign, and of the difference of two blobs."""
 
@@ -130,10 +130,6 @@ class Decision(NamedTuple):
 
     reads: tuple[tuple[str, str, Extent | None], ...]
     what: str = "integers differ that the same operator makes of equal values"
-
-
-AGREED = 4 << 20
-"""Bytes of indices that are kept from one segment to the next."""
 
 
 @dataclass(slots=True)
