@@ -19,8 +19,9 @@ AFFINES = frozenset({"Add", "BatchNormalization", "Div", "Mul", "Neg", "Sub"})
 def pair_casts(context: FoldContext) -> dict[int, tuple[Layer, Layer]]:
     """Either Cast, by identity -> the pair, from and to a type of 2 bytes with affines alone between them."""
     net, pairs = context.net, dict[int, tuple[Layer, Layer]]()
-    fixed = {*net.outputs, *context.keep, *(net.front.protected(net) if net.front is not None else ())}
-    for down in [layer for layer in net.layers if layer.type == "Cast" and len(layer.bottoms) == 1]:
+    casts = [layer for layer in net.layers if layer.type == "Cast" and len(layer.bottoms) == 1]
+    fixed = _fixed(context) if casts else set()
+    for down in casts:
         up, count = down, 0
         while len(up.bottoms) == 1 == len(net.uses(up.bottoms[0])) and up.bottoms[0] not in fixed:
             maker = net.producer(up.bottoms[0])
@@ -39,7 +40,7 @@ def pair_casts(context: FoldContext) -> dict[int, tuple[Layer, Layer]]:
 def drop_casts(context: FoldContext) -> list[Layer]:
     """Take out the pairs between which nothing is left, and return them."""
     net, gone = context.net, list[Layer]()
-    fixed = {*net.inputs, *net.outputs, *context.keep, *(net.front.protected(net) if net.front is not None else ())}
+    fixed = _fixed(context) if context.casts else set()
     for up, down in {id(up): (up, down) for up, down in context.casts.values()}.values():
         bottom, top = up.bottoms[0], down.tops[0]
         if [use.layer for use in net.uses(up.tops[0])] == [down] and bottom not in fixed:
@@ -48,3 +49,10 @@ def drop_casts(context: FoldContext) -> list[Layer]:
             net.rename(bottom, top)
             gone += [up, down]
     return gone
+
+
+def _fixed(context: FoldContext) -> set[str]:
+    """The blobs that must stay, under their names; all layers are looked at for it."""
+    net = context.net
+    protected = net.front.protected(net) if net.front is not None else ()
+    return {*net.inputs, *net.outputs, *context.keep, *protected}
