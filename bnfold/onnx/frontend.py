@@ -34,7 +34,7 @@ from bnfold.onnx.node import (
 )
 from bnfold.onnx.operators import OPERATORS, REFUSED, why_unread
 from bnfold.onnx.operators.affine import is_in_training
-from bnfold.onnx.operators.place import NodeContext, Unfit
+from bnfold.onnx.operators.context import NodeContext, Unfit
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.parts import join_constants, part_constants
 from bnfold.onnx.shapes import Types

@@ -18,19 +18,19 @@ from bnfold.algebra.records import Blocked, require
 from bnfold.caffe.batchnorm import read_batchnorm, trains
 from bnfold.caffe.layers import UNKNOWN, Eltwise, dropout_scale
 from bnfold.caffe.limits import MAX_CHANNELS
-from bnfold.caffe.operators.place import LayerContext
+from bnfold.caffe.operators.context import LayerContext
 from bnfold.errors import ModelError, UnsupportedError
 from bnfold.net import Array, Layer
 
 
-def batch_norm(place: LayerContext) -> Affine:
+def batch_norm(context: LayerContext) -> Affine:
     """`y = gamma*(x - mean)/sqrt(variance + eps) + beta` (batch_norm_layer.cpp)."""
-    layer, context = place.layer, place.context
-    bottom = place.shape(layer.bottoms[0])
+    layer, fold = context.layer, context.fold
+    bottom = context.shape(layer.bottoms[0])
     require(bottom is None or len(bottom) > 1, f"'{layer.bottoms[0]}' has no channel axis, its shape is {bottom}")
     require(len(layer.blobs) > 0, "it has no learned values")
     try:
-        statistics = read_batchnorm(layer, context.net.batchnorm_layout, context.net.zero_factor)
+        statistics = read_batchnorm(layer, fold.net.batchnorm_layout, fold.net.zero_factor)
     except UnsupportedError as error:
         raise Blocked(str(error).removeprefix(f"{layer}: ")) from error
     if bottom is not None and bottom[1] not in (statistics.channels, UNKNOWN):
@@ -44,13 +44,13 @@ def batch_norm(place: LayerContext) -> Affine:
         require(statistics.layout != "ducha", "moving_average is false, so its statistics follow each batch")
         require(not learns, "bn_mode is LEARN, so its statistics follow each batch and none are stored")
         require(
-            context.assume_global_stats,
+            fold.assume_global_stats,
             f"{_why(layer)}, so its statistics follow each batch; "
             "fold it with --assume-global-stats if the stored ones are meant",
         )
-        context.assumed.append(layer)
+        fold.assumed.append(layer)
     if statistics.factor == 0 and statistics.layout == "bvlc":
-        context.notes.append(f"{layer}: its scale_factor is 0, so it was never trained")
+        fold.notes.append(f"{layer}: its scale_factor is 0, so it was never trained")
     return Affine.along(1, *statistics.affine())
 
 
@@ -59,20 +59,20 @@ def _why(layer: Layer) -> str:
     return "use_global_stats is false" if said else "its phase is TRAIN"
 
 
-def bias(place: LayerContext) -> Affine:
+def bias(context: LayerContext) -> Affine:
     """`y = x + bias` (bias_layer.cpp)."""
-    return Affine(shift=learned(place, 0, place.layer.param.bias_param.axis))
+    return Affine(shift=learned(context, 0, context.layer.param.bias_param.axis))
 
 
-def dropout(place: LayerContext) -> Operator:
+def dropout(context: LayerContext) -> Operator:
     """`y = x`, or `(1 - ratio)*x` where `scale_train: false` moves the scaling to TEST (dropout_layer.cpp)."""
-    require(not trains(place.layer.param), "its phase is TRAIN, so it drops at random")
-    return _times(dropout_scale(place.layer))
+    require(not trains(context.layer.param), "its phase is TRAIN, so it drops at random")
+    return _times(dropout_scale(context.layer))
 
 
-def eltwise(place: LayerContext) -> Operator:
+def eltwise(context: LayerContext) -> Operator:
     """`y = coeff*x`, a sum of one bottom, which FlowNet2's Caffe allows (eltwise_layer.cpp)."""
-    view = Eltwise.of(place.layer, 1)
+    view = Eltwise.of(context.layer, 1)
     if view.operation != "SUM":
         return Opaque()
     (scale,) = view.coeff
@@ -85,32 +85,32 @@ def _times(scale: float) -> Operator:
     return Alias() if scale == 1.0 else Affine(scale)
 
 
-def eltwise_affine(place: LayerContext) -> Affine:
+def eltwise_affine(context: LayerContext) -> Affine:
     """`y = slope*x + bias` (ducha-aiki's Caffe; channelwise_affine_layer.cpp)."""
-    return Affine(learned(place, 0, 1), learned(place, 1, 1))
+    return Affine(learned(context, 0, 1), learned(context, 1, 1))
 
 
-def power(place: LayerContext) -> Operator:
+def power(context: LayerContext) -> Operator:
     """`y = scale*x + shift` when the power is 1; with another power, or scale 0, it is no affine (power_layer.cpp)."""
-    view = place.layer.param.power_param
+    view = context.layer.param.power_param
     if view.power != 1.0:
         return Opaque()
     require(view.scale != 0.0, "its scale is 0, so it gives its shift whatever it reads, even what is not a number")
     return Affine(view.scale, view.shift)
 
 
-def scale(place: LayerContext) -> Affine:
+def scale(context: LayerContext) -> Affine:
     """`y = gamma*x + beta` (scale_layer.cpp)."""
-    layer, axis = place.layer, place.layer.param.scale_param.axis
-    return Affine(learned(place, 0, axis), learned(place, 1, axis) if len(layer.blobs) > 1 else 0.0)
+    layer, axis = context.layer, context.layer.param.scale_param.axis
+    return Affine(learned(context, 0, axis), learned(context, 1, axis) if len(layer.blobs) > 1 else 0.0)
 
 
-def arithmetic(place: LayerContext) -> Affine:
+def arithmetic(context: LayerContext) -> Affine:
     """`x + y`, `x - y`, `x*y` or `x/y`, where y was learned and does not enlarge x (Synopsys' Caffe)."""
-    layer = place.layer
+    layer = context.layer
     require(len(layer.blobs) == 1, "it has no learned operand")
-    rank, learned_shape = len(place.bottom), layer.blobs.shapes[0]
-    require(place.tops[0] == place.bottom, "it enlarges its bottom")
+    rank, learned_shape = len(context.bottom), layer.blobs.shapes[0]
+    require(context.tops[0] == context.bottom, "it enlarges its bottom")
     require(max(learned_shape, default=1) <= MAX_CHANNELS, _too_many(layer, max(learned_shape, default=1)))
     values = layer.blobs[0].astype(np.float64).reshape((1,) * (rank - len(learned_shape)) + learned_shape)
     if layer.type in ("Add", "Sub"):
@@ -123,26 +123,26 @@ def split(_: LayerContext) -> Alias:
     return Alias()
 
 
-def each(place: LayerContext) -> Alias:
-    """Each top is the bottom of its place (gradient_block_layer.cpp)."""
-    require(len(place.layer.bottoms) == 1, "it copies several blobs")
+def each(context: LayerContext) -> Alias:
+    """Each top is the bottom of the same index (gradient_block_layer.cpp)."""
+    require(len(context.layer.bottoms) == 1, "it copies several blobs")
     return Alias()
 
 
-def learned(place: LayerContext, index: int, axis: int) -> Array:
+def learned(context: LayerContext, index: int, axis: int) -> Array:
     """A learned blob as it lies over the bottom from `axis` on, with size 1 where nothing varies.
 
     Raises:
         Blocked: there is none, or where it lies depends on a shape that is unknown.
     """
-    layer = place.layer
+    layer = context.layer
     if index >= len(layer.blobs):
         raise Blocked("it has no learned values")
     values = layer.blobs[index]
     if values.size == 1:
         return values.reshape(()).astype(np.float64)
-    shape = place.shape(layer.bottoms[0])
-    start = place.axis(axis)
+    shape = context.shape(layer.bottoms[0])
+    start = context.axis(axis)
     require(shape is None or len(shape) > 1, f"'{layer.bottoms[0]}' has no channel axis, its shape is {shape}")
     require(max(values.shape) <= MAX_CHANNELS, _too_many(layer, max(values.shape)))
     laid = values.reshape((1,) * start + values.shape)

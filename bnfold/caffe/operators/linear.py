@@ -16,29 +16,29 @@ from bnfold.algebra.records import require
 from bnfold.algebra.scaled import exact_values
 from bnfold.caffe.layers import UNKNOWN, Convolution, InnerProduct
 from bnfold.caffe.layers.convolution import Local
-from bnfold.caffe.operators.place import LayerContext
+from bnfold.caffe.operators.context import LayerContext
 from bnfold.net import Array, Layer
 
 
-def convolution(place: LayerContext) -> Linear:
+def convolution(context: LayerContext) -> Linear:
     """(Cout, Cin/group, *kernel) (base_conv_layer.cpp, forward_cpu_gemm)."""
-    layer, view = _convolution(place)
+    layer, view = _convolution(context)
     window = Window(view.stride, view.dilation, tuple(zip(view.before, view.after, strict=True)), view.group)
     padded = "a shift in front of its padding would be wrong at the border" if view.padded else ""
     return _sliding(layer, view, False)._replace(padded=padded, window=window)
 
 
-def deformable_convolution(place: LayerContext) -> Linear:
+def deformable_convolution(context: LayerContext) -> Linear:
     """(Cout, Cin/group, *kernel), over pixels at places that the second bottom says (deformable_conv_layer.cpp)."""
-    layer = place.layer
+    layer = context.layer
     require(len(layer.blobs) > 0, "it has no learned weight")
     outside = "a shift in front of it would be missing where it reads outside of the image"
     return _sliding(layer, Convolution.of(layer, 2), False)._replace(padded=outside)
 
 
-def deconvolution(place: LayerContext) -> Linear:
+def deconvolution(context: LayerContext) -> Linear:
     """(Cin, Cout/group, *kernel) (deconv_layer.cpp). But for 1x1, pixels of the top sum different numbers of terms."""
-    layer, view = _convolution(place)
+    layer, view = _convolution(context)
     pointwise = all(k == 1 for k in (*layer.blobs.shapes[0][2:], *view.stride)) and not view.padded
     uneven = "" if pointwise else "a shift in front of it reaches its outputs unevenly"
     return _sliding(layer, view, True)._replace(padded=uneven)
@@ -49,21 +49,21 @@ def _sliding(layer: Layer, view: Convolution, transposed: bool) -> Linear:
     return linear._replace(backward="a ReLU is fused into it" if view.relu is not None else "")
 
 
-def _convolution(place: LayerContext) -> tuple[Layer, Convolution]:
-    layer = _with_weight(place)
+def _convolution(context: LayerContext) -> tuple[Layer, Convolution]:
+    layer = _with_weight(context)
     weight = layer.blobs.shapes[0]
-    bottom = place.shape(layer.bottoms[0])
+    bottom = context.shape(layer.bottoms[0])
     require(bottom is not None or layer.type != "ConvolutionDepthwise", f"the shape of '{layer.bottoms[0]}' is unknown")
     view = Convolution.of(layer, len(weight) - 2, bottom)
-    axis = place.axis(view.axis)
+    axis = context.axis(view.axis)
     require(axis == 1, f"its channel axis is {axis}")
     return layer, view
 
 
-def local(place: LayerContext) -> Linear:
+def local(context: LayerContext) -> Linear:
     """(Cout, 1, Cin*k*k, pixels of the top), and a bias for each value of the top (local_layer.cpp)."""
-    layer = _with_weight(place)
-    view, top = Local.of(layer), place.shape(layer.tops[0])
+    layer = _with_weight(context)
+    view, top = Local.of(layer), context.shape(layer.tops[0])
     require(view is not None and top is not None and UNKNOWN not in top[2:], "its size is unknown")
     assert view is not None
     assert top is not None
@@ -81,12 +81,12 @@ def local(place: LayerContext) -> Linear:
     )
 
 
-def inner_product(place: LayerContext) -> Linear:
+def inner_product(context: LayerContext) -> Linear:
     """(N, K) with K the sizes from `axis` on, or (K, N) with `transpose` (inner_product_layer.cpp)."""
-    layer = _with_weight(place)
+    layer = _with_weight(context)
     view = InnerProduct.of(layer)
-    bottom = place.shape(layer.bottoms[0])
-    axis = place.axis(view.axis)
+    bottom = context.shape(layer.bottoms[0])
+    axis = context.axis(view.axis)
     flattened = () if bottom is None else bottom[axis:]
     forward = ""
     if bottom is None or UNKNOWN in flattened:
@@ -99,29 +99,29 @@ def inner_product(place: LayerContext) -> Linear:
         bias=_bias(layer, axis),
         view=(*flattened, view.num_output) if view.transpose else (view.num_output, *flattened),
         outputs=(Port(axis, (len(flattened) if view.transpose else 0,)),),
-        inputs=tuple(Port(axis + index, (place,)) for index, place in enumerate(inputs)),
+        inputs=tuple(Port(axis + index, (seen,)) for index, seen in enumerate(inputs)),
         summed=inputs,
         forward=forward,
         backward="a ReLU is fused into it" if view.relu is not None else "",
     )
 
 
-def embed(place: LayerContext) -> Linear:
+def embed(context: LayerContext) -> Linear:
     """(inputs, N): a row for each index (embed_layer.cpp)."""
-    layer = _with_weight(place)
-    axis = len(place.bottom)
+    layer = _with_weight(context)
+    axis = len(context.bottom)
     outputs = (Port(axis, (1,)),)
     return Linear(layer.blobs.stored[0], _bias(layer, axis), layer.blobs.shapes[0], outputs, forward="it reads indices")
 
 
-def recurrent(place: LayerContext) -> Linear:
+def recurrent(context: LayerContext) -> Linear:
     """W_x x_t + b, with W_x (gates*D, C, ...), is all that they do with x (lstm_layer.cpp, rnn_layer.cpp).
 
     The state and a static input have weights of their own, and `cont` has none.
     """
-    layer = place.layer
+    layer = context.layer
     require(len(layer.blobs) > 1, "it has no learned weight")
-    rows, sample = layer.blobs.shapes[0][0], place.bottom[2:]
+    rows, sample = layer.blobs.shapes[0][0], context.bottom[2:]
     require(UNKNOWN not in sample, "it flattens a size that is unknown")
     inputs = tuple(range(1, 1 + len(sample)))
     return Linear(
@@ -129,15 +129,15 @@ def recurrent(place: LayerContext) -> Linear:
         bias=_bias(layer, 2),
         view=(rows, *sample),
         outputs=(Port(2, (0,)),),
-        inputs=tuple(Port(2 + index, (place,)) for index, place in enumerate(inputs)),
+        inputs=tuple(Port(2 + index, (seen,)) for index, seen in enumerate(inputs)),
         summed=inputs,
         backward="its gates are no sums that an affine passes",
     )
 
 
-def normalize(place: LayerContext) -> Linear:
+def normalize(context: LayerContext) -> Linear:
     """`x/norm(x)` times a learned scale, which takes a factor (normalize_layer.cpp)."""
-    layer = _with_weight(place)
+    layer = _with_weight(context)
     shared = layer.param.norm_param.channel_shared
     return Linear(
         weight=layer.blobs.stored[0],
@@ -149,9 +149,9 @@ def normalize(place: LayerContext) -> Linear:
     )
 
 
-def layer_norm(place: LayerContext) -> Linear:
+def layer_norm(context: LayerContext) -> Linear:
     """What is normalised times a scale plus a shift, learned for every element of a sample (Synopsys' Caffe)."""
-    layer = _with_weight(place)
+    layer = _with_weight(context)
     require(len(layer.blobs) == 2, "it has no learned scale and shift")
     shape = tuple(layer.blobs.shapes[0])
     return Linear(
@@ -163,14 +163,14 @@ def layer_norm(place: LayerContext) -> Linear:
     )
 
 
-def parameter(place: LayerContext) -> Constant:
+def parameter(context: LayerContext) -> Constant:
     """What it learned is its top (parameter_layer.hpp)."""
-    require(len(place.layer.blobs) > 0, "it has no learned value")
-    return Constant(place.layer.blobs.stored[0])
+    require(len(context.layer.blobs) > 0, "it has no learned value")
+    return Constant(context.layer.blobs.stored[0])
 
 
-def _with_weight(place: LayerContext) -> Layer:
-    layer = place.layer
+def _with_weight(context: LayerContext) -> Layer:
+    layer = context.layer
     require(len(layer.blobs) > 0, "it has no learned weight")
     require(len(layer.bottoms) == len(layer.tops) == 1, "it works on several blobs with one weight")
     return layer

@@ -13,8 +13,8 @@ from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resizing, SpaceToBa
 from bnfold.caffe.layers.activation import clip_bounds
 from bnfold.caffe.layers.reduction import Reduced, reduction_operation
 from bnfold.caffe.layers.row import count
+from bnfold.caffe.operators.context import LayerContext
 from bnfold.caffe.operators.movement import MIXES_SAMPLES, SIZE_UNKNOWN, movement
-from bnfold.caffe.operators.place import LayerContext
 
 _BATCH, _HEIGHT, _WIDTH = -2, -3, -4
 """Names of sizes that stay what they are."""
@@ -22,34 +22,34 @@ _BATCH, _HEIGHT, _WIDTH = -2, -3, -4
 RECTIFIER = Pass(zero="a shift would move ReLU's threshold away from 0", order="a negative scale turns it over")
 
 
-def rectifier(place: LayerContext) -> Operator:
+def rectifier(context: LayerContext) -> Operator:
     """`max(x, 0) + slope*min(x, 0)` is linear on each side of 0, which a positive factor leaves in place.
 
     Source: relu_layer.cpp, prelu_layer.cpp; rrelu_layer.cpp of ducha-aiki's Caffe.
     """
-    if place.layer.type == "ReLU" and ReLU.of(place.layer).bounded:
+    if context.layer.type == "ReLU" and ReLU.of(context.layer).bounded:
         return Opaque("it cuts at a bound")
     return RECTIFIER
 
 
-def concatenated(place: LayerContext) -> Pass:
+def concatenated(context: LayerContext) -> Pass:
     """`max(x, 0)` and `max(-x, 0)` one behind the other: a positive factor of x is one of both.
 
     Source: crelu_layer.cpp of Cambricon's Caffe.
     """
-    axis = place.axis(place.layer.param.crelu_param.concat_axis)
+    axis = context.axis(context.layer.param.crelu_param.concat_axis)
     require(axis != 0, MIXES_SAMPLES)
-    size = place.bottom[axis]
+    size = context.bottom[axis]
     require(size != UNKNOWN, SIZE_UNKNOWN)
     return RECTIFIER._replace(steps=(Take(axis, np.tile(np.arange(size), 2), size),))
 
 
-def clip(place: LayerContext) -> Operator:
+def clip(context: LayerContext) -> Operator:
     """`min(max(x, min), max)`.
 
     Source: clip_layer.cpp.
     """
-    low, high = clip_bounds(place.layer)
+    low, high = clip_bounds(context.layer)
     return Clip(low, high, np.dtype(np.float32)) if low <= high else Opaque("its bounds leave nothing between them")
 
 
@@ -61,22 +61,22 @@ def magnitude(_: LayerContext) -> Pass:
     return Pass(zero="a shift would move the 0 from which AbsVal measures", order="a negative scale would be lost")
 
 
-def pooling(place: LayerContext) -> Operator:
+def pooling(context: LayerContext) -> Operator:
     """MAX needs order kept; a padded AVE counts zeros that it does not sum, so it needs zero kept.
 
     MDS sums one value of each of the k*k parts of the channels, so an affine must be the same in all of them.
 
     Source: pooling_layer.cpp; MDS of OpenVINO's training Caffe.
     """
-    shape = place.shape(place.layer.bottoms[0])
-    rank = 5 if place.layer.type == "Pooling3D" else 4
-    pool = Pooling.of(place.layer, shape or (UNKNOWN,) * rank)
+    shape = context.shape(context.layer.bottoms[0])
+    rank = 5 if context.layer.type == "Pooling3D" else 4
+    pool = Pooling.of(context.layer, shape or (UNKNOWN,) * rank)
     if not pool.windows_never_empty:
         return Opaque("a pooling window contains no input pixel, and what it gives then is no average")
     if pool.method == "MAX":
         strict = (
             "MAX pooling with a mask needs every scale > 0, and neither a tiny one nor a shift far beyond it"
-            if len(place.layer.tops) > 1
+            if len(context.layer.tops) > 1
             else ""
         )
         return Pass(order="MAX pooling needs every scale >= 0", strict=strict, plane=PLANE)
@@ -84,12 +84,12 @@ def pooling(place: LayerContext) -> Operator:
         counted = pool.padded and pool.counts_padding
         return Pass(zero="padded AVE pooling needs every shift == 0" if counted else "", plane=PLANE)
     if pool.method == "MDS" and shape is not None and shape[1] != UNKNOWN:
-        # Channel `place*C' + c` of the bottom goes into channel c of the top.
-        places = math.prod(pool.kernel)
-        parts = (_BATCH, places, shape[1] // places, _HEIGHT, _WIDTH)
+        # Channel `tap*C' + c` of the bottom goes into channel c of the top.
+        taps = math.prod(pool.kernel)
+        parts = (_BATCH, taps, shape[1] // taps, _HEIGHT, _WIDTH)
         steps = (Regroup((_BATCH, shape[1], _HEIGHT, _WIDTH), parts), Axes((0, 2, 3, 4)))
         zero = "padded MDS pooling needs every shift == 0" if pool.padded else ""
-        return Pass(zero=zero, plane=PLANE, steps=steps, total=places)
+        return Pass(zero=zero, plane=PLANE, steps=steps, total=taps)
     return Opaque(f"{pool.method} pooling is no fixed function")
 
 
@@ -101,15 +101,15 @@ def samples(_: LayerContext) -> Pass:
     return Pass(plane=(0,))
 
 
-def gather_v2(place: LayerContext) -> Pass:
+def gather_v2(context: LayerContext) -> Pass:
     """Elements of an axis that the other bottom says, so that all along it must be alike.
 
     Source: gather_v2_layer.cpp of Synopsys' Caffe.
     """
-    bottom, places = place.bottoms
-    axis = place.axis(place.layer.param.gather_v2_param.axis)
-    require(axis > 0 or len(places) == 1, MIXES_SAMPLES)
-    order = (*range(axis), *[None] * len(places), *range(axis + 1, len(bottom)))
+    bottom, indices = context.bottoms
+    axis = context.axis(context.layer.param.gather_v2_param.axis)
+    require(axis > 0 or len(indices) == 1, MIXES_SAMPLES)
+    order = (*range(axis), *[None] * len(indices), *range(axis + 1, len(bottom)))
     return Pass(plane=(axis,), steps=(Axes(order),))
 
 
@@ -129,21 +129,21 @@ def pyramid(_: LayerContext) -> Pass:
     return Pass(plane=PLANE, total=5.0)
 
 
-def resize(place: LayerContext) -> Pass:
+def resize(context: LayerContext) -> Pass:
     """Each output is a copy or a weighted mean of pixels; the plane is axes 1 and 2 where the channels are last.
 
     Source: Synopsys' Caffe; deephi_resize_layer.cpp of Vitis'.
     """
-    return Pass(plane=(1, 2) if Resizing.of(place.layer, place.bottom).last else PLANE)
+    return Pass(plane=(1, 2) if Resizing.of(context.layer, context.bottom).last else PLANE)
 
 
-def sampling(place: LayerContext) -> Pass:
+def sampling(context: LayerContext) -> Pass:
     """Weighted means of pixels, the weights summing to 1; what is outside of the image reads as 0, or as NaN.
 
     Source: flow_warp_layer.cu of FlowNet2's Caffe; st_layer.cu of Kaichun Mo's.
     """
-    param = place.layer.param.flow_warp_param
-    nan = place.layer.type == "FlowWarp" and param.fill_value == param.NOT_A_NUMBER
+    param = context.layer.param.flow_warp_param
+    nan = context.layer.type == "FlowWarp" and param.fill_value == param.NOT_A_NUMBER
     outside = "it reads zeros outside of the image, and a shift would be missing there"
     return Pass(zero="" if nan else outside, plane=PLANE)
 
@@ -151,7 +151,7 @@ def sampling(place: LayerContext) -> Pass:
 SUM_OF_ANY_SIZE = "a sum over as many values as the data has takes a scale, but no shift"
 
 
-def reduced(place: LayerContext) -> Pass:
+def reduced(context: LayerContext) -> Pass:
     """A mean, a sum, an extreme or a norm of what is constant over the axes that it reduces.
 
     An extreme needs order kept, and a norm zero as well. A sum over the batch takes no shift, since the batch may be of
@@ -159,34 +159,34 @@ def reduced(place: LayerContext) -> Pass:
 
     Source: ReduceMean, ReduceSum, ReduceMax, ReduceMin, ReduceL1 and ReduceL2 of Synopsys' Caffe.
     """
-    bottom = place.bottom
-    axes, keep = Reduced.of(place.layer, len(bottom))
+    bottom = context.bottom
+    axes, keep = Reduced.of(context.layer, len(bottom))
     stays = Axes(tuple(axis for axis in range(len(bottom)) if axis not in axes))
     passing = Pass(plane=axes, steps=() if keep else (stays,))
-    if place.layer.type == "ReduceMean":
+    if context.layer.type == "ReduceMean":
         return passing
-    if place.layer.type in ("ReduceL1", "ReduceL2"):
+    if context.layer.type in ("ReduceL1", "ReduceL2"):
         strict = (
-            "the square of what is scaled so little or so much leaves float32" if place.layer.type[-1] == "2" else ""
+            "the square of what is scaled so little or so much leaves float32" if context.layer.type[-1] == "2" else ""
         )
         zero, order = "a shift would move the 0 from which a norm measures", "a negative scale would be lost"
         return passing._replace(zero=zero, order=order, strict=strict)
-    if place.layer.type != "ReduceSum":
+    if context.layer.type != "ReduceSum":
         return passing._replace(order="a maximum or minimum needs every scale >= 0")
     total = count([bottom[axis] for axis in axes])
     unknown = 0 in axes or total == UNKNOWN
     return passing._replace(zero=SUM_OF_ANY_SIZE) if unknown else passing._replace(total=total)
 
 
-def reduction(place: LayerContext) -> Operator:
+def reduction(context: LayerContext) -> Operator:
     """`coeff` times a sum, a mean or a sum of magnitudes over `axis` and all axes behind it; squares let nothing pass.
 
     A sum over the batch takes no shift, since the batch may be of any size.
 
     Source: reduction_layer.cpp.
     """
-    param, bottom, operation = place.layer.param.reduction_param, place.bottom, reduction_operation(place.layer)
-    axis = place.axis(param.axis)
+    param, bottom, operation = context.layer.param.reduction_param, context.bottom, reduction_operation(context.layer)
+    axis = context.axis(param.axis)
     passing = Pass(plane=range(axis, len(bottom)), steps=(Axes(tuple(range(axis))),))
     if operation == "SUMSQ" or not 0 < abs(param.coeff) < math.inf:
         return Opaque(f"{operation} times {param.coeff:g} lets no affine pass")
@@ -199,13 +199,13 @@ def reduction(place: LayerContext) -> Operator:
     return passing._replace(total=total)
 
 
-def pad(place: LayerContext) -> Operator:
+def pad(context: LayerContext) -> Operator:
     """Zeros around need zero kept; an edge or a mirror copies elements.
 
     Source: Pad and MirrorPad of Synopsys' Caffe; Padding of other forks.
     """
-    bottom = place.bottom
-    view = Pad.of(place.layer, bottom)
+    bottom = context.bottom
+    view = Pad.of(context.layer, bottom)
     axes = [axis for axis, pads in enumerate(zip(view.before, view.after, strict=True)) if any(pads)]
     if view.mode == "CONSTANT":
         if view.value != 0:
@@ -221,22 +221,22 @@ def pad(place: LayerContext) -> Operator:
     return movement(*steps)
 
 
-def space_to_batch(place: LayerContext) -> Pass:
+def space_to_batch(context: LayerContext) -> Pass:
     """Pixels become samples, or samples pixels, so an affine must be the same for all; zeros around need zero kept.
 
     Source: SpaceToBatchND and BatchToSpaceND of Synopsys' Caffe.
     """
-    view = SpaceToBatch.of(place.layer, place.bottom)
-    padded = place.layer.type == "SpaceToBatchND" and any(map(any, view.pads))
+    view = SpaceToBatch.of(context.layer, context.bottom)
+    padded = context.layer.type == "SpaceToBatchND" and any(map(any, view.pads))
     return Pass(zero="zeros are put around, so every shift must be 0" if padded else "", plane=(0, *view.axes))
 
 
-def unpooling(place: LayerContext) -> Pass:
-    """REP and DIV without gaps give weighted sums; where places stay empty, zero must be kept.
+def unpooling(context: LayerContext) -> Pass:
+    """REP and DIV without gaps give weighted sums; where pixels stay empty, zero must be kept.
 
     Source: unpooling_layer.cpp of extended-caffe.
     """
-    view = UnPooling.of(place.layer, [place.bottom, *map(place.known, place.layer.bottoms[1:])])
+    view = UnPooling.of(context.layer, [context.bottom, *map(context.known, context.layer.bottoms[1:])])
     covers = view.method != "FIXED" and all(s <= k for s, k in zip(view.stride, view.kernel, strict=True))
     zero = "" if covers else "an unpooling that leaves gaps needs every shift == 0"
     return Pass(zero=zero, plane=PLANE, total=1 / math.prod(view.kernel) if view.method == "DIV" else 1.0)
@@ -250,10 +250,10 @@ def unpooling_by_mask(_place: LayerContext) -> Pass:
     return Pass(zero="an unpooling writes zeros between its pixels, so every shift must be 0", plane=PLANE)
 
 
-def upsample(place: LayerContext) -> Pass:
+def upsample(context: LayerContext) -> Pass:
     """Nearest repeats each pixel; by a pooling mask it writes zeros wherever the mask does not point.
 
     Source: upsample_layer.cpp of SegNet's Caffe and of MobileNet-YOLO's.
     """
-    masked = Upsampling.of(place.layer).kind == "mask"
+    masked = Upsampling.of(context.layer).kind == "mask"
     return Pass(zero="upsampling by a mask writes zeros, so every shift must be 0" if masked else "", plane=PLANE)

@@ -14,7 +14,7 @@ from bnfold.algebra.operators import Operator
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.operators import affine, join, linear, movement, passing
-from bnfold.caffe.operators.place import LayerContext, Row
+from bnfold.caffe.operators.context import LayerContext, Row
 
 AFFINES: Mapping[str, Row] = {
     **dict.fromkeys(BATCHNORMS, affine.batch_norm),
@@ -146,10 +146,10 @@ LINEAR: Mapping[str, Row] = {
 }
 
 
-def _by_bottoms(place: LayerContext) -> Operator:
+def _by_bottoms(context: LayerContext) -> Operator:
     """An affine where its values are learned; with a second bottom they are data."""
-    table = AFFINES if len(place.layer.bottoms) == 1 else PASSING
-    return table[layer_type_of(place.layer)](place)
+    table = AFFINES if len(context.layer.bottoms) == 1 else PASSING
+    return table[layer_type_of(context.layer)](context)
 
 
 OPERATORS: Mapping[str, Row] = {

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from bnfold.algebra.operators import Operator
 from bnfold.onnx.node import NEWEST, is_newer
 from bnfold.onnx.operators import affine, join, linear, movement, passing
-from bnfold.onnx.operators.place import NodeContext
+from bnfold.onnx.operators.context import NodeContext
 
 OLDEST = 7
 """The oldest opset whose operators are read; before it, broadcasting was an attribute."""

@@ -17,8 +17,8 @@ from bnfold.algebra.scaled import exact_values
 from bnfold.net import Array
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import SHORT, Node
+from bnfold.onnx.operators.context import MAX_VALUES, NodeContext, Unfit, why_unknown
 from bnfold.onnx.operators.join import laid, lay, sum_
-from bnfold.onnx.operators.place import MAX_VALUES, NodeContext, Unfit, why_unknown
 
 
 def is_in_training(node: Node) -> bool:
@@ -26,24 +26,24 @@ def is_in_training(node: Node) -> bool:
     return bool(node.attribute("training_mode", 0)) if node.opset >= 14 else any(node.proto.output[1:])
 
 
-def batch_normalization(place: NodeContext) -> Operator:
+def batch_normalization(context: NodeContext) -> Operator:
     """BatchNormalization: `gamma*(x - mean)/sqrt(variance + epsilon) + beta`.
 
     Opset 14 brought `training_mode`; before 9, `spatial: 0` has parameters of the shape of a sample.
     """
-    node = place.node
-    if len(place.layer.tops) > 1:
+    node = context.node
+    if len(context.layer.tops) > 1:
         raise Blocked("it is in training mode and gives its statistics, which follow each batch")
     if is_in_training(node):
-        if place.is_fixed:
+        if context.is_fixed:
             raise Blocked("it is in training mode and standardises a weight, by statistics that no batch changes")
-        if not place.context.assume_global_stats:
+        if not context.fold.assume_global_stats:
             raise Blocked("it is in training mode, so its statistics follow each batch; --assume-global-stats folds it")
-        place.context.assumed.append(place.layer)
+        context.fold.assumed.append(context.layer)
     gamma, beta, mean, variance = (
-        _parameter(place, index, word) for index, word in enumerate(("scale", "bias", "mean", "variance"), 1)
+        _parameter(context, index, word) for index, word in enumerate(("scale", "bias", "mean", "variance"), 1)
     )
-    shape, channels = place.context.shapes.get(place.layer.bottoms[0]) if place.layer.bottoms else None, -1
+    shape, channels = context.fold.shapes.get(context.layer.bottoms[0]) if context.layer.bottoms else None, -1
     if shape is not None:
         channels = shape[1] if len(shape) > 1 else 0
     if node.opset < 9 and not node.attribute("spatial", 1):
@@ -59,103 +59,103 @@ def batch_normalization(place: NodeContext) -> Operator:
     return Affine(scale[None], shift[None])
 
 
-def _parameter(place: NodeContext, index: int, word: str) -> Array:
-    stored = place.learned(index)
+def _parameter(context: NodeContext, index: int, word: str) -> Array:
+    stored = context.learned(index)
     if stored is None:
-        raise Blocked(f"its {word} {why_unknown(place, index)}")
+        raise Blocked(f"its {word} {why_unknown(context, index)}")
     return exact_values(stored)
 
 
-def scaler(place: NodeContext) -> Operator:
+def scaler(context: NodeContext) -> Operator:
     """ai.onnx.ml.Scaler: `scale*(x - offset)`, with a number for each feature, or one for all."""
-    node, shape = place.node, place.bottom()
+    node, shape = context.node, context.bottom()
     scale, offset = np.array(node.floats("scale"), np.float64), np.array(node.floats("offset"), np.float64)
     features = shape[1] if len(shape) == 2 else 0
-    if place.element != TensorProto.FLOAT:
+    if context.element != TensorProto.FLOAT:
         raise Blocked("what it reads is not float32, and would be rounded to that in front of it instead of behind")
     if scale.size != offset.size or features < 1 or scale.size not in (1, features):
         raise Unfit("it has not a scale and an offset for each of the columns that it reads")
     return Affine(scale[None], (-offset * scale)[None])
 
 
-def negate(place: NodeContext) -> Operator:
+def negate(context: NodeContext) -> Operator:
     """Neg: `-x`."""
-    kind = element_type(place.element)
+    kind = element_type(context.element)
     if kind is not None and kind.kind == "i":
         raise Unfit("what it reads are whole numbers, as sizes are")
     return Affine(-1.0)
 
 
-def add(place: NodeContext) -> Operator:
+def add(context: NodeContext) -> Operator:
     """Add: `x + c`, or a sum of data."""
-    return _shifted(place, 1.0) if place.has_constant else sum_(place)
+    return _shifted(context, 1.0) if context.has_constant else sum_(context)
 
 
-def subtract(place: NodeContext) -> Operator:
+def subtract(context: NodeContext) -> Operator:
     """Sub: `x - c`, `c - x`, or a difference of data."""
-    return _shifted(place, -1.0) if place.has_constant else Sum((1.0, -1.0), _both(place))
+    return _shifted(context, -1.0) if context.has_constant else Sum((1.0, -1.0), _both(context))
 
 
-def _both(place: NodeContext) -> tuple[Steps, ...]:
+def _both(context: NodeContext) -> tuple[Steps, ...]:
     """How each of two blobs is broadcast. Raises Unfit where there are not two."""
-    if len(place.layer.bottoms) != 2:
+    if len(context.layer.bottoms) != 2:
         raise Unfit("it does not read two blobs")
-    return laid(place)
+    return laid(context)
 
 
-def _shifted(place: NodeContext, sign: float) -> Operator:
-    constant = _laid_constant(place, axes=MAX_VALUES)
-    if place.data(0) is None:  # c - x
+def _shifted(context: NodeContext, sign: float) -> Operator:
+    constant = _laid_constant(context, axes=MAX_VALUES)
+    if context.data(0) is None:  # c - x
         return Affine(sign, constant)
     return Affine(shift=sign * constant)
 
 
-def multiply(place: NodeContext) -> Operator:
+def multiply(context: NodeContext) -> Operator:
     """Mul: `c*x`, or a product of data, or of data and a c that is no affine's."""
-    if not place.has_constant:
-        return Product(_both(place))
-    return _affine_or_factor(place, inverse=False)
+    if not context.has_constant:
+        return Product(_both(context))
+    return _affine_or_factor(context, inverse=False)
 
 
-def divide(place: NodeContext) -> Operator:
+def divide(context: NodeContext) -> Operator:
     """Div: `x/c`, or a quotient of data, of which the divisor takes nothing."""
-    if not place.has_constant:
-        both = _both(place)
+    if not context.has_constant:
+        both = _both(context)
         return Product((both[0] if both else (), None))
-    if place.data(0) is None:
+    if context.data(0) is None:
         raise Unfit("it divides a constant by what it reads, which is no affine")
-    return _affine_or_factor(place, inverse=True)
+    return _affine_or_factor(context, inverse=True)
 
 
-def _affine_or_factor(place: NodeContext, inverse: bool) -> Operator:
+def _affine_or_factor(context: NodeContext, inverse: bool) -> Operator:
     """`c*x` or `x/c`, or data times something fixed, which is no affine."""
     try:
-        constant = _laid_constant(place)
+        constant = _laid_constant(context)
     except (Blocked, Unfit) as unread:
         try:
-            return Product((lay(place.bottom(), place.top()),), str(unread) if isinstance(unread, Blocked) else "")
+            return Product((lay(context.bottom(), context.top()),), str(unread) if isinstance(unread, Blocked) else "")
         except Unfit:
             raise unread from None
     return Affine(1 / constant if inverse else constant)
 
 
-def _laid_constant(place: NodeContext, axes: int = 1) -> Array:
+def _laid_constant(context: NodeContext, axes: int = 1) -> Array:
     """The constant of a node with one, with its axes where those of the blob are.
 
     Raises:
         Unfit: it makes no affine.
         Blocked: it may make one, by sizes that the file leaves open.
     """
-    index = 0 if place.data(0) is None else 1
-    constant = place.learned(index)
-    if constant is None or not place.layer.bottoms:
-        raise Unfit(f"its constant {why_unknown(place, index)}")
+    index = 0 if context.data(0) is None else 1
+    constant = context.learned(index)
+    if constant is None or not context.layer.bottoms:
+        raise Unfit(f"its constant {why_unknown(context, index)}")
     shape = tuple(constant.shape)
     if not shape:
         return exact_values(constant)
     if sum(size != 1 for size in shape) > axes or prod(shape) > MAX_VALUES:
         raise Unfit("its constant varies along more than one axis")
-    bottom = place.bottom()
+    bottom = context.bottom()
     if len(shape) > len(bottom):
         raise Unfit("its constant gives what it reads more axes")
     full = (1,) * (len(bottom) - len(shape)) + shape
@@ -170,48 +170,48 @@ def _laid_constant(place: NodeContext, axes: int = 1) -> Array:
     return exact_values(constant).reshape(full)
 
 
-def alias(place: NodeContext) -> Operator:
+def alias(context: NodeContext) -> Operator:
     """Identity: `x`."""
-    constant = place.learned(0)
+    constant = context.learned(0)
     return Alias() if constant is None else Constant(constant)
 
 
-def cast(place: NodeContext) -> Operator:
+def cast(context: NodeContext) -> Operator:
     """Cast: `x`, where it is of that type already, or where one affine behind it is all that is not rounded to that."""
-    if place.element == place.node.attribute("to", 0):
+    if context.element == context.node.attribute("to", 0):
         return Alias()
-    if id(place.layer) in place.context.casts and _passes(place):
+    if id(context.layer) in context.fold.casts and _passes(context):
         return Pass()
-    if place.element in SHORT and place.node.attribute("to", 0) == TensorProto.FLOAT:
-        short = TensorProto.DataType.Name(place.element).lower()
+    if context.element in SHORT and context.node.attribute("to", 0) == TensorProto.FLOAT:
+        short = TensorProto.DataType.Name(context.element).lower()
         raise Unfit(f"an affine is rounded to {short} in front of it, and behind it to float32")
     raise Unfit("it may round to another type")
 
 
-def _passes(place: NodeContext) -> bool:
+def _passes(context: NodeContext) -> bool:
     """Whether a Cast is one of a pair with nothing between by now, or the first of one with a single layer between."""
-    net, (wide, short) = place.context.net, place.context.casts[id(place.layer)]
+    net, (wide, short) = context.fold.net, context.fold.casts[id(context.layer)]
     between = [use.layer for use in net.uses(wide.tops[0])]
     if between == [short]:
         return True
     behind = [use.layer for use in net.uses(between[0].tops[0])] if len(between) == 1 else []
-    return behind == [short] and place.layer is wide
+    return behind == [short] and context.layer is wide
 
 
-def cast_like(place: NodeContext) -> Operator:
+def cast_like(context: NodeContext) -> Operator:
     """CastLike: the first input, where it is of the second's type already."""
-    before, after = place.context.types.get(id(place.layer), (0, 0))
-    if place.data(0) != 0 or not before == after != 0:
+    before, after = context.fold.types.get(id(context.layer), (0, 0))
+    if context.data(0) != 0 or not before == after != 0:
         raise Unfit("it may round to another type")
     return Alias()
 
 
-def dropout(place: NodeContext) -> Operator:
+def dropout(context: NodeContext) -> Operator:
     """Dropout: `x` at inference, which opset 12 and newer say by an input."""
-    if len(place.layer.tops) > 1:
+    if len(context.layer.tops) > 1:
         raise Unfit("its mask is read")
-    if place.node.given(2):
-        training = place.values(2)
+    if context.node.given(2):
+        training = context.values(2)
         if training is None or bool(np.any(training)):
             raise Unfit("it may be in training mode")
     return Alias()

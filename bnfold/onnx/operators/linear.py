@@ -13,29 +13,29 @@ from onnx import TensorProto
 from bnfold.algebra.operators import Linear, Operator, Port, Window, sliding
 from bnfold.algebra.scaled import exact_values, scaled
 from bnfold.net import Array, LazyArray, Shape, sizes
+from bnfold.onnx.operators.context import MAX_VALUES, SAME, NodeContext, Unfit, axis_of, why_unknown
 from bnfold.onnx.operators.join import einsum as product
 from bnfold.onnx.operators.join import factors, matrices
-from bnfold.onnx.operators.place import MAX_VALUES, SAME, NodeContext, Unfit, axis_of, why_unknown
 
 
-def conv(place: NodeContext) -> Operator:
+def conv(context: NodeContext) -> Operator:
     """Conv: `w (*) x + b`, the weight being (Cout, Cin/group, *kernel)."""
-    node, weight, group = place.node, *_grouped(place)
+    node, weight, group = context.node, *_grouped(context)
     kernel = tuple(weight.shape[2:])
     same = node.attribute("auto_pad", "NOTSET") in SAME and any(size > 1 for size in kernel)
     padded = "a shift in front of its padding would be wrong at the border"
-    bias, fixed = _bias(place, 2, weight.shape[0])
+    bias, fixed = _bias(context, 2, weight.shape[0])
     return sliding(weight, bias, group, False)._replace(
         padded=fixed or (padded if any(node.ints("pads")) or same else ""),
         backward=fixed,
         unbiased=fixed,
-        window=_window(place, kernel, group),
+        window=_window(context, kernel, group),
     )
 
 
-def _window(place: NodeContext, kernel: Shape, group: int) -> Window | None:
+def _window(context: NodeContext, kernel: Shape, group: int) -> Window | None:
     """How a convolution slides; None where that depends on a size that is unknown."""
-    count, mode, sliding = len(kernel), place.node.attribute("auto_pad", "NOTSET"), place.sliding(len(kernel))
+    count, mode, sliding = len(kernel), context.node.attribute("auto_pad", "NOTSET"), context.sliding(len(kernel))
     if sliding is None:
         return None
     strides, dilations, pads = sliding
@@ -43,7 +43,7 @@ def _window(place: NodeContext, kernel: Shape, group: int) -> Window | None:
     if mode == "VALID":
         both = [(0, 0)] * count
     elif mode in SAME:
-        plane = place.bottom()[2:]
+        plane = context.bottom()[2:]
         if len(plane) != count or min(plane) < 0:
             return None
         both = []
@@ -57,21 +57,21 @@ def _window(place: NodeContext, kernel: Shape, group: int) -> Window | None:
     return Window(strides, dilations, tuple(both), group)
 
 
-def deform_conv(place: NodeContext) -> Operator:
+def deform_conv(context: NodeContext) -> Operator:
     """DeformConv: `w (*) x + b`, with x read at places that are data, 0 outside of the image; b is input 4."""
-    weight, group = _grouped(place)
-    bias, fixed = _bias(place, 3, weight.shape[0])
+    weight, group = _grouped(context)
+    bias, fixed = _bias(context, 3, weight.shape[0])
     outside = "a shift in front of it would be missing where it reads outside of the image"
     return sliding(weight, bias, group, False)._replace(padded=fixed or outside, backward=fixed, unbiased=fixed)
 
 
-def conv_transpose(place: NodeContext) -> Operator:
+def conv_transpose(context: NodeContext) -> Operator:
     """ConvTranspose: the transpose of a convolution plus b, the weight being (Cin, Cout/group, *kernel)."""
-    node, weight, group = place.node, *_grouped(place)
+    node, weight, group = context.node, *_grouped(context)
     plain = all(size == 1 for size in weight.shape[2:]) and all(step == 1 for step in node.ints("strides"))
     plain = plain and not any(node.ints("pads")) and not any(node.ints("output_padding"))
     plain = plain and not node.has("output_shape") and node.attribute("auto_pad", "NOTSET") == "NOTSET"
-    bias, fixed = _bias(place, 2, weight.shape[1] * group)
+    bias, fixed = _bias(context, 2, weight.shape[1] * group)
     return sliding(weight, bias, group, True)._replace(
         padded=fixed or ("" if plain else "a shift in front of it reaches its outputs unevenly"),
         backward=fixed,
@@ -79,21 +79,21 @@ def conv_transpose(place: NodeContext) -> Operator:
     )
 
 
-def _grouped(place: NodeContext) -> tuple[Array | LazyArray, int]:
+def _grouped(context: NodeContext) -> tuple[Array | LazyArray, int]:
     """The weight of a convolution, and its number of groups. Raises Unfit where they do not fit together."""
-    weight, group = _weight(place, 1), place.node.attribute("group", 1)
+    weight, group = _weight(context, 1), context.node.attribute("group", 1)
     if len(weight.shape) < 3 or group < 1 or weight.shape[0] % group:
         raise Unfit("its weight does not fit its groups")
     return weight, group
 
 
-def gemm(place: NodeContext) -> Operator:
+def gemm(context: NodeContext) -> Operator:
     """Gemm: `alpha*A*B + beta*C`, A or B transposed or not; one of them is learned."""
-    node = place.node
-    left = place.data(0) is None
-    weight = _weight(place, 0 if left else 1)
+    node = context.node
+    left = context.data(0) is None
+    weight = _weight(context, 0 if left else 1)
     shape = tuple(weight.shape)
-    if len(shape) != 2 or not place.layer.bottoms:
+    if len(shape) != 2 or not context.layer.bottoms:
         raise Unfit("its weight is no matrix")
     turned = bool(node.attribute("transA" if left else "transB", 0))
     other = bool(node.attribute("transB" if left else "transA", 0))
@@ -102,7 +102,7 @@ def gemm(place: NodeContext) -> Operator:
     if alpha != 1.0:
         weight = scaled(weight, shape, np.full((1, 1), alpha))
     top_axis, bottom_axis = (0, 1 if other else 0) if left else (1, 0 if other else 1)
-    bias, fixed = _gemm_bias(place, top_axis, shape[out])
+    bias, fixed = _gemm_bias(context, top_axis, shape[out])
     return Linear(
         weight=weight,
         bias=bias,
@@ -116,25 +116,30 @@ def gemm(place: NodeContext) -> Operator:
     )
 
 
-def fused(place: NodeContext) -> Operator:
+def fused(context: NodeContext) -> Operator:
     """com.microsoft.FusedConv, com.microsoft.FusedGemm: a Conv or Gemm, what may be added to it, and an activation."""
-    linear = (conv if place.layer.type.endswith("Conv") else gemm)(place)
-    activation = place.node.attribute("activation", "")
-    if not isinstance(linear, Linear) or not (activation or place.node.given(3)):
+    linear = (conv if context.layer.type.endswith("Conv") else gemm)(context)
+    activation = context.node.attribute("activation", "")
+    if not isinstance(linear, Linear) or not (activation or context.node.given(3)):
         return linear
     behind = f"its {activation} comes behind its weight" if activation else "what it adds comes behind its weight"
     return linear._replace(backward=linear.backward or behind, window=None)
 
 
-def linear_model(place: NodeContext) -> Operator:
+def linear_model(context: NodeContext) -> Operator:
     """ai.onnx.ml.LinearClassifier, ai.onnx.ml.LinearRegressor: scores, `coefficients*x + intercepts`."""
-    node, shape = place.node, place.bottom()
+    node, shape = context.node, context.bottom()
     if node.has("classlabels_strings"):
         raise Unfit("its labels are text, which no proof compares, nor the scores beside it")
     weight, bias = (np.array(node.floats(name), np.float32) for name in ("coefficients", "intercepts"))
-    count = node.attribute("targets", 1) if place.layer.type.endswith("Regressor") else bias.size
+    count = node.attribute("targets", 1) if context.layer.type.endswith("Regressor") else bias.size
     view = (count, shape[1] if len(shape) == 2 else 0)
-    if place.element != TensorProto.FLOAT or min(view) < 1 or prod(view) != weight.size or bias.size not in (0, count):
+    if (
+        context.element != TensorProto.FLOAT
+        or min(view) < 1
+        or prod(view) != weight.size
+        or bias.size not in (0, count)
+    ):
         raise Unfit("what it reads is no float32 matrix with a column for each of its coefficients")
     return Linear(
         weight=weight.reshape(view),
@@ -147,14 +152,14 @@ def linear_model(place: NodeContext) -> Operator:
     )
 
 
-def _gemm_bias(place: NodeContext, axis: int, size: int) -> tuple[Array | None, str]:
+def _gemm_bias(context: NodeContext, axis: int, size: int) -> tuple[Array | None, str]:
     """`beta*C` over the top, of full size along one axis; or why it is fixed."""
-    if not place.node.given(2):
+    if not context.node.given(2):
         return None, ""
-    stored = place.learned(2)
+    stored = context.learned(2)
     if stored is None:
-        return None, f"its bias {why_unknown(place, 2)}"
-    values = place.node.attribute("beta", 1.0) * exact_values(stored)
+        return None, f"its bias {why_unknown(context, 2)}"
+    values = context.node.attribute("beta", 1.0) * exact_values(stored)
     full = (1,) * (2 - values.ndim) + values.shape
     if len(full) != 2 or full[axis] not in (1, size) or 0 in full:
         return None, f"its bias has the shape {sizes(stored.shape)}, which does not fit"
@@ -165,13 +170,13 @@ def _gemm_bias(place: NodeContext, axis: int, size: int) -> tuple[Array | None, 
     return np.broadcast_to(values.reshape(full), wanted), ""
 
 
-def matmul(place: NodeContext) -> Operator:
+def matmul(context: NodeContext) -> Operator:
     """MatMul: `x*W` or `W*x` over the last two axes; axes of W in front of them go with those of x; `x*y` of data."""
-    if place.works_on_data:
-        return matrices(place)
-    left = place.data(0) is None
-    weight = _weight(place, 0 if left else 1)
-    shape, bottom, top = tuple(weight.shape), place.bottom(), place.top()
+    if context.works_on_data:
+        return matrices(context)
+    left = context.data(0) is None
+    weight = _weight(context, 0 if left else 1)
+    shape, bottom, top = tuple(weight.shape), context.bottom(), context.top()
     count = len(shape)
     if not shape or not bottom:
         raise Unfit("one of its sides has no axes")
@@ -188,10 +193,10 @@ def matmul(place: NodeContext) -> Operator:
         own = len(bottom) - count + axis
         if own >= 0 and not lost and bottom[own] == shape[axis]:
             inputs.append(Port(own, (axis,)))
-    if len(place.node.proto.input) != 2:
+    if len(context.node.proto.input) != 2:
         raise Unfit("it does not read two matrices")
     bias = None
-    if (stored := place.learned(2)) is not None:
+    if (stored := context.learned(2)) is not None:
         bias = np.broadcast_to(exact_values(stored).reshape(-1), (shape[out],))
         bias = bias.reshape([-1 if axis == top_axis else 1 for axis in range(len(top))])
     unbiased = "" if count == 2 else "its weight is a batch of matrices, to which no bias is added"
@@ -206,18 +211,18 @@ def matmul(place: NodeContext) -> Operator:
     )
 
 
-def einsum(place: NodeContext) -> Operator:
+def einsum(context: NodeContext) -> Operator:
     """Einsum: `sum of W*x` over the letters that the result has not; of data, a product."""
-    letters, out = factors(place)
-    at = 0 if place.data(0) is None else 1
-    weight = place.learned(at)
-    if weight is None or len(letters) != 2 or len(place.layer.bottoms) != 1 or not out:
-        return product(place)
-    own, other, shape, bottom = letters[at], letters[1 - at], tuple(weight.shape), place.bottom()
+    letters, out = factors(context)
+    at = 0 if context.data(0) is None else 1
+    weight = context.learned(at)
+    if weight is None or len(letters) != 2 or len(context.layer.bottoms) != 1 or not out:
+        return product(context)
+    own, other, shape, bottom = letters[at], letters[1 - at], tuple(weight.shape), context.bottom()
     whole = len(own) == len(set(own)) == len(shape) and len(other) == len(set(other)) == len(bottom)
     alike = whole and all(shape[own.index(one)] == bottom[other.index(one)] for one in set(own) & set(other))
     if not alike:
-        return product(place)
+        return product(context)
     alone = set(other) - {*own, *out}
     return Linear(
         weight=weight,
@@ -231,20 +236,20 @@ def einsum(place: NodeContext) -> Operator:
     )
 
 
-def recurrent(place: NodeContext) -> Operator:
+def recurrent(context: NodeContext) -> Operator:
     """LSTM, GRU, RNN: `x_t*W^T + Wb` is all that they do with a step; W is (directions, gates*hidden, inputs).
 
     Wb is the first half of B, whose other half goes with the state.
     """
-    weight = _weight(place, 1)
+    weight = _weight(context, 1)
     shape = tuple(weight.shape)
     if len(shape) != 3:
         raise Unfit("its weight is no matrix for each direction")
     bias, fixed = None, ""
-    if place.node.given(3):
-        stored = place.learned(3)
+    if context.node.given(3):
+        stored = context.learned(3)
         if stored is None:
-            fixed = f"its bias {why_unknown(place, 3)}"
+            fixed = f"its bias {why_unknown(context, 3)}"
         elif tuple(stored.shape) != (shape[0], 2 * shape[1]):
             fixed = f"its bias has the shape {sizes(stored.shape)}, which does not fit"
         else:
@@ -262,23 +267,23 @@ def recurrent(place: NodeContext) -> Operator:
     )
 
 
-def _weight(place: NodeContext, index: int) -> Array | LazyArray:
-    """The weight at the first or second place, data being at the other. Raises Unfit, with why it cannot change."""
-    if place.data(1 - index) != 0 and place.data(index) != 0:
+def _weight(context: NodeContext, index: int) -> Array | LazyArray:
+    """The weight, input 0 or 1, where the other one is data. Raises Unfit, with why it cannot change."""
+    if context.data(1 - index) != 0 and context.data(index) != 0:
         raise Unfit("what it works on is a constant, too")
-    weight = place.learned(index)
+    weight = context.learned(index)
     if weight is None:
-        raise Unfit(f"its weight {why_unknown(place, index)}")
+        raise Unfit(f"its weight {why_unknown(context, index)}")
     return weight
 
 
-def _bias(place: NodeContext, index: int, channels: int) -> tuple[Array | None, str]:
+def _bias(context: NodeContext, index: int, channels: int) -> tuple[Array | None, str]:
     """The bias of a convolution, (1, C); or why it is fixed."""
-    if not place.node.given(index):
+    if not context.node.given(index):
         return None, ""
-    stored = place.learned(index)
+    stored = context.learned(index)
     if stored is None:
-        return None, f"its bias {why_unknown(place, index)}"
+        return None, f"its bias {why_unknown(context, index)}"
     if tuple(stored.shape) != (channels,):
         return None, f"its bias has {prod(stored.shape)} values for {channels} channels"
     return exact_values(stored).reshape(1, -1), ""
@@ -287,35 +292,35 @@ def _bias(place: NodeContext, index: int, channels: int) -> tuple[Array | None, 
 # Normalisations: what they compute, then an affine, which takes others from behind as a linear layer does.
 
 
-def instance_normalization(place: NodeContext) -> Operator:
+def instance_normalization(context: NodeContext) -> Operator:
     """InstanceNormalization: `scale*(x - mean)/sqrt(variance + epsilon) + B` of each plane."""
-    return _normalization(place, 1)
+    return _normalization(context, 1)
 
 
-def group_normalization(place: NodeContext) -> Operator:
+def group_normalization(context: NodeContext) -> Operator:
     """GroupNormalization: `scale*(x - mean)/sqrt(variance + epsilon) + B` of groups; both by group below opset 21."""
-    if place.node.opset >= 21:
-        return _normalization(place, 1)
-    channels, groups = place.bottom()[1], place.node.attribute("num_groups", 0)
-    if channels < 1 or channels % groups or tuple(_weight(place, 1).shape) != (groups,):
+    if context.node.opset >= 21:
+        return _normalization(context, 1)
+    channels, groups = context.bottom()[1], context.node.attribute("num_groups", 0)
+    if channels < 1 or channels % groups or tuple(_weight(context, 1).shape) != (groups,):
         raise Unfit("its scale is one of each group, of which it has another number")
-    return _normalization(place, 1, channels // groups)
+    return _normalization(context, 1, channels // groups)
 
 
-def layer_normalization(place: NodeContext) -> Operator:
+def layer_normalization(context: NodeContext) -> Operator:
     """LayerNormalization, RMSNormalization: `scale*(x - mean)/sqrt(variance + epsilon) + B` of the last axis.
 
     RMSNormalization has no mean and no B.
     """
-    rank = len(place.bottom())
-    if len(place.layer.tops) > 1 or axis_of(place.node.attribute("axis", -1), rank) != rank - 1:
+    rank = len(context.bottom())
+    if len(context.layer.tops) > 1 or axis_of(context.node.attribute("axis", -1), rank) != rank - 1:
         raise Unfit("it normalises several axes at once")
-    return _normalization(place, rank - 1)
+    return _normalization(context, rank - 1)
 
 
-def _normalization(place: NodeContext, axis: int, each: int = 1) -> Operator:
-    scale, stored = _weight(place, 1), place.learned(2)
-    if len(scale.shape) != 1 or (place.node.given(2) and (stored is None or stored.shape != scale.shape)):
+def _normalization(context: NodeContext, axis: int, each: int = 1) -> Operator:
+    scale, stored = _weight(context, 1), context.learned(2)
+    if len(scale.shape) != 1 or (context.node.given(2) and (stored is None or stored.shape != scale.shape)):
         raise Unfit("its scale and bias are no vectors of one length")
     bias = None if stored is None else exact_values(stored).reshape((1,) * axis + (-1,))
     return Linear(
@@ -324,6 +329,6 @@ def _normalization(place: NodeContext, axis: int, each: int = 1) -> Operator:
         view=tuple(scale.shape),
         outputs=(Port(axis, (0,), each),),
         forward="it normalises what it reads",
-        unbiased="it has no bias" if place.layer.type == "RMSNormalization" else "",
-        tail=place.layer.type in {"LayerNormalization", "RMSNormalization"},
+        unbiased="it has no bias" if context.layer.type == "RMSNormalization" else "",
+        tail=context.layer.type in {"LayerNormalization", "RMSNormalization"},
     )

@@ -10,62 +10,62 @@ import numpy as np
 from bnfold.algebra.movement import channels_to_pixels, pixels_to_channels
 from bnfold.algebra.operators import UNKNOWN_SIZE, Axes, Linear, Move, Operator, Port, Regroup, Step, Take
 from bnfold.onnx.constants import ENDS, slice_of
+from bnfold.onnx.operators.context import MAX_VALUES, NodeContext, Unfit, axis_of
 from bnfold.onnx.operators.join import lay
-from bnfold.onnx.operators.place import MAX_VALUES, NodeContext, Unfit, axis_of
 
 
-def transpose(place: NodeContext) -> Operator:
+def transpose(context: NodeContext) -> Operator:
     """Transpose: axes in another order."""
-    rank = len(place.bottom())
-    order = place.node.ints("perm") or tuple(reversed(range(rank)))
+    rank = len(context.bottom())
+    order = context.node.ints("perm") or tuple(reversed(range(rank)))
     if sorted(order) != list(range(rank)):
         raise Unfit("its order is none of the axes of what it reads")
     return Move(((Axes(tuple(order)),),))
 
 
-def reshape(place: NodeContext) -> Operator:
+def reshape(context: NodeContext) -> Operator:
     """Flatten, Reshape: the same elements under another shape."""
-    given, before, after = place.given, place.bottom(), place.top()
+    given, before, after = context.given, context.bottom(), context.top()
     if given == (before, after):
         return Move(((Regroup(*given),),))
-    kept = place.node.attribute("axis", 1) == 1 if place.layer.type == "Flatten" else place.node.integers(1)
+    kept = context.node.attribute("axis", 1) == 1 if context.layer.type == "Flatten" else context.node.integers(1)
     if before and after and before[0] == after[0] == UNKNOWN_SIZE and (kept is True or (kept and kept[:1] == [0])):
         before, after = ((min(*before, *after) - 1, *shape[1:]) for shape in (before, after))  # what stays has a name
     return Move(((Regroup(before, after, given),),))
 
 
-def squeeze(place: NodeContext) -> Operator:
+def squeeze(context: NodeContext) -> Operator:
     """Squeeze: axes of size 1 left out; they are an input from opset 13 on."""
-    shape = place.bottom()
-    axes = place.axes(13, len(shape))
+    shape = context.bottom()
+    axes = context.axes(13, len(shape))
     if axes == []:
         raise Unfit("it names no axes, which runtimes take for all of size 1 or for none")
     if axes is None:
-        if min(place.bottom(), default=0) < 0:
+        if min(context.bottom(), default=0) < 0:
             raise Unfit("which axes have size 1 is known only when it runs")
         axes = [axis for axis, size in enumerate(shape) if size == 1]
     return Move(((Axes(tuple(axis for axis in range(len(shape)) if axis not in axes)),),))
 
 
-def unsqueeze(place: NodeContext) -> Operator:
+def unsqueeze(context: NodeContext) -> Operator:
     """Unsqueeze: axes of size 1 added; they are an input from opset 13 on."""
-    written = place.integers("axes", 1, 13, "its axes are")
+    written = context.integers("axes", 1, 13, "its axes are")
     if written is None:
         raise Unfit("its axes are known only when it runs")
-    rank = len(place.bottom()) + len(written)
+    rank = len(context.bottom()) + len(written)
     new = {axis_of(axis, rank) for axis in written}
     old = iter(range(rank))
     return Move(((Axes(tuple(None if axis in new else next(old) for axis in range(rank))),),))
 
 
-def expand(place: NodeContext) -> Operator:
+def expand(context: NodeContext) -> Operator:
     """Expand: repeated along axes of size 1."""
-    return Move((lay(place.bottom(), place.top()),))
+    return Move((lay(context.bottom(), context.top()),))
 
 
-def tile(place: NodeContext) -> Operator:
+def tile(context: NodeContext) -> Operator:
     """Tile: repeated as a whole along axes."""
-    repeats, shape = place.stated_integers(1), place.bottom()
+    repeats, shape = context.stated_integers(1), context.bottom()
     if repeats is None or len(repeats) != len(shape):
         raise Unfit("how often it repeats is known only when it runs")
     steps: list[Step] = []
@@ -79,12 +79,12 @@ def tile(place: NodeContext) -> Operator:
     return Move((tuple(steps),))
 
 
-def split(place: NodeContext) -> Operator:
+def split(context: NodeContext) -> Operator:
     """Split: consecutive parts along an axis, of the sizes that inference found."""
-    shape = place.bottom()
-    axis = axis_of(place.node.attribute("axis", 0), len(shape))
-    sizes = [place.top(index)[axis] for index in range(len(place.layer.tops))]
-    if len(place.layer.tops) != len(place.node.outputs):
+    shape = context.bottom()
+    axis = axis_of(context.node.attribute("axis", 0), len(shape))
+    sizes = [context.top(index)[axis] for index in range(len(context.layer.tops))]
+    if len(context.layer.tops) != len(context.node.outputs):
         raise Unfit("the sizes of its parts are unknown")
     if min(sizes) < 0:
         return Move(((_taken_anyhow(axis),),) * len(sizes))
@@ -94,19 +94,19 @@ def split(place: NodeContext) -> Operator:
     return Move(parts, apart=True)
 
 
-def split_to_sequence(place: NodeContext) -> Operator:
+def split_to_sequence(context: NodeContext) -> Operator:
     """SplitToSequence: parts along an axis, as one list; which elements are where, those say who take from it."""
-    place.bottom()
+    context.bottom()
     return Move(((),))
 
 
-def sequence_at(place: NodeContext) -> Operator:
+def sequence_at(context: NodeContext) -> Operator:
     """SequenceAt: one of the parts that a SplitToSequence made."""
-    maker = place.context.net.producer(place.layer.bottoms[0])
-    number = place.node.integers(1)
+    maker = context.fold.net.producer(context.layer.bottoms[0])
+    number = context.node.integers(1)
     if maker is None or maker.type != "SplitToSequence" or number is None:
         raise Unfit("which part of which blob it takes is known only when it runs")
-    made = NodeContext(maker, place.context)
+    made = NodeContext(maker, context.fold)
     shape, sizes = made.bottom(), made.node.integers(1)
     axis = axis_of(made.node.attribute("axis", 0), len(shape))
     if sizes is None or shape[axis] < 0 or len(number) != 1:
@@ -117,12 +117,12 @@ def sequence_at(place: NodeContext) -> Operator:
     return Move(((Take(axis, slice(stop - sizes[number[0]], stop), shape[axis]),),))
 
 
-def slice_(place: NodeContext) -> Operator:
+def slice_(context: NodeContext) -> Operator:
     """Slice: some elements along some axes; they are inputs from opset 10 on."""
-    shape, axes = place.bottom(), place.integers("axes", 3, 10, "what it takes is")
+    shape, axes = context.bottom(), context.integers("axes", 3, 10, "what it takes is")
     words = ((1, "starts"), (2, "ends"), (4, "steps"))
     try:
-        starts, ends, strides = (place.integers(word, at, 10, "what it takes is") for at, word in words)
+        starts, ends, strides = (context.integers(word, at, 10, "what it takes is") for at, word in words)
     except Unfit:
         if axes is None:
             raise
@@ -152,17 +152,17 @@ def _taken_anyhow(axis: int) -> Take:
     return Take(axis, slice(0), UNKNOWN_SIZE)
 
 
-def gather(place: NodeContext) -> Operator:
+def gather(context: NodeContext) -> Operator:
     """Gather: elements by their index along an axis; from a table, an embedding."""
-    axis = place.node.attribute("axis", 0)
-    if place.data(0) is None:
-        return _embedding(place, axis)
-    shape = place.bottom(place.data(0) or 0)
+    axis = context.node.attribute("axis", 0)
+    if context.data(0) is None:
+        return _embedding(context, axis)
+    shape = context.bottom(context.data(0) or 0)
     axis = axis_of(axis, len(shape))
-    indices = place.values(1)
+    indices = context.values(1)
     if indices is None or indices.dtype.kind not in "iu":
-        fixed = place.node.constant(1)
-        form = place.bottom(1) if fixed is None else place.context.net.origin.types.shapes.get(fixed.name)
+        fixed = context.node.constant(1)
+        form = context.bottom(1) if fixed is None else context.fold.net.origin.types.shapes.get(fixed.name)
         if form is None:
             raise Unfit("what it takes is known only when it runs")
         new = [axis, *[None] * (len(form) - 1)] if form else []
@@ -177,11 +177,11 @@ def gather(place: NodeContext) -> Operator:
     return Move((tuple(steps),))
 
 
-def _embedding(place: NodeContext, axis: int) -> Operator:
-    weight = place.learned(0)
-    if weight is None or axis != 0 or len(weight.shape) != 2 or place.data(1) != 0:
+def _embedding(context: NodeContext, axis: int) -> Operator:
+    weight = context.learned(0)
+    if weight is None or axis != 0 or len(weight.shape) != 2 or context.data(1) != 0:
         raise Unfit("it takes from a constant")
-    rank = len(place.bottom())
+    rank = len(context.bottom())
     return Linear(
         weight,
         None,
@@ -192,26 +192,26 @@ def _embedding(place: NodeContext, axis: int) -> Operator:
     )
 
 
-def depth_to_space(place: NodeContext) -> Operator:
+def depth_to_space(context: NodeContext) -> Operator:
     """DepthToSpace: channels become blocks of pixels; opset 11 brought the mode CRD."""
-    block = place.node.attribute("blocksize", 0)
-    n, c, h, w = _plane(place, block)
+    block = context.node.attribute("blocksize", 0)
+    n, c, h, w = _plane(context, block)
     if c % block**2:
         raise Unfit("its channels are no multiple of its blocks")
-    return Move((channels_to_pixels((n, c, h, w), block, place.node.attribute("mode", "DCR")),))
+    return Move((channels_to_pixels((n, c, h, w), block, context.node.attribute("mode", "DCR")),))
 
 
-def space_to_depth(place: NodeContext) -> Operator:
+def space_to_depth(context: NodeContext) -> Operator:
     """SpaceToDepth: blocks of pixels become channels; opset 28 brought the mode CRD."""
-    block = place.node.attribute("blocksize", 0)
-    n, c, h, w = _plane(place, block)
+    block = context.node.attribute("blocksize", 0)
+    n, c, h, w = _plane(context, block)
     if any(size >= 0 and size % block for size in (h, w)):
         raise Unfit("its plane is no multiple of its blocks")
-    return Move((pixels_to_channels((n, c, h, w), block, place.node.attribute("mode", "DCR")),))
+    return Move((pixels_to_channels((n, c, h, w), block, context.node.attribute("mode", "DCR")),))
 
 
-def _plane(place: NodeContext, block: int) -> tuple[int, int, int, int]:
-    shape = place.bottom()
+def _plane(context: NodeContext, block: int) -> tuple[int, int, int, int]:
+    shape = context.bottom()
     if len(shape) != 4 or block < 1:
         raise Unfit("it works on blobs of four axes")
     n, c, h, w = shape

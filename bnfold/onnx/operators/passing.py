@@ -13,82 +13,82 @@ from onnx import TensorProto
 
 from bnfold.algebra.operators import PLANE, Alias, Axes, Clip, Operator, Pass, Steps
 from bnfold.net import Array
-from bnfold.onnx.operators.place import SAME, NodeContext, Unfit, axis_of
+from bnfold.onnx.operators.context import SAME, NodeContext, Unfit, axis_of
 from bnfold.onnx.sizes import UNKNOWN, last_window
 
 
-def rectifier(place: NodeContext) -> Operator:
+def rectifier(context: NodeContext) -> Operator:
     """Abs, LeakyRelu, PRelu, Relu: `max(x, 0) + slope*min(x, 0)`, linear on each side of 0; `|x|` has the slope -1."""
-    del place
+    del context
     return Pass(zero="a shift would move its threshold away from 0", order="a negative scale turns it over")
 
 
-def clip(place: NodeContext) -> Operator:
+def clip(context: NodeContext) -> Operator:
     """Clip: `min(max(x, low), high)`; bounds are inputs from opset 11 on, and of the type of x."""
-    low, high = (_bound(place, name, index) for index, name in enumerate(("min", "max"), 1))
-    if place.node.opset < 11 and place.element == TensorProto.DOUBLE:
+    low, high = (_bound(context, name, index) for index, name in enumerate(("min", "max"), 1))
+    if context.node.opset < 11 and context.element == TensorProto.DOUBLE:
         if any((low, high)):
             raise Unfit("its bounds are float32, and what it reads float64")
-        return rectifier(place)
-    return between(place, -np.inf if low is None else low, np.inf if high is None else high)
+        return rectifier(context)
+    return between(context, -np.inf if low is None else low, np.inf if high is None else high)
 
 
-def between(place: NodeContext, low: float, high: float) -> Clip:
+def between(context: NodeContext, low: float, high: float) -> Clip:
     """What cuts at two bounds, of which some may be infinite."""
     if not low <= high or low == np.inf or high == -np.inf:
         raise Unfit("its bounds leave nothing between them")
-    return Clip(low, high, next((bound.dtype for bound in place.layer.blobs.stored), np.dtype(np.float32)))
+    return Clip(low, high, next((bound.dtype for bound in context.layer.blobs.stored), np.dtype(np.float32)))
 
 
-def _bound(place: NodeContext, name: str, index: int) -> float | None:
+def _bound(context: NodeContext, name: str, index: int) -> float | None:
     """A bound of a Clip, None where it is not given. Raises Unfit."""
-    node = place.node
+    node = context.node
     if node.opset < 11:
         return node.attribute(name, 0.0) if node.has(name) else None
-    values = place.values(index)
+    values = context.values(index)
     if values is None and node.given(index):
         raise Unfit("its bounds are known only when it runs")
     return None if values is None else float(values.item())
 
 
-def max_pool(place: NodeContext) -> Operator:
+def max_pool(context: NodeContext) -> Operator:
     """MaxPool: the largest of each window; padding never wins."""
-    _reach(place)
+    _reach(context)
     order = "a maximum needs every scale >= 0"
-    strict = "where a maximum is needs every scale > 0" if len(place.layer.tops) > 1 else ""
+    strict = "where a maximum is needs every scale > 0" if len(context.layer.tops) > 1 else ""
     return Pass(order=order, strict=strict, plane=PLANE)
 
 
-def average_pool(place: NodeContext) -> Operator:
+def average_pool(context: NodeContext) -> Operator:
     """AveragePool: the mean of each window; with count_include_pad, zeros are counted that are not there."""
-    node, reach = place.node, _reach(place)
+    node, reach = context.node, _reach(context)
     if not node.attribute("count_include_pad", 0):
         return Pass(plane=PLANE)
     zero = ""
     if any(node.ints("pads")) or node.attribute("auto_pad", "NOTSET") in SAME or node.attribute("ceil_mode", 0):
         zero = "it counts its padding (count_include_pad), so a shift would be wrong at the border"
-    elif not _holds_windows(place, reach):
+    elif not _holds_windows(context, reach):
         zero = "it counts what a plane smaller than its window lacks (count_include_pad), and a shift would be missing"
     return Pass(zero=zero, plane=PLANE)
 
 
-def _holds_windows(place: NodeContext, reach: Sequence[int]) -> bool:
+def _holds_windows(context: NodeContext, reach: Sequence[int]) -> bool:
     """Whether a plane that a pool takes is never smaller than its window.
 
     onnxruntime gives one value for one that is smaller by less than a stride, as if there were padding behind it.
     """
-    strides = place.node.ints("strides") or (1,) * len(reach)
-    plane = place.bottom()[2:] if place.context.shapes.get(place.layer.bottoms[0]) else (UNKNOWN,) * len(reach)
+    strides = context.node.ints("strides") or (1,) * len(reach)
+    plane = context.bottom()[2:] if context.fold.shapes.get(context.layer.bottoms[0]) else (UNKNOWN,) * len(reach)
     return all(
         size >= reached or (size < 0 and (stride == 1 or reached == 1))
         for size, reached, stride in zip(plane, reach, strides, strict=False)
     )
 
 
-def _reach(place: NodeContext) -> list[int]:
+def _reach(context: NodeContext) -> list[int]:
     """How far each window reaches, by axis. Raises Unfit where one may hold nothing but padding."""
-    node, kernel = place.node, place.node.ints("kernel_shape")
-    count, sliding = len(kernel), place.sliding(len(kernel))
+    node, kernel = context.node, context.node.ints("kernel_shape")
+    count, sliding = len(kernel), context.sliding(len(kernel))
     if not kernel or sliding is None:
         raise Unfit("its kernel, strides and pads do not fit together")
     strides, dilations, pads = sliding
@@ -101,7 +101,7 @@ def _reach(place: NodeContext) -> list[int]:
         for axis, window in enumerate(zip(pads[:count], pads[count:], reach, strides, strict=True)):
             if window[1] + window[3] <= window[2]:
                 continue  # it begins within the image, however large that is
-            size = place.bottom()[2 + axis]
+            size = context.bottom()[2 + axis]
             if size < 0:
                 raise Unfit("whether its last window (ceil_mode) holds anything depends on a size that is unknown")
             if last_window(size, *window) >= size:
@@ -109,60 +109,60 @@ def _reach(place: NodeContext) -> list[int]:
     return reach
 
 
-def norm_pool(place: NodeContext) -> Operator:
+def norm_pool(context: NodeContext) -> Operator:
     """LpPool, GlobalLpPool: the norm of each window, `|s*x| = s*|x|` for s >= 0, unless a power leaves float32."""
-    del place
+    del context
     return Pass(zero=NORM_ZERO, order=NORM_ORDER, strict=NORM_STRICT, plane=PLANE)
 
 
-def global_pool(place: NodeContext) -> Operator:
+def global_pool(context: NodeContext) -> Operator:
     """GlobalAveragePool: the mean over the plane."""
-    del place
+    del context
     return Pass(plane=PLANE)
 
 
-def global_max_pool(place: NodeContext) -> Operator:
+def global_max_pool(context: NodeContext) -> Operator:
     """GlobalMaxPool: the maximum over the plane."""
-    del place
+    del context
     return Pass(order="a maximum needs every scale >= 0", plane=PLANE)
 
 
-def reduce_mean(place: NodeContext) -> Operator:
+def reduce_mean(context: NodeContext) -> Operator:
     """ReduceMean: the mean over some axes."""
-    return _reduction(place)
+    return _reduction(context)
 
 
-def reduce_extreme(place: NodeContext) -> Operator:
+def reduce_extreme(context: NodeContext) -> Operator:
     """ReduceMax, ReduceMin: the largest or smallest over some axes."""
-    return _reduction(place, order="an extreme needs every scale >= 0")
+    return _reduction(context, order="an extreme needs every scale >= 0")
 
 
-def reduce_sum(place: NodeContext) -> Operator:
+def reduce_sum(context: NodeContext) -> Operator:
     """ReduceSum: the sum over some axes; a shift comes out as many times as values are summed."""
     of_any_size = "a sum over as many values as the data has takes a scale, but no shift"
-    passing = _reduction(place)
+    passing = _reduction(context)
     if not isinstance(passing, Pass):
         return passing
-    summed = [size for axis, size in enumerate(place.bottom()) if axis in passing.plane]
+    summed = [size for axis, size in enumerate(context.bottom()) if axis in passing.plane]
     known = min(summed, default=1) > 0
     return passing._replace(total=float(prod(summed))) if known else passing._replace(zero=of_any_size)
 
 
-def reduce_norm(place: NodeContext) -> Operator:
+def reduce_norm(context: NodeContext) -> Operator:
     """ReduceL1, ReduceL2: the norm over some axes, `|s*x| = s*|x|` for s >= 0, unless the square leaves float32."""
-    strict = NORM_STRICT if place.layer.type == "ReduceL2" else ""
-    return _reduction(place, zero=NORM_ZERO, order=NORM_ORDER, strict=strict)
+    strict = NORM_STRICT if context.layer.type == "ReduceL2" else ""
+    return _reduction(context, zero=NORM_ZERO, order=NORM_ORDER, strict=strict)
 
 
-def _reduction(place: NodeContext, zero: str = "", order: str = "", strict: str = "") -> Operator:
+def _reduction(context: NodeContext, zero: str = "", order: str = "", strict: str = "") -> Operator:
     """Axes are an input from opset 18 on, those of ReduceSum from 13 on."""
-    shape = place.bottom()
+    shape = context.bottom()
     rank = len(shape)
-    axes = place.axes(13 if place.layer.type == "ReduceSum" else 18, rank)
-    kept = place.flag("keepdims", True)
-    if not axes and place.flag("noop_with_empty_axes", False):
+    axes = context.axes(13 if context.layer.type == "ReduceSum" else 18, rank)
+    kept = context.flag("keepdims", True)
+    if not axes and context.flag("noop_with_empty_axes", False):
         # A norm of each value alone is its magnitude to some runtimes, and the value itself to others.
-        is_norm = place.layer.type in {"ReduceL1", "ReduceL2"}
+        is_norm = context.layer.type in {"ReduceL1", "ReduceL2"}
         return Pass(zero=zero, order=order, strict=strict) if is_norm else Alias()
     axes = axes or list(range(rank))
     if any(shape[axis] == 0 for axis in axes):
@@ -171,41 +171,41 @@ def _reduction(place: NodeContext, zero: str = "", order: str = "", strict: str 
     return Pass(zero=zero, order=order, strict=strict, plane=set(axes), steps=steps)
 
 
-def resize(place: NodeContext) -> Operator:
+def resize(context: NodeContext) -> Operator:
     """Resize, Upsample: weighted means of neighbours, the weights summing to 1, along the axes whose size changes."""
-    node = place.node
+    node = context.node
     if node.attribute("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
         raise Unfit("it puts a value of its own where its region ends (tf_crop_and_resize)")
-    rank = len(place.bottom())
-    return Pass(plane={axis for axis in range(rank) if not _stays(place, axis)})
+    rank = len(context.bottom())
+    return Pass(plane={axis for axis in range(rank) if not _stays(context, axis)})
 
 
-def _stays(place: NodeContext, axis: int) -> bool:
+def _stays(context: NodeContext, axis: int) -> bool:
     """Whether Resize leaves an axis as it is."""
-    node = place.node
-    first = 2 if node.opset >= 11 and place.layer.type == "Resize" else 1
-    if place.layer.type == "Upsample" and node.has("scales"):
+    node = context.node
+    first = 2 if node.opset >= 11 and context.layer.type == "Resize" else 1
+    if context.layer.type == "Upsample" and node.has("scales"):
         return node.floats("scales")[axis] == 1.0
     if node.has("axes"):
-        rank = len(place.bottom())
+        rank = len(context.bottom())
         return axis not in [axis_of(one, rank) for one in node.ints("axes")]
-    scales = place.values(first)
+    scales = context.values(first)
     if scales is not None and scales.size:
         return bool(scales.size > axis and scales.reshape(-1)[axis] == 1.0)
     exact = node.attribute("keep_aspect_ratio_policy", "stretch") == "stretch"  # other policies change sizes once more
     if first != 2 or not exact or not node.given(3):
         return False
-    return place.top()[axis] == place.bottom()[axis] != UNKNOWN
+    return context.top()[axis] == context.bottom()[axis] != UNKNOWN
 
 
-def pad(place: NodeContext) -> Operator:
+def pad(context: NodeContext) -> Operator:
     """Pad: zeros around, or copies of what is inside; amounts are an input from opset 11 on, axes from 18."""
-    node, rank = place.node, len(place.bottom())
+    node, rank = context.node, len(context.bottom())
     mode = node.attribute("mode", "constant")
-    amounts = node.ints("pads") if node.opset < 11 else place.stated_integers(1)
+    amounts = node.ints("pads") if node.opset < 11 else context.stated_integers(1)
     if amounts is None:
         raise Unfit("how much it pads is known only when it runs")
-    written = place.integers("axes", 3, 18, "which axes it pads is")
+    written = context.integers("axes", 3, 18, "which axes it pads is")
     axes = range(rank) if written is None else [axis_of(axis, rank) for axis in written]
     if len(amounts) != 2 * len(axes):
         raise Unfit("its pads do not fit its axes")
@@ -214,7 +214,7 @@ def pad(place: NodeContext) -> Operator:
     if mode == "constant":
         value: Array | float | None = node.attribute("value", 0.0) if node.opset < 11 else 0.0
         if node.given(2):
-            value = place.values(2)
+            value = context.values(2)
         if value is None or np.any(np.asarray(value, np.float64) != 0):
             raise Unfit("it pads with a value of its own that is not 0")
         added = any(amount is None or amount > 0 for both in around.values() for amount in both)
@@ -224,9 +224,9 @@ def pad(place: NodeContext) -> Operator:
     return Pass(plane=around.keys())
 
 
-def grid_sample(place: NodeContext) -> Operator:
+def grid_sample(context: NodeContext) -> Operator:
     """GridSample: weighted means of pixels, the weights summing to 1; outside of the image zeros, or copies."""
-    copies = place.node.attribute("padding_mode", "zeros") in {"border", "reflection"}
+    copies = context.node.attribute("padding_mode", "zeros") in {"border", "reflection"}
     return Pass(
         zero="" if copies else "it reads zeros outside of the image, and a shift would be missing there", plane=PLANE
     )

@@ -13,10 +13,15 @@ from bnfold.net import Layer, Shape
 
 
 class LayerContext(NamedTuple):
-    """A layer with the shapes around it: all that a row may look at."""
+    """A layer with the shapes around it: all that a row may look at.
+
+    Attributes:
+        layer: the layer.
+        fold: the net that is being folded, its shapes, and what the user asked for.
+    """
 
     layer: Layer
-    context: FoldContext
+    fold: FoldContext
 
     @property
     def bottom(self) -> Shape:
@@ -43,7 +48,7 @@ class LayerContext(NamedTuple):
 
     def shape(self, blob: str) -> Shape | None:
         """The shape of a blob, None where it is unknown."""
-        return self.context.shapes.get(blob)
+        return self.fold.shapes.get(blob)
 
     def known(self, blob: str) -> Shape:
         """The shape of a blob. Raises `Blocked` where it is unknown."""

@@ -19,10 +19,15 @@ class Unfit(Exception):
 
 
 class NodeContext(NamedTuple):
-    """A node with what is known around it."""
+    """A node with what is known around it.
+
+    Attributes:
+        layer: the layer, whose `param` is the node.
+        fold: the net that is being folded, its shapes, and what the user asked for.
+    """
 
     layer: Layer
-    context: FoldContext
+    fold: FoldContext
 
     @property
     def node(self) -> Node:
@@ -47,7 +52,7 @@ class NodeContext(NamedTuple):
         return self._shape(self.layer.bottoms, 0), self._shape(self.layer.tops, 0)
 
     def _stated(self, blobs: Sequence[str], index: int) -> Shape:
-        shape, origin, source = self._shape(blobs, index), self.context.net.origin, self.layer.source
+        shape, origin, source = self._shape(blobs, index), self.fold.net.origin, self.layer.source
         if origin.declared is origin.types:
             return shape
         named = blobs  # of a layer that a program has put in, as the model calls them
@@ -63,7 +68,7 @@ class NodeContext(NamedTuple):
     def _shape(self, blobs: Sequence[str], index: int) -> Shape:
         if index >= len(blobs):
             raise Unfit("it reads nothing but constants")
-        shape = self.context.shapes.get(blobs[index])
+        shape = self.fold.shapes.get(blobs[index])
         if shape is None:
             raise Unfit(f"the shape of '{blobs[index]}' is unknown")
         return shape
@@ -71,46 +76,46 @@ class NodeContext(NamedTuple):
     @property
     def element(self) -> int:
         """ONNX's number of the type of the first bottom; 0 where it is unknown."""
-        number: int = self.context.types.get(id(self.layer), (0, 0))[0]
+        number: int = self.fold.types.get(id(self.layer), (0, 0))[0]
         return number
 
-    def data(self, place: int) -> int | None:
-        """Which bottom stands at a place of the inputs; None for a constant, or nothing."""
-        slot = self.node.slots[place] if place < len(self.node.slots) else None
+    def data(self, index: int) -> int | None:
+        """Which bottom an input of the node is, by the number of the input; None for a constant, or nothing."""
+        slot = self.node.slots[index] if index < len(self.node.slots) else None
         return slot.index if isinstance(slot, BottomInput) else None
 
-    def learned(self, place: int) -> Array | LazyArray | None:
-        """The stored values at a place, if they are a constant of a float type."""
-        constant = self.node.constant(place)
+    def learned(self, index: int) -> Array | LazyArray | None:
+        """The stored values of an input, if that is a constant of a float type."""
+        constant = self.node.constant(index)
         return self.layer.blobs.stored[constant.blob] if constant is not None and constant.blob >= 0 else None
 
-    def values(self, place: int) -> Array | None:
-        """The values of a constant of any type at a place."""
-        constant = self.node.constant(place)
+    def values(self, index: int) -> Array | None:
+        """The values of an input that is a constant of any type; None where it is none."""
+        constant = self.node.constant(index)
         if constant is None:
             return None
         return self.layer.blobs[constant.blob] if constant.blob >= 0 else constant.value
 
-    def integers(self, name: str, place: int, since: int, what: str) -> Sequence[int] | None:
-        """Whole numbers that are an attribute, and an input at a place since an opset; None where nobody says any.
+    def integers(self, name: str, index: int, since: int, what: str) -> Sequence[int] | None:
+        """Whole numbers that are an attribute, and since an opset an input; None where neither is given.
 
         Raises:
             Unfit: something computes them, `what` saying which they are.
         """
         if self.node.opset < since:
             return self.node.ints(name) if self.node.has(name) else None
-        found = self.node.integers(place)
-        if found is None and self.node.given(place):
+        found = self.node.integers(index)
+        if found is None and self.node.given(index):
             raise Unfit(f"{what} known only when it runs")
         return found
 
-    def stated_integers(self, place: int) -> Sequence[int | None] | None:
-        """Whole numbers at a place by what the file says, None for each that follows from sizes that it leaves open."""
-        origin, name = self.context.net.origin, self.node.proto.input[place]
+    def stated_integers(self, index: int) -> Sequence[int | None] | None:
+        """Whole numbers of an input as the file says them, None for each that depends on a size that it leaves open."""
+        origin, name = self.fold.net.origin, self.node.proto.input[index]
         values = origin.declared.sizes.get(name)
         if values is not None:
             return [None if is_open(one) else int(one) for one in values.reshape(-1)]
-        return self.node.integers(place)
+        return self.node.integers(index)
 
     def flag(self, name: str, default: bool) -> bool:
         """An attribute that is 0 or 1. Raises Unfit: it is another number, which programs take for either."""
@@ -139,7 +144,7 @@ class NodeContext(NamedTuple):
     @property
     def is_fixed(self) -> bool:
         """Whether what the node reads first is made of constants alone, or of initialisers that may be fed."""
-        net, first = self.context.net, self.data(0)
+        net, first = self.fold.net, self.data(0)
         waiting = [] if first is None else [self.layer.bottoms[first]]
         seen: set[str] = set()
         while waiting:
@@ -156,7 +161,7 @@ class NodeContext(NamedTuple):
     @property
     def works_on_data(self) -> bool:
         """Whether neither of two operands is a weight, be it one that may be fed or is quantised."""
-        net, operands = self.context.net, [self.data(0), self.data(1)]
+        net, operands = self.fold.net, [self.data(0), self.data(1)]
         blobs = [self.layer.bottoms[index] for index in operands if index is not None]
         makers = [net.producer(blob) for blob in blobs if blob not in net.origin.fed]
         quantised = any(maker is not None and maker.type in QUANTISED for maker in makers)
@@ -168,19 +173,19 @@ class NodeContext(NamedTuple):
             raise Unfit("a constant stands among what it reads")
 
 
-def why_unknown(place: NodeContext, index: int) -> str:
-    """Why there are no values at a place of a node's inputs."""
-    slot = place.node.slots[index] if index < len(place.node.slots) else None
+def why_unknown(context: NodeContext, index: int) -> str:
+    """Why an input of a node has no values that are known."""
+    slot = context.node.slots[index] if index < len(context.node.slots) else None
     if slot is None:
         return "is missing"
     if isinstance(slot, ConstantInput):
         return f"'{slot.name}' has no values that can be read here"
-    return _why_data(place, place.layer.bottoms[slot.index])
+    return _why_data(context, context.layer.bottoms[slot.index])
 
 
-def _why_data(place: NodeContext, blob: str) -> str:
+def _why_data(context: NodeContext, blob: str) -> str:
     """Why something that one would expect to be constant is none."""
-    net = place.context.net
+    net = context.fold.net
     if blob in net.origin.fed:
         return (
             f"'{blob}' is an initialiser that is listed as an input, too, so it may be fed; "
