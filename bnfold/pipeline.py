@@ -261,7 +261,7 @@ def prove(
     ]
     # An ONNX file has the names of the net in memory.
     same_names = [not isinstance(net, Net) or net is not source for net, source in zip(candidates, reread, strict=True)]
-    if comparison.reference.hidden.layers:
+    if comparison.reference.unrunnable.layers:
         # An ONNX file with nodes that nothing runs is proved by the net that it was written from.
         candidates = [candidate if isinstance(candidate, Net) else folded for candidate in candidates]
     names = tuple(f"comparing with {name}" for name in paths or ["the folded net"])

@@ -28,7 +28,7 @@ from bnfold.compare.models import SELDOM, Model, open_model, require_numbers, sp
 from bnfold.compare.noise import choose_noise, muted, watched_blobs
 from bnfold.compare.opened import Opened, rounded_otherwise
 from bnfold.compare.pairing import pair
-from bnfold.compare.partial import agreeing, counterparts, read_alike, run_in_one, same_behind
+from bnfold.compare.partial import agreeing, counterparts, read_alike, run_in_one
 from bnfold.compare.records import DiffReport, Gate
 from bnfold.compare.unshown import unshown
 from bnfold.compare.widening import widened
@@ -182,7 +182,7 @@ class Comparison:
     @property
     def notes(self) -> list[str]:
         """What the user should know before anything is compared: what cannot be looked at."""
-        hidden = self.reference.hidden.layers
+        hidden = self.reference.unrunnable.layers
         if not hidden:
             return []
         return [f"not compared, since it cannot be run or depends on what cannot: {few(list(map(str, hidden)), 5)}"]
@@ -353,7 +353,7 @@ class Comparison:
         inner = [name for name in ours.outputs if name in pairs and pairs[name] not in theirs.outputs]
         notes = [*ours.notes, *theirs.notes, *self._types]
         if ours.net is not None and theirs.net is not None:
-            notes += run_in_one((ours.net, ours.hidden), (theirs.net, theirs.hidden))
+            notes += run_in_one((ours.net, ours.unrunnable), (theirs.net, theirs.unrunnable))
         notes += _standing_in(ours)
         notes += [sized] if sized else []
         notes += [f"the candidate computes {quoted(inner)}, and gives no such output"] if inner else []
@@ -375,7 +375,6 @@ class Comparison:
             self._known(data),
             options,
             notes,
-            same_behind(ours.hidden, theirs.hidden, {**inputs, **pairs}),
         )
 
     def _matched(self, theirs: Model, known: bool) -> tuple[Model, Model, dict[str, str], dict[str, str]]:
@@ -385,20 +384,20 @@ class Comparison:
         layer in both and reads what is compared.
         """
         ours, named = self.reference, self.options.map
-        met = counterparts(ours.hidden, theirs.hidden)
+        met = counterparts(ours.unrunnable, theirs.unrunnable)
         fed = {top: partner for top, partner in met.items() if named.get(top, partner) == partner}
         while True:
-            shapes = ours.hidden.fed
+            shapes = ours.unrunnable.fed
             ours = ours.feeding({top: shapes[top] for top in fed})
             theirs = theirs.feeding({partner: shapes[top] for top, partner in fed.items()})
             inputs = match_inputs(_brought(ours), _brought(theirs), named) | fed
             blobs = {blob: partner for blob, partner in named.items() if blob not in ours.feeds}
             is_fold, tops = known or _is_fold_of(ours, theirs), (ours.tops, theirs.tops)
             pairs = pair(ours.writers, theirs.writers, blobs, folded=is_fold, whole=tops)
-            pairs |= read_alike(ours.hidden, theirs.hidden, inputs | pairs)
+            pairs |= read_alike(ours.unrunnable, theirs.unrunnable, inputs | pairs)
             pairs = {blob: pairs[blob] for blob in ours.writers if pairs.get(blob) in theirs.writers}
-            agreed = agreeing(ours.hidden, theirs.hidden, {**inputs, **pairs})
-            given = ours.hidden.fed.items() & {(top, theirs.hidden.fed.get(one)) for top, one in fed.items()}
+            agreed = agreeing(ours.unrunnable, theirs.unrunnable, {**inputs, **pairs})
+            given = ours.unrunnable.fed.items() & {(top, theirs.unrunnable.fed.get(one)) for top, one in fed.items()}
             left = {top: fed[top] for top, _ in given if agreed.get(top) == fed[top]}
             if left == fed:
                 return ours, theirs, inputs, pairs
@@ -644,11 +643,12 @@ def _brought(model: Model) -> dict[str, Feed]:
 
 def _standing_in(model: Model) -> list[str]:
     """The note on what was fed in the place of layers that cannot be run."""
-    if not model.hidden.fed:
+    whole, shapes = model.unrunnable.whole, model.unrunnable.fed
+    if not shapes:
         return []
-    fed = few([f"'{top}' ({sizes(shape)})" for top, shape in model.hidden.fed.items()], 5)
+    fed = few([f"'{top}' ({sizes(shape)})" for top, shape in shapes.items()], 5)
     notes = [f"what stands behind layers that cannot be run was run on noise, or what its readers mean, as {fed}"]
-    if model.hidden.whole is not None and (layers := hidden_by_shapes(model.hidden.whole, model.hidden.fed)):
+    if whole is not None and (layers := hidden_by_shapes(whole, shapes)):
         said = "a part of the kernel or the window meets nothing but padding on what was fed"
         notes.append(f"{named('layer', layers)}: {said}, so that part is not proved")
     return notes

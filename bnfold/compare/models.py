@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from bnfold.compare.drawing import ALL_COMPARABLE, IncomparableNodes, incomparable_nodes
 from bnfold.compare.isolated import IsolatedSession
-from bnfold.compare.partial import NOTHING_HIDDEN, Hidden, drawn, runnable, same_layers
+from bnfold.compare.partial import ALL_RUN, UnrunnableLayers, runnable, same_layers
 from bnfold.compare.standins import onnx_stand_ins, stand_ins
 from bnfold.data.samples import UNRANKED, Feed
 from bnfold.data.standins import FLAG, Indices
@@ -61,7 +62,8 @@ class Model:
         feeds: input -> what it takes.
         outputs: the network's own outputs, as far as they can be run; an input that nobody reads is one in Caffe, and
             computes nothing.
-        hidden: what of a Caffe network cannot be run; `net` is the rest.
+        unrunnable: what of a Caffe network cannot be run; `net` is the rest.
+        incomparable: what of an ONNX network no values can be compared of.
         mapped: the files that its weights lie in.
         path: where it was read, as the user said it; None where it was given.
         before: the network in its own types, where this is it in float32.
@@ -78,7 +80,8 @@ class Model:
     feeds: dict[str, Feed]
     outputs: list[str]
     mapped: tuple[mmap.mmap, ...] = ()
-    hidden: Hidden = NOTHING_HIDDEN
+    unrunnable: UnrunnableLayers = ALL_RUN
+    incomparable: IncomparableNodes = ALL_COMPARABLE
     path: str | None = None
     before: Model | None = None
     notes: tuple[str, ...] = ()
@@ -89,12 +92,17 @@ class Model:
         Args:
             fed: top -> shape.
         """
-        if self.hidden.whole is None or fed == self.hidden.fed:
+        if self.unrunnable.whole is None or fed == self.unrunnable.fed:
             return self
-        return replace(_running(self.hidden.whole, self.name, fed), path=self.path, notes=self.notes)
+        return replace(_running(self.unrunnable.whole, self.name, fed), path=self.path, notes=self.notes)
 
     def __repr__(self) -> str:
         return f"<Model '{self.name}': {', '.join(self.feeds)} -> {', '.join(self.outputs)}>"
+
+    @property
+    def hidden(self) -> UnrunnableLayers | IncomparableNodes:
+        """The part of which no values are compared."""
+        return self.incomparable if self.net is None else self.unrunnable
 
     @property
     def own(self) -> Model:
@@ -178,7 +186,7 @@ class Model:
     @property
     def tops(self) -> list[str]:
         """All blobs, in order of execution; of a network of Caffe with those that stay hidden."""
-        whole = self.hidden.whole
+        whole = self.unrunnable.whole
         return [*self.writers] if whole is None else [top for layer in whole.layers for top in layer.tops]
 
     @property
@@ -295,7 +303,7 @@ class Model:
         """Whether the other is the same network to the last weight, so that there is nothing to run."""
         from bnfold.onnx.graph import equal_models
 
-        return same_layers(self.hidden.layers, other.hidden.layers) and equal_models(self.parts, other.parts)
+        return same_layers(self.unrunnable.layers, other.unrunnable.layers) and equal_models(self.parts, other.parts)
 
     def release_pages(self) -> None:
         """Give back the memory of the source's pages: whoever wants its weights again maps them again."""
@@ -429,12 +437,12 @@ def _running(whole: Net, name: str, fed: Mapping[str, Shape] | None = None) -> M
     """What of a net of Caffe runs; `fed` as `runnable` takes it."""
     from bnfold.onnx.export.network import build
 
-    net, hidden = whole, NOTHING_HIDDEN
+    net, unrunnable = whole, ALL_RUN
     try:
         proto, weights = build(net)
     except UnsupportedError:
-        net, hidden = runnable(whole, fed)
-        if not hidden.layers:
+        net, unrunnable = runnable(whole, fed)
+        if not unrunnable.layers:
             raise
         proto, weights = build(net)
     tensors = {name for node in proto.graph.node for name in node.output}
@@ -446,12 +454,12 @@ def _running(whole: Net, name: str, fed: Mapping[str, Shape] | None = None) -> M
                 reads[top] = tuple(layer.bottoms)
     meanings = {**stand_ins(net), **stand_ins(whole)}
     feeds = {
-        blob: replace(feed, meaning=meanings.get(blob, feed.meaning), unmade=blob in hidden.fed)
+        blob: replace(feed, meaning=meanings.get(blob, feed.meaning), unmade=blob in unrunnable.fed)
         for blob, feed in _feeds(proto).items()
     }
     outputs = [blob for blob in whole.outputs if blob in writers]
     mapped = tuple(file.buffer for file in net.origin.weights) if net.origin is not None else ()
-    return Model(name, proto, weights, net, None, writers, reads, feeds, outputs, mapped, hidden)
+    return Model(name, proto, weights, net, None, writers, reads, feeds, outputs, mapped, unrunnable)
 
 
 def net_in_batches_of(net: Net, batch: int) -> Net:
@@ -472,13 +480,13 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
     shown = [out.name for out in proto.graph.output if out.name in stored]
     writers = {name: Writer(name, "Constant", weighted=True) for name in shown}
     reads: dict[str, tuple[str, ...]] = dict.fromkeys(shown, ())
-    hidden = drawn((proto, weights, None))
+    incomparable = incomparable_nodes((proto, weights, None))
     lists = lists_in(proto, weights)
     for node in proto.graph.node:
         read = [name for name in (*node.input, *captured(node)) if name]
         weighted = any(name in learned for name in read) or any(body.initializer for body in bodies(node))
         for output in node.output:
-            if not output or output in hidden.blobs:
+            if not output or output in incomparable.blobs:
                 continue
             reads[output] = tuple(name for name in read if name not in stored)
             if output not in lists:
@@ -488,7 +496,7 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
     for blob, meaning in onnx_stand_ins(proto, feeds, weights).items():
         feeds[blob] = replace(feeds[blob], meaning=meaning)
     proto = with_narrow_values_read(proto, weights)
-    return Model(name, proto, weights, None, None, writers, reads, feeds, outputs, hidden=hidden)
+    return Model(name, proto, weights, None, None, writers, reads, feeds, outputs, incomparable=incomparable)
 
 
 def require_numbers(model: Model) -> None:

@@ -39,7 +39,7 @@ from bnfold.compare.kernels import span
 from bnfold.compare.measure import Measurement, MeasurePlan, Spans
 from bnfold.compare.metrics import BlobError, beside_mask, extremes, figures, magnitude, relative
 from bnfold.compare.models import Model
-from bnfold.compare.partial import differing_behind, made_otherwise
+from bnfold.compare.partial import differing_behind, made_otherwise, same_behind
 from bnfold.compare.records import (
     NO_PARTNER,
     OTHER_SHAPE,
@@ -100,7 +100,6 @@ class Opened:
         layout, data, labels: what is fed.
         options: what is compared, and what may differ.
         notes: sentences for the report.
-        same_behind: what cannot be run is the same in both networks, and reads only what is compared.
         saturating: output, or what layers read that cannot be run -> what saturates it.
         fronts: what is compared only in case the output behind it hides its errors.
         tops: layer -> own top, of the weighted layers whose activation range is reported, in either network.
@@ -118,7 +117,6 @@ class Opened:
     labels: Array | None
     options: CompareOptions
     notes: list[str]
-    same_behind: bool = False
     saturating: dict[str, Saturating] = field(default_factory=dict)
     fronts: set[str] = field(default_factory=set)
     tops: tuple[dict[str, str], dict[str, str]] = ({}, {})
@@ -148,6 +146,11 @@ class Opened:
     def whole(self) -> Opened:
         """The same, of which every blob is compared that both have."""
         return replace(self, options=replace(self.options, layers=True), pairs=dict(self.all_pairs))
+
+    @property
+    def partners(self) -> dict[str, str]:
+        """Blob or input of the reference -> of the candidate; all that both have."""
+        return {**self.inputs, **self.all_pairs}
 
     @property
     def watched(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -221,7 +224,7 @@ class Opened:
         decided, rounding, unlooked = self._rounding(found, blobs)
         rounded = [name for name, by_rounding in decided.items() if by_rounding]
         seen_through = boxes is not None and self._seen_through(boxes, blobs)
-        behind = self.ours.hidden.reads if self.same_behind else None
+        behind = self.ours.hidden.reads if self._hides_the_same() else None
         bare = self._bare(found, blobs)
         otherwise = self._made_otherwise()
         gates = [
@@ -234,9 +237,7 @@ class Opened:
         ]
         notes = [*self.notes, *found.notes, *unlooked, *unproved(self, found, blobs, classifier)]
         notes += [f"{named('output', bare)}: {BARE}"] if bare else []
-        compared = {**self.inputs, **self.all_pairs}
-        differing = differing_behind(self.ours.hidden, self.theirs.hidden, compared)
-        if unlike := [name for name in differing if name not in (*lost, *otherwise)]:
+        if unlike := [name for name in self._differing_behind() if name not in (*lost, *otherwise)]:
             notes.append(f"{named('output', unlike)}: {UNLIKE}")
         notes += [self._hidden(name, found.positions[name].share) for name in hiding]
         notes += [_rounded(name, found.distances[name], by_rounding) for name, by_rounding in decided.items()]
@@ -488,25 +489,37 @@ class Opened:
         alone = [name for name in self.ours.outputs if name not in self.pairs]
         reasons = {name: OTHER_SHAPE if name in self.all_pairs else NO_PARTNER for name in alone}
         uncompared = (hidden.get(name) or Uncompared(name, reason) for name, reason in reasons.items())
-        lost = [name for name in alone if name not in hidden or self.theirs.hidden.nodes]
+        lost = [name for name in alone if name not in hidden or self.theirs.incomparable.nodes]
         # What is drawn in one of the networks alone is another thing.
-        lost += [out.blob for out in self.ours.hidden.outputs if self.ours.hidden.nodes and out.blob not in hidden]
+        lost += [out.blob for out in self.ours.incomparable.outputs if out.blob not in hidden]
         return lost, (*self.ours.hidden.outputs, *uncompared)
+
+    def _hides_the_same(self) -> bool:
+        """Whether what of the reference is not compared is the same in the candidate, and reads only what is."""
+        if self.ours.net is None:
+            return self.ours.incomparable.are_those_of(self.theirs.incomparable, self.partners)
+        return same_behind(self.ours.unrunnable, self.theirs.unrunnable, self.partners)
+
+    def _differing_behind(self) -> list[str]:
+        """The outputs that are not compared, and not known to be made by the same layers of what is."""
+        if self.ours.net is None:
+            return [] if self._hides_the_same() else [output.blob for output in self.ours.hidden.outputs]
+        return differing_behind(self.ours.unrunnable, self.theirs.unrunnable, self.partners)
 
     def _made_otherwise(self) -> list[str]:
         """The outputs without numbers whose last node says or reads other things: labels, where it splits, a blob; and
         those behind layers of Caffe that cannot be run and are others in the candidate."""
         if self.ours.net is not None and self.theirs.net is not None:
-            sides = (self.ours.net, self.ours.hidden), (self.theirs.net, self.theirs.hidden)
-            return made_otherwise(*sides, {**self.inputs, **self.all_pairs})
-        ours, theirs = self.ours.hidden.made, self.theirs.hidden.made
+            sides = (self.ours.net, self.ours.unrunnable), (self.theirs.net, self.theirs.unrunnable)
+            return made_otherwise(*sides, self.partners)
+        ours, theirs = self.ours.incomparable.made, self.theirs.incomparable.made
         found = [name for name in ours if name in theirs and (ours[name] != theirs[name] or self._reads_other(name))]
         return found + [name for name in self._drawn_otherwise() if name not in found]
 
     def _drawn_otherwise(self) -> Iterator[str]:
         """The outputs made of what a node draws that says or reads other things in the candidate, or is in one alone;
         a shape is read of any blob."""
-        ours, theirs = self.ours.hidden, self.theirs.hidden
+        ours, theirs = self.ours.incomparable, self.theirs.incomparable
         others = {
             name
             for name in ours.draws.keys() & theirs.draws.keys()
@@ -519,7 +532,7 @@ class Opened:
 
     def _reads_other(self, name: str) -> bool:
         """Whether the nodes that make a value in both networks read blobs that are partners of others, or copies."""
-        partners = {**self.inputs, **self.all_pairs}
+        partners = self.partners
         known = set(partners.values())
         for read, other in zip(self.ours.makers[name].input, self.theirs.makers[name].input, strict=False):
             wanted = {partners[source] for source in self.ours.copied_from(read) if source in partners}
