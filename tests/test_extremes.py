@@ -254,3 +254,15 @@ def test_a_fold_that_looks_at_products_later_raises_where_one_is_not_finite() ->
             list(blob.chunks()) for layer in later.net.layers for blob in layer.blobs.stored if hasattr(blob, "chunks")
         ]
     assert list(fold(net).report.kept)
+
+
+@pytest.mark.parametrize(("size", "passed"), [(1.0, True), (1e3, False)])
+def test_what_is_too_large_between_two_layers_alone_fails_a_proof_that_meets_it(size: float, passed: bool) -> None:
+    """Folded it is 2e33, as the formula says; the original gives infinity."""
+    before = made(CONV % "data" + POWER % ("p", "c", "p", "1e-8", "0"), {"c": conv(1e37, 0.0)})
+    result = fold(before)
+    assert not list(result.report.kept)
+    x = np.random.default_rng(1).uniform(0.5, 1.5, (3, 2, 4, 4)) * size
+    with np.errstate(all="warn"):
+        report = bnfold.compare(before, result.net, {"data": x.astype(np.float32)})
+    assert report.passed == passed

@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cache
+from types import EllipsisType
 
 import numpy as np
 import numpy.typing as npt
@@ -270,7 +271,11 @@ def stays_finite(blob: Scaled) -> bool:
 
 
 def keeps_digits(blob: Scaled) -> bool:
-    """Whether the largest product is 0 or a normal number of its stored type; bounds decide where they can."""
+    """Whether the largest product, and that of each channel, is 0 or a normal number of the type that is stored.
+
+    A channel is what one value of a factor multiplies. One whose products are less than `LIGHT` of what the largest
+    could be counts as dead. Bounds decide where they can.
+    """
     extremes = [
         (float(sizes.max(initial=0.0)), float(sizes.min(initial=np.inf))) for sizes in map(np.abs, blob.factors)
     ]
@@ -278,12 +283,33 @@ def keeps_digits(blob: Scaled) -> bool:
     if blob.largest is None and not loses_digits(most * LIGHT, blob.dtype):
         return True
     largest = _largest(blob.weight) if blob.largest is None else blob.largest
+    dead = largest * most * LIGHT
     if loses_digits(largest * most, blob.dtype):
         return False
-    if least > 0 and not loses_digits(largest * least, blob.dtype):
+    if least > 0 and not loses_digits(min(largest * least, dead), blob.dtype):
         return True
-    exact = replace(blob, largest=largest, stored=np.dtype(np.float64))
-    return not loses_digits(max((float(np.abs(chunk).max()) for chunk in exact.chunks()), default=0.0), blob.dtype)
+    return not any(_loses_digits_by_channel(*peaks, dead, blob.dtype) for peaks in _peaks(blob))
+
+
+def _loses_digits_by_channel(before: Factor, after: Factor, dead: float, dtype: DType) -> bool:
+    """Whether what is largest in a channel has far fewer digits than before, or nothing has all of them."""
+    lost = _loses_digits_of(after * (after >= dead), [before], dtype)
+    return lost or loses_digits(float(after.max(initial=0.0)), dtype)
+
+
+def _peaks(blob: Scaled) -> Iterator[tuple[Factor, Factor]]:
+    """For each factor the largest `|weight|` and the largest `|product|` that each of its values stands for."""
+    weight = blob.weight.reshape(blob.view)
+    peaks = [(np.zeros(factor.shape), np.zeros(factor.shape)) for factor in blob.factors]
+    for slab in _slabs(blob.view, CHUNK_VALUES):
+        part = np.abs(np.asarray(weight[slab], np.float64))
+        product = math.prod((np.abs(_slab_of(factor, slab)) for factor in blob.factors), start=part)
+        for factor, both in zip(blob.factors, peaks, strict=True):
+            others = tuple(axis for axis, size in enumerate(factor.shape) if size == 1)
+            for values, peak in zip((part, product), both, strict=True):
+                so_far = _slab_of(peak, slab)
+                np.maximum(so_far, values.max(axis=others, keepdims=True), out=so_far)
+    yield from peaks
 
 
 def same_values(one: Array | LazyArray, other: Array | LazyArray) -> bool:
@@ -308,7 +334,9 @@ def same_in_order(one: Array | LazyArray, other: Array | LazyArray) -> bool:
 
 def _slab_of(factor: Factor, slab: tuple[slice, ...]) -> Factor:
     """The part of a factor that belongs to a slab; an axis of length 1 broadcasts and is taken whole."""
-    return factor[tuple(part if size > 1 else slice(None) for part, size in zip(slab, factor.shape, strict=False))]
+    parts = (part if size > 1 else slice(None) for part, size in zip(slab, factor.shape, strict=False))
+    index: tuple[slice | EllipsisType, ...] = (*parts, ...)  # a view, even of a single value
+    return factor[index]
 
 
 def _slabs(view: Shape, limit: int) -> Iterator[tuple[slice, ...]]:

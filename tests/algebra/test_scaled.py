@@ -138,3 +138,41 @@ def test_the_largest_product_is_looked_for_where_no_bound_tells(last: float, kep
     """The largest weight is scaled by the least factor."""
     values = np.array([[1.0, 1e-30]], np.float32)
     assert keeps_digits(scaled(values, (1, 2), np.array([[1e-40, last]]))) == kept
+
+
+CHANNEL = [
+    ((1.0, 0.3), np.float16, [[[1.0], [1e-6]]], False),
+    ((1.0, 0.3), np.float16, [[[1.0], [-1e-6]]], False),
+    ((1.0, 1e-6), np.float16, [[[1.0], [1.0]]], True),  # it had no more digits before
+    ((1.0, 1e-6), np.float16, [[[1.0], [0.25]]], True),
+    ((1.0, 0.3), np.float16, [[[1.0], [0.0]]], True),
+    ((1.0, 1e-3), np.float16, [[[64.0], [1e-2]]], False),
+    ((1.0, 0.3), np.float16, [[[1e3], [1e-4]], [[1e-3, 1e-3]]], False),
+    ((1.0, 0.3), np.float32, [[[1.0], [1e-39]]], True),  # as in dead channels
+    ((1e-30, 1e-30), np.float32, [[[1.0], [1e-9]]], False),
+    ((1.0, 0.3), ml_dtypes.bfloat16, [[[1.0], [1e-39]]], True),
+]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("weights", "dtype", "factors", "kept"), CHANNEL)
+def test_a_channel_among_larger_ones_keeps_its_digits_too(
+    weights: tuple[float, float], dtype: Any, factors: list[Any], kept: bool, turned: bool
+) -> None:
+    """Be it one of the outputs or of the inputs."""
+    values, (scale, *others) = np.array([[one, -one / 2] for one in weights]).astype(dtype), map(np.array, factors)
+    scale, values, others = scale.reshape(2, 1), values.reshape(2, 2), [other.reshape(1, 2) for other in others]
+    if turned:
+        scale, values, others = scale.T, values.T, [other.T for other in others]
+    blob = scaled(values, (2, 2), scale)
+    for other in others:
+        blob = scaled(blob, (2, 2), other)
+    assert keeps_digits(blob) == kept
+
+
+def test_channels_are_looked_at_in_pieces() -> None:
+    values, scale = np.ones((3, 50), np.float16), np.array([[1.0], [0.5], [1e-6]])
+    with mock.patch.object(module, "CHUNK_VALUES", 7):
+        assert not keeps_digits(scaled(values, (3, 50), scale))
+        assert keeps_digits(scaled(values, (3, 50), scale[[0, 1, 1]]))
+        assert keeps_digits(scaled(values[0, :1].reshape(()), (), np.array(0.5)))

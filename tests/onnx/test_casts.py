@@ -11,6 +11,7 @@ import pytest
 from command_line import Run
 from ml_dtypes import bfloat16
 from onnx import ModelProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from onnx_cases import Array
 from onnx_cases import run as values_of
 from onnx_texts import folded, model, reasons, statistics, stored, types, values
@@ -99,6 +100,26 @@ def test_a_range_that_float16_lacks_is_refused() -> None:
     wanted, found = (values_of(one, {"x": X})["y"] for one in (before, folded(before)))
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found, wanted, rtol=4e-3, atol=4e-3 * np.abs(wanted).max())
+
+
+def test_a_channel_that_would_lose_digits_of_float16_stays() -> None:
+    """Its weights of 4e-7 would have three bits; what it computes of large values has eleven."""
+    small = {**statistics(dtype=np.float16), "gamma": np.array([0.7, -1.3, 1e-4], np.float16)}
+    small["variance"] = np.array([0.9, 1.4, 6e3], np.float16)
+    weight, x = values(3, 3, 3, 3, dtype=np.float16) / np.float16(4), X * np.float16(300)
+    text = f"{HEAD} g (float16[k,3,6,6] x) => (float16[k,3,4,4] y) {{ y = Conv (x, w, b) }}"
+    norm = "c = Conv (x, w) y = BatchNormalization (c, gamma, beta, mean, variance)"
+    whole = text.replace("y = Conv (x, w, b)", norm)
+    before = model(whole, w=weight, **{**small, "beta": small["mean"] * 0})
+    assert types(folded(before)) == types(before)
+    assert "too small for all digits of float16" in reasons(before)[0]
+    scale = small["gamma"].astype(np.float64) / np.sqrt(small["variance"].astype(np.float64) + 1e-5)
+    merged, shift = weight * scale[:, None, None, None], -small["mean"] * scale
+    refused = model(text, w=merged.astype(np.float16), b=shift.astype(np.float16))
+    exact = model(text.replace("float16", "double"), w=merged, b=shift)
+    wanted = np.array(ReferenceEvaluator(exact).run(None, {"x": x.astype(np.float64)}))[0]
+    errors = [np.abs(values_of(one, {"x": x})["y"][:, 2] - wanted[:, 2]).max() for one in (before, refused)]
+    assert errors[1] > 20 * errors[0] > 0
 
 
 def test_a_model_of_both_types_of_two_bytes_folds() -> None:
