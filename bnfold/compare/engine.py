@@ -31,6 +31,7 @@ from bnfold.compare.threads import Threads, result_of
 from bnfold.compare.ties import Ties
 from bnfold.data.samples import Samples
 from bnfold.errors import ModelError, UnsupportedError, UsageError, telling_which
+from bnfold.io.mapping import require_unchanged
 from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
 from bnfold.runtime import Execution, Session, TensorPort, give_back, processors, to_host
@@ -356,7 +357,9 @@ class Engine:
                 if other is not segment:
                     other.close()
             segment.sessions[place] = self._session(segment, place)
-        with telling_which(self._model(place).name):
+        model = self._model(place)
+        require_unchanged(model.mapped)  # where onnxruntime maps files that were cut off, a run ends the process
+        with telling_which(model.name):
             given = segment.sessions[place].run(feeds, self._fetched(segment, place))
         if self.alternating:
             del segment.sessions[place]

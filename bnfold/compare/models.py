@@ -383,7 +383,7 @@ def _from_path(path: str, role: str, options: CompareOptions) -> Model:
         file = read_onnx(Path(path))
         give_sizes(file.model, options.input_shapes or {}, path)
         model = _from_onnx(file.model, path, file.weights)
-        return replace(model, folder=Path(path).resolve().parent, mapped=(file.buffer,))
+        return replace(model, folder=file.folder, mapped=file.mapped)
     network, weights = split_pair(path)
     if not network.name.lower().endswith((*TEXT, ".caffemodel")) and descriptor_of(network) is None:
         raise UsageError(

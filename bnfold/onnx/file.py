@@ -10,6 +10,7 @@ where each field lies, so that `bnfold.onnx.write` can write back what did not c
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -121,6 +122,13 @@ class Tensor:
         return array if array.shape == self.shape else None
 
 
+class OtherFile(NamedTuple):
+    """A file that holds tensors of a model: where it really lies, and its contents, mapped."""
+
+    path: Path
+    buffer: mmap.mmap
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Document:
     """An ONNX file: its message without the stored tensors, and where each field of it lies.
@@ -134,7 +142,7 @@ class Document:
         tensors: the initialisers, in the order of the file.
         sparse: likewise those that are stored as sparse tensors, written out.
         constants: number of a Constant node -> its values, where they are large.
-        files: the files in the model's folder that hold tensors, mapped, by what the model calls them.
+        files: the files beside the model that hold tensors, by what it calls them.
         is_sorted: whether the file has the nodes in an order in which they run, as they are here.
     """
 
@@ -146,7 +154,7 @@ class Document:
     tensors: tuple[Tensor, ...]
     sparse: tuple[Tensor, ...] = ()
     constants: dict[int, Tensor] = field(default_factory=dict)
-    files: Mapping[str, mmap.mmap] = field(default_factory=dict)
+    files: Mapping[str, OtherFile] = field(default_factory=dict)
     is_sorted: bool = True
 
     @property
@@ -157,7 +165,7 @@ class Document:
     @property
     def paths(self) -> list[Path]:
         """Every file that the model lies in."""
-        return [self.path, *(self.path.resolve().parent / location for location in self.files)]
+        return [self.path, *(file.path for file in self.files.values())]
 
     def declared_inputs(self) -> list[ValueInfoProto]:
         """The inputs of the graph as the file has them; `model` has the sizes that whoever read it gave."""
@@ -171,27 +179,35 @@ class OnnxFile(NamedTuple):
     Attributes:
         model: its message, without the weights that are large and lie in it.
         weights: these, as views.
-        buffer: what they are views on.
+        folder: where its other weights lie, under the names that it calls them by.
+        mapped: the files that all of them lie in.
     """
 
     model: ModelProto
     weights: tuple[Weight, ...]
-    buffer: mmap.mmap
+    folder: Path
+    mapped: tuple[mmap.mmap, ...]
 
 
 def read_onnx(path: Path) -> OnnxFile:
     """Map a model; weights that lie in files of their own stay there.
 
     Raises:
-        ParseError: the file cannot be read or is not an ONNX model.
+        BnfoldError: as `read_document`.
     """
-    buffer = map_file(path)
-    document = _sentences(path, buffer, lambda: _document(path, buffer, outside=False))
+    document = read_document(path)
+    folder, buffers = path.resolve().parent, (document.buffer, *(file.buffer for file in document.files.values()))
+    mapped = tuple(one for one in buffers if isinstance(one, mmap.mmap))
     if document.keeps_outside:
         # Weights on a store and in a folder cannot both be beside the model.
-        model = _sentences(path, buffer, lambda: ModelProto.FromString(bytes(buffer[:])))
+        model = ModelProto.FromString(bytes(document.buffer[:]))
         _arrange(model, run_order(model.graph.node))
-        return OnnxFile(model, (), buffer)
+        if not all(file.path.is_relative_to(folder) for file in document.files.values()):
+            folder = path.parent.resolve()
+        for entry in (entry for tensor in model.graph.initializer for entry in tensor.external_data):
+            if entry.key == "location" and entry.value in document.files:
+                entry.value = os.path.relpath(document.files[entry.value].path, folder)
+        return OnnxFile(model, (), folder, mapped)
     weights = []
     for tensor in document.tensors:
         if (weight := tensor.weight) is not None and weight.dtype.name in ONNX_TYPES:
@@ -201,8 +217,8 @@ def read_onnx(path: Path) -> OnnxFile:
     nodes = document.model.graph.node
     for number, constant in document.constants.items():
         fill_constant(nodes[number], constant)
-    document.model.graph.sparse_initializer.extend(_sparse(buffer, document.inner))
-    return OnnxFile(document.model, tuple(weights), buffer)
+    document.model.graph.sparse_initializer.extend(_sparse(document.buffer, document.inner))
+    return OnnxFile(document.model, tuple(weights), folder, mapped)
 
 
 def read_document(path: Path) -> Document:
@@ -435,7 +451,7 @@ class _Beside:
 
     def __init__(self, path: Path, outside: bool) -> None:
         self._path, self._outside = path, outside
-        self.files: dict[str, mmap.mmap] = {}
+        self.files: dict[str, OtherFile] = {}
 
     def view(self, header: TensorProto, shape: Shape, dtype: DType | None) -> Array | None:
         """The values of a tensor that lies outside; None where numpy has no type for it."""
@@ -460,21 +476,25 @@ class _Beside:
         return _view(buffer, offset, shape, dtype) if need else np.zeros(shape, dtype)
 
     def _open(self, name: str, location: str) -> mmap.mmap:
-        if location in self.files:
-            return self.files[location]
-        folder = self._path.resolve().parent
+        if location not in self.files:
+            file = self._found(name, location)
+            try:
+                self.files[location] = OtherFile(file, map_file(file))
+            except ParseError as error:
+                raise self._fault(name, f"lies outside: {error}") from None
+        return self.files[location].buffer
+
+    def _found(self, name: str, location: str) -> Path:
+        """Where a file really lies. A store of downloads keeps models as links to files that have other names."""
+        real = self._path.parent.resolve(), self._path.resolve().parent
         try:
-            file = (folder / location).resolve()
-            inside = bool(location) and file.is_relative_to(folder) and file != folder
+            beside = [folder / location for folder in (self._path.parent, real[1])]
+            file = next(filter(Path.exists, beside), beside[1]).resolve()
+            if location and file not in real and any(map(file.is_relative_to, real)):
+                return file
         except (OSError, ValueError, RuntimeError):  # a NUL in the name, a circle of links ...
-            inside = False
-        if not inside:
-            raise self._fault(name, f"is said to be in '{location}', which is not a file in the folder of the model")
-        try:
-            self.files[location] = map_file(file)
-        except ParseError as error:
-            raise self._fault(name, f"lies outside: {error}") from None
-        return self.files[location]
+            pass
+        raise self._fault(name, f"is said to be in '{location}', which is not a file in the folder of the model")
 
     def _fault(self, name: str, says: str) -> WeightsError:
         return WeightsError(f"{self._path}: tensor '{name}' {says}")

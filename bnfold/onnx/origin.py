@@ -80,7 +80,7 @@ class OnnxOrigin:
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """What the weights are views on."""
-        return (self.found.buffer, self.document.buffer, *self.document.files.values())
+        return (self.found.buffer, self.document.buffer, *(file.buffer for file in self.document.files.values()))
 
     def require_unchanged(self) -> None:
         """Stop where a file was written to since. Raises ParseError."""

@@ -266,7 +266,7 @@ class Cutting:
 
     def sample(self, number):
         if number == 40:
-            open(sys.argv[2], "wb").close()
+            open(sys.argv[3], "wb").close()
         return {"x": np.random.default_rng(number).normal(0, 1, (1024,)).astype(np.float32)}
 
     def name(self, number):
@@ -282,7 +282,8 @@ except BnfoldError as error:
 """
 
 
-def test_a_model_that_is_cut_off_while_it_is_compared_does_not_end_the_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("outside", [False, True])
+def test_a_model_that_is_cut_off_while_it_is_compared_does_not_end_the_process(tmp_path: Path, outside: bool) -> None:
     random = np.random.default_rng(1)
     weight = random.normal(0, 0.03, (1024, 1024)).astype(np.float32)
     other = weight.copy()
@@ -290,8 +291,10 @@ def test_a_model_that_is_cut_off_while_it_is_compared_does_not_end_the_process(t
     paths = [tmp_path / "ours.onnx", tmp_path / "theirs.onnx"]
     for path, values in zip(paths, (weight, other), strict=True):
         node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
-        onnx.save(model([node], {"x": (1, 1024)}, ["y"], {"w": values}), path)
-    command = [sys.executable, "-c", CUT_OFF, *map(str, paths)]
+        network = model([node], {"x": (1, 1024)}, ["y"], {"w": values})
+        onnx.save(network, path, save_as_external_data=outside, location=f"{path.name}.data")
+    cut = tmp_path / "theirs.onnx.data" if outside else paths[1]
+    command = [sys.executable, "-c", CUT_OFF, *map(str, paths), str(cut)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"{paths[1]}: was written to after it was read")
+    assert done.stdout.startswith(f"{cut}: was written to after it was read")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from present import present
 
 from bnfold import compare, load
-from bnfold.errors import ParseError
+from bnfold.errors import ParseError, WeightsError
 from bnfold.onnx import save_onnx
 from bnfold.onnx.file import read_onnx
 from bnfold.onnx.graph import WeightStore
@@ -67,6 +68,33 @@ def test_weights_beside_the_file_stay_there(tmp_path: Path) -> None:
     file = read_onnx(tmp_path / "net.onnx")
     assert file.weights == ()
     assert compare(str(tmp_path / "net.onnx"), model(numpy_helper.from_array(VALUES, "weight"))).passed
+
+
+@pytest.mark.parametrize("data_beside_link", [False, True])
+def test_a_model_that_is_a_link_has_its_weights_beside_either(tmp_path: Path, data_beside_link: bool) -> None:
+    for name in ("store", "seen"):
+        (tmp_path / name).mkdir()
+    beside = model(numpy_helper.from_array(VALUES, "weight"))
+    onnx.save(beside, tmp_path / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0)
+    (tmp_path / "net.onnx").rename(tmp_path / "store" / "a3f1")
+    (tmp_path / "net.data").rename(tmp_path / ("seen/net.data" if data_beside_link else "store/77c0"))
+    path = tmp_path / "seen" / "net.onnx"
+    path.symlink_to(Path("..", "store", "a3f1"))
+    if not data_beside_link:
+        (tmp_path / "seen" / "net.data").symlink_to(Path("..", "store", "77c0"))
+    assert compare(str(path), load(path)).passed
+    assert compare(str(path), model(numpy_helper.from_array(VALUES, "weight"))).passed
+    wrong = VALUES.copy()
+    wrong.flat[7] *= np.float32(1.01)
+    assert not compare(str(path), model(numpy_helper.from_array(wrong, "weight"))).passed
+
+
+def test_weights_that_were_cut_off_are_a_sentence_of_a_comparison(tmp_path: Path) -> None:
+    beside, path = model(numpy_helper.from_array(VALUES, "weight")), tmp_path / "net.onnx"
+    onnx.save(beside, path, save_as_external_data=True, location="net.data", size_threshold=0)
+    os.truncate(tmp_path / "net.data", 1000)
+    with pytest.raises(WeightsError, match=r"net\.onnx: tensor 'weight' lies at byte 0 of 'net\.data', which has 1000"):
+        compare(str(path), model(numpy_helper.from_array(VALUES, "weight")))
 
 
 @pytest.mark.parametrize("changed", [False, True])
