@@ -965,6 +965,7 @@ FITTING: dict[str, tuple[dict[str, Any], Shape, dict[str, Shape], dict[str, Shap
     "Conv": ({}, (1, 4, 5, 5), {"w": (3, 4, 1, 1)}, {"w": (3, 2, 1, 1)}),
     "Conv of groups": ({"group": 2}, (1, 4, 5, 5), {"w": (6, 2, 1, 1)}, {"w": (5, 2, 1, 1)}),
     "Conv with a bias": ({}, (1, 4, 5, 5), {"w": (3, 4, 1, 1), "b": (3,)}, {"b": (2,)}),
+    "Conv with a matrix as bias": ({}, (1, 4, 5, 5), {"w": (3, 4, 1, 1), "b": (3,)}, {"b": (3, 3)}),
     "ConvTranspose": ({}, (1, 4, 5, 5), {"w": (4, 2, 1, 1)}, {"w": (3, 2, 1, 1)}),
     "ConvTranspose with a bias": ({"group": 2}, (1, 4, 5, 5), {"w": (4, 2, 1, 1), "b": (4,)}, {"b": (2,)}),
     "Gemm": ({}, (2, 4), {"w": (4, 3)}, {"w": (3, 3)}),

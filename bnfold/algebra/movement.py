@@ -205,7 +205,7 @@ def _groups(before: Shape, after: Shape) -> Iterator[tuple[slice, slice]]:
     cuts |= {(len(before) - i, len(after) - j) for i, j in _cuts(before[::-1], after[::-1])}
     start = (0, 0)
     for cut in sorted(cuts):
-        if cut != start and cut[0] >= start[0] and cut[1] >= start[1]:
+        if cut != start and cut[1] >= start[1]:
             yield slice(start[0], cut[0]), slice(start[1], cut[1])
             start = cut
 

@@ -329,6 +329,12 @@ def test_a_product_of_a_blob_with_itself_refuses_since_the_factor_would_be_squar
     assert "layer 'e' (Eltwise) reads 'c' 2 times, and wants 1 changed" in kept.reason
 
 
+def test_a_product_of_which_no_factor_takes_an_affine_says_why_the_first_does_not() -> None:
+    product = layer("e", "Eltwise", "t data", "", "eltwise_param { operation: PROD }")
+    (kept,) = checked(net_of(data() + layer("t", "TanH", "data") + product + power("q", "e"))).report.kept
+    assert "layer 't' (TanH)" in kept.reason
+
+
 def test_an_affine_on_both_ways_to_one_layer_is_absorbed_once_as_their_composition() -> None:
     halves = layer("half", "Slice", "c", "x y", "slice_param { slice_point: 1 }")
     text = data() + conv("c", "data") + halves + layer("r", "ReLU", "x") + layer("j", "Concat", "y r")

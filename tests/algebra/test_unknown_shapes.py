@@ -523,3 +523,13 @@ def test_axes_behind_a_size_that_nobody_knows_are_paired_from_the_back() -> None
     np.testing.assert_array_equal((x * last.scale - 0.25).reshape(10, 2, 3), x.reshape(10, 2, 3) * last.scale - 0.25)
     with pytest.raises(Blocked, match="a size that is unknown"):
         movement.forward(steps, middle)
+
+
+@pytest.mark.parametrize("shapes", [((2, -1, 3), (2, 1, 3)), ((2, 1, 3), (2, -1, 3))])
+@pytest.mark.parametrize(("axis", "size"), [(0, 2), (2, 3)])
+def test_an_axis_of_size_1_that_a_shape_leaves_open_is_one_axis(
+    shapes: tuple[Shape, Shape], axis: int, size: int
+) -> None:
+    steps, affine = (Regroup(*shapes),), Affine.along(axis, [2.0, -3.0, 0.5][:size], -0.25)
+    assert movement.forward(steps, affine).equals(affine)
+    assert movement.back(steps, affine).equals(affine)

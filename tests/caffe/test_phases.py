@@ -124,6 +124,22 @@ def test_a_layer_of_another_stage_is_named_and_its_stage_takes_it_in() -> None:
     assert not [note for note in deployed.notes if "--stage" in note]
 
 
+@pytest.mark.parametrize(
+    ("count", "named"),
+    [
+        (2, "'r0' (ReLU) and 'r1' (ReLU) are"),
+        (3, "'r0' (ReLU), 'r1' (ReLU) and 'r2' (ReLU) are"),
+        (7, "'r0' (ReLU), 'r1' (ReLU), 'r2' (ReLU), 'r3' (ReLU), 'r4' (ReLU) and 2 more are"),
+    ],
+)
+def test_layers_that_one_stage_takes_in_are_named_together(count: int, named: str, tmp_path: Path) -> None:
+    rules = 'include { stage: "a" } }'.join(
+        f'layer {{ name: "r{place}" type: "ReLU" bottom: "data" top: "r{place}" ' for place in range(count)
+    )
+    assert kept(f'}} {rules} include {{ stage: "a" }}', tmp_path)
+    assert load(tmp_path / "net.prototxt").notes == [f"{named} left out, and --stage a takes them in"]
+
+
 def test_data_losses_and_metrics_of_another_stage_are_not_missed() -> None:
     net = load(FAULTS / "stage_deploy_dropped" / "net.prototxt", input_shapes={"data": (1, 3, 8, 8)})
     assert not [note for note in net.notes if "--stage val" in note or "--stage train" in note]

@@ -58,7 +58,7 @@ def correlation(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     most d; or of their absolute difference. A Correlation1D has p = d = 0 down.
     """
     first, param = merged(layer, four_axes(layer, bottoms[0]), bottoms[1]), layer.param.correlation_param
-    view, half = Correlation.of(layer), (param.kernel_size - 1) // 2
+    view, half = Correlation.of(layer), param.kernel_size // 2
     plane = each_size(
         lambda size, pad, reach: -(-(size + 2 * pad - 2 * (reach + half)) // param.stride_1),
         first[2:],
