@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnfold.algebra import commute, movement
-from bnfold.algebra.affine import Affine
+from bnfold.algebra.affine import MAX_VALUES, Affine
 from bnfold.algebra.commute import Affines, Commuting
 from bnfold.algebra.movement import back, sees_nothing
-from bnfold.algebra.operators import PLANE, Move, Pass
+from bnfold.algebra.operators import PLANE, Join, Move, Pass
 from bnfold.algebra.records import Blocked
 from bnfold.caffe.operators import PASSING
 from bnfold.net import Shape
@@ -160,6 +160,12 @@ def test_stochastic_pooling_refuses_since_its_weights_are_its_values() -> None:
     # At TEST it gives the mean of the window weighted by itself.
     pooled, pooled_after = ((values**2).sum() / values.sum() for values in (window, window + 3.0))
     assert abs(pooled_after - (pooled + 3.0)) > 1e-3
+
+
+def test_parts_of_more_channels_than_an_affine_may_have_keep_theirs() -> None:
+    """The identity would be written out for each of the others."""
+    with pytest.raises(Blocked, match="an affine of so many values is too large"):
+        commute.forward(Join(1, (2, MAX_VALUES)), [Affine.along(1, [2.0, -3.0], 0.5), None], 1)
 
 
 def test_an_affine_of_a_mask_cannot_move() -> None:

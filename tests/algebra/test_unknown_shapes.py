@@ -17,7 +17,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.operators import Regroup
 from bnfold.algebra.records import Blocked
 from bnfold.caffe.operators.shapes import known_shapes
-from bnfold.net import Blobs, Layer, Net
+from bnfold.net import Blobs, Layer, Net, Shape
 
 HEAD = """
 input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }

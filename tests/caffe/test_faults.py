@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from command_line import NET, TEXT, Run
 from nets import net
 from wire_encoder import blob
 from wire_encoder import layer as layer_record
+from wire_encoder import shape as dimensions
 
 import bnfold
 from bnfold.caffe.caffe_pb2 import FillerParameter, NetParameter
@@ -21,7 +23,7 @@ from bnfold.caffe.read import build
 from bnfold.caffe.text import parse_prototxt
 from bnfold.caffe.write import prototxt_text
 from bnfold.errors import ModelError, UnsupportedError, UsageError, WeightsError
-from bnfold.net import Net
+from bnfold.net import Net, Shape
 from bnfold.onnx import to_onnx
 
 FAULTS = TESTS / "faults"
@@ -354,6 +356,25 @@ def test_a_filler_may_give_what_is_learned_behind_a_layer_of_unknown_type(tmp_pa
     (tmp_path / "net.prototxt").write_text(text)
     (tmp_path / "net.caffemodel").write_bytes(layer_record("x", "ReLU"))
     assert not bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel").layers[1].blobs
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [((), ()), ((1, 3), (1, 3)), ((1, 3, 1), (1, 3, 1)), ((1, 1, 1, 3), (3,)), ((1, 3, 1, 2), (1, 3, 1, 2))],
+)
+def test_only_a_shape_of_four_axes_loses_its_ones_behind_a_layer_of_unknown_type(
+    said: Shape, kept: Shape, tmp_path: Path
+) -> None:
+    """Files of old Caffes say four axes of each blob; in newer ones (1, 3) lies along two of them."""
+    text = """
+        input: "data" input_shape { dim: 1 dim: 3 dim: 2 dim: 2 }
+        layer { name: "m" type: "Mystery" bottom: "data" top: "m" }
+        layer { name: "b" type: "Scale" bottom: "m" top: "b" scale_param { num_axes: 2 } }
+    """
+    (tmp_path / "net.prototxt").write_text(text)
+    stored = blob(range(1, 1 + prod(said))) + dimensions(*said)
+    (tmp_path / "net.caffemodel").write_bytes(layer_record("b", "Scale", stored))
+    assert bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")["b"].blobs.shapes == (kept,)
 
 
 # Names

@@ -70,12 +70,10 @@ def test_a_field_that_is_read_by_nothing_stops_the_layer_by_its_name(layer_type:
         message = getattr(param, name)
         if is_message(field):
             getattr(message, field.name).add() if is_repeated(field) else getattr(message, field.name).SetInParent()
+        elif is_repeated(field) or field.has_default_value:
+            put(message, field, next(value for value in other_values(field, message) if value != field.default_value))
         else:
-            values = other_values(field, message)
-            if not is_repeated(field) and not field.has_default_value:
-                put(message, field, field.default_value)  # the schema has none, so even a 0 says something
-            else:
-                put(message, field, next(value for value in values if is_repeated(field) or value != field.default_value))
+            put(message, field, field.default_value)  # without a default in the schema even a 0 says something
         assert f"`{field.name}`" in unread_fields(Layer("l", layer_type, ["x"], ["y"], Blobs(), param)), (
             f"{name}.{field.name}"
         )

@@ -155,7 +155,7 @@ def test_what_a_weight_is_made_of_is_what_onnxruntime_makes_of_it(expression: st
 @pytest.mark.parametrize(
     ("expression", "opset"),
     [
-        (f"y = BatchNormalization {NORM}", 7),  # by pixel, where `spatial` says so
+        (f"y = BatchNormalization {NORM}", 8),  # by pixel, where `spatial` says so
         (f"y, m, v = BatchNormalization {NORM}", 13),  # in training mode, of which it is not said how
         ("y = Clip <max = 1.0> (x)", 10),
         ("y = MatMul (x, x)", 18),  # of two stacks

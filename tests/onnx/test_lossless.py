@@ -782,6 +782,20 @@ def test_until_keeps_the_shapes_that_it_needs_open_sizes_and_what_it_cannot_type
     assert not saved(net_of(before, until=("w",))).graph.output[0].HasField("type")
 
 
+def test_a_batch_is_given_to_what_is_fed_but_to_no_weight_and_to_no_single_number() -> None:
+    before = parser.parse_model("""
+        <ir_version: 3, opset_import: ["" : 8]>
+        net (float[N,2,3,3] x, float s, float[4,2,1,1] w) => (float[N,4,3,3] z) { y = Conv (x, w) z = Mul (y, s) }
+    """)
+    weight = np.array([2, -1, 3, 0.5, -4, 1, 5, -3], np.float32).reshape(4, 2, 1, 1)
+    before.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    net = net_of(before, batch=3)
+    assert net.inputs == {"x": (3, 2, 3, 3), "s": ()}
+    after = {port.name: [size.dim_value for size in port.type.tensor_type.shape.dim] for port in saved(net).graph.input}
+    assert after == {"x": [0, 2, 3, 3], "s": [], "w": [4, 2, 1, 1]}
+    assert compare(net, fold(net).net).passed
+
+
 def test_open_sizes_are_given_by_name_and_an_unknown_name_is_a_sentence() -> None:
     before = conv_bn(CONV_BN.replace("[1,2,5,5]", "[N,2,H,W]").replace("[1,3,3,3]", "[N,3,A,B]"))
     assert types(folded(before)) == ["Conv"]
