@@ -8,6 +8,8 @@
                       an InnerProduct whose rows are divided by sqrt(sum w^2 + 1e-6)
     MatMul by one learned matrix (Synopsys)
                       an InnerProduct along the last axis, without a bias
+    Pooling with `global_pooling` beside a kernel or a stride
+                      the same without these, at which BVLC's Caffe stops (pooling_layer.cpp, LayerSetUp)
 
 So they fold, export and are written like the plain ones. The new weights are computed when they are read.
 """
@@ -95,6 +97,11 @@ def make_plain(layers: Iterable[Layer]) -> list[str]:
             if len(shapes) == 1 and (param := product_by(layer, shapes[0])) is not None:
                 layer.type, layer.param = param.type, param
                 notes.append(f"{before}: read as the InnerProduct that it is")
+        elif layer.type == "Pooling" and (idle := _without_window(layer)):
+            notes.append(
+                f"{before}: global_pooling takes the whole plane; it is read without {', '.join(idle)} beside it, at "
+                "which BVLC's Caffe stops"
+            )
     return notes
 
 
@@ -156,6 +163,21 @@ def _normalise(layer: Layer) -> None:
         first, *rest = layer.blobs.stored
         axis = 0 if param.inner_product_param.transpose else 1
         layer.blobs = Blobs([Derived(first, normalised, axis), *rest])
+
+
+def _without_window(layer: Layer) -> list[str]:
+    """The fields of a window that were taken from a global pooling; a stride of 1 alone may stay."""
+    if not layer.param.pooling_param.global_pooling:
+        return []
+    param: LayerParameter = deepcopy(layer.param)
+    pool = param.pooling_param
+    said = [field.name for field, _ in pool.ListFields() if field.name.startswith(("kernel", "stride"))]
+    if all(name.startswith("stride") and getattr(pool, name) == 1 for name in said):
+        return []
+    for name in said:
+        pool.ClearField(name)
+    layer.param = param
+    return said
 
 
 KEPT = frozenset({"bottom", "exclude", "include", "name", "phase", "top"})

@@ -76,3 +76,34 @@ def test_parameters_beside_the_plain_ones_do_not_stand_for_them() -> None:
         output_shapes(one, [(2, 3)])
     param.inner_product_param.num_output = 5
     assert output_shapes(one, [(2, 3)]) == [(2, 5)]
+
+
+@pytest.mark.parametrize(
+    ("window", "said"),
+    [("kernel_size: 2 stride: 2", "kernel_size, stride"), ("kernel_h: 0", "kernel_h"), ("stride: 1", "")],
+)
+@pytest.mark.parametrize("dialect", ["bvlc", "keep"])
+def test_a_window_beside_global_pooling_is_said_and_not_written(
+    window: str, said: str, dialect: str, tmp_path: Path
+) -> None:
+    (tmp_path / "net.prototxt").write_text(
+        'input: "data" input_shape { dim: 2 dim: 3 dim: 4 dim: 6 }\n'
+        'layer { name: "p" type: "Pooling" bottom: "data" top: "p" '
+        f"pooling_param {{ pool: AVE global_pooling: true {window} }} }}"
+    )
+    net = bnfold.load(tmp_path / "net.prototxt")
+    x = np.random.default_rng(5).standard_normal((2, 3, 4, 6)).astype(np.float32)
+    assert distance(by_onnxruntime(net, {"data": x})["p"], x.mean((2, 3), keepdims=True)) < 1e-6
+    notes = [note for note in net.notes if note.startswith("layer 'p' (Pooling)")]
+    assert notes == (
+        [
+            f"layer 'p' (Pooling): global_pooling takes the whole plane; it is read without {said} beside it, "
+            "at which BVLC's Caffe stops"
+        ]
+        if said
+        else []
+    )
+    bnfold.save_caffe(net, tmp_path / "out.prototxt", dialect=dialect)
+    written = bnfold.load(tmp_path / "out.prototxt")
+    assert not any("global_pooling" in note for note in written.notes)
+    assert ("stride" in (tmp_path / "out.prototxt").read_text()) is (not said)
