@@ -313,6 +313,7 @@ def _unknown(layers: Sequence[Layer]) -> list[str]:
     """
     own: dict[str, list[str]] = {}
     unknown: dict[str, list[str]] = {}
+    sources = [layer.name for layer in layers if layer_types.brings_samples(layer.type) and layer.type not in LAYERS]
     for layer in layers:
         if not layer_types.is_known(layer_type_of(layer)):
             is_own = layer.type in layer_types.DISPUTED or _has_own_parameters(layer.param)
@@ -323,6 +324,8 @@ def _unknown(layers: Sequence[Layer]) -> list[str]:
             notes.append(f"{none} a layer of type '{layer_type}'{guess}: {_left(names)}")
         else:
             own.setdefault(layer_type, []).extend(names)
+    if sources:
+        notes.append(f"no data layer that is known here reads blobs: {_left(sources)}")
     if coded := own.pop("Python", []):
         notes.append(f"what a layer of type 'Python' computes is code outside the network: {_left(coded)}")
     if disputed := {layer_type: own.pop(layer_type) for layer_type in layer_types.DISPUTED if layer_type in own}:

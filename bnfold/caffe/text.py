@@ -375,8 +375,9 @@ class _Diagnosis:
         message: Descriptor = V1 if old else LAYER
         if old and layer_type:
             layer_type = self._v1_type(layer_type, number, fields)
-        opaque = not is_known(layer_type)
-        trains = brings_samples(layer_type) or loss(layer_type) is not None or is_metric(layer_type)
+        source = brings_samples(layer_type) and "bottom" not in values
+        opaque = not is_known(layer_type) or (brings_samples(layer_type) and not source)
+        trains = source or loss(layer_type) is not None or is_metric(layer_type)
         seen: dict[str, TextField] = {}
         for found in fields:
             if old and found.name == "type" and number in self.foreign.types:

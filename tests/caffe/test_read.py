@@ -12,8 +12,10 @@ from cases import by_onnxruntime
 from bnfold.caffe.caffe_pb2 import NetParameter
 from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.read import load
+from bnfold.caffe.write import save_caffe
 from bnfold.errors import BnfoldError, ModelError, UnsupportedError, WeightsError
 from bnfold.net import Net
+from bnfold.onnx import to_onnx
 
 TESTS = Path(__file__).parent.parent
 ZOO = TESTS.parent.parent / "shared" / "zoo"
@@ -311,6 +313,20 @@ def test_a_type_that_looks_misspelt_is_kept_and_pointed_out_once(tmp_path: Path)
         "no dialect that is known here has layers of type 'Whatever': "
         "'x' stays as written; nothing folds through it, and it has no ONNX form",
     ]
+
+
+def test_a_type_that_ends_in_data_and_reads_blobs_is_no_data_layer(tmp_path: Path) -> None:
+    layer = 'layer { name: "x" type: "MixData" bottom: "fc" top: "x" mix_param { a: 1 } }'
+    (tmp_path / "net.prototxt").write_text(NET + layer)
+    net = load(tmp_path / "net.prototxt")
+    assert net.notes == [
+        "no data layer that is known here reads blobs: "
+        "'x' stays as written; nothing folds through it, and it has no ONNX form"
+    ]
+    with pytest.raises(UnsupportedError, match=r"'x' \(MixData\): bnfold does not know what layers of this type"):
+        to_onnx(load(tmp_path / "net.prototxt", write_weights(tmp_path / "net.caffemodel", SHAPES, first=1)))
+    save_caffe(net, tmp_path / "out.prototxt")
+    assert layer in (tmp_path / "out.prototxt").read_text()
 
 
 def test_a_layer_of_unknown_type_that_inference_does_not_need_is_not_worth_a_note(tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def _custom(graph: Graph, layer: Layer) -> None:
 def _unknown(layer: Layer) -> str:
     if layer.type in SOURCES:
         return "what it makes is no longer an input of the net"
-    if brings_samples(layer.type):
+    if brings_samples(layer.type) and not layer.bottoms:
         return "it reads samples from outside; give the net an input in its place"
     return UNKNOWN
 
