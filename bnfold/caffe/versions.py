@@ -50,7 +50,7 @@ def single_assignment(
     maker: dict[str, str] = {}
     public: dict[str, str] = {}
     layers, faults, notes = [], [], []
-    called, renamed = _layer_names([param.name for param, _, _ in upgraded])
+    called, renamed = _layer_names([param for param, _, _ in upgraded])
     why_missing = _WhyMissing(upgraded, absent)
     for index, (param, text, opaque) in enumerate(upgraded):
         bottoms, tops = list(param.bottom), list(param.top)
@@ -95,8 +95,9 @@ def _holders(params: Sequence[LayerParameter]) -> dict[str, int]:
     return last | {top: index for index, param in sources for top in param.top}
 
 
-def _layer_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
+def _layer_names(params: Sequence[LayerParameter]) -> tuple[list[str], list[str]]:
     """The names of layers, all but the first of one name numbered, and a sentence on that."""
+    names = [param.name for param in params]
     free, seen, numbered = Names(names, "#"), set[str](), []
     for name in names:
         numbered.append(free.new(name) if name in seen else name)
@@ -105,8 +106,9 @@ def _layer_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
     if not twice:
         return numbered, []
     named = quoted(twice[:_NAMED]) + (" ..." if len(twice) > _NAMED else "")
-    said = "what is stored goes to the first, and the others are numbered"
-    return numbered, [f"more than one layer is called {named}: {said} ('{twice[0]}#2')"]
+    learns = any(param.name in twice and param.type != "Input" and not is_data(param) for param in params)
+    said = "what is stored goes to the first, and the others" if learns else "all but the first"
+    return numbered, [f"more than one layer is called {named}: {said} are numbered ('{twice[0]}#2')"]
 
 
 def _who(param: LayerParameter) -> str:

@@ -369,6 +369,27 @@ def test_a_type_of_its_own_is_no_misspelling_of_one_that_it_resembles(tmp_path: 
     assert [("(did you mean" in note, f"(did you mean '{meant}'?)" in note) for note in notes] == [(bool(meant),) * 2]
 
 
+@pytest.mark.parametrize(
+    ("layer_type", "said"),
+    [
+        ("Input", "all but the first are numbered"),
+        ("PReLU", "what is stored goes to the first, and the others are numbered"),
+    ],
+)
+def test_layers_of_one_name_are_numbered_and_of_inputs_nothing_is_stored(
+    tmp_path: Path, layer_type: str, said: str
+) -> None:
+    shape = "input_param { shape { dim: 1 dim: 3 } }"
+    inputs = "".join(f'layer {{ name: "{name}" type: "Input" top: "{name}" {shape} }}' for name in "ab")
+    param = shape if layer_type == "Input" else 'bottom: "b"'
+    twice = f'layer {{ name: "a" type: "{layer_type}" top: "c" {param} }}'
+    join = 'layer { name: "e" type: "Eltwise" bottom: "a" bottom: "b" bottom: "c" top: "e" }'
+    (tmp_path / "net.prototxt").write_text(inputs + twice + join)
+    net = load(tmp_path / "net.prototxt")
+    assert [layer.name for layer in net.layers] == ["a", "b", "a#2", "e"]
+    assert f"more than one layer is called 'a': {said} ('a#2')" in net.notes
+
+
 def test_a_type_with_parameters_of_its_own_is_not_taken_for_misspelt(tmp_path: Path) -> None:
     own = 'layer { name: "m" type: "OneHot" bottom: "fc" top: "m" one_hot_param { depth: 3 } }'
     (tmp_path / "net.prototxt").write_text(NET + own)
@@ -376,7 +397,7 @@ def test_a_type_with_parameters_of_its_own_is_not_taken_for_misspelt(tmp_path: P
     assert note.startswith("no dialect that is known here has layers of type 'OneHot': 'm' stays as written")
 
 
-@pytest.mark.parametrize("layer_type", ["ConvLSTM", "L2Normalization", "Resize", "Sqrt", "Warp"])
+@pytest.mark.parametrize("layer_type", ["ConvLSTM", "L2Normalization", "PSROIAlign", "Resize", "Sqrt", "Warp"])
 def test_a_type_about_which_forks_disagree_gets_no_guess(tmp_path: Path, layer_type: str) -> None:
     disputed = f'layer {{ name: "n" type: "{layer_type}" bottom: "fc" top: "n" }}'
     (tmp_path / "net.prototxt").write_text(NET + disputed)
