@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_parameters_beside_the_plain_ones_do_not_stand_for_them() -> None:
 )
 @pytest.mark.parametrize("dialect", ["bvlc", "keep"])
 def test_a_window_beside_global_pooling_is_said_and_not_written(
-    window: str, said: str, dialect: str, tmp_path: Path
+    window: str, said: str, dialect: Literal["bvlc", "keep"], tmp_path: Path
 ) -> None:
     (tmp_path / "net.prototxt").write_text(
         'input: "data" input_shape { dim: 2 dim: 3 dim: 4 dim: 6 }\n'
