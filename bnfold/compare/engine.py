@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.util import find_spec
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -334,17 +335,14 @@ class Engine:
     def _run(self, segment: Segment, run: Run) -> list[Mapping[str, Any]]:
         """What each network gives for a run, the reference first."""
         given = [self._given(segment, 0, run.feeds)]
-        count = len(run.numbers) if self.layout.batched else None
+        rows = self.layout.batch if self.layout.batched else 0
         for place, (side, ties) in enumerate(zip(self.sides, segment.ties, strict=True), start=1):
             feeds = {side.inputs[name]: values for name, values in run.feeds.items()}
             second = self._given(segment, place, feeds)
             if ties.partners:
                 first = _on_host(given[0], ties.wanted[0])
                 second = _on_host(second, ties.wanted[1])
-                number, batch, options = run.numbers.start, self.layout.batch, self._options
-                second = ties.resolve(
-                    first, second, feeds, self._store, number=number, count=count, batch=batch, options=options
-                )
+                second = ties.resolve(first, second, replace(run, feeds=feeds), rows, partial(self._opened, place))
                 if self.alternating:
                     ties.close()
             given.append(second)
@@ -384,10 +382,13 @@ class Engine:
             segment.sessions[place] = self._session(segment, place, () if place else further)
 
     def _session(self, segment: Segment, place: int, further: Sequence[str] = ()) -> Session:
-        options, blobs = self._options, [*self._fetched(segment, place), *further]
-        provider = options.providers[bool(place)]
         model, _ = segment.telling.get(place, (self._model(place), ()))
-        return model.session(blobs, self._store, options.threads, provider, options.tf32)
+        return self._opened(place, model, [*self._fetched(segment, place), *further])
+
+    def _opened(self, place: int, model: Model, blobs: Sequence[str]) -> Session:
+        """A network, or another one in its place, that computes some blobs besides its outputs."""
+        options = self._options
+        return model.session(blobs, self._store, options.threads, options.providers[bool(place)], options.tf32)
 
     def _model(self, place: int) -> Model:
         return self.sides[place - 1].model if place else self.reference
@@ -487,10 +488,10 @@ class Engine:
         asked = [name for name in tensors if name not in lists]
         if not asked:
             return found
-        options, layout = self._options, replace(self.layout, batch=1) if self.layout.is_open else self.layout
+        layout = replace(self.layout, batch=1) if self.layout.is_open else self.layout
         telling = replace(model, proto=telling_shapes(model.proto, asked))
         try:
-            session = telling.session((), self._store, options.threads, options.providers[bool(place)])
+            session = self._opened(place, telling, ())
             for run in runs(self._data, layout, range(min(MET, -(-self._count // layout.batch)))):
                 renamed = self.sides[place - 1].inputs if place else {name: name for name in run.feeds}
                 told = session.run({renamed[name]: values for name, values in run.feeds.items()})

@@ -34,22 +34,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bnfold.compare.batches import has_rows
+from bnfold.compare.batches import Run, has_rows
 from bnfold.compare.divergence import upstream
 from bnfold.compare.kernels import span
 from bnfold.compare.models import Model, values_stored
 from bnfold.errors import ModelError
 from bnfold.net import Array, DType
-from bnfold.options import ROUNDING, CompareOptions
+from bnfold.options import ROUNDING
 from bnfold.runtime import ELEMENTS, Session, to_host
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-    from bnfold.onnx.graph import WeightStore
-
 Look = Callable[[Array, Array], Array | None]
 """(values, indices) -> the values at the indices, in the shape of the indices; None where they cannot be read so."""
+Opening = Callable[[Model, Sequence[str]], Session]
+"""(candidate, blobs) -> something that computes these besides its outputs."""
 AGREED = 4 << 20
 """Bytes of indices that are kept from one segment to the next."""
 ORIGIN = np.zeros(())
@@ -70,11 +70,17 @@ class Pointer(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """Where the steps of a blob lie: scale and zero point, along which axis, and the numbers that are no integers."""
+    """Where the steps of a blob lie.
 
-    sizes: Sequence[Array]
-    axis: int
-    numbers: Array | None
+    Attributes:
+        sizes: the scale and the zero point of QuantizeLinear, a number each or one for each place along `axis`.
+        axis: of the sizes.
+        numbers: all that there are, rising, where they are not all whole numbers of a type.
+    """
+
+    sizes: Sequence[Array] = ()
+    axis: int = 1
+    numbers: Array | None = None
 
     def allowed(self, values: Array, whole: DType, tolerance: float, by_sample: bool, least: float) -> Array:
         """How far two values may be apart that are equal, in a shape that broadcasts to theirs.
@@ -106,16 +112,16 @@ class Steps(NamedTuple):
             first, last = float(np.iinfo(whole).min), float(np.iinfo(whole).max)
         else:
             first, last = -np.inf, np.inf
-        scale, zero = (
-            self.along(size.astype(np.float64), rank) for size in (*self.sizes, *UNSCALED[len(self.sizes) :])
-        )
+        scale, zero = self.scale_and_zero(rank)
         with np.errstate(invalid="ignore"):  # of a scale of 0
             low, high = ((end - zero) * scale for end in (first, last))
         return np.fmin(low, high), np.fmax(low, high)
 
-    def along(self, size: Array, rank: int) -> Array:
-        """One number for all, or one for each place along the axis."""
-        return size.reshape(-1, *[1] * max(rank - 1 - self.axis % max(rank, 1), 0))
+    def scale_and_zero(self, rank: int) -> list[Array]:
+        """The scale and the zero point: one number for all, or one for each place along the axis."""
+        behind = max(rank - 1 - self.axis % max(rank, 1), 0)
+        known = (*self.sizes, *UNSCALED[len(self.sizes) :])
+        return [size.astype(np.float64).reshape(-1, *[1] * behind) for size in known]
 
 
 Extent = Callable[[Array], Array]
@@ -145,7 +151,7 @@ class Ties:
         judged: the blobs of the reference that are compared for themselves, by the range in each sample.
         tolerance: relative to the range.
         counts: index blob -> ties, and indices compared.
-        agreed: number of a run -> the indices that its candidate was run again with, which segments have in common.
+        agreed: first sample of a run -> the indices that the candidate was run again with, which segments share.
     """
 
     candidate: Model
@@ -204,35 +210,27 @@ class Ties:
         self,
         first: Mapping[str, Array],
         second: Mapping[str, Array],
-        feeds: Mapping[str, Array],
-        store: WeightStore,
-        *,
-        number: int,
-        count: int | None,
-        batch: int,
-        options: CompareOptions,
+        run: Run,
+        rows: int,
+        opening: Opening,
     ) -> Mapping[str, Any]:
         """The candidate's blobs as they are with the reference's indices where both point at equal values.
 
         Args:
             first, second: blobs of the reference and of the candidate; what `wanted` says is among them.
-            feeds: what the candidate was fed.
-            store: where its weights lie.
-            number: of the run.
-            count: how many samples of the batch are to be counted, the others being padding; None where all are one.
-            batch: how many rows a blob has that has one for each sample; another is one sample.
-            options: how the candidate runs.
+            run: the samples that are counted, and what the candidate was fed.
+            rows: how many rows a blob has that has one for each sample; another is one sample.
+            opening: what opens the candidate to be run again.
         """
-        rows = batch if count is not None else 0
         chosen = self._settled(first, second, rows)
         hoped = {partner: _in_form_of(first[name], second[partner]) for name, partner in self.partners.items()}
         if not all(_alike(second[name], values) for name, values in hoped.items()):
             indices = {self.partners[name]: indices for name, (indices, _) in chosen.items()}
             if any(read in indices for reads in self.candidate.reads.values() for read in reads):
-                second, chosen, indices = self._rerun(first, second, feeds, store, hoped, number, rows, options)
+                second, chosen, indices = self._rerun(first, second, hoped, run, rows, opening)
             second = {**second, **indices}
         for name, (values, tied) in chosen.items():
-            counted = slice(count) if has_rows(values, rows) else ...
+            counted = slice(len(run.numbers)) if has_rows(values, rows) else ...
             found, seen = self.counts.get(name, (0, 0))
             self.counts[name] = found + int(tied[counted].sum()), seen + values[counted].size
         return second
@@ -303,12 +301,10 @@ class Ties:
         self,
         first: Mapping[str, Array],
         second: Mapping[str, Array],
-        feeds: Mapping[str, Array],
-        store: WeightStore,
         hoped: dict[str, Array],
-        number: int,
+        run: Run,
         rows: int,
-        options: CompareOptions,
+        opening: Opening,
     ) -> tuple[Mapping[str, Any], dict[str, tuple[Array, Array]], dict[str, Array]]:
         """Run the candidate with all of the reference's indices, then with its own in the place of those that are no
         ties, until all that it was given are what it is to have; its own run, without ties, where it cannot run so.
@@ -320,17 +316,16 @@ class Ties:
         if self._again is None:
             cut = with_inputs(self.candidate.proto, {name: (value.dtype, value.ndim) for name, value in hoped.items()})
             blobs = [*(name for name in second if name not in hoped), *(name + OWN for name in hoped)]
-            again = replace(self.candidate, proto=cut)
-            self._again = again.session(blobs, store, options.threads, options.provider, options.tf32)
+            self._again = opening(replace(self.candidate, proto=cut), blobs)
         own = {
             name: (second[partner], np.zeros(second[partner].shape, bool)) for name, partner in self.partners.items()
         }
         # Each time one more blob of indices in a row is resolved, at least; those of another segment are it at once.
-        for indices, most in ((self.agreed.get(number, {}), 1), (hoped, len(hoped) + 1)):
+        for indices, most in ((self.agreed.get(run.numbers.start, {}), 1), (hoped, len(hoped) + 1)):
             for _ in range(most if indices else 0):
                 given = indices
                 try:
-                    made = self._again.run({**feeds, **given})
+                    made = self._again.run({**run.feeds, **given})
                 except ModelError:
                     break
                 found = {name.removesuffix(OWN): value for name, value in made.items() if name not in given}
@@ -340,7 +335,7 @@ class Ties:
                 if all(_alike(indices[name], given[name]) for name in given):
                     held = [value.nbytes for one in (*self.agreed.values(), indices) for value in one.values()]
                     if sum(held) <= AGREED:
-                        self.agreed[number] = indices
+                        self.agreed[run.numbers.start] = indices
                     return found, chosen, indices
         return second, own, {}
 
@@ -476,9 +471,10 @@ def _onnx_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
         return None
     sizes = [known[name] for name in names]
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
-    look = partial(on_step, sizes=sizes, edges=STEPS[node.op_type], axis=axis, numbers=numbers)
-    steps = Steps(sizes, axis, numbers) if sizes or numbers is not None else None
-    return Pointer(model.reads[blob][:1], look, "values differ by a step whose edge is near", steps=steps)
+    steps = Steps(sizes, axis, numbers)
+    look = partial(on_step, steps=steps, edges=STEPS[node.op_type])
+    ending = steps if sizes or numbers is not None else None
+    return Pointer(model.reads[blob][:1], look, "values differ by a step whose edge is near", steps=ending)
 
 
 def _onnx_flags(model: Model, _: str, node: NodeProto) -> Pointer | None:
@@ -639,30 +635,20 @@ def in_tensor(values: Array, indices: Array) -> Array | None:
     return np.asarray(values.reshape(-1)[_inside(indices, values.size)])
 
 
-def on_step(
-    values: Array,
-    whole: Array,
-    *,
-    sizes: Sequence[Array],
-    edges: tuple[float, float] | None,
-    axis: int,
-    numbers: Array | None = None,
-) -> Array | None:
+def on_step(values: Array, whole: Array, *, steps: Steps, edges: tuple[float, float] | None) -> Array | None:
     """The nearest values that give such whole numbers, or such numbers of float8.
 
     Args:
         values, whole: what is read and what is made of it.
-        sizes: the scale and the zero point of QuantizeLinear, a number each or one for each place along `axis`.
+        steps: where they lie.
         edges: from where to where a step reaches; None for what is cut off towards 0 and becomes an integer.
-        axis: of the sizes.
-        numbers: all that there are, rising, where they are not all whole numbers of a type.
     """
+    numbers = steps.numbers
     if values.shape != whole.shape or whole.dtype.kind not in "fiu":
         return None
     if numbers is None and edges is None and (values.dtype.kind, whole.dtype.kind) not in (("f", "i"), ("f", "u")):
         return None  # it rounds to another type, or widens
-    behind = max(values.ndim - 1 - axis % max(values.ndim, 1), 0)
-    scale, zero = (size.astype(np.float64).reshape(-1, *[1] * behind) for size in (*sizes, *UNSCALED[len(sizes) :]))
+    scale, zero = steps.scale_and_zero(values.ndim)
     if numbers is not None:
         turns = np.array([-np.inf, *(numbers[1:] + numbers[:-1]) / 2, np.inf])
         place = np.searchsorted(numbers[:-1], whole)
