@@ -30,6 +30,8 @@ from bnfold.net import Array, DType
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+AnyArray = Any
+"""An array of any library: numpy's or, where values stay on a GPU, CuPy's or torch's; they share no type."""
 BOOL = 9  # onnx.TensorProto's element type, which DLPack says as bytes
 TEXT = 8  # likewise
 MANY = 8  # outputs from which on they are worth being bound
@@ -246,7 +248,7 @@ class Session:
                 raise ModelError(f"'{name}' holds text, so there is nothing to compare it by")
         return dict(zip(names, (np.asarray(value) for value in values), strict=True))
 
-    def _run_there(self, library: ModuleType, feeds: Mapping[str, Array], names: list[str]) -> dict[str, Any]:
+    def _run_there(self, library: ModuleType, feeds: Mapping[str, Array], names: list[str]) -> dict[str, AnyArray]:
         """The outputs as arrays of a library, which share onnxruntime's memory.
 
         On the host, too: copies would be new pages from the system in every run, gigabytes where all blobs are outputs.
@@ -392,7 +394,7 @@ def _own_threads() -> int:
     return own if (own := processors()) < (os.cpu_count() or 1) else 0
 
 
-def to_host(values: Any) -> Array:
+def to_host(values: AnyArray) -> Array:
     """An array that `Session.run` gave as numpy's, whichever library and device has it."""
     if isinstance(values, np.ndarray):
         return values

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.net import Array
+from bnfold.runtime import AnyArray
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -52,22 +53,22 @@ class Backend:
     block = row = 1 << 62  # a GPU takes a blob at once
     together = 1 << 25  # values of blobs that a GPU takes as one
 
-    def __init__(self, xp: Any, like: Any) -> None:
+    def __init__(self, xp: Any, like: AnyArray) -> None:
         self.xp = xp
         self.device = getattr(like, "device", None)
         self.smallest = xp.asarray(SMALLEST, dtype=xp.float32, device=self.device)
         self.largest = xp.asarray(LARGEST, dtype=xp.float32, device=self.device)
 
-    def real(self, array: Any) -> Any:
+    def real(self, array: AnyArray) -> AnyArray:
         """The array as float32 or float64; either holds what the other types of ONNX hold, but for 64 bits."""
         xp = self.xp
         return array if array.dtype in (xp.float32, xp.float64) else xp.astype(array, xp.float64)
 
-    def given(self, array: Float64) -> Any:
+    def given(self, array: Float64) -> AnyArray:
         """A numpy array as one of this library, on its device."""
         return self.xp.asarray(array, device=self.device)
 
-    def host(self, array: Any) -> Float64:
+    def host(self, array: AnyArray) -> Float64:
         """An array of this library as numpy's, in float64."""
         try:
             return np.asarray(np.from_dlpack(array), np.float64)
@@ -76,33 +77,33 @@ class Backend:
 
             return np.asarray(np.from_dlpack(array_api_compat.to_device(array, "cpu")), np.float64)
 
-    def behind(self, blobs: list[Any]) -> Any:
+    def behind(self, blobs: list[AnyArray]) -> AnyArray:
         """Blobs one behind the other along their first axis."""
         return blobs[0] if len(blobs) == 1 else self.xp.concat(blobs, axis=0)
 
-    def least(self, values: Any) -> Any:
+    def least(self, values: AnyArray) -> AnyArray:
         """The least of the (samples, channels, values) for each sample, (samples,)."""
         return self.xp.min(values, axis=(1, 2))
 
-    def most(self, values: Any) -> Any:
+    def most(self, values: AnyArray) -> AnyArray:
         """The largest of the (samples, channels, values) for each sample, (samples,)."""
         return self.xp.max(values, axis=(1, 2))
 
-    def ends(self, reference: Any, candidate: Any) -> list[Any]:
+    def ends(self, reference: AnyArray, candidate: AnyArray) -> list[AnyArray]:
         """The least value of each sample on either side, and the largest."""
         return [end(side) for end in (self.least, self.most) for side in (reference, candidate)]
 
-    def total(self, ends: list[Any]) -> float:
+    def total(self, ends: list[AnyArray]) -> float:
         """The sum of a block's extremes, which is finite if they are."""
         return float(self.xp.sum(self.xp.stack(ends)))
 
-    def peak(self, flat: Any) -> tuple[Any, Any]:
+    def peak(self, flat: AnyArray) -> tuple[AnyArray, AnyArray]:
         """The largest value of each row of (samples, values), and its place, both (samples,)."""
         xp = self.xp
         place = xp.argmax(flat, axis=1)
         return xp.reshape(xp.take_along_axis(flat, xp.reshape(place, (-1, 1)), axis=1), (-1,)), place
 
-    def joined(self, rows: list[Any], blobs: int) -> tuple[Float64, Float64]:
+    def joined(self, rows: list[AnyArray], blobs: int) -> tuple[Float64, Float64]:
         """What `_Block.figures` gives, in one piece to the host.
 
         Args:
@@ -124,49 +125,49 @@ class Backend:
         figures[: len(rows)] = found[: len(rows) * count].reshape(len(rows), count)
         return figures, found[len(rows) * count :].reshape(2, blobs, channels)
 
-    def double(self, values: Any, side: int) -> Any:
+    def double(self, values: AnyArray, side: int) -> AnyArray:
         """As float64; `side` is 0 for the reference, 1 for the candidate."""
         del side
         return self.xp.astype(values, self.xp.float64)
 
-    def difference(self, candidate: Any, reference: Any) -> Any:
+    def difference(self, candidate: AnyArray, reference: AnyArray) -> AnyArray:
         """c - r."""
         return candidate - reference
 
-    def magnitude(self, error: Any) -> Any:
+    def magnitude(self, error: AnyArray) -> AnyArray:
         """|e|."""
         return self.xp.abs(error)
 
-    def same(self, reference: Any, candidate: Any) -> Any:
+    def same(self, reference: AnyArray, candidate: AnyArray) -> AnyArray:
         """Where both are equal."""
         return reference == candidate
 
-    def counted(self, mask: Any) -> Any:
+    def counted(self, mask: AnyArray) -> AnyArray:
         """How many are True for each sample, (samples,)."""
         return self.xp.count_nonzero(mask, axis=(1, 2))
 
-    def single(self, magnitude: Any) -> Any:
+    def single(self, magnitude: AnyArray) -> AnyArray:
         """|e| as float32."""
         return self.xp.astype(magnitude, self.xp.float32)
 
-    def clipped(self, size: Any, bounded: bool) -> Any:
+    def clipped(self, size: AnyArray, bounded: bool) -> AnyArray:
         """At least the smallest edge of the histogram; at most the largest, where some may be beyond."""
         size = self.xp.maximum(size, self.smallest)
         return self.xp.minimum(size, self.largest) if bounded else size
 
-    def dot(self, left: Any, right: Any) -> Any:
+    def dot(self, left: AnyArray, right: AnyArray) -> AnyArray:
         """The sum of the products of each sample, (samples,)."""
         return self.xp.vecdot(*(self.xp.reshape(side, (side.shape[0], -1)) for side in (left, right)))
 
-    def summed(self, values: Any) -> Any:
+    def summed(self, values: AnyArray) -> AnyArray:
         """The sum of each sample, (samples,)."""
         return self.xp.sum(values, axis=(1, 2))
 
-    def row_squares(self, error: Any) -> Any:
+    def row_squares(self, error: AnyArray) -> AnyArray:
         """The sum of the squares of each row, (samples, channels)."""
         return self.xp.vecdot(error, error)
 
-    def codes(self, size: Any) -> Any:
+    def codes(self, size: AnyArray) -> AnyArray:
         """Bin numbers, by arithmetic that is exact: powers of two, and what is between two of them."""
         xp = self.xp
         size = xp.astype(size, xp.float64)
@@ -176,7 +177,7 @@ class Backend:
         quarter = xp.floor((size / xp.pow(2.0, octave) - 1) * 4)
         return xp.astype((octave - LOWEST_EXPONENT) * 4 + quarter, xp.int64)
 
-    def count(self, codes: Any, bins: int) -> Int64:
+    def count(self, codes: AnyArray, bins: int) -> Int64:
         """How often each of so many numbers is there."""
         xp = self.xp
         edges = xp.searchsorted(xp.sort(codes), xp.arange(bins + 1, dtype=codes.dtype, device=self.device))
@@ -186,7 +187,7 @@ class Backend:
         """Something that counts block by block."""
         return BinCounter(self, blobs)
 
-    def at_once(self, reference: Any, candidate: Any, counter: BinCounter) -> tuple[Float64, Float64] | None:
+    def at_once(self, reference: AnyArray, candidate: AnyArray, counter: BinCounter) -> tuple[Float64, Float64] | None:
         """What `_Block.figures` gives, the histogram counted, where the library has a pass of its own for a block."""
         del reference, candidate, counter
         return None
@@ -195,11 +196,11 @@ class Backend:
 class Bits(Backend):
     """A library whose arrays show the bits of their values, as `view`, and that counts, as `bincount`."""
 
-    def codes(self, size: Any) -> Any:
+    def codes(self, size: AnyArray) -> AnyArray:
         """Bin numbers, from the bits of a float32."""
         return (size.view(self.xp.int32) >> 21) - FIRST_CODE
 
-    def count(self, codes: Any, bins: int) -> Int64:
+    def count(self, codes: AnyArray, bins: int) -> Int64:
         """How often each of so many numbers is there."""
         found = self.xp.bincount(codes, minlength=bins)
         return self.host(self.xp.astype(found, self.xp.float64)).astype(np.int64)
@@ -212,13 +213,13 @@ class Numpy(Bits):
     block, row = BLOCK, ROW
 
     def __init__(self) -> None:
-        super().__init__(np if hasattr(np, "vecdot") else _OlderNumpy, np.zeros(1))
+        super().__init__(np if hasattr(np, "vecdot") else _OlderNumpy(), np.zeros(1))
 
-    def given(self, array: Float64) -> Any:
+    def given(self, array: Float64) -> AnyArray:
         """The array itself."""
         return array
 
-    def host(self, array: Any) -> Float64:
+    def host(self, array: AnyArray) -> Float64:
         """The array itself."""
         return np.asarray(array, np.float64)
 
@@ -330,7 +331,7 @@ class BinCounter:
         self.backend = backend
         self.found = np.zeros((blobs, BINS), np.int64)
 
-    def add(self, codes: Any) -> None:
+    def add(self, codes: AnyArray) -> None:
         """Count a block, in which the blobs lie one behind the other."""
         xp, blobs = self.backend.xp, len(self.found)
         codes = xp.reshape(codes, (blobs, -1))
@@ -387,16 +388,12 @@ class _PairCounter(BinCounter):
 
 
 class _OlderNumpy:
-    """The names of the standard that numpy has since 2.0."""
+    """The names of the standard that numpy has since 2.0; all others are numpy's own."""
 
-    float32, float64, int32, int64 = np.float32, np.float64, np.int32, np.int64
-    abs, argmax, bincount, count_nonzero = np.abs, np.argmax, np.bincount, np.count_nonzero
-    concat = np.concatenate
-    full_like, isfinite, isinf, isnan, max, maximum = (
-        np.full_like, np.isfinite, np.isinf, np.isnan, np.max, np.maximum,
-    )  # fmt: skip
-    min, minimum, reshape, stack, sum, where = np.min, np.minimum, np.reshape, np.stack, np.sum, np.where
-    zeros_like = np.zeros_like
+    concat = staticmethod(np.concatenate)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
 
     @staticmethod
     def astype(array: Array, dtype: Any, copy: bool = True) -> Array:
@@ -404,7 +401,7 @@ class _OlderNumpy:
         return array.astype(dtype, copy=copy)
 
     @staticmethod
-    def asarray(values: Any, dtype: Any = None, device: Any = None) -> Array:
+    def asarray(values: AnyArray, dtype: Any = None, device: Any = None) -> Array:
         """`numpy.asarray`, on the only device."""
         del device
         return np.asarray(values, dtype)
@@ -458,7 +455,7 @@ def _compiled() -> Backend:
     return Compiled()
 
 
-def _compiled_cuda(xp: Any, array: Any) -> Backend | None:
+def _compiled_cuda(xp: Any, array: AnyArray) -> Backend | None:
     """Numba's code for an array on a GPU, where there is what makes it, and it works."""
     if not hasattr(array, "__cuda_array_interface__"):
         return None
@@ -483,7 +480,7 @@ def worthwhile(values: int) -> bool:
         return False
 
 
-def backend_of(array: Any, compiled: bool = False) -> Backend:
+def backend_of(array: AnyArray, compiled: bool = False) -> Backend:
     """What measures arrays of this kind.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from bnfold.errors import UsageError, quoted
 from bnfold.io.files import os_path
 from bnfold.net import Array, sizes
 from bnfold.options import require_type
+from bnfold.runtime import AnyArray
 
 DEFAULT_BATCH = 8  # where both models leave the batch open
 LEAST_NOISE = 3  # one sample of each scale
@@ -49,7 +50,7 @@ class BatchLayout:
         first = slice(1, None) if self.batched else slice(None)
         return self.batched, {name: replace(feed, shape=feed.shape[first]) for name, feed in self.feeds.items()}
 
-    def has_rows(self, values: Any) -> bool:
+    def has_rows(self, values: AnyArray) -> bool:
         """Whether a blob of a run has a row for each sample."""
         return has_rows(values, self.batch if self.batched else 0)
 
@@ -73,7 +74,7 @@ class Run:
     feeds: dict[str, Array]
 
 
-def has_rows(values: Any, rows: int) -> bool:
+def has_rows(values: AnyArray, rows: int) -> bool:
     """Whether a blob has a row for each of so many samples; of 0 it has none."""
     return bool(rows > 0 and values.ndim > 0 and values.shape[0] == rows)
 

@@ -42,7 +42,9 @@ def _made(function: Callable[..., bool]) -> Callable[..., bool]:
 
 
 @_made
-def _pass_over(reference: Any, candidate: Any, found: Any, by_channel: Any, bins: Any, first_code: int) -> bool:
+def _pass_over(
+    reference: Array, candidate: Array, found: Array, by_channel: Array, bins: Array, first_code: int
+) -> bool:
     """One block, if all of its values are finite.
 
     Extremes are those of keys: integers that rise with the value, of which several are compared at once.

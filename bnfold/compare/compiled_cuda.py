@@ -14,6 +14,7 @@ import numpy as np
 from numba import float64, int32
 
 from bnfold.compare.backends import BINS, LOWEST_EXPONENT, ROWS, BinCounter, Bits, Float64
+from bnfold.runtime import AnyArray
 
 cuda: Any = import_module("numba.cuda")  # numba's own or that of numba-cuda, which takes its place; neither has types
 
@@ -31,7 +32,14 @@ ENDS, ADDED = PLACE + 1, len(SUMS)  # numba takes numbers for sizes
 
 @cuda.jit(cache=True)  # type: ignore[untyped-decorator]
 def _pass_over(
-    reference: Any, candidate: Any, blob_samples: int, rows: int, lanes: int, found: Any, squares: Any, bins: Any
+    reference: AnyArray,
+    candidate: AnyArray,
+    blob_samples: int,
+    rows: int,
+    lanes: int,
+    found: AnyArray,
+    squares: AnyArray,
+    bins: AnyArray,
 ) -> None:
     """Some threads share a row; what they found is added by halves, for each row e^2 and r^2, and for all the others.
 
@@ -134,7 +142,7 @@ class CompiledCuda(Bits):
     together = 1 << 27  # nothing but their copies is held
     blocks = 1 << 11  # as many as an H100 holds at once
 
-    def at_once(self, reference: Any, candidate: Any, counter: BinCounter) -> tuple[Float64, Float64] | None:
+    def at_once(self, reference: AnyArray, candidate: AnyArray, counter: BinCounter) -> tuple[Float64, Float64] | None:
         """By the compiled pass, where the blobs are some for it."""
         xp, (count, channels, size) = self.xp, reference.shape
         if any(side.dtype != xp.float32 for side in (reference, candidate)):

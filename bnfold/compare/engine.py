@@ -35,7 +35,7 @@ from bnfold.errors import ModelError, UnsupportedError, UsageError, telling_whic
 from bnfold.io.mapping import require_unchanged
 from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
-from bnfold.runtime import Execution, Session, TensorPort, give_back, processors, to_host
+from bnfold.runtime import AnyArray, Execution, Session, TensorPort, give_back, processors, to_host
 
 if TYPE_CHECKING:
     from bnfold.onnx.evaluator import Evaluator
@@ -133,7 +133,7 @@ class Engine:
         self._in_double, self._further = exact is not None, further
         self._threads = threads or processors()
         self._inputs, self._count, self._data = layout.sizes(data), data.count, data
-        self._first: tuple[Run, list[Mapping[str, Any]], list[Counts]] | None = None
+        self._first: tuple[Run, list[Mapping[str, AnyArray]], list[Counts]] | None = None
         self._share = share
         for model in (reference, *(side.model for side in sides)):
             model.release_pages()  # of which writing the candidate may have read all
@@ -225,12 +225,12 @@ class Engine:
             for names, values in zip(fetched, given, strict=True)
         ]
 
-    def give(self, run: Run) -> Iterator[list[Mapping[str, Any]]]:
+    def give(self, run: Run) -> Iterator[list[Mapping[str, AnyArray]]]:
         """What each network gives for a run, the reference first: all at once, or a segment at a time."""
         for _, given in self.give_by_segment(run):
             yield given
 
-    def give_by_segment(self, run: Run) -> Iterator[tuple[Segment, list[Mapping[str, Any]]]]:
+    def give_by_segment(self, run: Run) -> Iterator[tuple[Segment, list[Mapping[str, AnyArray]]]]:
         """Likewise, each with its segment."""
         for segment in self.segments:
             yield segment, [_on_host(values, list(values)) for values in self._run(segment, run)]
@@ -332,7 +332,7 @@ class Engine:
         ahead = Ahead(data, self._decoders, AHEAD * self.layout.batch) if getattr(data, "parallel", False) else data
         return runs(ahead, self.layout, piece)
 
-    def _run(self, segment: Segment, run: Run) -> list[Mapping[str, Any]]:
+    def _run(self, segment: Segment, run: Run) -> list[Mapping[str, AnyArray]]:
         """What each network gives for a run, the reference first."""
         given = [self._given(segment, 0, run.feeds)]
         rows = self.layout.batch if self.layout.batched else 0
@@ -348,7 +348,7 @@ class Engine:
             given.append(second)
         return given
 
-    def _given(self, segment: Segment, place: int, feeds: Mapping[str, Array]) -> Mapping[str, Any]:
+    def _given(self, segment: Segment, place: int, feeds: Mapping[str, Array]) -> Mapping[str, AnyArray]:
         """What one network gives; the sessions of other segments are closed."""
         if place not in segment.sessions:
             for other in self.segments:
@@ -620,7 +620,7 @@ class Ahead:
         return result_of(self._waiting.pop(number))
 
 
-def _on_host(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _on_host(values: Mapping[str, AnyArray], names: Sequence[str]) -> dict[str, AnyArray]:
     """The values, those of some names on the host."""
     return {**values, **{name: to_host(values[name]) for name in names}}
 

@@ -14,7 +14,6 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -34,6 +33,7 @@ from bnfold.compare.backends import (
     Int64,
     backend_of,
 )
+from bnfold.runtime import AnyArray
 
 
 @dataclass(slots=True)
@@ -108,8 +108,8 @@ def bin_edge(index: int) -> float:
 
 
 def measure_together(
-    references: Sequence[Any],
-    candidates: Sequence[Any],
+    references: Sequence[AnyArray],
+    candidates: Sequence[AnyArray],
     view: tuple[int, int, int],
     tolerance: float,
     compiled: bool = False,
@@ -134,7 +134,7 @@ def measure_together(
         return _measure(backend, sides[0], sides[1], len(references), tolerance)
 
 
-def _measure(backend: Backend, reference: Any, candidate: Any, blobs: int, tolerance: float) -> list[Passed]:
+def _measure(backend: Backend, reference: AnyArray, candidate: AnyArray, blobs: int, tolerance: float) -> list[Passed]:
     count, channels, size = reference.shape
     parts = _parts(size, backend.row)
     sides = [backend.xp.reshape(side, (count, channels * parts, size // parts)) for side in (reference, candidate)]
@@ -179,7 +179,7 @@ def _measure(backend: Backend, reference: Any, candidate: Any, blobs: int, toler
 
 def _looked_at_again(
     backend: Backend,
-    sides: Sequence[Any],
+    sides: Sequence[AnyArray],
     cuts: Sequence[Cut],
     found: Sequence[Float64],
     figures: Mapping[str, Float64],
@@ -258,10 +258,10 @@ class _Block:
 
     __slots__ = ("backend", "candidate", "ends", "lost", "nonfinite", "reference", "same", "size")
 
-    def __init__(self, backend: Backend, reference: Any, candidate: Any) -> None:
+    def __init__(self, backend: Backend, reference: AnyArray, candidate: AnyArray) -> None:
         self.backend = backend
         self.lost = self.size = None
-        self.nonfinite: list[Any] = []
+        self.nonfinite: list[AnyArray] = []
         self.ends = backend.ends(reference, candidate)
         # NaN and infinity stay in a sum, and a sum that only overflows takes the careful way for nothing.
         if math.isfinite(backend.total(self.ends)):
@@ -270,7 +270,7 @@ class _Block:
         else:
             self._take_out_nonfinite(reference, candidate)
 
-    def _take_out_nonfinite(self, reference: Any, candidate: Any) -> None:
+    def _take_out_nonfinite(self, reference: AnyArray, candidate: AnyArray) -> None:
         xp = self.backend.xp
         sound = xp.isfinite(reference) & xp.isfinite(candidate)
         agreed = (reference == candidate) | (xp.isnan(reference) & xp.isnan(candidate))
@@ -307,7 +307,7 @@ class _Block:
             flat = xp.where(xp.reshape(self.lost, flat.shape), xp.full_like(flat, math.inf), flat)
         return backend.joined([*self.ends, *backend.peak(flat), *sums, *counts], blobs)
 
-    def code(self, most: float) -> Any:
+    def code(self, most: float) -> AnyArray:
         """The histogram's bin of each |e|, which is at most `most` then; in the backend's type for it."""
         return self.backend.codes(self.backend.clipped(self.size, most < math.inf))
 

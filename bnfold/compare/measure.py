@@ -26,7 +26,7 @@ from bnfold.compare.saturation import Positions
 from bnfold.compare.threads import result_of
 from bnfold.data.samples import Samples
 from bnfold.net import Array, Shape
-from bnfold.runtime import to_host
+from bnfold.runtime import AnyArray, to_host
 
 Progress = Callable[[int, int], None]
 """Called with the samples done and the samples in all; the library itself prints nothing.
@@ -169,8 +169,8 @@ class Measurement:
         self,
         plan: MeasurePlan,
         run: Run,
-        first: Mapping[str, Any],
-        second: Mapping[str, Any],
+        first: Mapping[str, AnyArray],
+        second: Mapping[str, AnyArray],
         data: Samples,
         exact: Mapping[str, Array],
         threads: Executor,
@@ -223,14 +223,14 @@ class Measurement:
         self,
         plan: MeasurePlan,
         run: Run,
-        group: Mapping[str, tuple[Any, Any]],
+        group: Mapping[str, tuple[AnyArray, AnyArray]],
         names: Sequence[str],
         exact: Mapping[str, Array],
     ) -> dict[str, list[SampleError]]:
         """Measure blobs that are alike; of each the errors of every sample."""
         count = len(run.numbers)
         found: dict[str, list[SampleError]] = {}
-        seen: dict[str, tuple[Any, Any]] = {}
+        seen: dict[str, tuple[AnyArray, AnyArray]] = {}
         by_sample = False
         for name, (r, c) in group.items():
             boxes = False
@@ -273,11 +273,13 @@ class Measurement:
         found = self.errors[name].add(nothing, np.full_like(nothing, np.nan), run.numbers.start, names, by_sample=False)
         return found * len(run.numbers)
 
-    def _watch(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    def _watch(self, first: Mapping[str, AnyArray], second: Mapping[str, AnyArray]) -> None:
         self.reference_spans = widen(self.reference_spans, {name: extremes(blob) for name, blob in first.items()})
         self.candidate_spans = widen(self.candidate_spans, {name: extremes(blob) for name, blob in second.items()})
 
-    def _classify(self, classification: Classification, run: Run, scores: tuple[Any, Any], data: Samples) -> None:
+    def _classify(
+        self, classification: Classification, run: Run, scores: tuple[AnyArray, AnyArray], data: Samples
+    ) -> None:
         count = len(run.numbers)
         classification.add(to_host(scores[0])[:count], to_host(scores[1])[:count], run.numbers, data)
 
@@ -294,7 +296,7 @@ class Measurement:
         self.samples = _worst_samples(self.samples, ranked)
 
 
-def _together(plan: MeasurePlan, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[list[str]]:
+def _together(plan: MeasurePlan, first: Mapping[str, AnyArray], second: Mapping[str, AnyArray]) -> list[list[str]]:
     """The blobs, those that lie on a GPU and are alike in groups: it takes them as one, and as long for one as for all.
 
     On the host each is by itself, for threads to share.

@@ -20,6 +20,7 @@ from bnfold.compare.merging import BY_MAX, BY_MIN, BY_SUM, FIRST, rule
 from bnfold.compare.records import Histogram, Place
 from bnfold.net import Array, Shape
 from bnfold.options import ROUNDING
+from bnfold.runtime import AnyArray
 
 
 def l2_rel(squared_error: float, squared_reference: float) -> float:
@@ -68,7 +69,7 @@ def in_pieces(*arrays: Array) -> Iterator[list[Float64]]:
 PIECE = 1 << 16  # values
 
 
-def extremes(values: Any) -> tuple[float, float]:
+def extremes(values: AnyArray) -> tuple[float, float]:
     """The least and the largest finite value, wherever they lie; infinity and -infinity where none is finite."""
     if 0 in values.shape:
         return math.inf, -math.inf
@@ -227,7 +228,13 @@ class BlobError:
     beside: float = field(default=0.0, metadata=BY_MAX)
 
     def add(
-        self, reference: Any, candidate: Any, first: int = 0, names: Sequence[str] = (), *, by_sample: bool = True
+        self,
+        reference: AnyArray,
+        candidate: AnyArray,
+        first: int = 0,
+        names: Sequence[str] = (),
+        *,
+        by_sample: bool = True,
     ) -> list[SampleError]:
         """Measure one batch.
 
@@ -379,8 +386,8 @@ class BlobError:
 
 def add_together(
     errors: Sequence[BlobError],
-    references: Sequence[Any],
-    candidates: Sequence[Any],
+    references: Sequence[AnyArray],
+    candidates: Sequence[AnyArray],
     first: int = 0,
     names: Sequence[str] = (),
     *,

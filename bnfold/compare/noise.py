@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from bnfold.compare.models import Model
 from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, sources
 from bnfold.data.samples import Noise
 from bnfold.errors import ModelError
-from bnfold.runtime import Session, to_host
+from bnfold.runtime import AnyArray, Session, to_host
 
 MAGNITUDES = (64.0, 8.0, 1.0, 1 / 8, 1 / 64)
 STEPS = (1 / 64, 1 / 8, 1.0)
@@ -100,7 +100,7 @@ def _try(
     return _Trial(all(np.isfinite(values[name]).any() or not values[name].size for name in outputs), alive)
 
 
-def _saturated(values: Any, layer_type: str) -> float:
+def _saturated(values: AnyArray, layer_type: str) -> float:
     """The share of saturated positions."""
     positions = Positions()
     positions.add(layer_type, to_host(values))

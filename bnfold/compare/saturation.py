@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bnfold.compare.backends import backend_of
 from bnfold.compare.merging import BY_SUM
 from bnfold.compare.ties import WHOLE
+from bnfold.runtime import AnyArray
 
 if TYPE_CHECKING:
     from bnfold.compare.models import Model
@@ -52,7 +53,7 @@ class Positions:
     saturated: float = field(default=0.0, metadata=BY_SUM)
     total: float = field(default=0.0, metadata=BY_SUM)
 
-    def add(self, layer_type: str, values: Any) -> None:
+    def add(self, layer_type: str, values: AnyArray) -> None:
         """Count one array behind a layer of `layer_type`, where it lies. What is not finite is no position."""
         xp = backend_of(values).xp
         wide = xp.astype(values, xp.float64)
@@ -120,16 +121,16 @@ def sources(model: Model, output: str) -> list[str]:
     return found
 
 
-def _near(low: float, high: float) -> Callable[[Any], int]:
+def _near(low: float, high: float) -> Callable[[AnyArray], int]:
     """How many positions are at one of the ends of what a layer gives."""
     return lambda values: _count((values <= low + END) | (values >= high - END))
 
 
-def _always(values: Any) -> int:
+def _always(values: AnyArray) -> int:
     return prod(values.shape)
 
 
-def _clipped(values: Any) -> int:
+def _clipped(values: AnyArray) -> int:
     """Clip: its bounds are the smallest and the largest value, where most positions have those; a ReLU6 has half of
     them at 0 where all is well."""
     size = prod(values.shape)
@@ -140,29 +141,29 @@ def _clipped(values: Any) -> int:
     return at_ends if at_ends > max(2, CLIPPED * size) else 0
 
 
-def _dead(values: Any) -> int:
+def _dead(values: AnyArray) -> int:
     """ReLU: half of the positions are 0 in a layer that is well, and all in one that is dead."""
     size = prod(values.shape)
     return size if _count(values == 0) == size else 0
 
 
-def _indices(values: Any) -> int:
+def _indices(values: AnyArray) -> int:
     """TopK: of its two outputs the one that holds whole numbers."""
     return prod(values.shape) if _count(values % 1 != 0) == 0 else 0
 
 
-def _count(mask: Any) -> int:
+def _count(mask: AnyArray) -> int:
     return int(backend_of(mask).xp.count_nonzero(mask))
 
 
-SQUASHING: Mapping[str, Callable[[Any], int]] = {
+SQUASHING: Mapping[str, Callable[[AnyArray], int]] = {
     **dict.fromkeys(("HardSigmoid", "Sigmoid"), _near(0, 1)),
     **dict.fromkeys(("TanH", "Tanh"), _near(-1, 1)),
     "Softmax": lambda values: _count(values >= 1 - END),
 }
 """Layer type (Caffe's and ONNX's) that a smaller input keeps off its ends -> as COUNTS."""
 
-COUNTS: Mapping[str, Callable[[Any], int]] = {
+COUNTS: Mapping[str, Callable[[AnyArray], int]] = {
     **SQUASHING,
     **dict.fromkeys(("ArgMax", "ArgMin", "Threshold"), _always),
     **dict.fromkeys(("And", "Equal", "Not", "Or", "Xor", "NonMaxSuppression", "NonZero"), _always),

@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -41,7 +41,7 @@ from bnfold.compare.models import Model, values_stored
 from bnfold.errors import ModelError
 from bnfold.net import Array, DType
 from bnfold.options import ROUNDING
-from bnfold.runtime import ELEMENTS, Session, to_host
+from bnfold.runtime import ELEMENTS, AnyArray, Session, to_host
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -213,7 +213,7 @@ class Ties:
         run: Run,
         rows: int,
         opening: Opening,
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, AnyArray]:
         """The candidate's blobs as they are with the reference's indices where both point at equal values.
 
         Args:
@@ -305,7 +305,7 @@ class Ties:
         run: Run,
         rows: int,
         opening: Opening,
-    ) -> tuple[Mapping[str, Any], dict[str, tuple[Array, Array]], dict[str, Array]]:
+    ) -> tuple[Mapping[str, AnyArray], dict[str, tuple[Array, Array]], dict[str, Array]]:
         """Run the candidate with all of the reference's indices, then with its own in the place of those that are no
         ties, until all that it was given are what it is to have; its own run, without ties, where it cannot run so.
 
