@@ -20,9 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bnfold.algebra.affine import Affine, Values, aligned
-from bnfold.algebra.operators import Linear, Operator, Sum, Window
+from bnfold.algebra.operators import Linear, Sum, Window
 from bnfold.algebra.plan import Scene
-from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import Rounded, exact_values, largest_of
 from bnfold.net import Layer, Shape
 
@@ -96,7 +95,7 @@ def plan_junction(scene: Scene, layer: Layer) -> Junction | None:
 
 def _branches(scene: Scene, layer: Layer) -> list[_Branch]:
     """The terms of a sum, [] where it is none."""
-    operator = _operator(scene, layer)
+    operator = scene.known_operator(layer)
     if (
         not isinstance(operator, Sum)
         or operator.laid
@@ -117,19 +116,12 @@ def _branch(scene: Scene, layer: Layer, blob: str, coefficient: float) -> _Branc
     producer = scene.net.producer(blob)
     alone = blob not in scene.protected and all(use.layer is layer for use in scene.net.uses(blob))
     if producer is not None and alone and id(producer) not in scene.excluded:
-        operator = _operator(scene, producer)
+        operator = scene.known_operator(producer)
         if isinstance(operator, Linear) and (operator.window is None or operator.backward):
             operator = None
         if isinstance(operator, Linear | Affine) and len(producer.bottoms) == len(producer.tops) == 1:
             return _Branch(producer.bottoms[0], coefficient, operator, producer)
     return _Branch(blob, coefficient, Affine(), None)
-
-
-def _operator(scene: Scene, layer: Layer) -> Operator | None:
-    try:
-        return scene.operator(layer)
-    except Blocked:
-        return None
 
 
 def _linear(branch: _Branch) -> Linear:

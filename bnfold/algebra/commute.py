@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, pairwise
 from math import isfinite, prod
+from typing import TypeVar
 
 import numpy as np
 
@@ -39,6 +40,8 @@ Affines = Sequence[Affine | None]
 
 Commuting = Pass | Move | Join | Sum | Product | Extreme
 """The operators that an affine can get past."""
+
+Laid = TypeVar("Laid", Steps, Steps | None)
 
 NOTHING = Affine()
 """What a bottom carries that carries no affine."""
@@ -78,7 +81,7 @@ def back(
             return _product_back(operator, affine, count)
         case Extreme():
             require(affine.keeps_order, "a maximum or minimum needs every scale >= 0")
-            return [[movement.back(steps, affine) for steps in _laid(operator.laid, count)]]
+            return [[movement.back(steps, affine) for steps in laid_over_top(operator.laid, count)]]
 
 
 def forward(operator: Commuting, affines: Affines, tops: int) -> Affines:
@@ -226,7 +229,7 @@ def _sum_back(operator: Sum, affine: Affine, bottoms: Sequence[str]) -> Iterator
 
     A blob that is read several times has the sum of its coefficients as c1, and is changed for each of its readings.
     """
-    laid = _laid(operator.laid, len(bottoms))
+    laid = laid_over_top(operator.laid, len(bottoms))
     scaled, coefficients = affine.without_shift(), operator.coefficients
     matters = {bottom for bottom, c in zip(bottoms, coefficients, strict=True) if c != 0 and not scaled.is_identity}
     everyone = [
@@ -251,7 +254,7 @@ def _sum_back(operator: Sum, affine: Affine, bottoms: Sequence[str]) -> Iterator
 
 def _gated_back(operator: Sum, affine: Affine, bottoms: Sequence[str]) -> Iterator[Affines]:
     """`s*(g*x + y) + h = g*(s*x) + (s*y + h) = (s*g)*x + (s*y + h)`: a shift goes to what no gate multiplies."""
-    laid, scaled = _laid(operator.laid, len(bottoms)), affine.without_shift()
+    laid, scaled = laid_over_top(operator.laid, len(bottoms)), affine.without_shift()
     summands = [place for place, c in enumerate(operator.coefficients) if c != 0]
     free = [place for place in summands if operator.gates[place] is None]
     require(len(set(bottoms)) == len(bottoms), "a gated sum that reads a blob twice takes nothing")
@@ -290,7 +293,7 @@ def _sum_forward(operator: Sum, affines: Affines) -> Affine | None:
 def _product_back(operator: Product, affine: Affine, count: int) -> Iterator[Affines]:
     """`s*(x*y) = (s*x)*y = x*(s*y)`: one of them takes the factor."""
     require(affine.keeps_zero, "a product takes a scale, but no shift")
-    for chosen, steps in enumerate(operator.laid or ((),) * count):
+    for chosen, steps in enumerate(laid_over_top(operator.laid, count)):
         if steps is not None:
             with suppress(Blocked):  # a bottom that is spread where the scale varies
                 moved = movement.back(steps, affine)
@@ -301,7 +304,7 @@ def _product_forward(operator: Product, affines: Affines) -> Affine:
     """`(s*x)*(u*y) = s*u*(x*y)`."""
     require(all(affine is None or affine.keeps_zero for affine in affines), "a product lets a scale pass, but no shift")
     product = Affine()
-    for affine, steps in zip(affines, operator.laid or ((),) * len(affines), strict=True):
+    for affine, steps in zip(affines, laid_over_top(operator.laid, len(affines)), strict=True):
         if affine is not None:
             if steps is None:
                 raise Blocked("its product is not linear in this blob")
@@ -309,8 +312,8 @@ def _product_forward(operator: Product, affines: Affines) -> Affine:
     return product
 
 
-def _laid(laid: Sequence[Steps], count: int) -> Sequence[Steps]:
-    """How each bottom is laid over the top; where it is not said they have its shape."""
+def laid_over_top(laid: Sequence[Laid], count: int) -> Sequence[Laid]:
+    """How each bottom is laid over the top, as many as `count`; where an operator has no `laid`, all have its shape."""
     return laid or ((),) * count
 
 
@@ -318,7 +321,7 @@ def _over_top(affines: Affines, laid: Sequence[Steps]) -> Affines:
     """Each bottom's affine as it lies over the top."""
     return [
         affine and movement.forward(steps, affine)
-        for affine, steps in zip(affines, _laid(laid, len(affines)), strict=True)
+        for affine, steps in zip(affines, laid_over_top(laid, len(affines)), strict=True)
     ]
 
 

@@ -119,6 +119,13 @@ class Scene(NamedTuple):
         """Every reading of the values of `blob`."""
         return [use for use in self.net.uses(blob) if self.reads_values(use)]
 
+    def known_operator(self, layer: Layer) -> Operator | None:
+        """What a layer is by now, None for an affine that is none as it stands."""
+        try:
+            return self.operator(layer)
+        except Blocked:
+            return None
+
 
 class _Taken(NamedTuple):
     """A layer that absorbs an affine, and what becomes of it; None for a layer that is an affine itself."""
@@ -195,29 +202,40 @@ class _Journal:
                     self.scene.note_met(layer)
                     raise
             elif isinstance(operator, Affine):
-                self.wider = True
-                self.scene.note_met(layer)
-                try:
-                    require(not self.past, "")
-                    self._writable(layer, operator, affine, self.direction.compose)
-                except Blocked as blocked:
-                    if not affine.keeps_zero or any(layer is other for other, _ in self.rescaled):
-                        raise
-                    if not self.past:
-                        self.refused = self.refused or f"{layer}: {blocked}"
-                    if not operator.keeps_zero:
-                        self.rescaled.append((layer, self._writable(layer, operator, affine, self.direction.rescale)))
+                if not self._merges(layer, operator, affine):
                     return Pass()
             elif isinstance(operator, Clip):
                 if (bounds := self.direction.clip(operator, affine)) != operator:
                     self.rescaled.append((layer, bounds))
                 return Pass()
-            elif isinstance(operator, Commuting):
-                return operator
             else:
-                raise Blocked(operator.reason if isinstance(operator, Opaque) else "")
+                return _commuting(operator, "")
         self.absorbed.append(_Taken(layer, affine, change))
         return None
+
+    def _merges(self, layer: Layer, own: Affine, affine: Affine) -> bool:
+        """Whether an affine on the way takes in the one that moves; otherwise a scale gets past it, which is noted.
+
+        Raises:
+            Blocked: neither can be done.
+        """
+        self.wider = True
+        self.scene.note_met(layer)
+        refusal = ""
+        if not self.past:
+            try:
+                self._writable(layer, own, affine, self.direction.compose)
+            except Blocked as blocked:
+                refusal = str(blocked)
+            else:
+                return True
+        if not affine.keeps_zero or any(layer is other for other, _ in self.rescaled):
+            raise Blocked(refusal)
+        if not self.past:
+            self.refused = self.refused or f"{layer}: {refusal}"
+        if not own.keeps_zero:
+            self.rescaled.append((layer, self._writable(layer, own, affine, self.direction.rescale)))
+        return False
 
     def passed(self, layer: Layer) -> Commuting:
         """What affines on several bottoms must get past.
@@ -226,10 +244,7 @@ class _Journal:
             Blocked: they cannot.
         """
         with _naming(layer):
-            operator = self._operator(layer)
-            if isinstance(operator, Commuting):
-                return operator
-            raise Blocked(operator.reason if isinstance(operator, Opaque) else "it takes one affine only")
+            return _commuting(self._operator(layer), "it takes one affine only")
 
     def _operator(self, layer: Layer) -> Operator:
         """What the layer is; the record of an affine that cannot be read says why it stays, so nobody else's need."""
@@ -277,6 +292,13 @@ class _Journal:
         return _Taken(layer, affine, change)
 
 
+def _commuting(operator: Operator, otherwise: str) -> Commuting:
+    """An operator that affines can get past. Raises `Blocked` with the reason of one that is opaque, or `otherwise`."""
+    if isinstance(operator, Commuting):
+        return operator
+    raise Blocked(operator.reason if isinstance(operator, Opaque) else otherwise)
+
+
 # Going back.
 
 Search = Generator["Search", None, None]
@@ -311,17 +333,9 @@ def _demand(journal: _Journal, blob: str, affine: Affine, reader: Layer, wanted:
     if affine.is_identity:
         return
     require(blob not in scene.protected, f"{scene.protected.get(blob)}")
-    uses = scene.net.uses(blob)
-    own = sum(use.layer is reader and scene.reads_values(use) for use in uses)
-    others = (use.layer for use in uses if use.layer is not reader and scene.reads_values(use))
-    hindered = (
-        f"{other} reads '{blob}' too, and needs it unchanged"
-        for other in others
-        if not _takes_others(scene, other, blob, affine)
-    )
-    reason = next(hindered, "") if own == wanted else f"{reader} reads '{blob}' {own} times, and wants {wanted} changed"
-    journal.wider |= bool(reason and journal.through)  # the first blob's readers want what they want in any search
-    require(not reason, reason)
+    if reason := _why_unwanted(scene, blob, affine, reader, wanted):
+        journal.wider |= bool(journal.through)  # the first blob's readers want what they want in any search
+        raise Blocked(reason)
     producer = scene.net.producer(blob)
     if producer is None:
         raise Blocked(f"'{blob}' is made by no layer")
@@ -350,6 +364,17 @@ def _demand(journal: _Journal, blob: str, affine: Affine, reader: Layer, wanted:
         else:
             return
     raise refusal
+
+
+def _why_unwanted(scene: Scene, blob: str, affine: Affine, reader: Layer, wanted: int) -> str:
+    """Why not all that read `blob` want it to carry `affine`; empty if they do."""
+    uses = scene.net.uses(blob)
+    own = sum(use.layer is reader and scene.reads_values(use) for use in uses)
+    if own != wanted:
+        return f"{reader} reads '{blob}' {own} times, and wants {wanted} changed"
+    others = (use.layer for use in uses if use.layer is not reader and scene.reads_values(use))
+    hindered = next((other for other in others if not _takes_others(scene, other, blob, affine)), None)
+    return "" if hindered is None else f"{hindered} reads '{blob}' too, and needs it unchanged"
 
 
 Wanted = dict[str, tuple[Affine, int]]
@@ -423,9 +448,9 @@ def _with_demands(wanted: Wanted, demands: Wanted) -> Iterator[Wanted]:
 def _takes_others(scene: Scene, layer: Layer, blob: str, affine: Affine) -> bool:
     """Whether a layer copies no element of `blob` that the affine changes, as the other Slices of a blob do."""
     scene.budget.spend()
-    with suppress(Blocked):
-        operator = scene.operator(layer)
-        if isinstance(operator, Move) and layer.bottoms[0] == blob and layer.bottoms.count(blob) == 1:
+    operator = scene.known_operator(layer)
+    if isinstance(operator, Move) and layer.bottoms[0] == blob and layer.bottoms.count(blob) == 1:
+        with suppress(Blocked):
             return all(sees_nothing(steps, affine) for steps in operator.tops)
     return False
 
@@ -524,35 +549,35 @@ def _carry_forward(journal: _Journal, start: str, affine: Affine) -> Plan:
 # To others.
 
 
-def plan_across(scene: Scene, layer: Layer, affine: Affine) -> Plan:
+def plan_across(scene: Scene, layer: Layer, affine: Affine) -> Plan | None:
     """Move a factor of `layer` into another factor of the product that alone reads its top: `(s*x)*y = x*(s*y)`.
 
     Given:   K -> k, x -> A -> t, product(t, k)     Result:  K' -> k/A, product(x, k/A)
 
-    Raises:
-        Blocked: its top is read by something else, or the other factor cannot take it.
+    Returns:
+        The plan; None where its top is read by something else, or the other factor cannot take it.
     """
-    require(affine.keeps_zero and affine.count == 1 and layer.tops[0] not in scene.protected, "")
-    uses = scene.uses(layer.tops[0])
-    require(len(uses) == 1 == len(scene.net.uses(layer.tops[0])), "")
+    uses = scene.net.uses(layer.tops[0])
+    if not affine.keeps_zero or affine.count != 1 or layer.tops[0] in scene.protected or len(uses) != 1:
+        return None
     reader, own = uses[0].layer, uses[0].index
-    operator = scene.operator(reader)
-    require(isinstance(operator, Product) and id(reader) not in scene.excluded, "")
-    assert isinstance(operator, Product)
-    linear = [steps is not None for steps in operator.laid or ((),) * len(reader.bottoms)]
-    require(linear[own], "")
-    for bottom in (blob for place, blob in enumerate(reader.bottoms) if linear[place] and place != own):
-        journal = _Journal(scene, BACKWARD)
-        with suppress(Blocked):
-            _run(_demand(journal, bottom, affine, reader))
-            return journal.plan()
-    raise Blocked("")
+    product = scene.known_operator(reader)
+    if not isinstance(product, Product) or not scene.reads_values(uses[0]) or id(reader) in scene.excluded:
+        return None
+    laid = commute.laid_over_top(product.laid, len(reader.bottoms))
+    for index, bottom in enumerate(reader.bottoms) if laid[own] is not None else ():
+        if index != own and laid[index] is not None:
+            journal = _Journal(scene, BACKWARD)
+            with suppress(Blocked):
+                _run(_demand(journal, bottom, affine, reader))
+                return journal.plan()
+    return None
 
 
 # Both ways.
 
 
-def plan_apart(scene: Scene, layer: Layer, affine: Affine) -> tuple[Plan, Plan]:
+def plan_apart(scene: Scene, layer: Layer, affine: Affine) -> tuple[Plan, Plan] | None:
     """Move a factor of `layer` back though others read its bottom, and its inverse forward into all of them.
 
     Given:   L -> b -> A -> t, b -> M -> u          Result:  L' -> t, t -> M' -> u      with s in L' and 1/s in M'
@@ -560,11 +585,12 @@ def plan_apart(scene: Scene, layer: Layer, affine: Affine) -> tuple[Plan, Plan]:
 
     One number alone, of which the inverse keeps every bit's worth, and no large one, which might leave a type's range.
 
-    Raises:
-        Blocked: either cannot be carried out.
+    Returns:
+        The plan of the factor and that of its inverse; None where either cannot be carried out.
     """
-    factor = affine.scale.reshape(-1)[0]
-    require(affine.keeps_zero and affine.count == 1 and LEAST_APART <= abs(factor) <= 1 / LEAST_APART, "")
+    factor = abs(affine.scale.reshape(-1)[0])
+    if not affine.keeps_zero or affine.count != 1 or not LEAST_APART <= factor <= 1 / LEAST_APART:
+        return None
     for blob, reader in _parting(scene, layer):
         with suppress(Blocked):
             behind = plan_backward(_seen(scene, blob, reader, own=True), layer, affine)
@@ -572,7 +598,7 @@ def plan_apart(scene: Scene, layer: Layer, affine: Affine) -> tuple[Plan, Plan]:
             ahead = _carry_forward(_Journal(_seen(scene, blob, reader, own=False), FORWARD), blob, inverse)
             if not (behind.layers | {id(layer)}) & ahead.layers:
                 return behind, ahead
-    raise Blocked("")
+    return None
 
 
 def _parting(scene: Scene, layer: Layer) -> Iterator[tuple[str, Layer]]:
@@ -587,11 +613,12 @@ def _parting(scene: Scene, layer: Layer) -> Iterator[tuple[str, Layer]]:
         producer = scene.net.producer(blob)
         if producer is None or len(scene.uses(blob)) != 1 or len(waiting) > MAX_APART:
             continue
-        scene.shared_budget.spend()
-        with suppress(Blocked):
-            operator = scene.operator(producer)
-            if isinstance(operator, Product):
-                waiting += [(bottom, producer) for bottom in dict.fromkeys(producer.bottoms)]
+        try:
+            scene.shared_budget.spend()
+        except Blocked:
+            return
+        if isinstance(scene.known_operator(producer), Product):
+            waiting += [(bottom, producer) for bottom in dict.fromkeys(producer.bottoms)]
 
 
 def _seen(scene: Scene, blob: str, reader: Layer, own: bool) -> Scene:

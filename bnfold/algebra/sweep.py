@@ -230,56 +230,49 @@ class _Sweep:
         """
         self.moving = layer
         if id(layer) in scene.excluded:
-            self._keep(layer, EXCLUDED)
-            return []
+            return self._keep(layer, EXCLUDED)
         try:
             affine = self._operator(layer)
         except Blocked as blocked:
-            self._keep(layer, str(blocked))
-            return []
+            return self._keep(layer, str(blocked))
         if isinstance(affine, Product):
-            self._keep(layer, affine.blocked)
-            return []
+            return self._keep(layer, affine.blocked)
         assert isinstance(affine, Affine)
         # What another one undid is 1 but for the rounding of float64, and would be stored as 1.
         stored = affine.stored_as(self.context.stored_type) if id(layer) in self.composed else affine
-        if stored.is_identity:
-            if not self._drop(scene, layer):
-                self._keep(layer, f"it changes nothing, but both '{layer.bottoms[0]}' and '{layer.tops[0]}' must stay")
-                return []
-            return self._to_settle_again(layer, ())
+        if not stored.is_identity:
+            return self._first_open_way(scene, layer, affine)
+        if self._drop(scene, layer):
+            return self._to_settle_again(layer)
+        return self._keep(layer, f"it changes nothing, but both '{layer.bottoms[0]}' and '{layer.tops[0]}' must stay")
+
+    def _first_open_way(self, scene: Scene, layer: Layer, affine: Affine) -> list[Layer]:
+        """Move an affine back, forward, across a product or both ways, or keep it; returns what `_settle` does."""
         try:
             plan = plan_backward(scene, layer, affine)
         except Blocked as blocked:
             behind = str(blocked)
         else:
             self._commit_backward(layer, plan)
-            return self._to_settle_again(layer, plan.merged)
+            return self._to_settle_again(layer, plan)
         try:
             plan = plan_forward(scene, layer, affine)
         except Blocked as blocked:
             ahead = str(blocked)
         else:
             self._commit_forward(layer, plan)
-            return [*self._to_settle_again(layer, plan.merged), *self._in_front(layer)]
-        try:
-            plan = plan_across(scene, layer, affine)
-        except Blocked:
-            pass
-        else:
-            self._commit_across(layer, plan)
-            return self._to_settle_again(layer, plan.merged)
-        try:
-            plan, inverse = plan_apart(scene, layer, affine)
-        except Blocked:
-            self._keep(layer, f"backward: {behind}; forward: {ahead}")
-            return []
-        self._commit_apart(layer, plan, inverse)
-        return self._to_settle_again(layer, (*plan.merged, *inverse.merged))
+            return [*self._to_settle_again(layer, plan), *self._in_front(layer)]
+        if (across := plan_across(scene, layer, affine)) is not None:
+            self._commit_across(layer, across)
+            return self._to_settle_again(layer, across)
+        if (apart := plan_apart(scene, layer, affine)) is not None:
+            self._commit_apart(layer, *apart)
+            return self._to_settle_again(layer, *apart)
+        return self._keep(layer, f"backward: {behind}; forward: {ahead}")
 
-    def _to_settle_again(self, gone: Layer, merged: Iterable[tuple[Layer, Affine]]) -> list[Layer]:
+    def _to_settle_again(self, gone: Layer, *plans: Plan) -> list[Layer]:
         """What may move now: affines that took something in, and those that met them or the one gone on their way."""
-        changed = [layer for layer, _ in merged]
+        changed = [layer for plan in plans for layer, _ in plan.merged]
         waited = (layer for other in (*changed, gone) for layer in self.met.pop(id(other), ()))
         return [layer for layer in dict.fromkeys([*changed, *waited]) if layer is not None and self._stays(layer)]
 
@@ -288,8 +281,10 @@ class _Sweep:
         producer = self.net.producer(layer.bottoms[0])
         return [producer] if producer is not None and self._stays(producer) else []
 
-    def _keep(self, layer: Layer, reason: str) -> None:
+    def _keep(self, layer: Layer, reason: str) -> list[Layer]:
+        """Leave an affine where it is, after which no other one can move that could not before: an empty list."""
         self.records[id(layer)] = Kept(layer.name, layer.type, reason, layer.type)
+        return []
 
     def _drop(self, scene: Scene, layer: Layer) -> bool:
         """Take out a layer that changes nothing; False when both its names have to stay."""
