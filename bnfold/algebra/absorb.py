@@ -24,7 +24,7 @@ import numpy as np
 
 from bnfold.algebra.affine import Affine, Values, aligned, constant_along, of_rank
 from bnfold.algebra.operators import Constant, Linear, Port
-from bnfold.algebra.records import Blocked, require
+from bnfold.algebra.records import Blocked, block, require
 from bnfold.algebra.scaled import (
     Rounded,
     Scaled,
@@ -68,17 +68,17 @@ def absorb_backward(linear: Linear | Constant, affine: Affine) -> Change:
     """
     if isinstance(linear, Constant):
         return _constant(linear, affine)
-    require(not linear.backward, linear.backward)
-    affine = Affine(*(_shared(values, linear.outputs) for values in (affine.scale, affine.shift)))
-    scale = _placed(affine.scale, linear.outputs, linear.view)
+    block(linear.no_backward)
+    affine = Affine(*(_one_of_each_group(values, linear.outputs) for values in (affine.scale, affine.shift)))
+    scale = _over_view(affine.scale, linear.outputs, linear.view)
     weight = scaled(linear.weight, linear.view, scale)
     if linear.bias is None and affine.keeps_zero:
         return _changed(weight, None)
-    require(linear.bias is not None or not linear.unbiased, linear.unbiased)
-    _placed(affine.shift, linear.outputs, linear.view)
+    block(linear.no_bias if linear.bias is None else "")
+    _over_view(affine.shift, linear.outputs, linear.view)
     affine = affine.constant_along(set(range(affine.scale.ndim)) - {port.axis for port in linear.outputs})
     scale, shift, bias = aligned(affine.scale, affine.shift, linear.shift)
-    return _changed(weight, _full(scale * bias + shift, linear))
+    return _changed(weight, _full_size(scale * bias + shift, linear))
 
 
 def absorb_forward(linear: Linear, affine: Affine) -> Change:
@@ -87,18 +87,18 @@ def absorb_forward(linear: Linear, affine: Affine) -> Change:
     Raises:
         Blocked: likewise, or a shift would meet a padding.
     """
-    require(not linear.forward, linear.forward)
+    block(linear.no_forward)
     require(bool(linear.inputs), "it takes no affine from in front")
-    require(not linear.padded or affine.keeps_zero, linear.padded)
-    factor = _placed(affine.scale, linear.inputs, linear.view)
+    block("" if affine.keeps_zero else linear.no_shift)
+    factor = _over_view(affine.scale, linear.inputs, linear.view)
     weight = scaled(linear.weight, linear.view, factor)
     if affine.keeps_zero:
         return _changed(weight, linear.bias)
-    gain = _over_top(_weighted_sum(linear, _placed(affine.shift, linear.inputs, linear.view)), linear)
-    if linear.bias is None and linear.unbiased:
+    gain = _over_top(_weighted_sum(linear, _over_view(affine.shift, linear.inputs, linear.view)), linear)
+    if linear.bias is None and linear.no_bias:
         return _changed(weight, None)._replace(left=Affine(shift=gain))
     bias, gain = aligned(linear.shift, gain)
-    return _changed(weight, _full(bias + gain, linear))
+    return _changed(weight, _full_size(bias + gain, linear))
 
 
 def tail_of(linear: Linear) -> Affine:
@@ -129,27 +129,26 @@ def _constant(constant: Constant, affine: Affine) -> Change:
     return Change(changed, None)
 
 
-def _shared(values: Values, ports: Sequence[Port]) -> Values:
+def _one_of_each_group(values: Values, ports: Sequence[Port]) -> Values:
     """Values over a blob, one for all neighbours that share one of the weight. Raises `Blocked` where they differ."""
-    for axis, _, each in ports:
-        if each > 1 and values.ndim > axis and values.shape[axis] > 1:
-            groups = values.reshape(*values.shape[:axis], -1, each, *values.shape[axis + 1 :])
+    for axis, _, shared_by in ports:
+        if shared_by > 1 and values.ndim > axis and values.shape[axis] > 1:
+            groups = values.reshape(*values.shape[:axis], -1, shared_by, *values.shape[axis + 1 :])
             first = groups.take([0], axis + 1)
-            require(
-                bool((groups == first).all()), "the affine varies within a group, which has one value of the weight"
-            )
+            alike = bool((groups == first).all())
+            require(alike, "the affine varies within a group, which has one value of the weight")
             values = first.squeeze(axis + 1)
     return values
 
 
-def _placed(values: Values, ports: Sequence[Port], view: Shape) -> Values:
-    """Values that lie over a blob as they lie over the view of the weight, its rank, size 1 where they are constant.
+def _over_view(values: Values, ports: Sequence[Port], view: Shape) -> Values:
+    """Values over a blob as they lie over the view of the weight: of its rank, with size 1 where they are constant.
 
     Raises:
         Blocked: they vary along an axis of the blob that the weight does not know.
     """
     if len(ports) == 1 and values.ndim == ports[0].axis + 1 and values.size == values.shape[-1]:
-        return _along(values, ports[0], view)
+        return _over_view_along(values, ports[0], view)
     known = [port.axis for port in ports]
     try:
         values = constant_along(values, set(range(values.ndim)) - set(known))
@@ -160,44 +159,44 @@ def _placed(values: Values, ports: Sequence[Port], view: Shape) -> Values:
     split: list[int] = []
     sizes: Shape = values.shape
     for size, port in zip(sizes, ports, strict=False):
-        expected = [view[place] for place in port.places]
+        expected = [view[axis] for axis in port.view_axes]
         held = prod(expected)
         require(size in (1, held), f"the affine has {size:,} values where the weight has {held:,}")
         split += expected if size != 1 else [1] * len(expected)
-    places = [place for port in ports for place in port.places]
+    view_axes = [axis for port in ports for axis in port.view_axes]
     shape = [1] * len(view)
-    for place, size in zip(places, split, strict=True):
-        shape[place] = size
-    return np.ascontiguousarray(values.reshape(split).transpose(np.argsort(places)).reshape(shape))
+    for axis, size in zip(view_axes, split, strict=True):
+        shape[axis] = size
+    return np.ascontiguousarray(values.reshape(split).transpose(np.argsort(view_axes)).reshape(shape))
 
 
-def _along(values: Values, port: Port, view: Shape) -> Values:
-    """Likewise, of values that vary along the one axis that the weight knows, as nearly all do."""
+def _over_view_along(values: Values, port: Port, view: Shape) -> Values:
+    """The same for values that vary along the only axis that the weight knows, as nearly all do."""
     shape = [1] * len(view)
     if values.size > 1:
-        for place in port.places:
-            shape[place] = view[place]
+        for axis in port.view_axes:
+            shape[axis] = view[axis]
         held = prod(shape)
         require(values.size == held, f"the affine has {values.size:,} values where the weight has {held:,}")
-    # The places are in C order, and so are the values.
+    # The axes of the view are in C order, and so are the values.
     return np.ascontiguousarray(values).reshape(shape)
 
 
 def _over_top(values: Values, linear: Linear) -> Values:
     """Values over the outputs, shaped like the view with size 1 elsewhere, as they lie over the top."""
-    places = [place for port in linear.outputs for place in port.places]
-    others = [place for place in range(len(linear.view)) if place not in places]
-    values = values.transpose([*places, *others])
+    outputs = [axis for port in linear.outputs for axis in port.view_axes]
+    others = [axis for axis in range(len(linear.view)) if axis not in outputs]
+    values = values.transpose([*outputs, *others])
     axes = [port.axis for port in linear.outputs]
-    values = values.reshape([prod(linear.view[place] for place in port.places) for port in linear.outputs])
+    values = values.reshape([port.size(linear.view) for port in linear.outputs])
     values = values.transpose(np.argsort(axes))
     missing = [axis for axis in range(max(axes, default=-1) + 1) if axis not in axes]
     return np.expand_dims(values, missing)
 
 
-def _full(bias: Values, linear: Linear) -> Values:
+def _full_size(bias: Values, linear: Linear) -> Values:
     """The bias with full size along the axes that the outputs name."""
-    axes = {port.axis: prod(linear.view[place] for place in port.places) for port in linear.outputs}
+    axes = {port.axis: port.size(linear.view) for port in linear.outputs}
     bias = of_rank(bias, max(axes, default=-1) + 1)
     own: Shape = bias.shape
     full = tuple([axes.get(axis, size) for axis, size in enumerate(own)])

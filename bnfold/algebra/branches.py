@@ -117,7 +117,7 @@ def _branch(scene: Scene, layer: Layer, blob: str, coefficient: float) -> _Branc
     alone = blob not in scene.protected and all(use.layer is layer for use in scene.net.uses(blob))
     if producer is not None and alone and id(producer) not in scene.excluded:
         operator = scene.known_operator(producer)
-        if isinstance(operator, Linear) and (operator.window is None or operator.backward):
+        if isinstance(operator, Linear) and (operator.window is None or operator.no_backward):
             operator = None
         if isinstance(operator, Linear | Affine) and len(producer.bottoms) == len(producer.tops) == 1:
             return _Branch(producer.bottoms[0], coefficient, operator, producer)

@@ -32,7 +32,7 @@ import numpy as np
 from bnfold.algebra import movement
 from bnfold.algebra.affine import MAX_VALUES, Affine, aligned
 from bnfold.algebra.operators import Clip, Extreme, Join, Move, Pass, Product, Steps, Sum
-from bnfold.algebra.records import Blocked, require
+from bnfold.algebra.records import Blocked, block, require
 from bnfold.algebra.scaled import largest_of, loses_digits
 
 Affines = Sequence[Affine | None]
@@ -118,9 +118,9 @@ def forward(operator: Commuting, affines: Affines, tops: int) -> Affines:
 
 def _passed(operator: Pass, affine: Affine) -> Affine:
     """The affine on the bottom, if it fulfils the conditions."""
-    require(not operator.zero or affine.keeps_zero, operator.zero)
-    require(not operator.order or affine.keeps_order, operator.order)
-    require(not operator.strict or affine.keeps_strict_order, operator.strict)
+    block("" if affine.keeps_zero else operator.zero)
+    block("" if affine.keeps_order else operator.order)
+    block("" if affine.keeps_strict_order else operator.strict)
     try:
         return affine.constant_along(operator.plane)
     except Blocked:

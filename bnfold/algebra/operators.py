@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -190,11 +191,11 @@ class Product(NamedTuple):
 
     Attributes:
         laid: as in `Sum`; None for a bottom that takes no factor. () where all have the top's shape.
-        blocked: why a product with a constant is no affine, where for some sizes that are open it would be one.
+        no_affine: why a product with a constant is no affine, where for some sizes that are open it would be one.
     """
 
     laid: tuple[Steps | None, ...] = ()
-    blocked: str = ""
+    no_affine: str = ""
 
 
 class Extreme(NamedTuple):
@@ -212,14 +213,18 @@ class Port(NamedTuple):
 
     Attributes:
         axis: the axis of the blob.
-        places: the axes of the view that it is made of, in C order; (0, 1) for the channels of a grouped convolution
+        view_axes: the axes of the view that it is made of, in C order; (0, 1) for the channels of a grouped convolution
             whose weight is seen as [group, o, i, kernel].
-        each: how many neighbours along the axis of the blob share a value of the weight.
+        shared_by: how many neighbours along the axis of the blob share a value of the weight.
     """
 
     axis: int
-    places: tuple[int, ...]
-    each: int = 1
+    view_axes: tuple[int, ...]
+    shared_by: int = 1
+
+    def size(self, view: Shape) -> int:
+        """How many values the weight has along the axis."""
+        return prod(view[axis] for axis in self.view_axes)
 
 
 class Window(NamedTuple):
@@ -258,11 +263,11 @@ class Linear(NamedTuple):
         outputs: the axes of the top that W knows.
         inputs: the axes of the bottom that W knows.
         summed: the axes of the view that a sum over inputs and kernel runs over.
-        padded: why no shift can come from in front ("a shift in front of its padding would be wrong at the border").
-        backward: why no affine can come from behind (a fused ReLU; the gates of an LSTM, whose outputs are what the
+        no_shift: why no shift can come from in front ("a shift in front of its padding would be wrong at the border").
+        no_backward: why no affine can come from behind (a fused ReLU; the gates of an LSTM, whose outputs are what the
             weight gives and not the top).
-        forward: why no affine can come from in front (it reads indices; a size that is unknown).
-        unbiased: why no bias can be added where there is none.
+        no_forward: why no affine can come from in front (it reads indices; a size that is unknown).
+        no_bias: why no bias can be added where there is none.
         tail: the weight multiplies and the bias adds last, after all else (a normalisation's scale and bias), so that
             they may go forward into what reads the top; the layer is then left with 1 and 0.
         window: how a convolution slides, where branches may be joined; None for everything else.
@@ -274,10 +279,10 @@ class Linear(NamedTuple):
     outputs: tuple[Port, ...]
     inputs: tuple[Port, ...] = ()
     summed: tuple[int, ...] = ()
-    padded: str = ""
-    backward: str = ""
-    forward: str = ""
-    unbiased: str = ""
+    no_shift: str = ""
+    no_backward: str = ""
+    no_forward: str = ""
+    no_bias: str = ""
     tail: bool = False
     window: Window | None = None
 

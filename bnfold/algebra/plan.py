@@ -20,7 +20,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.commute import Affines, Commuting
 from bnfold.algebra.movement import sees_nothing
 from bnfold.algebra.operators import Clip, Constant, Linear, Move, Opaque, Operator, Pass, Product, Window
-from bnfold.algebra.records import Blocked, require
+from bnfold.algebra.records import Blocked, block, require
 from bnfold.net import Layer, Net, Use
 
 MAX_STEPS = 200_000
@@ -279,9 +279,8 @@ class _Journal:
     ) -> Affine:
         """What a layer that is an affine becomes. Raises `Blocked` where its language could not say it."""
         composition = together(own, affine)
-        larger = composition.count > max(own.count, affine.count)
-        refused = LARGER if larger else self.scene.refuses(layer, composition, (own, affine))
-        require(not refused, refused)
+        require(composition.count <= max(own.count, affine.count), LARGER)
+        block(self.scene.refuses(layer, composition, (own, affine)))
         return composition
 
     def _joined(self, before: _Taken, after: _Taken) -> _Taken:
@@ -332,7 +331,7 @@ def _demand(journal: _Journal, blob: str, affine: Affine, reader: Layer, wanted:
     scene = journal.scene
     if affine.is_identity:
         return
-    require(blob not in scene.protected, f"{scene.protected.get(blob)}")
+    block(scene.protected.get(blob, ""))
     if reason := _why_unwanted(scene, blob, affine, reader, wanted):
         journal.wider |= bool(journal.through)  # the first blob's readers want what they want in any search
         raise Blocked(reason)
@@ -513,7 +512,7 @@ def _carry_forward(journal: _Journal, start: str, affine: Affine) -> Plan:
     seen: dict[int, Layer] = {}
 
     def carry(blob: str, moved: Affine) -> None:
-        require(blob not in scene.protected, f"{scene.protected.get(blob)}")
+        block(scene.protected.get(blob, ""))
         uses = scene.uses(blob)
         require(len(uses) > 0 or blob != start, f"nobody reads '{blob}'")
         carried[blob] = moved

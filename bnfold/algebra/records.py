@@ -21,6 +21,12 @@ def require(holds: bool, reason: str, kind: type[Blocked] = Blocked) -> None:
         raise kind(reason)
 
 
+def block(reason: str) -> None:
+    """Raise `Blocked` with `reason`, unless that is empty."""
+    if reason:
+        raise Blocked(reason)
+
+
 @dataclass(frozen=True, slots=True)
 class Folded:
     """An affine layer is gone: linear layers do its work.

@@ -193,7 +193,7 @@ class _Sweep:
         """Whether a layer is an affine, or of a kind that its user takes for one."""
         try:
             found = self._operator(layer)
-            return isinstance(found, Affine) or (isinstance(found, Product) and bool(found.blocked))
+            return isinstance(found, Affine) or (isinstance(found, Product) and bool(found.no_affine))
         except Blocked:
             return True
 
@@ -236,7 +236,7 @@ class _Sweep:
         except Blocked as blocked:
             return self._keep(layer, str(blocked))
         if isinstance(affine, Product):
-            return self._keep(layer, affine.blocked)
+            return self._keep(layer, affine.no_affine)
         assert isinstance(affine, Affine)
         # What another one undid is 1 but for the rounding of float64, and would be stored as 1.
         stored = affine.stored_as(self.context.stored_type) if id(layer) in self.composed else affine

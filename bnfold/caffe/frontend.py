@@ -14,7 +14,7 @@ import numpy as np
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Clip, Opaque, Operator, Window
-from bnfold.algebra.records import Blocked, require
+from bnfold.algebra.records import Blocked, block, require
 from bnfold.algebra.scaled import Rounded, same_values, why_unstorable
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.batchnorm import follows_batch
@@ -87,7 +87,7 @@ class Caffe:
         if read is None:
             return Opaque(layer.opaque)
         try:
-            require(not layer.opaque, layer.opaque)
+            block(layer.opaque)
             operator = read(LayerContext(layer, context))
             if isinstance(operator, Affine):
                 require(operator.is_finite, "its scale or shift is not finite")

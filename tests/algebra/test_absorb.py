@@ -598,7 +598,7 @@ def test_shifts_of_a_batch_of_matrices_are_summed_alike_in_any_pieces(
     rng = np.random.default_rng(2)
     weight, shift = rng.standard_normal((5, 3, 2)), rng.standard_normal((5, 1, 3))
     outputs, inputs = (Port(0, (0,)), Port(2, (2,))), (Port(0, (0,)), Port(2, (1,)))
-    linear = Linear(weight, None, weight.shape, outputs, inputs, summed=(1,), unbiased="it has no bias")
+    linear = Linear(weight, None, weight.shape, outputs, inputs, summed=(1,), no_bias="it has no bias")
     monkeypatch.setattr(laws, "SUMMED_AT_ONCE", at_once)
     left = laws.absorb_forward(linear, Affine(shift=shift)).left
     assert left is not None

@@ -93,13 +93,13 @@ def test_a_linear_caffe_layer_absorbs_what_stands_behind_it(layer_type: str, shi
     net = net_of(text_of(layer_type, "", f"bias_term: {shift}"), 3)
     operator = operator_of(net)
     folded = bnfold.fold(net)
-    if shift == "true" and isinstance(operator, Linear) and operator.unbiased:
+    if shift == "true" and isinstance(operator, Linear) and operator.no_bias:
         (kept,) = folded.report.kept
-        assert operator.unbiased in kept.reason
+        assert operator.no_bias in kept.reason
     elif layer_type in FORWARD_ONLY:
         (kept,) = folded.report.kept
         assert isinstance(operator, Linear)
-        assert operator.backward in kept.reason
+        assert operator.no_backward in kept.reason
     else:
         assert [layer.type for layer in folded.net.layers if layer.name != "x"][-1] == layer_type
         assert not folded.report.kept
@@ -115,8 +115,8 @@ def test_a_linear_caffe_layer_absorbs_what_stands_in_front_of_it_or_says_why(lay
     operator = operator_of(net)
     assert isinstance(operator, Linear)
     folded = bnfold.fold(net)
-    why = operator.forward or (operator.padded if shift == "true" else "")
-    assert (layer_type in BACKWARD_ONLY) == bool(operator.forward)
+    why = operator.no_forward or (operator.no_shift if shift == "true" else "")
+    assert (layer_type in BACKWARD_ONLY) == bool(operator.no_forward)
     if why:
         (kept,) = folded.report.kept
         assert why in kept.reason

@@ -24,8 +24,8 @@ def convolution(context: LayerContext) -> Linear:
     """(Cout, Cin/group, *kernel) (base_conv_layer.cpp, forward_cpu_gemm)."""
     layer, view = _convolution(context)
     window = Window(view.stride, view.dilation, tuple(zip(view.before, view.after, strict=True)), view.group)
-    padded = "a shift in front of its padding would be wrong at the border" if view.padded else ""
-    return _sliding(layer, view, False)._replace(padded=padded, window=window)
+    no_shift = "a shift in front of its padding would be wrong at the border" if view.padded else ""
+    return _sliding(layer, view, False)._replace(no_shift=no_shift, window=window)
 
 
 def deformable_convolution(context: LayerContext) -> Linear:
@@ -33,7 +33,7 @@ def deformable_convolution(context: LayerContext) -> Linear:
     layer = context.layer
     require(len(layer.blobs) > 0, "it has no learned weight")
     outside = "a shift in front of it would be missing where it reads outside of the image"
-    return _sliding(layer, Convolution.of(layer, 2), False)._replace(padded=outside)
+    return _sliding(layer, Convolution.of(layer, 2), False)._replace(no_shift=outside)
 
 
 def deconvolution(context: LayerContext) -> Linear:
@@ -41,12 +41,12 @@ def deconvolution(context: LayerContext) -> Linear:
     layer, view = _convolution(context)
     pointwise = all(k == 1 for k in (*layer.blobs.shapes[0][2:], *view.stride)) and not view.padded
     uneven = "" if pointwise else "a shift in front of it reaches its outputs unevenly"
-    return _sliding(layer, view, True)._replace(padded=uneven)
+    return _sliding(layer, view, True)._replace(no_shift=uneven)
 
 
 def _sliding(layer: Layer, view: Convolution, transposed: bool) -> Linear:
     linear = sliding(layer.blobs.stored[0], _bias(layer, 1), view.group, transposed)
-    return linear._replace(backward="a ReLU is fused into it" if view.relu is not None else "")
+    return linear._replace(no_backward="a ReLU is fused into it" if view.relu is not None else "")
 
 
 def _convolution(context: LayerContext) -> tuple[Layer, Convolution]:
@@ -76,8 +76,8 @@ def local(context: LayerContext) -> Linear:
         outputs=(Port(1, (0,)), Port(2, (3,)), Port(3, (4,))),
         inputs=(Port(1, (1,)),),
         summed=(1, 2),
-        padded="a shift in front of its padding would be wrong at the border" if view.pad else "",
-        unbiased="" if biased else "it has no bias, which would be one for each pixel",
+        no_shift="a shift in front of its padding would be wrong at the border" if view.pad else "",
+        no_bias="" if biased else "it has no bias, which would be one for each pixel",
     )
 
 
@@ -88,9 +88,9 @@ def inner_product(context: LayerContext) -> Linear:
     bottom = context.shape(layer.bottoms[0])
     axis = context.axis(view.axis)
     flattened = () if bottom is None else bottom[axis:]
-    forward = ""
+    no_forward = ""
     if bottom is None or UNKNOWN in flattened:
-        forward = "it flattens a size that is unknown"
+        no_forward = "it flattens a size that is unknown"
         flattened = (prod(layer.blobs.shapes[0]) // view.num_output,)
     first = 0 if view.transpose else 1
     inputs = tuple(range(first, first + len(flattened)))
@@ -101,8 +101,8 @@ def inner_product(context: LayerContext) -> Linear:
         outputs=(Port(axis, (len(flattened) if view.transpose else 0,)),),
         inputs=tuple(Port(axis + index, (seen,)) for index, seen in enumerate(inputs)),
         summed=inputs,
-        forward=forward,
-        backward="a ReLU is fused into it" if view.relu is not None else "",
+        no_forward=no_forward,
+        no_backward="a ReLU is fused into it" if view.relu is not None else "",
     )
 
 
@@ -111,7 +111,9 @@ def embed(context: LayerContext) -> Linear:
     layer = _with_weight(context)
     axis = len(context.bottom)
     outputs = (Port(axis, (1,)),)
-    return Linear(layer.blobs.stored[0], _bias(layer, axis), layer.blobs.shapes[0], outputs, forward="it reads indices")
+    return Linear(
+        layer.blobs.stored[0], _bias(layer, axis), layer.blobs.shapes[0], outputs, no_forward="it reads indices"
+    )
 
 
 def recurrent(context: LayerContext) -> Linear:
@@ -131,7 +133,7 @@ def recurrent(context: LayerContext) -> Linear:
         outputs=(Port(2, (0,)),),
         inputs=tuple(Port(2 + index, (seen,)) for index, seen in enumerate(inputs)),
         summed=inputs,
-        backward="its gates are no sums that an affine passes",
+        no_backward="its gates are no sums that an affine passes",
     )
 
 
@@ -144,8 +146,8 @@ def normalize(context: LayerContext) -> Linear:
         bias=None,
         view=(prod(layer.blobs.shapes[0]),),
         outputs=() if shared else (Port(1, (0,)),),
-        unbiased="it adds no bias",
-        forward="it divides by a norm",
+        no_bias="it adds no bias",
+        no_forward="it divides by a norm",
     )
 
 
@@ -159,7 +161,7 @@ def layer_norm(context: LayerContext) -> Linear:
         bias=exact_values(layer.blobs.stored[1]).reshape(1, *shape),
         view=shape,
         outputs=tuple(Port(1 + axis, (axis,)) for axis in range(len(shape))),
-        forward="it normalises",
+        no_forward="it normalises",
     )
 
 

@@ -23,12 +23,12 @@ def conv(context: NodeContext) -> Operator:
     node, weight, group = context.node, *_grouped(context)
     kernel = tuple(weight.shape[2:])
     same = node.attribute("auto_pad", "NOTSET") in SAME and any(size > 1 for size in kernel)
-    padded = "a shift in front of its padding would be wrong at the border"
+    border = "a shift in front of its padding would be wrong at the border"
     bias, fixed = _bias(context, 2, weight.shape[0])
     return sliding(weight, bias, group, False)._replace(
-        padded=fixed or (padded if any(node.ints("pads")) or same else ""),
-        backward=fixed,
-        unbiased=fixed,
+        no_shift=fixed or (border if any(node.ints("pads")) or same else ""),
+        no_backward=fixed,
+        no_bias=fixed,
         window=_window(context, kernel, group),
     )
 
@@ -62,7 +62,7 @@ def deform_conv(context: NodeContext) -> Operator:
     weight, group = _grouped(context)
     bias, fixed = _bias(context, 3, weight.shape[0])
     outside = "a shift in front of it would be missing where it reads outside of the image"
-    return sliding(weight, bias, group, False)._replace(padded=fixed or outside, backward=fixed, unbiased=fixed)
+    return sliding(weight, bias, group, False)._replace(no_shift=fixed or outside, no_backward=fixed, no_bias=fixed)
 
 
 def conv_transpose(context: NodeContext) -> Operator:
@@ -73,9 +73,9 @@ def conv_transpose(context: NodeContext) -> Operator:
     plain = plain and not node.has("output_shape") and node.attribute("auto_pad", "NOTSET") == "NOTSET"
     bias, fixed = _bias(context, 2, weight.shape[1] * group)
     return sliding(weight, bias, group, True)._replace(
-        padded=fixed or ("" if plain else "a shift in front of it reaches its outputs unevenly"),
-        backward=fixed,
-        unbiased=fixed,
+        no_shift=fixed or ("" if plain else "a shift in front of it reaches its outputs unevenly"),
+        no_backward=fixed,
+        no_bias=fixed,
     )
 
 
@@ -110,9 +110,9 @@ def gemm(context: NodeContext) -> Operator:
         outputs=(Port(top_axis, (out,)),),
         inputs=(Port(bottom_axis, (1 - out,)),),
         summed=(1 - out,),
-        padded=fixed,
-        backward=fixed,
-        unbiased=fixed,
+        no_shift=fixed,
+        no_backward=fixed,
+        no_bias=fixed,
     )
 
 
@@ -123,7 +123,7 @@ def fused(context: NodeContext) -> Operator:
     if not isinstance(linear, Linear) or not (activation or context.node.given(3)):
         return linear
     behind = f"its {activation} comes behind its weight" if activation else "what it adds comes behind its weight"
-    return linear._replace(backward=linear.backward or behind, window=None)
+    return linear._replace(no_backward=linear.no_backward or behind, window=None)
 
 
 def linear_model(context: NodeContext) -> Operator:
@@ -148,7 +148,7 @@ def linear_model(context: NodeContext) -> Operator:
         outputs=(Port(1, (0,)),),
         inputs=(Port(1, (1,)),),
         summed=(1,),
-        backward="its scores are compared, or go through a function",
+        no_backward="its scores are compared, or go through a function",
     )
 
 
@@ -185,7 +185,7 @@ def matmul(context: NodeContext) -> Operator:
     top_axis, bottom_axis = len(top) - end, len(bottom) - end
     if count == 1:
         lone = "its weight is a vector, without an axis of its output"
-        return Linear(weight, None, shape, (), (Port(bottom_axis, (0,)),), (0,), unbiased=lone)
+        return Linear(weight, None, shape, (), (Port(bottom_axis, (0,)),), (0,), no_bias=lone)
     out, summed = (count - 2, count - 1) if left else (count - 1, count - 2)
     outputs, inputs = [Port(top_axis, (out,))], [Port(bottom_axis, (summed,))]
     for axis in (axis for axis in range(count - 2) if shape[axis] != 1):
@@ -199,7 +199,7 @@ def matmul(context: NodeContext) -> Operator:
     if (stored := context.learned(2)) is not None:
         bias = np.broadcast_to(exact_values(stored).reshape(-1), (shape[out],))
         bias = bias.reshape([-1 if axis == top_axis else 1 for axis in range(len(top))])
-    unbiased = "" if count == 2 else "its weight is a batch of matrices, to which no bias is added"
+    no_bias = "" if count == 2 else "its weight is a batch of matrices, to which no bias is added"
     return Linear(
         weight=weight,
         bias=bias,
@@ -207,7 +207,7 @@ def matmul(context: NodeContext) -> Operator:
         outputs=tuple(outputs),
         inputs=tuple(inputs),
         summed=(summed,),
-        unbiased="it makes a vector of a vector" if left and lost else unbiased,
+        no_bias="it makes a vector of a vector" if left and lost else no_bias,
     )
 
 
@@ -231,8 +231,8 @@ def einsum(context: NodeContext) -> Operator:
         outputs=tuple(Port(out.index(one), (axis,)) for axis, one in enumerate(own) if one in out),
         inputs=tuple(Port(other.index(one), (axis,)) for axis, one in enumerate(own) if one in other),
         summed=tuple(axis for axis, one in enumerate(own) if one not in out),
-        padded="it sums what it reads along an axis that its weight has not got" if alone else "",
-        unbiased="it has no bias",
+        no_shift="it sums what it reads along an axis that its weight has not got" if alone else "",
+        no_bias="it has no bias",
     )
 
 
@@ -261,9 +261,9 @@ def recurrent(context: NodeContext) -> Operator:
         outputs=(Port(1, (0,)), Port(3, (1,))),
         inputs=(Port(2, (2,)),),
         summed=(2,),
-        padded=fixed,
-        backward="its gates are no sums that an affine passes",
-        unbiased=fixed,
+        no_shift=fixed,
+        no_backward="its gates are no sums that an affine passes",
+        no_bias=fixed,
     )
 
 
@@ -328,7 +328,7 @@ def _normalization(context: NodeContext, axis: int, each: int = 1) -> Operator:
         bias=bias,
         view=tuple(scale.shape),
         outputs=(Port(axis, (0,), each),),
-        forward="it normalises what it reads",
-        unbiased="it has no bias" if context.layer.type == "RMSNormalization" else "",
+        no_forward="it normalises what it reads",
+        no_bias="it has no bias" if context.layer.type == "RMSNormalization" else "",
         tail=context.layer.type in {"LayerNormalization", "RMSNormalization"},
     )

@@ -187,8 +187,8 @@ def _embedding(context: NodeContext, axis: int) -> Operator:
         None,
         tuple(weight.shape),
         (Port(rank, (1,)),),
-        forward="it reads indices",
-        unbiased="it looks up rows, and has no bias",
+        no_forward="it reads indices",
+        no_bias="it looks up rows, and has no bias",
     )
 
 
