@@ -234,6 +234,8 @@ def _readable(model: ModelProto) -> ModelProto:
             del node.attribute[:], node.input[3:]
             node.attribute.extend(kept)
             node.domain, node.op_type = "", node.op_type.removeprefix("Fused")
+        elif node.domain == FUSED and node.op_type == "FusedMatMul":
+            _unfuse_matrices(node)
         elif node.op_type == "STFT" and all(one.name != "onesided" for one in node.attribute):
             node.attribute.append(helper.make_attribute("onesided", 1))  # its default, for which onnx takes 0
             _forget_shapes(copy.graph)
@@ -242,6 +244,19 @@ def _readable(model: ModelProto) -> ModelProto:
             if not dim.dim_param and (dim.dim_value < 0 or not dim.HasField("dim_value")):
                 dim.dim_param = f"{port.name}?{axis}"
     return copy
+
+
+def _unfuse_matrices(node: NodeProto) -> None:
+    """Make a FusedMatMul an Einsum, as far as its sizes go: `alpha*A*B`, of which A or B may be transposed."""
+    said = {one.name: one.i for one in node.attribute}
+    if said.get("transBatchA") or said.get("transBatchB"):
+        return
+    if not said.get("transA") and not said.get("transB"):  # of vectors, too
+        node.CopyFrom(helper.make_node("MatMul", node.input, node.output, node.name))
+        return
+    rows, columns = "ki" if said.get("transA") else "ik", "jk" if said.get("transB") else "kj"
+    equation = f"...{rows},...{columns}->...ij"
+    node.CopyFrom(helper.make_node("Einsum", node.input, node.output, node.name, equation=equation))
 
 
 def _put_in(graph: GraphProto, tensors: Iterable[Tensor]) -> None:

@@ -32,6 +32,22 @@ def test_what_follows_an_operator_of_onnxruntime_has_known_sizes(made: str) -> N
     np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [("alpha = 0.5", (4, 5)), ("transA = 1", (3, 5)), ("transB = 1", (5, 4)), ("transA = 1, transB = 1", (5, 3))],
+)
+def test_a_product_with_transposed_factors_has_known_sizes(said: str, right: tuple[int, int]) -> None:
+    """The Flatten says where the columns are only if what it reads has known sizes."""
+    nodes = f"k = com.microsoft.FusedMatMul <{said}> (x, z) d = Mul (k, s) e = Flatten (d) y = MatMul (e, w)"
+    rows = 4 if "transA" in said else 3
+    text = f"{HEAD} g (float[2,3,4] x, float[2,{right[0]},{right[1]}] z) => (float[2,2] y) {{ {nodes} }}"
+    before = model(text, s=values(5, seed=3), w=values(rows * 5, 2, seed=4))
+    after = folded(before)
+    assert "Mul" not in types(after)
+    feeds = {"x": values(2, 3, 4, seed=5), "z": values(2, *right, seed=6)}
+    np.testing.assert_allclose(run(after, feeds)["y"], run(before, feeds)["y"], rtol=1e-5, atol=1e-5)
+
+
 def test_a_batch_normalization_goes_past_what_reads_a_convolution_with_an_activation() -> None:
     """Where the sum has its channels is known by the sizes of both its sides."""
     nodes = """c = com.microsoft.FusedConv <activation = "Relu", pads = [1, 1, 1, 1]> (x, u, b) a = Add (c, x)
