@@ -5,6 +5,7 @@ With W the weight, b the bias, s and h the affine's scale and shift, o an output
     backward, A(L(x)):   W'[o, i] = s[o]*W[o, i]        b'[o] = s[o]*b[o] + h[o]
     forward,  L(A(x)):   W'[o, i] = W[o, i]*s[i]        b'[o] = b[o] + sum over i and the kernel of W[o, i]*h[i]
 
+Where each value of the top is one of W, as in an embedding, W takes the shift, too: `W'[o, i] = s[o]*W[o, i] + h[o]`.
 Where a layer has no bias and no place for one, it takes the scale from in front, and its top carries the shift on:
 
     L(A(x)) = L'(x) + h'                               h'[o] = sum over i and the kernel of W[o, i]*h[i]
@@ -75,7 +76,9 @@ def absorb_backward(linear: Linear | Constant, affine: Affine) -> Change:
     if linear.bias is None and affine.keeps_zero:
         return _changed(weight, None)
     block(linear.no_bias if linear.bias is None else "")
-    _over_view(affine.shift, linear.outputs, linear.view)
+    shift = _over_view(affine.shift, linear.outputs, linear.view)
+    if linear.looked_up and linear.bias is None:
+        return _constant(Constant(linear.weight), Affine(scale, shift))
     affine = affine.constant_along(set(range(affine.scale.ndim)) - {port.axis for port in linear.outputs})
     scale, shift, bias = aligned(affine.scale, affine.shift, linear.shift)
     return _changed(weight, _full_size(scale * bias + shift, linear))

@@ -156,7 +156,7 @@ class _Journal:
     """What a search has decided so far; a failed alternative is taken back by cutting the lists.
 
     Attributes:
-        past: whether a scale is to get past affines, since others want the same in front of them.
+        past: whether an affine is to get past others, since others want the same in front of them.
         wider: whether the search met an affine, or a blob that others read, too; one past those may do what it cannot.
         refused: why the first affine on the way could not take it.
     """
@@ -214,7 +214,7 @@ class _Journal:
         return None
 
     def _merges(self, layer: Layer, own: Affine, affine: Affine) -> bool:
-        """Whether an affine on the way takes in the one that moves; otherwise a scale gets past it, which is noted.
+        """Whether an affine on the way takes in the one that moves; otherwise that gets past it, which is noted.
 
         Raises:
             Blocked: neither can be done.
@@ -229,7 +229,8 @@ class _Journal:
                 refusal = str(blocked)
             else:
                 return True
-        if not affine.keeps_zero or any(layer is other for other, _ in self.rescaled):
+        passes = affine.keeps_zero or bool((own.scale == 1).all())
+        if not passes or any(layer is other for other, _ in self.rescaled):
             raise Blocked(refusal)
         if not self.past:
             self.refused = self.refused or f"{layer}: {refusal}"
@@ -635,15 +636,18 @@ def _taken_from_in_front(operator: Linear | Constant, affine: Affine) -> Change:
     return absorb_forward(operator, affine)
 
 
-def _rescaled(own: Affine, scaling: Affine) -> Affine:
-    """`s*(a*x + b) = a*(s*x) + s*b`: what is left of an affine that a scale moves back through."""
-    return Affine(own.scale, Affine(shift=own.shift).then(scaling).shift)
+def _rescaled(own: Affine, passing: Affine) -> Affine:
+    """What is left of an affine that another moves back through.
+
+    `s*(a*x + b) = a*(s*x) + s*b`, and with a shift `s*(x + b) + h = (s*x + h) + s*b`.
+    """
+    return Affine(own.scale, Affine(shift=own.shift).then(passing.without_shift()).shift)
 
 
-def _rescaled_by_inverse(own: Affine, scaling: Affine) -> Affine:
-    """`a*(s*x) + b = s*(a*x + b/s)`: likewise forward."""
-    require(bool((scaling.scale != 0).all()), "a scale of 0 cannot pass what adds a number")
-    return _rescaled(own, Affine(1 / scaling.scale))
+def _rescaled_by_inverse(own: Affine, passing: Affine) -> Affine:
+    """`a*(s*x) + b = s*(a*x + b/s)`, and with a shift `(s*x + h) + b = s*(x + b/s) + h`: likewise forward."""
+    require(bool((passing.scale != 0).all()), "a scale of 0 cannot pass what adds a number")
+    return _rescaled(own, Affine(1 / passing.scale))
 
 
 BACKWARD = _Direction(absorb_backward, lambda own, arriving: own.then(arriving), _rescaled, commute.clipped_back)

@@ -181,14 +181,16 @@ def _embedding(context: NodeContext, axis: int) -> Operator:
     weight = context.learned(0)
     if weight is None or axis != 0 or len(weight.shape) != 2 or context.data(1) != 0:
         raise Unfit("it takes from a constant")
-    rank = len(context.bottom())
+    rank, table = len(context.bottom()), context.node.constant(0)
+    alone = table is not None and context.fold.net.origin.readings.get(table.name, 1) == 1
     return Linear(
         weight,
         None,
         tuple(weight.shape),
         (Port(rank, (1,)),),
         no_forward="it reads indices",
-        no_bias="it looks up rows, and has no bias",
+        no_bias="" if alone else "others read its table, too, which would be stored twice",
+        looked_up=True,
     )
 
 
