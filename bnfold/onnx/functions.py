@@ -2,8 +2,8 @@
 
 Exporters that keep the modules of a framework write each as a function, and a BatchNormalization then stands in another
 one than the convolution in front of it. A layer is a node of the graph, so nothing would fold into a call: where a
-function normalises, bodies are read in the place of calls. What stands in a body of If, Loop or Scan stays, and a note
-says so.
+function normalises or is arithmetic alone, bodies are read in the place of calls. What stands in a body of If, Loop or
+Scan stays, and a note says so.
 
 onnx has an inliner, too, which forgets what an attribute is that a call does not give, and whose names are lost in
 bodies that hand on what they were given (`onnx/inliner/inliner.cc`).
@@ -34,6 +34,9 @@ NORMALISATIONS = frozenset(
 )
 """What makes a body worthwhile: a function of anything else may be one that a runtime has a kernel for."""
 
+ARITHMETIC = frozenset({"Add", "CastLike", "Constant", "Div", "Identity", "Mul", "Neg", "Sub"})
+"""So does a body of these alone, which may be an affine: no runtime has more for it than they are."""
+
 MAX_NODES = 1 << 18
 """Nodes up to which bodies are put in the place of calls, be it here or by onnx."""
 
@@ -52,8 +55,8 @@ def with_bodies(document: Document) -> tuple[Document, str]:
         document: a file.
 
     Returns:
-        The same file where no function that is called normalises, without a sentence, or where bodies cannot be put in,
-        with one that says why.
+        The same file where no function that is called normalises or is arithmetic, without a sentence, or where bodies
+        cannot be put in, with one that says why.
     """
     model = document.model
     functions, calls, first = _calls_of(model)
@@ -62,9 +65,9 @@ def with_bodies(document: Document) -> tuple[Document, str]:
         further = set(calls[waiting.pop()]) - called
         called |= further
         waiting += further
-    if not any(node.op_type in NORMALISATIONS for one in called for node in _all(functions[one].node)):
+    if not any(map(_may_fold, (functions[one] for one in called))):
         return document, ""
-    said = f"{counted(len(first), 'call')} of {counted(len(called), 'function')} of the model's own, which normalise,"
+    said = f"{counted(len(first), 'call')} of {counted(len(called), 'function')} of the model's own"
     try:
         if expanded(model) > MAX_NODES:
             raise NoBody(f"a function calls itself, or there would be more than {MAX_NODES:,} nodes")
@@ -75,6 +78,14 @@ def with_bodies(document: Document) -> tuple[Document, str]:
         return document, f"{said} cannot be read as bodies ({why}), so nothing is folded there"
     verb = "was read as its body, and is" if len(first) == 1 else "were read as their bodies, and are"
     return document_of(data, document.path), f"{said} {verb} written so where anything folds"
+
+
+def _may_fold(function: FunctionProto) -> bool:
+    """Whether a function normalises, or is nothing but arithmetic in which a constant may stand."""
+    nodes = list(_all(function.node))
+    has_constant = len(function.input) > 1 or any(node.op_type == "Constant" for node in nodes)
+    is_arithmetic = all(node.op_type in ARITHMETIC and node.domain in STANDARD for node in nodes)
+    return (has_constant and is_arithmetic) or any(node.op_type in NORMALISATIONS for node in nodes)
 
 
 def left_in_bodies(model: ModelProto) -> list[str]:
