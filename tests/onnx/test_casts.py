@@ -32,6 +32,8 @@ def made(nodes: str, outputs: str = "float16[k,3,4,4] y", **constants: Array) ->
     [
         (NORM, ["Conv"]),
         (f"{NORM.replace('y =', 'q =')} y = Relu (q)", ["Conv", "Relu"]),
+        (NORM.replace("Cast <to = 10> (n)", "Cast <to = 10> (r)").replace("y =", "r = Relu (n) y ="), ["Conv", "Relu"]),
+        ("d = Cast <to = 1> (c) m = Sub (t, d) r = Relu (m) n = Mul (r, ss) y = Cast <to = 10> (n)", ["Conv", "Relu"]),
         ("d = Cast <to = 1> (c) n = Mul (d, s) y = Cast <to = 10> (n)", ["Conv"]),
         ("d = Cast <to = 1> (c) m = Mul (d, s) n = Sub (t, m) y = Cast <to = 10> (n)", ["Conv"]),
         (f"{NORM.replace('y =', 'q =')} y = Mul (q, h)", ["Conv"]),
@@ -41,7 +43,7 @@ def made(nodes: str, outputs: str = "float16[k,3,4,4] y", **constants: Array) ->
 )
 def test_it_goes_into_the_convolution_and_the_casts_go(nodes: str, left: list[str] | None) -> None:
     factor, half = values(3, 1, 1, seed=3), values(3, 1, 1, seed=4, dtype=np.float16)
-    before = made(nodes, s=factor, t=values(3, 1, 1, seed=9), h=half, up=np.abs(values(3, seed=8)))
+    before = made(nodes, s=factor, ss=factor * factor, t=values(3, 1, 1, seed=9), h=half, up=np.abs(values(3, seed=8)))
     after = folded(before)
     assert types(after) == (left or ["Conv", "MaxPool"])
     assert folded(after) == after
@@ -49,6 +51,20 @@ def test_it_goes_into_the_convolution_and_the_casts_go(nodes: str, left: list[st
     found = values_of(after, {"x": X})["y"]
     assert wanted.dtype == found.dtype == np.float16
     np.testing.assert_allclose(found, wanted, rtol=4e-3, atol=4e-3 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "d = Cast <to = 1> (c) r = Relu (d) y = Cast <to = 10> (r)",  # no affine
+        "d = Cast <to = 1> (c) r = Relu (d) n = Add (r, t) y = Cast <to = 10> (n)",  # a threshold would move
+        "d = Cast <to = 1> (c) m = Add (d, t) r = Relu (m) n = Add (r, t) y = Cast <to = 10> (n)",
+        "d = Cast <to = 1> (c) m = Add (d, t) r = Sigmoid (m) y = Cast <to = 10> (r)",
+    ],
+)
+def test_casts_stay_around_what_does_not_fold(nodes: str) -> None:
+    before = made(nodes, t=values(3, 1, 1, seed=9))
+    assert types(folded(before)) == types(before)
 
 
 def test_branches_are_joined_once_the_casts_have_gone() -> None:

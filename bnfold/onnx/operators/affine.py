@@ -15,6 +15,7 @@ from bnfold.algebra.operators import Alias, Constant, Operator, Pass, Product, S
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import exact_values
 from bnfold.net import Array
+from bnfold.onnx.casts import between_casts
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import SHORT, Node
 from bnfold.onnx.operators.context import MAX_VALUES, NodeContext, Unfit, why_unknown
@@ -189,13 +190,10 @@ def cast(context: NodeContext) -> Operator:
 
 
 def _passes(context: NodeContext) -> bool:
-    """Whether a Cast is one of a pair with nothing between by now, or the first of one with a single layer between."""
-    net, (wide, short) = context.fold.net, context.fold.casts[id(context.layer)]
-    between = [use.layer for use in net.uses(wide.tops[0])]
-    if between == [short]:
-        return True
-    behind = [use.layer for use in net.uses(between[0].tops[0])] if len(between) == 1 else []
-    return behind == [short] and context.layer is wide
+    """Whether a Cast is one of a pair with no affine between by now, or the first of one with a single one between."""
+    up, down = context.fold.casts[id(context.layer)]
+    affines = [layer for layer in between_casts(context.fold.net, up, down) or () if layer.type != "Relu"]
+    return not affines or (len(affines) == 1 and context.layer is up)
 
 
 def cast_like(context: NodeContext) -> Operator:
