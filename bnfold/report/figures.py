@@ -9,11 +9,11 @@ from bnfold.errors import is_everyday
 
 
 def small(value: float | None) -> str:
-    """An error: two figures, with an exponent unless it is of everyday size.
+    """An error: two figures, or all in front of the point; with an exponent unless it is of everyday size.
 
     Examples:
-        >>> small(0.000123), small(0.87), small(1.0), small(17.2), small(0.0), small(None)
-        ('1.2e-04', '0.87', '1.0', '17', '0', '')
+        >>> small(0.000123), small(0.87), small(1.0), small(17.2), small(1234.5), small(0.0), small(None)
+        ('1.2e-04', '0.87', '1.0', '17', '1,234', '0', '')
     """
     if value is None:
         return ""
@@ -21,6 +21,8 @@ def small(value: float | None) -> str:
         return "0"
     if not math.isfinite(value):
         return "∞" if value > 0 else "-∞" if value < 0 else "NaN"
+    if 99.5 <= abs(value) < 99_999.5:
+        return f"{value:,.0f}"
     return f"{value:#.2g}".rstrip(".") if is_everyday(value) else f"{value:.1e}"
 
 
