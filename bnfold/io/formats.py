@@ -41,7 +41,7 @@ _FORMATS = (
 
 
 def other_format(head: bytes, wanted: str) -> str:
-    """What a file is, by its first bytes, that should be something else; empty when that cannot be told.
+    """What a file is, by its first bytes, that should be something else; no text when that cannot be told.
 
     Args:
         head: the first bytes of the file, `HEAD` of them where there are as many.
@@ -51,6 +51,8 @@ def other_format(head: bytes, wanted: str) -> str:
         >>> other_format(b"\\x1f\\x8b\\x08", "caffemodel")
         'is a compressed file and not a caffemodel: unpack it first'
     """
+    if not head:
+        return "is empty"
     text = head.removeprefix(b"\xef\xbb\xbf")
     what, advice = next((row[1:] for row in _FORMATS if re.match(row[0], text, re.DOTALL)), ("", ""))
     if not what or what.startswith(wanted):

@@ -95,6 +95,16 @@ def test_data_that_was_not_fetched_is_called_what_it_is(name: str, kind: str, tm
         open_samples(place, {"data": Feed((1, 1, 8, 8), np.dtype(np.float32))})
 
 
+@pytest.mark.parametrize("name", ["d.npz", "d.npy", "d.h5", "images/0.png"])
+def test_data_without_a_byte_are_called_empty(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    place = path.parent if name.endswith(".png") else path
+    with pytest.raises(BnfoldError, match=rf"{name}: is empty$"):
+        open_samples(place, {"data": Feed((1, 1, 8, 8), np.dtype(np.float32))})
+
+
 def test_a_mean_that_was_not_fetched_is_called_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "mean.binaryproto").write_bytes(POINTER)
     with pytest.raises(BnfoldError, match="is a git-lfs pointer and not the mean of images: run `git lfs pull`"):
