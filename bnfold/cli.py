@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from bnfold.command import FILES, Command, F, Word, complete_in_fish, options
+from bnfold.command import FILES, Command, F, FilePath, Word, complete_in_fish, options
 from bnfold.errors import UsageError
 from bnfold.options import (
     CHOICES,
@@ -72,7 +72,7 @@ SHAPE = Word("BLOB=N,C,H,W", partial(parse_pair, parse_sizes), "data=1,3,224,224
 PAIR = Word("A=B", partial(parse_pair, str), "conv1=conv1_relu")
 PLANE = Word("H,W", parse_plane, "256,256")
 BYTES = Word("SIZE", parse_bytes, "500M or 4G")
-PATH = click.Path(path_type=Path, readable=False)  # reading and writing say themselves what is wrong
+PATH = FilePath(path_type=Path, readable=False)
 ONE_OF = {name: click.Choice(words) for name, words in CHOICES.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import reduce
@@ -20,7 +21,19 @@ else:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FILES = click.Path(readable=False)  # as it was typed: one path or several, or a word that is none
+
+class FilePath(click.Path):
+    """A path, of which reading and writing say themselves what is wrong with it; no address on the network."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path as click has it."""
+        from bnfold.io.files import require_local  # not for those who ask for help
+
+        require_local(os.fsdecode(value))
+        return super().convert(value, param, ctx)
+
+
+FILES = FilePath(readable=False)  # as it was typed: one path or several, or a word that is none
 
 OTHER = "Other"
 GROUPS = ("Output", "Reading", "Folding", "ONNX", "Proof", "Data", "Report", OTHER)

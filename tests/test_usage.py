@@ -128,7 +128,19 @@ NEARLY_RIGHT = {
         "the argument after --data is empty: is a variable of the shell not set?",
     ),
     "a value that is empty": ((*FOLD, "--html="), "--html= is empty: is a variable of the shell not set?"),
-    "an address": (("fold", "https://a.b/c.onnx", "-o", "o.onnx"), "it is an address on the network; fetch it first"),
+    "no command": (("net.prototxt", "net.caffemodel"), "as in 'bnfold inspect net.prototxt'"),
+    "a caffemodel twice": (
+        ("inspect", "net.prototxt", "net.caffemodel,./net.caffemodel"),
+        "a caffemodel is given twice: net.caffemodel, net.caffemodel; give each once",
+    ),
+    "an address": (
+        ("fold", "https://a.b/c.onnx", "-o", "o.onnx"),
+        "'https://a.b/c.onnx' is an address on the network; fetch it first",
+    ),
+    "an address of data": (
+        ("diff", "A.onnx", "A.onnx", "--data", "s3://b/c"),
+        "'s3://b/c' is an address on the network; fetch it first",
+    ),
     "a web page": (("fold", "page.prototxt", "-o", "o.onnx"), "page.prototxt: is a web page and not a prototxt"),
 }
 

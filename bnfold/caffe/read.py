@@ -78,6 +78,8 @@ def load(
     if options.strict_fields and options.ignore_unknown_fields:
         raise UsageError("--strict-fields stops at what --ignore-unknown-fields skips; give one of the two")
     path, files = Path(prototxt), _paths(caffemodel)
+    if len({os.path.realpath(one) for one in files}) < len(files):
+        raise UsageError(f"a caffemodel is given twice: {', '.join(map(str, files))}; give each once")
     with telling_which(str(path), files):
         return _read(path, files, options)
 

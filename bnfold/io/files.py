@@ -64,7 +64,14 @@ def os_path(given: StrPath | os.PathLike[bytes]) -> str:
         raise UsageError(f"a {type(given).__name__} is not a valid path: {error}") from None
     if "\0" in path:
         raise UsageError(f"{path!a}: no file can have this name, which has a NUL")
+    require_local(path)
     return path
+
+
+def require_local(path: str) -> None:
+    """Stop where a path is an address, of which `Path` would make another word. Raises UsageError."""
+    if re.match("(https?|ftp|s3|gs|hf)://", path):
+        raise UsageError(f"'{path}' is an address on the network; fetch it first, and give the file")
 
 
 def interrupted(path: StrPath) -> str:

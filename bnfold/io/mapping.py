@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -132,8 +131,6 @@ def open_regular(path: Path) -> BinaryIO:
             reason = f"{reason}{nearby(path)}"
             if path.is_symlink():
                 reason = f"it is a symbolic link to {os.readlink(path)}, which does not exist"
-        if re.match("(https?|ftp|s3|gs|hf):/", str(path)):
-            reason = "it is an address on the network; fetch it first, and give the file"
         if str(path) == "-":
             reason = f"{reason}; standard input is called /dev/stdin"
         raise ParseError(f"cannot be read: {reason}", path) from None

@@ -164,6 +164,8 @@ def misused(message: str, command: str, words: Sequence[str]) -> str:
     options = takewhile(lambda word: word != "--", words)
     file = visible(next((word for word in options if word.startswith("-") and os.path.isfile(word)), ""))
     said += f"; write the file '{file}' as './{file}', since options begin with a dash" if file else ""
+    if said.startswith("No such command") and os.path.isfile(words[0]):
+        said = f"a command stands in front of a file, as in 'bnfold inspect {visible(words[0])}'"
     return f"{said} ('{command} --help' lists what there is)"
 
 
