@@ -46,6 +46,26 @@ def test_pooling_in_float64_gives_what_the_oracle_gives(method: str) -> None:
         assert_close(exported_double(net, inputs), by_oracle(text, net, inputs), 1e-12)
 
 
+@pytest.mark.parametrize(
+    "window",
+    [
+        "pool: MAX kernel_size: 3 stride: 2 pad: 1",
+        "pool: AVE kernel_size: 3 stride: 2 pad: 1 ceil_mode: false",
+        "pool: AVE kernel_size_3d: [2, 3, 2] stride_3d: [2, 2, 1] pad_3d: [1, 0, 1]",
+        "pool: MAX kernel_size_3d: [1, 2, 3] stride_3d: [1, 2, 2] round_mode: FLOOR",
+        "pool: AVE global_pooling: true",
+    ],
+)
+def test_a_volume_is_pooled_along_its_three_axes(window: str) -> None:
+    shape = (2, 3, 5, 7, 6)
+    net = layer_net(f'type: "Pooling" pooling_param {{ {window} }}', [shape])
+    inputs = noise([shape])
+    assert_close(
+        exported(net, inputs),
+        by_oracle(f'type: "Pooling" pooling_param {{ {window.replace("_3d", "")} }}', net, inputs),
+    )
+
+
 def test_intel_averages_may_leave_the_padding_out_of_the_divisor() -> None:
     text = 'type: "Pooling" pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 avg_include_pad: false }'
     x = np.ones((1, 1, 7, 7), np.float32)

@@ -23,13 +23,15 @@ def pooling(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Ar
     method = param.enum("pool", "MAX", METHODS)
     if method == "AVE" and not param.flag("avg_include_pad", True):  # Intel's
         method = "AVE_EXC_PAD"
+    round_up = param.enum("round_mode", "CEIL", {0: "CEIL", 1: "FLOOR"}) == "CEIL" and param.flag("ceil_mode", True)
+    if bottom.ndim == 5:
+        return [pool_volume(bottom, param, method, round_up)]
     kernel = pair(param, "kernel_size", "kernel_h", "kernel_w", 0)
     stride, pad = pair(param, "stride", "stride_h", "stride_w", 1), pair(param, "pad", "pad_h", "pad_w", 0)
     if method == "MDS":
         return [position_sensitive(bottom, kernel, stride, pad, param.integer("dilation", 1))]
     if param.flag("global_pooling", False):
         kernel = (bottom.shape[2], bottom.shape[3])
-    round_up = param.enum("round_mode", "CEIL", {0: "CEIL", 1: "FLOOR"}) == "CEIL" and param.flag("ceil_mode", True)
     pads = synopsys_pads(param) or [(pad[0], pad[0]), (pad[1], pad[1])]
     sizes = None
     if param.integer("pad_type", 0) == 1:
@@ -40,18 +42,25 @@ def pooling(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Ar
 
 
 def pooling3d(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    """C3D's on the plane, then on the depth: a maximum of maxima, or an average of averages if nothing is padded."""
-    (bottom,) = bottoms
+    """C3D's, with fields of their own for the depth."""
     param = layer.sub("pooling3d_param") or layer.sub("pooling_param")
-    plane, method = with_depth(param), param.enum("pool", "MAX", METHODS)
-    kernel, stride, pad = (plane.integers(name) for name in ("kernel_size", "stride", "pad"))
+    return [pool_volume(bottoms[0], with_depth(param), param.enum("pool", "MAX", METHODS))]
+
+
+def pool_volume(bottom: Array, param: Message, method: str, round_up: bool = True) -> Array:
+    """On the plane, then on the depth: a maximum of maxima, or an average of averages, whose divisors multiply."""
     batch, channels, depth, height, width = bottom.shape
+    listed = [param.integers(name) or [default] for name, default in (("kernel_size", 0), ("stride", 1), ("pad", 0))]
+    kernel, stride, pad = (values * (3 // len(values)) for values in listed)
+    if param.flag("global_pooling", False):
+        kernel, stride = [depth, height, width], [1, 1, 1]
     flat = bottom.reshape(batch, channels * depth, height, width)
-    top, _ = pool(flat, method, (kernel[1], kernel[2]), (stride[1], stride[2]), [(pad[1],) * 2, (pad[2],) * 2])
+    pads = [(size, size) for size in pad]
+    top, _ = pool(flat, method, (kernel[1], kernel[2]), (stride[1], stride[2]), pads[1:], round_up)
     rows, columns = top.shape[2:]
     deep = top.reshape(batch, channels, depth, rows * columns)
-    top, _ = pool(deep, method, (kernel[0], 1), (stride[0], 1), [(pad[0],) * 2, (0, 0)])
-    return [top.reshape(batch, channels, -1, rows, columns)]
+    top, _ = pool(deep, method, (kernel[0], 1), (stride[0], 1), [pads[0], (0, 0)], round_up)
+    return top.reshape(batch, channels, -1, rows, columns)
 
 
 def position_sensitive(bottom: Array, kernel: Pair, stride: Pair, pad: Pair, dilation: int) -> Array:
