@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -109,6 +110,35 @@ class RoiAlign(OpRun):
                     axis=0,
                 )
                 y[place] = terms.reshape(-1, bins[0], grid[0], bins[1], grid[1]).max(axis=(2, 4))
+        return (y,)
+
+
+class MaxRoiPool(OpRun):
+    """The largest value in each bin of a region whose corners are rounded, halves away from 0; 0 in an empty bin.
+
+    Where a bin begins and ends is told in float32, as onnxruntime does (`roi_pool.cc`).
+    """
+
+    def _run(self, x: Array, regions: Array, *, pooled_shape: Sequence[int], spatial_scale: float) -> tuple[Array]:
+        y = np.zeros((len(regions), x.shape[1], *pooled_shape), x.dtype)
+        bins, sizes = np.array(pooled_shape, np.float32), np.array(x.shape[2:])
+        for found, (image, *corners) in zip(y, regions, strict=True):
+            places = np.array(corners).reshape(2, 2)[:, ::-1] * spatial_scale
+            low, high = np.trunc(places + np.copysign(0.5, places)).astype(int)
+            side = np.maximum(high - low + 1, 1).astype(np.float32) / bins
+            rows, columns = (
+                [
+                    slice(*np.clip([first + int(np.floor(one * size)), first + int(np.ceil((one + 1) * size))], 0, end))
+                    for one in np.arange(count, dtype=np.float32)
+                ]
+                for first, size, count, end in zip(low, side, pooled_shape, sizes, strict=True)
+            )
+            for row, along in enumerate(rows):
+                if along.stop > along.start:
+                    line = x[int(image)][:, along].max(axis=1)
+                    for column, part in enumerate(columns):
+                        if part.stop > part.start:
+                            found[:, row, column] = line[:, part].max(axis=1)
         return (y,)
 
 

@@ -48,7 +48,8 @@ class Evaluator:
             model.graph.output.extend(further_outputs(model, blobs))
             self._evaluator = ReferenceEvaluator(model, new_ops=known)
         except Exception as error:
-            raise UnsupportedError(f"onnx's reference arithmetic cannot take the network ({error})") from error
+            said, _, _ = str(error).partition(", schema.")  # behind which stand all operators that it has
+            raise UnsupportedError(f"onnx's reference arithmetic cannot take the network ({said})") from error
         self._types = input_types(model)
         self._names = [output.name for output in model.graph.output]
         self._read_last = last_readers(model.graph)

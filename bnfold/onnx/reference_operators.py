@@ -28,7 +28,7 @@ from onnx.reference.ops import (
 from onnx.reference.ops._op import OpRunReduceNumpy
 
 from bnfold.net import Array
-from bnfold.onnx.detection_operators import NonMaxSuppression, RoiAlign
+from bnfold.onnx.detection_operators import MaxRoiPool, NonMaxSuppression, RoiAlign
 from bnfold.onnx.error_function import erf
 from bnfold.onnx.recurrent import GRU, LSTM, RNN
 from bnfold.onnx.sampling_operators import DeformConv, GridSample
@@ -520,6 +520,7 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     LpNormalization: 1000,
     LpPool: 1000,
     MaxPool: 1000,
+    MaxRoiPool: 1000,
     MaxUnpool: 1000,
     MeanVarianceNormalization: 1000,
     NonMaxSuppression: 1000,

@@ -113,6 +113,20 @@ def test_regions_lie_where_they_do_at_each_opset(mode: str, opset: int, samples:
     assert np.abs(found - exact).max() < 1e-5
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.5, 1 / 3])
+def test_regions_are_pooled_in_the_bins_in_which_onnxruntime_pools_them(scale: float) -> None:
+    random = np.random.default_rng(3)
+    corners = random.integers(-8, 30, (60, 4)) / 2  # halves too, sides below 0, and regions outside of the image
+    regions = np.column_stack([random.integers(0, len(IMAGES), 60), corners]).astype(np.float32)
+    for shape in ([1, 1], [2, 3], [7, 6]):
+        node = helper.make_node("MaxRoiPool", ["data", "regions"], ["y"], pooled_shape=shape, spatial_scale=scale)
+        made = model([node], {"data": IMAGES.shape}, ["y"], {"regions": regions}, 17)
+        exact = Evaluator.of_model(made, (), None, []).run({"data": IMAGES})["y"]
+        assert np.array_equal(exact, Session(made).run({"data": IMAGES})["y"])
+        assert (exact == 0).any()
+        assert len({*exact.ravel().tolist()}) > 30
+
+
 @pytest.mark.parametrize(
     ("batch", "shape"), [(0, (4, 2)), (0, (3,)), (0, (2, 5, 1)), (1, (2, 7, 2)), (1, (2, 3, 4, 1)), (2, (2, 3, 5, 1))]
 )
@@ -828,6 +842,14 @@ def test_quantisation_and_unknown_operators_have_no_double() -> None:
     )
     made = helper.make_model(odd, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)])
     with pytest.raises(UnsupportedError, match="cannot take the network"):
+        Evaluator.of_model(made, (), None, [])
+
+
+def test_an_operator_without_reference_is_named_without_all_that_have_one() -> None:
+    made = model([helper.make_node("Multinomial", ["x"], ["y"])], {"x": (1, 3)}, ["y"])
+    with pytest.raises(
+        UnsupportedError, match=r"\(No registered implementation for operator 'Multinomial' and .{,20}\)$"
+    ):
         Evaluator.of_model(made, (), None, [])
 
 
