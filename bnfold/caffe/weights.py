@@ -259,6 +259,11 @@ def _other_format(buffer: mmap.mmap) -> str:
         return other
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if b"{" in text and all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in text):
+        if re.search(rb"\bblobs\s*:?\s*[{<\[]", buffer):
+            return (
+                "is a caffemodel as text, and Caffe reads it as binary: make it so "
+                "(protoc --encode=caffe.NetParameter caffe.proto)"
+            )
         return "is text and not a caffemodel: was the prototxt given in its place?"
     return _other_message(buffer)
 
