@@ -45,7 +45,7 @@ FOUR = [1.5, -2.0, 3.25, -4.0]
         (b"\xef\xbb\xbflayer { }", "is text and not a caffemodel"),
         (
             b'layer {\n  name: "a"\n  blobs {\n data: 1 } }',
-            "is a caffemodel as text, .* protoc --encode=caffe.NetParameter",
+            "is a caffemodel as text, .*protoc --encode=caffe.NetParameter",
         ),
         (b"PK\x03\x04\0\0\0\0", "is an archive"),
         (b"\x1f\x8b\x08\0\0\0\0", "is a compressed file and not a caffemodel"),
