@@ -782,6 +782,25 @@ def test_until_keeps_the_shapes_that_it_needs_open_sizes_and_what_it_cannot_type
     assert not saved(net_of(before, until=("w",))).graph.output[0].HasField("type")
 
 
+@pytest.mark.parametrize("is_outside", [False, True])
+@pytest.mark.parametrize(("kind", "bits"), [("INT4", 4), ("UINT4", 4), ("COMPLEX64", 64)])
+def test_constants_of_types_that_nothing_here_computes_with_stay_what_they_are(
+    kind: str, bits: int, is_outside: bool, tmp_path: Path
+) -> None:
+    before, count = conv_bn(), 1 << 14
+    odd = TensorProto(name="odd", data_type=TensorProto.DataType.Value(kind), dims=[count])
+    odd.raw_data = np.random.default_rng(0).bytes(count * bits // 8)
+    before.graph.initializer.append(odd)
+    before.graph.node.append(helper.make_node("Identity", ["odd"], ["same"]))
+    before.graph.output.append(helper.make_tensor_value_info("same", odd.data_type, [count]))
+    onnx.save(before, tmp_path / "net.onnx", save_as_external_data=is_outside)
+    save_onnx(fold(load(tmp_path / "net.onnx")).net, tmp_path / "out.onnx")
+    after = onnx.load(tmp_path / "out.onnx")
+    assert types(after) == ["Conv", "Identity"]
+    (kept,) = (tensor for tensor in after.graph.initializer if tensor.name == "odd")
+    assert (kept.data_type, kept.dims, kept.raw_data) == (odd.data_type, odd.dims, odd.raw_data)
+
+
 def test_a_batch_is_given_to_what_is_fed_but_to_no_weight_and_to_no_single_number() -> None:
     before = parser.parse_model("""
         <ir_version: 3, opset_import: ["" : 8]>
