@@ -8,13 +8,17 @@ import pytest
 from cases import GOLDEN
 from google.protobuf import text_format
 
+import bnfold
 import bnfold.advice.draft as drafts
 from bnfold.advice import RULES, Finding, advise
+from bnfold.advice.records import Inspection
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.read import build, load
 from bnfold.caffe.text import parse_prototxt
 from bnfold.errors import BnfoldError, ParseError
 from bnfold.net import Blobs, Layer, Net
+from bnfold.report.grid import printed
+from bnfold.report.plan import as_text
 
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT.parent / "shared" / "zoo" / "prototxt"
@@ -450,6 +454,20 @@ def test_findings_come_in_the_order_of_the_file_and_are_the_same_every_time() ->
         "lr-mult-needless",
     ]
     assert found == advise(text)
+
+
+@pytest.mark.parametrize(("count", "rest"), [(1, ""), (8, ""), (9, "1 more layer"), (11, "3 more layers")])
+def test_a_rule_lists_eight_of_its_layers_and_counts_the_rest(count: int, rest: str) -> None:
+    net = build(
+        parse_prototxt('input: "x" input_shape { dim: 1 } layer { name: "t" type: "TanH" bottom: "x" top: "y" }')
+    )
+    findings = tuple(Finding("rule", f"l{place}", "note", "said", "why", "instead") for place in range(count))
+    inspection = Inspection(net, bnfold.fold(net).report, findings, has_weights=True)
+    lines = [line for line in printed(as_text(inspection)).splitlines() if line.startswith("  - ")]
+    assert lines == [f"  - 'l{place}': said" for place in range(min(count, 8))] + [f"  - and {rest}; -v lists them"] * (
+        count > 8
+    )
+    assert printed(as_text(inspection, verbosity=1)).count("': said\n") == count
 
 
 def test_a_finding_has_the_line_of_its_layer() -> None:

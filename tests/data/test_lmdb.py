@@ -233,6 +233,17 @@ def test_a_key_that_is_out_of_order_is_a_sentence(tmp_path: Path) -> None:
         open_samples(folder, FEEDS)
 
 
+@pytest.mark.parametrize("offset", [16, 4092, 0xFFFE])
+def test_a_page_that_points_outside_itself_is_a_sentence(tmp_path: Path, offset: int) -> None:
+    file = write(tmp_path / "d", {f"{i:05}": datum(planes(1)[0], i) for i in range(800)}) / "data.mdb"
+    content = bytearray(file.read_bytes())
+    leaf = max(at for at in range(8192, len(content), 4096) if content[at + 10] == 2)
+    content[leaf + 16 : leaf + 18] = offset.to_bytes(2, "little")
+    file.write_bytes(content)
+    with pytest.raises(ParseError, match=f"is a damaged LMDB: page {leaf // 4096} points outside itself"):
+        open_samples(file.parent, FEEDS)
+
+
 def test_a_damaged_database_is_a_sentence_or_reads_whole_records(tmp_path: Path) -> None:
     """Zeros in a page, and each number of its headers, which liblmdb trusts and then ends the process."""
     large = np.random.default_rng(3).integers(0, 256, (1, 60, 100), np.uint8)

@@ -1,5 +1,6 @@
 """Pixels are those that OpenCV gives, with which Caffe reads and resizes images."""
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from bnfold.data.decoding import decode_image, read_header, read_image
 from bnfold.data.pixels import ORIENTATION, Kind, decoded, kind_of, resized
 from bnfold.data.preparation import Preparation
 from bnfold.errors import UsageError
+from bnfold.net import Shape
 
 SIZES = [
     ((480, 640), (224, 224)),
@@ -93,6 +95,14 @@ def test_values_of_more_than_sixteen_bits_are_refused() -> None:
         decoded(Image.fromarray(np.full((2, 2), 1 << 20, np.int32)), True)
     with pytest.raises(UsageError, match="no whole numbers"):
         decoded(Image.fromarray(np.zeros((2, 2), np.float32)), True)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 3)])
+def test_values_of_sixteen_bits_are_no_pixels_to_resize_and_stay_where_they_fit(shape: Shape) -> None:
+    values = np.arange(300, 300 + prod(shape), dtype=np.uint16).reshape(shape)
+    assert resized(values, (2, 3)) is values
+    with pytest.raises(UsageError, match="no pixels of 8 bits"):
+        resized(values, (3, 2))
 
 
 @pytest.mark.parametrize("size", [(1_000_000, 1_000_000), (30_000, 30_000)])

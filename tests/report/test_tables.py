@@ -10,7 +10,18 @@ from report.runs import failed, folding, run_report
 from bnfold.algebra.records import Joined, Moved, Record
 from bnfold.compare.records import BlobDiff, DetectorDiff, DiffReport
 from bnfold.report.grid import Grid, printed
-from bnfold.report.tables import Cell, PageColumn, Table, blob_table, flip_table, sample_table, table, word
+from bnfold.report.picture import Outcome
+from bnfold.report.tables import (
+    Cell,
+    PageColumn,
+    Table,
+    blob_table,
+    flip_table,
+    layer_table,
+    sample_table,
+    table,
+    word,
+)
 from bnfold.report.text import as_text
 
 
@@ -41,6 +52,16 @@ def test_columns_without_text_go_and_rows_are_numbered() -> None:
     assert [(row.anchor, row.style) for row in made.rows] == [("letter-0", "A"), ("letter-1", "B")]
     assert [cell.text for cell in column(made, "twice")] == ["aa", "bb"]
     assert table("none", "", columns, "").left_out == (), "an empty table keeps its head"
+
+
+def test_each_layer_of_the_page_has_its_name_its_place_and_the_error_of_its_blob() -> None:
+    outcomes = [Outcome(0, "conv", "Conv", "kept"), Outcome(1, "", "Mul", "gone", into=("conv", "other"))]
+    made = layer_table(outcomes, {"conv": (-0.25, "#blob-3")})
+    assert column(made, "layer") == [Cell("conv", None, "#node-0"), Cell("(no name)", None, "#node-1")]
+    assert [cell.text for cell in column(made, "into")] == ["", "conv, other"]
+    known, unknown = column(made, "error of its blob")
+    assert (known, unknown.text, unknown.sort_key) == (Cell("-0.25", -0.25, "#blob-3"), "", "-Infinity")
+    assert [row.style for row in made.rows] == ["kept", "gone"]
 
 
 def test_blobs_beyond_the_tolerance_and_outputs_are_marked(report: DiffReport) -> None:
