@@ -43,10 +43,7 @@ FOUR = [1.5, -2.0, 3.25, -4.0]
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "run `git lfs pull`"),
         (b'name: "net"\nlayer {\n  name: "a"\n}\n', "is text and not a caffemodel"),
         (b"\xef\xbb\xbflayer { }", "is text and not a caffemodel"),
-        (
-            b'layer {\n  name: "a"\n  blobs {\n data: 1 } }',
-            "is a caffemodel as text, .*protoc --encode=caffe.NetParameter",
-        ),
+        (b'layer {\n  name: "a"\n  blobs {\n data: 1 } }', "is a caffemodel as text, and Caffe reads it as binary"),
         (b"PK\x03\x04\0\0\0\0", "is an archive"),
         (b"\x1f\x8b\x08\0\0\0\0", "is a compressed file and not a caffemodel"),
         (b"\x89HDF\r\n\x1a\n\0\0\0", "is a damaged HDF5 file"),
