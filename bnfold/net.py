@@ -141,8 +141,8 @@ class Source(NamedTuple):
         blobs: likewise for the weights.
         text: the layer's own text in a V2 prototxt, from `layer` to its closing brace; None when it was upgraded.
         record: where the layer stands in the caffemodel; None when the caffemodel has not got it.
-        unsaid: the file says more of it than `param`: a field or a word that no dialect has.
-        said: `param`, serialised, where there is a text: a program may have written into the message since.
+        incomplete: `param` lacks a field or a word of the file that no dialect has.
+        serialised: `param` as it was read, where there is a text: a program may have written into the message since.
     """
 
     bottoms: tuple[str, ...]
@@ -151,12 +151,12 @@ class Source(NamedTuple):
     blobs: Blobs
     text: str | None = None
     record: Record | None = None
-    unsaid: bool = False
-    said: bytes = b""
+    incomplete: bool = False
+    serialised: bytes = b""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The record is a place in a mapped file, which another process has not got.
-        return Source, (self.bottoms, self.tops, self.param, self.blobs, self.text, None, self.unsaid, self.said)
+        return Source, tuple(self._replace(record=None))
 
 
 class Origin(NamedTuple):
@@ -452,9 +452,9 @@ class Net:
         Raises:
             UsageError: one is no layer of this net.
         """
-        given = _list_of_layers(layers)
-        gone, known = set(map(id, given)), set(map(id, self.layers))
-        if lost := [layer for layer in given if id(layer) not in known]:
+        removed = _list_of_layers(layers)
+        gone, known = set(map(id, removed)), set(map(id, self.layers))
+        if lost := [layer for layer in removed if id(layer) not in known]:
             raise UsageError(f"{lost[0]}: is no layer of this net")
         missing: set[str] = set()
         kept: list[Layer] = []
@@ -539,13 +539,13 @@ def require_net(value: object, caller: str) -> None:
 
 def _list_of_layers(layers: object) -> list[Layer]:
     """The layers that a program gives, as a list. Raises UsageError where something is no layer."""
-    given = list(layers) if isinstance(layers, Iterable) and not isinstance(layers, str) else None
-    if given is None:
+    listed = list(layers) if isinstance(layers, Iterable) and not isinstance(layers, str) else None
+    if listed is None:
         raise UsageError(f"layers are given as a list of bnfold.Layer, and not as {type(layers).__name__}")
-    if wrong := [layer for layer in given if not isinstance(layer, Layer)]:
+    if wrong := [layer for layer in listed if not isinstance(layer, Layer)]:
         hint = f"; net[{wrong[0]!r}] is the layer of that name" if isinstance(wrong[0], str) else ""
         raise UsageError(f"the layers of a net are bnfold.Layer, and not {type(wrong[0]).__name__}{hint}")
-    return given
+    return listed
 
 
 def _pair_of_layers(pair: object) -> tuple[Layer, Layer]:
@@ -652,16 +652,16 @@ def _require_arrays(layer: Layer, net: Net) -> None:
     if not isinstance(layer.blobs, Blobs):
         raise UsageError(f"{layer}: its blobs are {type(layer.blobs).__name__}, and not bnfold.Blobs of arrays")
     before = layer.source.blobs.stored if layer.source is not None and net.language == "ONNX" else ()
-    for place, blob in enumerate(layer.blobs.stored):
+    for index, blob in enumerate(layer.blobs.stored):
         if isinstance(blob, np.ndarray):
-            known = place < len(before)
-            if blob.dtype != before[place].dtype if known else not _is_float(blob.dtype) and net.language == "Caffe":
-                wanted = before[place].dtype if known else "a floating-point type"
-                raise UsageError(f"{layer}: blob {place} is of {blob.dtype}, and has to be of {wanted}")
+            known = index < len(before)
+            if blob.dtype != before[index].dtype if known else not _is_float(blob.dtype) and net.language == "Caffe":
+                wanted = before[index].dtype if known else "a floating-point type"
+                raise UsageError(f"{layer}: blob {index} is of {blob.dtype}, and has to be of {wanted}")
             if np.ma.is_masked(blob):
-                raise UsageError(f"{layer}: blob {place} is masked, and no file can hold a mask; fill it")
+                raise UsageError(f"{layer}: blob {index} is masked, and no file can hold a mask; fill it")
         elif not hasattr(blob, "chunks"):  # what makes a `LazyArray`, of which `isinstance` takes a while
-            raise UsageError(f"{layer}: blob {place} is {type(blob).__name__}, and not an array")
+            raise UsageError(f"{layer}: blob {index} is {type(blob).__name__}, and not an array")
 
 
 def _is_float(dtype: DType) -> bool:

@@ -71,13 +71,13 @@ def lr_mult_wrong(draft: Draft) -> Iterator[Remark]:
         rates = [spec.lr_mult for spec in specs]
         if not any(rates):
             continue
-        said = ", ".join(f"{rate:g}" for rate in rates)
+        values = ", ".join(f"{rate:g}" for rate in rates)
         unsaid = "" if all(spec.HasField("lr_mult") for spec in specs) else " (1 is the default)"
         if len(specs) == STATISTICS:
             outcome = "Caffe 1.0 sets them to 0, older ones let the solver change the statistics"
         else:
             outcome = 'Caffe stops: "Cannot configure batch normalization statistics as layer parameters"'
-        yield Remark(written, f"lr_mult of its statistics is {said}{unsaid}: {outcome}")
+        yield Remark(written, f"lr_mult of its statistics is {values}{unsaid}: {outcome}")
 
 
 def mixed_eps(draft: Draft) -> Iterator[Remark]:

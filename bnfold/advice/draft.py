@@ -248,7 +248,7 @@ class Draft:
     @cached_property
     def measured(self) -> list[tuple[Written, Layer, Statistics | None]]:
         """Every BatchNorm with weights, and its statistics; None if its factor of 0 leaves open what they are."""
-        found: list[tuple[Written, Layer, Statistics | None]] = []
+        measured: list[tuple[Written, Layer, Statistics | None]] = []
         for layer in () if self.net is None else self.net.layers:
             written = self.find(layer.name)
             if self.net is None or written is None or layer.type not in BATCHNORMS or not len(layer.blobs):
@@ -256,13 +256,13 @@ class Draft:
             try:
                 statistics = read_batchnorm(layer, self.net.batchnorm_layout, self.net.zero_factor)
             except AmbiguousZeroFactor:
-                found.append((written, layer, None))
+                measured.append((written, layer, None))
             except BnfoldError:
                 continue
             else:
                 if not statistics.batch_statistics:
-                    found.append((written, layer, statistics))
-        return found
+                    measured.append((written, layer, statistics))
+        return measured
 
 
 def read_draft(prototxt: Path | str, net: Net | None = None) -> Draft:

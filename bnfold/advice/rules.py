@@ -43,12 +43,12 @@ def advise(prototxt: Path | str, net: Net | None = None) -> list[Finding]:
 
 def findings(draft: Draft) -> list[Finding]:
     """What the rules say about a draft."""
-    found: dict[tuple[int, str, str], Finding] = {}
+    by_key: dict[tuple[int, str, str], Finding] = {}
     for name, rule in RULES.items():
         for remark in rule.check(draft):
             written = remark.about
             # Both phases say the same of a layer that is in both.
-            found[written.index, name, remark.message] = Finding(
+            by_key[written.index, name, remark.message] = Finding(
                 rule=name,
                 layer=written.name,
                 severity=remark.severity or rule.severity,
@@ -57,7 +57,7 @@ def findings(draft: Draft) -> list[Finding]:
                 instead=remark.instead or rule.instead,
                 line=written.line,
             )
-    return [found[key] for key in sorted(found)]
+    return [by_key[key] for key in sorted(by_key)]
 
 
 RULES: dict[str, Rule] = {

@@ -191,9 +191,9 @@ def _summed(
             # Kernels of several dilations lie over one that has a tap wherever one of them has.
             ratios = [max(1, own.step // axis.step) for own, axis in zip(reach, laid, strict=True)]
             sizes = zip(starts, operator.view[3:], ratios, strict=True)
-            place = [slice(start, start + (size - 1) * ratio + 1, ratio) for start, size, ratio in sizes]
+            taps = [slice(start, start + (size - 1) * ratio + 1, ratio) for start, size, ratio in sizes]
             exact = exact_values(operator.weight).reshape(operator.view)
-            weight[(slice(None),) * 3 + tuple(place)] += branch.coefficient * exact
+            weight[(slice(None),) * 3 + tuple(taps)] += branch.coefficient * exact
             biases += [] if operator.bias is None else [branch.coefficient * operator.bias]
         else:
             group, outputs = shape[:2]

@@ -200,7 +200,7 @@ def _parts(operator: Join, affine: Affine) -> Iterator[Affine]:
 
 def _joined(operator: Join, affines: Affines) -> Affine:
     """The affines one behind the other, the identity where there is none."""
-    carried = [(place, affine) for place, affine in enumerate(affines) if affine]
+    carried = [(index, affine) for index, affine in enumerate(affines) if affine]
     first, axis = carried[0][1], operator.axis
     alike = all(first.equals(other) for other in _distinct(affine for _, affine in carried))
     if alike and len(carried) == len(operator.sizes) and (axis >= len(first.shape) or first.shape[axis] == 1):
@@ -213,8 +213,8 @@ def _joined(operator: Join, affines: Affines) -> Affine:
     require(prod(common) * stops[-1] <= MAX_VALUES, "an affine of so many values is too large")
     scale = np.ones((*common[:axis], stops[-1], *common[axis + 1 :]))
     shift = np.zeros(scale.shape)
-    for (place, _), part in zip(carried, parts, strict=True):
-        own = (*[slice(None)] * axis, slice(*stops[place : place + 2]))
+    for (index, _), part in zip(carried, parts, strict=True):
+        own = (*[slice(None)] * axis, slice(*stops[index : index + 2]))
         scale[own], shift[own] = part
     return Affine(scale, shift)
 
@@ -255,31 +255,31 @@ def _sum_back(operator: Sum, affine: Affine, bottoms: Sequence[str]) -> Iterator
 def _gated_back(operator: Sum, affine: Affine, bottoms: Sequence[str]) -> Iterator[Affines]:
     """`s*(g*x + y) + h = g*(s*x) + (s*y + h) = (s*g)*x + (s*y + h)`: a shift goes to what no gate multiplies."""
     laid, scaled = laid_over_top(operator.laid, len(bottoms)), affine.without_shift()
-    summands = [place for place, c in enumerate(operator.coefficients) if c != 0]
-    free = [place for place in summands if operator.gates[place] is None]
+    summands = [index for index, c in enumerate(operator.coefficients) if c != 0]
+    free = [index for index in summands if operator.gates[index] is None]
     require(len(set(bottoms)) == len(bottoms), "a gated sum that reads a blob twice takes nothing")
     require(bool(free) or affine.keeps_zero, "a product takes a scale, but no shift")
-    for takers in (summands, {place if operator.gates[place] is None else operator.gates[place] for place in summands}):
+    for takers in (summands, {index if operator.gates[index] is None else operator.gates[index] for index in summands}):
         for shifted in free if not affine.keeps_zero else [None]:
             with suppress(Blocked):  # a bottom that is spread where the affine varies
                 yield [
-                    movement.back(steps, Affine(affine.scale, affine.shift / operator.coefficients[place]))
-                    if place == shifted
+                    movement.back(steps, Affine(affine.scale, affine.shift / operator.coefficients[index]))
+                    if index == shifted
                     else movement.back(steps, scaled)
-                    if place in takers and not scaled.is_identity
+                    if index in takers and not scaled.is_identity
                     else None
-                    for place, steps in enumerate(laid)
+                    for index, steps in enumerate(laid)
                 ]
 
 
 def _sum_forward(operator: Sum, affines: Affines) -> Affine | None:
     """One scale on all bottoms, and any shifts; with a gate the two scales multiply, and neither may shift."""
     present = [affine or NOTHING for affine in _over_top(affines, operator.laid)]
-    for place, gate in enumerate(operator.gates):
+    for index, gate in enumerate(operator.gates):
         if gate is not None:
-            both = present[place].keeps_zero and present[gate].keeps_zero
+            both = present[index].keeps_zero and present[gate].keeps_zero
             require(both, "a gate lets a scale pass, but no shift")
-            present[place] = present[place].then(present[gate])
+            present[index] = present[index].then(present[gate])
     counted = [(affine, c) for affine, c in zip(present, operator.coefficients, strict=True) if c != 0]
     if not counted:
         return None

@@ -174,26 +174,26 @@ class _Sweep:
 
     def _operator(self, layer: Layer) -> Operator:
         """What a layer is by now. An affine is read once, in float64; its values are rounded only at the end."""
-        found = self.operators.get(id(layer))
-        if found is None:
+        operator = self.operators.get(id(layer))
+        if operator is None:
             try:
-                found = self.front.operator(layer, self.context)
+                operator = self.front.operator(layer, self.context)
             except Blocked as blocked:
-                found = blocked.with_traceback(None)  # which holds the frames, and with them the weights
-            if isinstance(found, Alias) or _takes_one(found, layer):
+                operator = blocked.with_traceback(None)  # which holds the frames, and with them the weights
+            if isinstance(operator, Alias) or _takes_one(operator, layer):
                 self.aliases.add(id(layer))
-                found = Affine() if len(layer.bottoms) == len(layer.tops) == 1 else Opaque()
+                operator = Affine() if len(layer.bottoms) == len(layer.tops) == 1 else Opaque()
             if id(layer) not in self.context.casts:
-                self.operators[id(layer)] = found
-        if isinstance(found, Blocked):
-            raise Blocked(str(found))
-        return found
+                self.operators[id(layer)] = operator
+        if isinstance(operator, Blocked):
+            raise Blocked(str(operator))
+        return operator
 
     def _may_move(self, layer: Layer) -> bool:
         """Whether a layer is an affine, or of a kind that its user takes for one."""
         try:
-            found = self._operator(layer)
-            return isinstance(found, Affine) or (isinstance(found, Product) and bool(found.no_affine))
+            operator = self._operator(layer)
+            return isinstance(operator, Affine) or (isinstance(operator, Product) and bool(operator.no_affine))
         except Blocked:
             return True
 
@@ -421,9 +421,9 @@ class _Sweep:
 
     def _drop_emptied(self) -> bool:
         """Take out layers around affines that have gone; whether there was one."""
-        found = self.front.drop_emptied(self.context)
-        self.gone.update(map(id, found))
-        return bool(found)
+        emptied = self.front.drop_emptied(self.context)
+        self.gone.update(map(id, emptied))
+        return bool(emptied)
 
     def _join_branches(self, scene: Scene, layers: Sequence[Layer]) -> bool:
         """Make one convolution of each sum of branches that allows it; whether there was one."""
@@ -489,10 +489,10 @@ class _Sweep:
                 self.records[id(layer)] = Kept(record.layer, record.type, record.reason, layer.type)
 
 
-def _patterns(name: str, given: str | Iterable[str]) -> tuple[str, ...]:
+def _patterns(name: str, value: str | Iterable[str]) -> tuple[str, ...]:
     """One pattern, or several. Raises UsageError where they are no words."""
-    require_type(name, given, "str | Iterable[str]")
-    patterns = (given,) if isinstance(given, str) else tuple(given)
+    require_type(name, value, "str | Iterable[str]")
+    patterns = (value,) if isinstance(value, str) else tuple(value)
     require_type(name, list(patterns), "str | Iterable[str]")  # what an iterator gave
     return patterns
 

@@ -84,7 +84,7 @@ def _offset(makers: Mapping[str, Layer], cut: str, like: str) -> tuple[int, int]
 
 def _origins(makers: Mapping[str, Layer], blob: str) -> dict[str, AxisLines]:
     """Each blob that a blob is made of, nearest first, and where its pixels lie in it."""
-    found: dict[str, AxisLines] = {blob: [AxisLine()] * _PLANE}
+    origins: dict[str, AxisLines] = {blob: [AxisLine()] * _PLANE}
     queue = deque([blob])
     while queue:
         top = queue.popleft()
@@ -93,10 +93,10 @@ def _origins(makers: Mapping[str, Layer], blob: str) -> dict[str, AxisLines]:
         if layer is None or step is None:
             continue
         for bottom in layer.bottoms[: 1 if layer.type == "Crop" else None]:
-            if bottom not in found:
-                found[bottom] = [outer.after(inner) for outer, inner in zip(found[top], step, strict=True)]
+            if bottom not in origins:
+                origins[bottom] = [outer.after(inner) for outer, inner in zip(origins[top], step, strict=True)]
                 queue.append(bottom)
-    return found
+    return origins
 
 
 def _lines(layer: Layer) -> AxisLines | None:

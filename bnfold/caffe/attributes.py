@@ -29,13 +29,13 @@ def attributes(layer: Layer) -> dict[str, Any]:
     Enumerators go by name, truth is 0 or 1, and several messages of one field are numbered from 0. What no dialect has
     is read off the layer's text, where a number is a float if any of its field has a fraction.
     """
-    found = {
+    known = {
         name: value
         for field, parameter in layer.param.ListFields()
         if field.name.endswith("_param") and isinstance(parameter, Message)
         for name, value in _inside(field.name, parameter)
     }
-    return _in_text(layer) | found
+    return _in_text(layer) | known
 
 
 def _inside(prefix: str, message: Message) -> Iterator[tuple[str, Any]]:

@@ -193,15 +193,15 @@ def doubts(layers: Iterable[Layer]) -> list[str]:
 
 def unneeded(layers: Iterable[Layer], layout: str | None, zero_factor: ZeroScaleFactor | None) -> list[str]:
     """Sentences on choices that a user made, and that no layer left open."""
-    own, said = [layer for layer in layers if layer.type in TYPES], []
+    own, notes = [layer for layer in layers if layer.type in TYPES], []
     if layout is not None and not any(_reads_otherwise(layer, layout) for layer in own):
-        said.append(f"--batchnorm-layout {layout} changes nothing: no layer would be read otherwise without it")
+        notes.append(f"--batchnorm-layout {layout} changes nothing: no layer would be read otherwise without it")
     if zero_factor is not None and not any(_has_zero_factor(layer, layout) for layer in own):
-        said.append(
+        notes.append(
             f"--zero-scale-factor {zero_factor} changes nothing: no layer has a scale_factor of 0 beside statistics "
             "that are not"
         )
-    return said
+    return notes
 
 
 def _reads_otherwise(layer: Layer, layout: str) -> bool:
@@ -256,10 +256,10 @@ class Layout(NamedTuple):
     def read(self, layer: Layer, name: str, zero_factor: ZeroScaleFactor | None) -> Statistics:
         """The statistics of a layer whose blobs lie so."""
         stored = max(len(layer.blobs), 3)
-        gamma, beta = (_vector(layer, place) if place < stored else None for place in (self.gamma, self.beta))
+        gamma, beta = (_vector(layer, index) if index < stored else None for index in (self.gamma, self.beta))
         mean, variance = (
-            np.full(_vector(layer, 0).shape, neutral) if place is None else _vector(layer, place)
-            for place, neutral in ((self.mean, 0.0), (self.variance, 1.0))
+            np.full(_vector(layer, 0).shape, neutral) if index is None else _vector(layer, index)
+            for index, neutral in ((self.mean, 0.0), (self.variance, 1.0))
         )
         factor = None if self.factor is None else _scalar(layer, self.factor)
         follows_batch = self.follows_batch(layer.param)
@@ -376,8 +376,8 @@ def _check(layer: Layer, statistics: Statistics) -> None:
 def _seen(layer: Layer) -> str:
     shapes = ", ".join(map(sizes, layer.blobs.shapes))
     fields = _fields(layer, (*NVCAFFE_FIELDS, *INTEL_FIELDS)) if layer.type == "BatchNorm" else []
-    said = f" and the fields {', '.join(fields)}" if fields else ""
-    return f"{len(layer.blobs)} blobs ({shapes}){said}"
+    with_fields = f" and the fields {', '.join(fields)}" if fields else ""
+    return f"{len(layer.blobs)} blobs ({shapes}){with_fields}"
 
 
 def _ask_layout(layer: Layer, *candidates: str) -> str:

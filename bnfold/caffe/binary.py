@@ -110,42 +110,44 @@ def read_net(file: WeightsFile, dialect: str | None = None) -> list[DialectReadi
     whole = [("the net", 0, reader.read("the net", NetParameter.DESCRIPTOR, rest, file))]
     for record in file.records:
         who, number = f"layer '{record.name}'", 100 if record.version == 2 else 2
-        found = fields(file.buffer, record.at, record.end)
-        whole.append((who, number, reader.read(who, NET_LAYERS[number].DESCRIPTOR, found, file)))
+        encoded_fields = fields(file.buffer, record.at, record.end)
+        whole.append((who, number, reader.read(who, NET_LAYERS[number].DESCRIPTOR, encoded_fields, file)))
     parts = [fields(file.buffer, record.at, record.end) for record in file.records if record.version == 2]
     unknown = [reader.unknown_field(part) for part in parts]
     alive = reader.among
-    for _, _, found_in in whole:
-        alive = alive & frozenset().union(*found_in.values()) or alive
+    for _, _, read in whole:
+        alive = alive & frozenset().union(*read.values()) or alive
     alive = alive - CONVERTERS or alive
     chosen: dict[tuple[bytes, ...], set[str]] = {}
     for one in DIALECTS:
         if one in alive:
-            picked = tuple(_pick(found_in, one, alive) for _, _, found_in in whole)
+            picked = tuple(_pick(read, one, alive) for _, _, read in whole)
             chosen.setdefault(picked, set()).add(one)
     readings: dict[frozenset[Effect], DialectReading] = {}
     for picked, some in chosen.items():
-        said = [(who, number, encoded) for (who, number, _), encoded in zip(whole, picked, strict=True)]
-        document = _document(file, said, unknown)
+        messages = [(who, number, encoded) for (who, number, _), encoded in zip(whole, picked, strict=True)]
+        document = _document(file, messages, unknown)
         effects = frozenset(_effects(document.net)) if len(chosen) > 1 else frozenset()
         same = readings.setdefault(effects, DialectReading(document, frozenset(), effects))
         readings[effects] = same._replace(dialects=same.dialects | some)
     return list(readings.values())
 
 
-def _document(file: WeightsFile, said: Iterable[tuple[str, int, bytes]], unknown: Sequence[str]) -> PrototxtDocument:
+def _document(
+    file: WeightsFile, messages: Iterable[tuple[str, int, bytes]], unknown: Sequence[str]
+) -> PrototxtDocument:
     """A file by one reading of it: whose each message is, its number in the net, 0 for that itself, and what it says.
 
     Args:
         file: the caffemodel.
-        said: the messages.
+        messages: the messages.
         unknown: for each layer of V2 a field of it that no dialect has, empty where it has none.
 
     Raises:
         ParseError: a message is damaged, or nothing connects the layers.
     """
     net = NetParameter()
-    for who, number, encoded in said:
+    for who, number, encoded in messages:
         message: Message = net if not number else net.layer.add() if number == 100 else net.layers.add()
         _merge(message, encoded, who, file)
     for layer in net.layer:
@@ -171,7 +173,7 @@ def told_apart(readings: Sequence[DialectReading], opaque: Sequence[bool]) -> in
         None where there are several.
     """
     common = frozenset.intersection(*(reading.effects for reading in readings))
-    telling = [place for place, reading in enumerate(readings) if reading.effects != common and not opaque[place]]
+    telling = [index for index, reading in enumerate(readings) if reading.effects != common and not opaque[index]]
     return telling[0] if len(telling) == 1 else None
 
 
@@ -179,25 +181,23 @@ def difference(readings: Sequence[DialectReading]) -> str:
     """Where readings part: the first layer that they read in different ways, and what each takes it for."""
     common = frozenset.intersection(*(reading.effects for reading in readings))
     apart = [sorted(reading.effects - common) for reading in readings]
-    place, who, *_ = min(effects[0] for effects in apart if effects)
-    ways = [
-        f"`{' '.join(f'{field}: {value}' for at, _, field, value in effects if at == place)}` in {_some(one.dialects)}"
-        if any(effect[0] == place for effect in effects)
-        else f"nothing in {_some(one.dialects)}"
-        for effects, one in zip(apart, readings, strict=True)
-    ]
+    position, who, *_ = min(effects[0] for effects in apart if effects)
+    ways = []
+    for effects, reading in zip(apart, readings, strict=True):
+        words = " ".join(f"{field}: {value}" for other, _, field, value in effects if other == position)
+        ways.append(f"{f'`{words}`' if words else 'nothing'} in {_some(reading.dialects)}")
     return f"{who}: a number in its parameters means {', '.join(ways[:-1])} and {ways[-1]}"
 
 
 def _effects(net: NetParameter) -> Iterable[Effect]:
     old = V1LayerParameter.LayerType
     layers: list[LayerParameter | V1LayerParameter] = [*net.layer, *net.layers]
-    for place, layer in enumerate(layers):
+    for position, layer in enumerate(layers):
         who = f"layer '{layer.name}' ({layer.type if isinstance(layer.type, str) else old.Name(layer.type)})"
         for param, value in layer.ListFields():
             if not is_message(param) or is_repeated(param):
                 if param.name not in IDLE_OF_LAYER or param.name in CONNECTING:
-                    yield place, who, param.name, str(value)
+                    yield position, who, param.name, str(value)
                 continue
             averages = param.name != "pooling_param" or value.pool == value.AVE
             for field, one in value.ListFields():
@@ -208,17 +208,17 @@ def _effects(net: NetParameter) -> Iterable[Effect]:
                     text = field.enum_type.values_by_number[one].name if field.enum_type and plain else str(one)
                     if field.type == field.TYPE_BOOL and plain:
                         text = text.lower()
-                    yield place, who, field.name, " ".join(text.split())
+                    yield position, who, field.name, " ".join(text.split())
 
 
 def _some(dialects: Dialects) -> str:
     return few([one for one in DIALECTS if one in dialects], 3)
 
 
-def _pick(found: Readings, dialect: str, alive: Dialects) -> bytes:
+def _pick(readings: Readings, dialect: str, alive: Dialects) -> bytes:
     """What a message says in a dialect, else in another one that may be, else in any."""
     for some in (frozenset({dialect}), alive, ALL):
-        for encoded, dialects in found.items():
+        for encoded, dialects in readings.items():
             if dialects & some:
                 return encoded
     return b""
@@ -246,7 +246,7 @@ def _undo_splits(net: NetParameter) -> list[int]:
     """Take out the Split layers that Caffe put in, by their names (`insert_splits.cpp`). Returns which are left."""
     whole: dict[str, str] = {}
     kept: list[int] = []
-    for place, layer in enumerate(net.layer):
+    for position, layer in enumerate(net.layer):
         for index, bottom in enumerate(layer.bottom):
             layer.bottom[index] = whole.get(bottom, bottom)
         named = [f"{layer.name}_{index}" for index in range(len(layer.top))]
@@ -254,9 +254,9 @@ def _undo_splits(net: NetParameter) -> list[int]:
         if layer.type == "Split" and layer.name.endswith("_split") and layer.bottom and list(layer.top) == named:
             whole.update(dict.fromkeys(layer.top, layer.bottom[0]))
         else:
-            kept.append(place)
+            kept.append(position)
     if whole:
-        copies = NetParameter(layer=[net.layer[place] for place in kept])
+        copies = NetParameter(layer=[net.layer[position] for position in kept])
         del net.layer[:]
         net.layer.extend(copies.layer)
     return kept
@@ -273,25 +273,25 @@ class _Reader:
         self.buffer, self.among = buffer, among
         self._known: dict[tuple[str, bytes], Readings] = {}
 
-    def read(self, who: str, message: Descriptor, found: Iterable[Field], file: WeightsFile) -> Readings:
+    def read(self, who: str, message: Descriptor, stored: Iterable[Field], file: WeightsFile) -> Readings:
         """A message of the file; see `readings`. Raises ParseError."""
         try:
-            found = list(found)
+            stored = list(stored)
             return self.readings(
-                message, found, self._layer_type(found) if message is LayerParameter.DESCRIPTOR else ""
+                message, stored, self._layer_type(stored) if message is LayerParameter.DESCRIPTOR else ""
             )
         except WireError as error:
             raise ParseError(f"{who} is damaged: {error}", file.path) from None
         except LookupError as error:
             raise ParseError(f"{who}: {error.args[0]}", file.path) from None
 
-    def readings(self, message: Descriptor, found: Iterable[Field], layer_type: str = "") -> Readings:
+    def readings(self, message: Descriptor, stored: Iterable[Field], layer_type: str = "") -> Readings:
         """A message in the numbers of the union, as each dialect reads it that has all its numbers.
 
         Weights are left out, and so is what nobody knows or what is a parameter of other types than `layer_type`.
         """
         readings: Readings = {b"": self.among}
-        for field in found:
+        for field in stored:
             options, longer = self._options(message, field, layer_type), Readings()
             for encoded, dialects in readings.items():
                 for piece, who in options.items():

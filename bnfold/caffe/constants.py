@@ -111,33 +111,33 @@ def _become_parameter(net: Net, layer: Layer, value: Array) -> None:
     layer.type, layer.blobs = "Parameter", Blobs([value])
 
 
-def _learn(net: Net, layer: Layer, place: int, values: Mapping[str, Array], shapes: Mapping[str, Shape | None]) -> None:
+def _learn(net: Net, layer: Layer, index: int, values: Mapping[str, Array], shapes: Mapping[str, Shape | None]) -> None:
     """Make a layer of data, its bottom `place`, and constants one that has learned them, if there is one."""
-    around = [shapes[bottom] for bottom in layer.bottoms]
-    tops = None if None in around else possible_shapes(layer, [one or () for one in around])
+    bottoms = [shapes[bottom] for bottom in layer.bottoms]
+    tops = None if None in bottoms else possible_shapes(layer, [one or () for one in bottoms])
     constants = [values[bottom] for bottom in layer.bottoms if bottom in values]
-    data = shapes[layer.bottoms[place]]
+    data = shapes[layer.bottoms[index]]
     if tops is None or data is None:
         return
-    found = _as_product(layer, place, constants)
-    if found is None and tops == [data]:
-        found = _as_affine(layer, place == 0, constants[0], data)
-    if found is not None:
-        net.reads(layer, [layer.bottoms[place]])
-        layer.param, blobs = found
+    learned = _as_product(layer, index, constants)
+    if learned is None and tops == [data]:
+        learned = _as_affine(layer, index == 0, constants[0], data)
+    if learned is not None:
+        net.reads(layer, [layer.bottoms[index]])
+        layer.param, blobs = learned
         layer.type, layer.blobs = layer.param.type, Blobs(blobs)
 
 
-def _as_product(layer: Layer, place: int, constants: Sequence[Array]) -> Learned | None:
+def _as_product(layer: Layer, index: int, constants: Sequence[Array]) -> Learned | None:
     """A MatMul, or a Gemm without factors, as an InnerProduct."""
-    if layer.type == "MatMul" and place == 0:
+    if layer.type == "MatMul" and index == 0:
         param = product_by(layer, constants[0].shape)
         return (param, constants) if param is not None else None
-    said = layer.param.gemm_param
-    if layer.type != "Gemm" or place != 0 or said.transA or (said.alpha, said.beta) != (1.0, 1.0):
+    gemm = layer.param.gemm_param
+    if layer.type != "Gemm" or index != 0 or gemm.transA or (gemm.alpha, gemm.beta) != (1.0, 1.0):
         return None
     matrix, added = constants
-    param = inner_product(layer.param, matrix.shape, turned=bool(said.transB), biased=True)
+    param = inner_product(layer.param, matrix.shape, turned=bool(gemm.transB), biased=True)
     outputs = param.inner_product_param.num_output
     if added.size not in (1, outputs) or added.shape[0] != 1:
         return None  # it has a value for each sample
@@ -158,8 +158,8 @@ def _as_affine(layer: Layer, data_first: bool, value: Array, data: Shape) -> Lea
         layer_type = OPERATIONS[view.operation] if view.coeff == (1.0, 1.0) else ""
         shape = view.laid(layer, data, shape)
     elif layer_type in ("Bias", "Scale"):
-        said = layer.param.scale_param if layer_type == "Scale" else layer.param.bias_param
-        shape += (1,) * (rank - canonical_axis(said.axis, rank) - len(shape)) if shape else ()
+        own = layer.param.scale_param if layer_type == "Scale" else layer.param.bias_param
+        shape += (1,) * (rank - canonical_axis(own.axis, rank) - len(shape)) if shape else ()
     kind = {"Add": "Bias", "Bias": "Bias", "Mul": "Scale", "Scale": "Scale", "Sub": "Bias"}.get(layer_type)
     laid = (1,) * (rank - len(shape)) + shape
     axes = [axis for axis, size in enumerate(laid) if size > 1]

@@ -51,16 +51,16 @@ def deploy(layers: Sequence[Layer]) -> Deployed:
         loss = layer_types.loss_of(layer.param)
         if layer_types.is_data(layer.param):
             # What nobody reads here is a label for the other phase.
-            places = [place for place, top in enumerate(layer.tops) if top in read]
-            if not places:
+            indices = [index for index, top in enumerate(layer.tops) if top in read]
+            if not indices:
                 continue
-            data.update((layer.tops[place], layer.param) for place in places)
-            kept.append(_source(layer, places))
+            data.update((layer.tops[index], layer.param) for index in indices)
+            kept.append(_source(layer, indices))
         elif layer.type == "Input" and not gone.isdisjoint(layer.tops):
-            kept.append(_source(layer, [place for place, top in enumerate(layer.tops) if top not in gone]))
+            kept.append(_source(layer, [index for index, top in enumerate(layer.tops) if top not in gone]))
         elif layer.type == "Silence" and not gone.isdisjoint(layer.bottoms):
-            places = [place for place, bottom in enumerate(layer.bottoms) if bottom not in gone]
-            kept.append(_rewritten(layer, LayerParameter(name=layer.name, type="Silence"), places, []))
+            indices = [index for index, bottom in enumerate(layer.bottoms) if bottom not in gone]
+            kept.append(_rewritten(layer, LayerParameter(name=layer.name, type="Silence"), indices, []))
         elif loss is not None and loss.becomes:
             kept.append(_prediction(layer, loss.becomes, names))
         else:
@@ -111,8 +111,8 @@ def _read_as_labels(layers: Sequence[Upgraded]) -> set[str]:
     for layer in reversed(layers):
         param = layer.param
         prepares = bool(param.top) and labels.issuperset(param.top) and wanted.isdisjoint(param.top)
-        for place, bottom in enumerate(param.bottom):
-            is_label = place >= _predictions(param) or (prepares and not layer_types.judges(param))
+        for index, bottom in enumerate(param.bottom):
+            is_label = index >= _predictions(param) or (prepares and not layer_types.judges(param))
             (labels if is_label else wanted).add(bottom)
     return labels - wanted
 
@@ -130,8 +130,8 @@ def ending_in(
     versions |= {top: top for layer in layers if layer.bottoms for top in layer.tops}
     wanted = list(dict.fromkeys(blobs))
     if unknown := [blob for blob in wanted if blob not in versions]:
-        said = ", ".join(f"'{blob}'{did_you_mean_of(blob, versions)}" for blob in unknown)
-        raise UsageError(f"--until: there is no blob {said}")
+        missing = ", ".join(f"'{blob}'{did_you_mean_of(blob, versions)}" for blob in unknown)
+        raise UsageError(f"--until: there is no blob {missing}")
     outputs = [versions[blob] for blob in wanted]
     kept = needed_for(layers, outputs)
     left = len(layers) - len(kept)

@@ -161,16 +161,16 @@ class Caffe:
         """New blobs, and the sizes of the kernel and its padding."""
         self.absorb(net, layer, weight, bias)
         param: LayerParameter = deepcopy(layer.param)
-        said = getattr(param, LAYERS[layer.type].message(layer))
+        convolution = getattr(param, LAYERS[layer.type].message(layer))
         for name in ("kernel_size", "kernel_h", "kernel_w", "pad", "pad_h", "pad_w", "dilation", *HOLES):
-            said.ClearField(name)
+            convolution.ClearField(name)
         for values, field in (
-            (weight.shape[-len(window.pads) :], said.kernel_size),
-            ([before for before, _ in window.pads], said.pad),
-            (window.dilation, said.dilation),
+            (weight.shape[-len(window.pads) :], convolution.kernel_size),
+            ([before for before, _ in window.pads], convolution.pad),
+            (window.dilation, convolution.dilation),
         ):
-            default = 0 if field is said.pad else 1
-            if field is said.kernel_size or any(value != default for value in values):
+            default = 0 if field is convolution.pad else 1
+            if field is convolution.kernel_size or any(value != default for value in values):
                 field.extend(values if len(set(values)) > 1 else values[:1])
         layer.param = param
 

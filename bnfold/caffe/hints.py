@@ -36,11 +36,11 @@ class InputHint(NamedTuple):
 
 def hint_of(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> InputHint:
     """What the readers of `blob` tell: a convolution its channels, an InnerProduct or a pooling of regions all."""
-    for layer, place in _readers(layers, blob):
+    for layer, index in _readers(layers, blob):
         # Forks have proposals of many names.
         row = LAYERS.get("Proposal" if "Proposal" in layer_type_of(layer) else layer.type)
-        if row is not None and place in row.fixed:
-            shape, words = row.fixed[place]
+        if row is not None and index in row.fixed:
+            shape, words = row.fixed[index]
             return InputHint(shape, reason=f"'{layer.name}' ({layer.type}) reads {words}")
     if blob == "im_info":
         return InputHint((1, 3), reason="it is called like the image's height, width and scale")
@@ -49,26 +49,26 @@ def hint_of(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) ->
     through = list(_through(layers, blob))
     by_weights = _by_weights(through, files, blob)
     if by_weights == InputHint():
-        channels = (_cut(layer, layers, files) for layer, place in through if layer.type == "Slice" and place == 0)
+        channels = (_cut(layer, layers, files) for layer, index in through if layer.type == "Slice" and index == 0)
         return InputHint(channels=next(filter(None, channels), None))
     return by_weights
 
 
 def _steps(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> InputHint:
     """What is read in steps: (T, N, ...) by an LSTM or RNN, with flags of (T, N); words of (T, N) through an Embed."""
-    for layer, place in _readers(layers, blob):
-        behind = _readers(layers, layer.tops[0]) if layer.type == "Embed" and layer.tops else ((layer, place),)
-        for reader, index in behind:
-            if reader.type in RECURRENT and index < 2:
-                features = (_stored(reader, files) or [(1,)])[0][-1:] if index == 0 and reader is layer else ()
+    for layer, index in _readers(layers, blob):
+        behind = _readers(layers, layer.tops[0]) if layer.type == "Embed" and layer.tops else ((layer, index),)
+        for reader, position in behind:
+            if reader.type in RECURRENT and position < 2:
+                features = (_stored(reader, files) or [(1,)])[0][-1:] if position == 0 and reader is layer else ()
                 return InputHint((STEPS, 1, *features), reason=f"'{reader.name}' ({reader.type}) reads it in steps")
     return InputHint()
 
 
 def _by_weights(through: Iterable[tuple[Layer, int]], files: Sequence[WeightsFile], blob: str) -> InputHint:
-    for layer, place in through:
+    for layer, index in through:
         stored = _stored(layer, files)
-        if place or not stored:
+        if index or not stored:
             continue
         row = row_of(layer)
         if layer.type in KERNELS and row is not None and len(stored[0]) > 2:
@@ -137,17 +137,17 @@ def _difference(net: Net, files: Sequence[WeightsFile]) -> int:
 
 
 def _readers(layers: Sequence[Layer], blob: str) -> Iterator[tuple[Layer, int]]:
-    return ((layer, place) for layer in layers for place, bottom in enumerate(layer.bottoms) if bottom == blob)
+    return ((layer, index) for layer in layers for index, bottom in enumerate(layer.bottoms) if bottom == blob)
 
 
 def _through(layers: Sequence[Layer], blob: str) -> Iterator[tuple[Layer, int]]:
     """The readers of a blob, and those behind layers that keep its channels, in the order of the net."""
     same = {blob}
     for layer in layers:
-        for place, bottom in enumerate(layer.bottoms):
+        for index, bottom in enumerate(layer.bottoms):
             if bottom in same:
-                yield layer, place
-                if place == 0 and layer.type in KEEPS_CHANNELS:
+                yield layer, index
+                if index == 0 and layer.type in KEEPS_CHANNELS:
                     same.update(layer.tops[:1])
 
 

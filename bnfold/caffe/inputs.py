@@ -71,7 +71,7 @@ class Inputs(NamedTuple):
 def give_shapes(
     layers: Sequence[Layer],
     data: Mapping[str, LayerParameter],
-    given: Mapping[str, Sequence[int]],
+    overrides: Mapping[str, Sequence[int]],
     batch: int | None,
     *,
     guess: Shape | None,
@@ -84,7 +84,7 @@ def give_shapes(
     Args:
         layers: of an inference net; its inputs are the tops of its `Input` layers.
         data: for inputs that a data layer brought, that layer.
-        given: shapes that override all others.
+        overrides: input -> its shape, whatever the file says.
         batch: the first dimension of every input, where it is given.
         guess: height and width to take where nothing says a shape.
         example: height and width in the sentence that asks for a shape.
@@ -96,7 +96,7 @@ def give_shapes(
         MissingShapes: inputs without a shape; it names all of them.
     """
     inputs = [top for layer in layers if layer.type == "Input" for top in layer.tops]
-    _check(given, batch, inputs)
+    _check(overrides, batch, inputs)
     shapes: dict[str, Shape] = {}
     notes: list[str] = []
     unknown: list[str] = []
@@ -106,13 +106,12 @@ def give_shapes(
             shaped.append(layer)
             continue
         stated = _stated(layer)
-        for place, top in enumerate(layer.tops):
-            sample = (
-                Sample(tuple(given[top])) if top in given else stated[place] or _concluded(top, data, shapes, hints)
-            )
+        for index, top in enumerate(layer.tops):
+            own = Sample(tuple(overrides[top])) if top in overrides else stated[index]
+            sample = own or _concluded(top, data, shapes, hints)
             if sample is None:
                 unknown.append(top)
-                sample = _as_far_as_stated(layer, place, _guessed(hints(top), guess or example, fits))
+                sample = _as_far_as_stated(layer, index, _guessed(hints(top), guess or example, fits))
             shape = sample.shape
             if batch is not None and shape:
                 shape = (batch, *shape[1:])
@@ -141,11 +140,11 @@ def _guessed(hint: InputHint, plane: Shape, fits: bool) -> Sample:
     )
 
 
-def _check(given: Mapping[str, Sequence[int]], batch: int | None, inputs: Sequence[str]) -> None:
+def _check(overrides: Mapping[str, Sequence[int]], batch: int | None, inputs: Sequence[str]) -> None:
     there = quoted(inputs) or "none"
-    if unknown := [f"'{name}'" for name in given if name not in inputs]:
+    if unknown := [f"'{name}'" for name in overrides if name not in inputs]:
         raise UsageError(f"there is no input {', '.join(unknown)}; the inputs are {there}")
-    for name, shape in given.items():
+    for name, shape in overrides.items():
         if len(shape) > MAX_AXES or prod(shape) > INT_MAX:
             raise UsageError(f"input '{name}' cannot have the shape {sizes(shape)}: it is more than Caffe allows")
     if batch is not None and batch > INT_MAX:
@@ -160,10 +159,10 @@ def _stated(layer: Layer) -> list[Sample | None]:
     return [Sample(shape) if all(size > 0 for size in shape) else None for shape in for_each_top(layer, shapes)]
 
 
-def _as_far_as_stated(layer: Layer, place: int, guess: Sample) -> Sample:
+def _as_far_as_stated(layer: Layer, index: int, guess: Sample) -> Sample:
     """A guess with the axes and sizes that the `Input` layer states: of 1x1x-1x-1 the channel is no guess."""
     shapes = [tuple(shape.dim) for shape in layer.param.input_param.shape]
-    sizes = for_each_top(layer, shapes)[place] if shapes else ()
+    sizes = for_each_top(layer, shapes)[index] if shapes else ()
     if not sizes:
         return guess
     others = guess.shape if len(guess.shape) == len(sizes) else (1,) * len(sizes)
@@ -174,15 +173,15 @@ def _concluded(top: str, data: Mapping[str, LayerParameter], known: Mapping[str,
     layer = data.get(top)
     if layer is None:
         return None
-    place = list(layer.top).index(top) if top in layer.top else 0
+    index = list(layer.top).index(top) if top in layer.top else 0
     if layer.type == "DummyData":
-        return _dummy(layer, place)
-    if place == 1 and layer.type in LABELLED:
+        return _dummy(layer, index)
+    if index == 1 and layer.type in LABELLED:
         batch = known.get(layer.top[0], ())[:1] or (layer.memory_data_param.batch_size or 1,)
         return Sample(batch, f"'{layer.name}' ({layer.type}) has a label for each sample")
-    if place > 0:
+    if index > 0:
         # DeepLab's third top has the height and the width of each image.
-        return Sample((1, 1, 1, 2)) if (layer.type, place) == ("ImageSegData", 2) else None
+        return Sample((1, 1, 1, 2)) if (layer.type, index) == ("ImageSegData", 2) else None
     if layer.type == "MemoryData":
         memory = layer.memory_data_param
         return Sample((memory.batch_size, memory.channels, memory.height, memory.width))
@@ -216,13 +215,13 @@ def _of_plane(layer: LayerParameter, plane: Shape, word: str, wanted: int | None
     return Sample((1, count, *depth, *plane), f"'{layer.name}' ({layer.type}) has {word}, and of channels {source}")
 
 
-def _dummy(layer: LayerParameter, place: int) -> Sample | None:
+def _dummy(layer: LayerParameter, index: int) -> Sample | None:
     """DummyData's shapes, new or old; the last one is for all tops that follow."""
     dummy = layer.dummy_data_param
     shapes = [tuple(shape.dim) for shape in dummy.shape]
     if not shapes:
         shapes = list(zip(dummy.num, dummy.channels, dummy.height, dummy.width, strict=False))
-    return Sample(shapes[min(place, len(shapes) - 1)]) if shapes else None
+    return Sample(shapes[min(index, len(shapes) - 1)]) if shapes else None
 
 
 def _planes(layer: LayerParameter) -> list[tuple[Shape, str]]:

@@ -134,31 +134,31 @@ def _share(net: Sequence[Layer], files: Sequence[WeightsFile], omitted: Sequence
     Where none is stored it is the first layer's, by its filler (`Net::AppendParam`).
     """
     layers = [*net, *omitted]
-    order = {id(file.buffer): place for place, file in enumerate(files)}
+    order = {id(file.buffer): position for position, file in enumerate(files)}
     sharers: dict[str, list[tuple[tuple[int, int], int, int]]] = {}
-    for place, layer in enumerate(layers):
+    for position, layer in enumerate(layers):
         record = layer.source.record if layer.source else None
         stands = (order[id(record.buffer)], record.begin) if record else UNSTORED
         for index, spec in enumerate(layer.param.param[: len(layer.blobs)]):
             if spec.name:
-                sharers.setdefault(spec.name, []).append((stands, place, index))
+                sharers.setdefault(spec.name, []).append((stands, position, index))
     replaced: dict[int, list[Array | LazyArray]] = {}
     notes = []
-    for name, found in sharers.items():
-        _, place, index = max(found, key=lambda one: (one[0], -one[1], one[2]))
-        last = layers[place].blobs.stored[index]
-        for stands, other, at in found:
-            stored = layers[other].blobs.stored[at]
+    for name, members in sharers.items():
+        _, position, index = max(members, key=lambda one: (one[0], -one[1], one[2]))
+        last = layers[position].blobs.stored[index]
+        for stands, other, blob in members:
+            stored = layers[other].blobs.stored[blob]
             if np.prod(stored.shape) != np.prod(last.shape) or same_in_order(stored, last):
                 continue
-            replaced.setdefault(other, list(layers[other].blobs.stored))[at] = _view(last, stored.shape)
+            replaced.setdefault(other, list(layers[other].blobs.stored))[blob] = _view(last, stored.shape)
             if stands != UNSTORED and other < len(net):
                 notes.append(
-                    f"{layers[other]} has another '{name}' stored than {layers[place]}, with which it shares it: that "
-                    f"of {layers[place]} holds, which comes later, as in Caffe"
+                    f"{layers[other]} has another '{name}' stored than {layers[position]}, with which it shares it: "
+                    f"that of {layers[position]} holds, which comes later, as in Caffe"
                 )
-    for place, blobs in replaced.items():
-        layers[place].blobs = Blobs(blobs)
+    for position, blobs in replaced.items():
+        layers[position].blobs = Blobs(blobs)
     return notes
 
 
@@ -194,8 +194,8 @@ def _owners(layers: Sequence[Layer], records: Mapping[str, Record]) -> dict[int,
             continue
         numbered, names = record.numbered if record else {}, _shared_names(layer)
         count = max(len(layer.param.param), *(index + 1 for index in numbered), 0)
-        found = [numbered.get(index, shared.get(names.get(index, ""))) for index in range(count)]
-        blobs = [blob for blob in found if blob is not None]
+        stored = [numbered.get(index, shared.get(names.get(index, ""))) for index in range(count)]
+        blobs = [blob for blob in stored if blob is not None]
         if blobs and len(blobs) == count:
             owners[id(layer)] = Blobs(blobs)
     return owners

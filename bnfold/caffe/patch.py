@@ -43,10 +43,10 @@ def parts_of(buffer: Buffer, at: int, end: int) -> list[Patched]:
 
 def replace_part(parts: list[Patched], number: int, new: bytes) -> None:
     """Put `new`, one or more encoded fields of this number or nothing, in the place of those that are there."""
-    places = [index for index, part in enumerate(parts) if part.number == number]
-    if places:
-        parts[:] = [part for index, part in enumerate(parts) if index == places[0] or part.number != number]
-        parts[places[0] : places[0] + 1] = [Patched(number, new=new)] if new else []
+    indices = [index for index, part in enumerate(parts) if part.number == number]
+    if indices:
+        parts[:] = [part for index, part in enumerate(parts) if index == indices[0] or part.number != number]
+        parts[indices[0] : indices[0] + 1] = [Patched(number, new=new)] if new else []
     elif new:
         later = (index for index, part in enumerate(parts) if part.number > number)
         parts.insert(next(later, len(parts)), Patched(number, new=new))

@@ -129,19 +129,19 @@ def _unmask(layer: Layer) -> bool:
 
 def product_by(layer: Layer, matrix: Shape) -> LayerParameter | None:
     """A MatMul of data by one matrix as an InnerProduct; None where it is none."""
-    said = layer.param.matmul_param
-    if said.transpose_a or len(matrix) != 2:
+    matmul = layer.param.matmul_param
+    if matmul.transpose_a or len(matrix) != 2:
         return None
-    return inner_product(layer.param, matrix, turned=said.transpose_b)
+    return inner_product(layer.param, matrix, turned=matmul.transpose_b)
 
 
 def inner_product(present: LayerParameter, matrix: Shape, *, turned: bool, biased: bool = False) -> LayerParameter:
     """An InnerProduct along the last axis by a matrix (inputs, outputs), or turned round, at the place of a layer."""
     param = retyped(present, "InnerProduct")
     put(param, "param", present.param)
-    said = param.inner_product_param
-    said.num_output, said.axis = matrix[0 if turned else 1], -1
-    said.transpose, said.bias_term = not turned, biased
+    product = param.inner_product_param
+    product.num_output, product.axis = matrix[0 if turned else 1], -1
+    product.transpose, product.bias_term = not turned, biased
     return param
 
 

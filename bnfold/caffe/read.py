@@ -290,8 +290,8 @@ def _at_test(
     made = {
         top
         for index in present
-        for place, top in enumerate(layers[index].param.top)
-        if top not in missing or top not in layers[index].param.bottom[place : place + 1]
+        for position, top in enumerate(layers[index].param.top)
+        if top not in missing or top not in layers[index].param.bottom[position : position + 1]
     }
     notes = []
     for index, (param, _, _) in enumerate(layers):
@@ -387,7 +387,7 @@ def _give_weights(
     omitted: Sequence[Layer],
     files: Sequence[WeightsFile],
     guessed: bool,
-    asked: Mapping[str, Sequence[int]],
+    requested: Mapping[str, Sequence[int]],
 ) -> list[str]:
     shapes: Mapping[str, Shape | None] = {}
     try:
@@ -399,13 +399,14 @@ def _give_weights(
     try:
         return give_weights(net.layers, files, shapes, omitted)
     except WeightsError as error:
-        if not guessed and not asked:
+        if not guessed and not requested:
             raise
-        given = net.inputs if guessed else asked
-        said = " ".join(f"--input-shape {name}={','.join(map(str, shape))}" for name, shape in given.items())
+        stated = net.inputs if guessed else requested
+        options = " ".join(f"--input-shape {name}={','.join(map(str, shape))}" for name, shape in stated.items())
         if guessed:
-            raise WeightsError(f"{error}\n  (guessed, since nothing says it: {said}; give the right shape)") from None
-        raise WeightsError(f"{error}; {said} was asked for") from None
+            asks = f"(guessed, since nothing says it: {options}; give the right shape)"
+            raise WeightsError(f"{error}\n  {asks}") from None
+        raise WeightsError(f"{error}; {options} was asked for") from None
 
 
 def _paths(caffemodel: PathLike | Sequence[PathLike] | None) -> list[Path]:
@@ -422,6 +423,6 @@ def _paths(caffemodel: PathLike | Sequence[PathLike] | None) -> list[Path]:
         return paths
     listed: Sequence[object] = caffemodel if isinstance(caffemodel, list | tuple) else [caffemodel]
     if wrong := [one for one in listed if not isinstance(one, str | os.PathLike)]:  # None among them is no file
-        given = type(wrong[0]).__name__
-        raise UsageError(f"caffemodels are given as paths, a single one also as bytes or a stream, and not as {given}")
+        kind = type(wrong[0]).__name__
+        raise UsageError(f"caffemodels are given as paths, a single one also as bytes or a stream, and not as {kind}")
     return [path for one in caffemodel for path in _paths(one)]

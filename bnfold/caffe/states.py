@@ -78,13 +78,13 @@ def expose_states(net: Net) -> Net:
         param: LayerParameter = deepcopy(layer.param)
         param.recurrent_param.expose_hidden = True
         states = [blobs.new(f"{layer.name}_{state}_in") for state in "hc"[: view.states]]
-        lasts = [blobs.new(f"{layer.name}_{state}_out") for state in "hc"[: view.states]]
+        last_states = [blobs.new(f"{layer.name}_{state}_out") for state in "hc"[: view.states]]
         for state in states:
-            said = LayerParameter(name=names.new(state), type="Input", top=[state])
-            said.input_param.shape.add(dim=[1, x[1], view.num_output])
-            inputs.append(Layer(said.name, "Input", [], [state], Blobs(), said))
-        layers.append(replace(layer, bottoms=[*layer.bottoms, *states], tops=[*layer.tops, *lasts], param=param))
-        outputs += lasts
+            message = LayerParameter(name=names.new(state), type="Input", top=[state])
+            message.input_param.shape.add(dim=[1, x[1], view.num_output])
+            inputs.append(Layer(message.name, "Input", [], [state], Blobs(), message))
+        layers.append(replace(layer, bottoms=[*layer.bottoms, *states], tops=[*layer.tops, *last_states], param=param))
+        outputs += last_states
     first = next((index for index, layer in enumerate(layers) if layer.type != "Input"), 0)
     exposed = net.with_layers([*layers[:first], *inputs, *layers[first:]])
     exposed.outputs = outputs
@@ -94,10 +94,11 @@ def expose_states(net: Net) -> Net:
 
 def indicators_as_parameters(layers: Sequence[Layer]) -> tuple[list[Layer], list[str]]:
     """The layers with each indicator as a Parameter that holds its values, and sentences that say so."""
-    said = [_as_parameter(layer) if layer.type == INDICATOR else layer for layer in layers]
-    changed = [layer.name for layer, original in zip(said, layers, strict=True) if layer is not original]
+    replaced = [_as_parameter(layer) if layer.type == INDICATOR else layer for layer in layers]
+    changed = [layer.name for layer, original in zip(replaced, layers, strict=True) if layer is not original]
     names = quoted(changed)
-    return said, [f"{names} ({INDICATOR}) became Parameter: 0 at the first step, 1 at the others"] if changed else []
+    note = f"{names} ({INDICATOR}) became Parameter: 0 at the first step, 1 at the others"
+    return replaced, [note] if changed else []
 
 
 def _as_parameter(layer: Layer) -> Layer:

@@ -62,7 +62,7 @@ def in_stock_words(net: Net) -> Net:
     """
     net = in_readable_text(net)
     writing = _Rewording(net)
-    layers = [said for layer in net.layers for said in writing.said(layer)]
+    layers = [reworded for layer in net.layers for reworded in writing.reworded(layer)]
     if len(layers) == len(net.layers) and all(map(is_, layers, net.layers)):
         return net
     written = net.with_layers(layers)
@@ -88,7 +88,7 @@ def in_readable_text(net: Net, *, keep: bool = False) -> Net:
 
 def _is_readable(layer: Layer, keep: bool) -> bool:
     source = layer.source
-    if source is None or not source.text or source.unsaid:
+    if source is None or not source.text or source.incomplete:
         return True
     if any(field.name in BY_AXIS for field, _ in layer.param.pooling_param.ListFields()):
         return True  # in Intel's words, or in those of a Caffe that lists them under BVLC's names
@@ -123,7 +123,7 @@ class _Rewording:
         self.public: dict[str, str] = {}
         self._shapes: Mapping[str, Shape | None] | None = None
 
-    def said(self, layer: Layer) -> list[Layer]:
+    def reworded(self, layer: Layer) -> list[Layer]:
         """A layer as one or more layers; itself where there is nothing to say otherwise."""
         if layer.opaque:
             return [layer]
@@ -136,14 +136,14 @@ class _Rewording:
         shape = self.shape(layer)
         return shape[1] if shape is not None and len(shape) > 1 and shape[1] > 0 else None
 
-    def shape(self, layer: Layer, place: int = 0) -> Shape | None:
+    def shape(self, layer: Layer, index: int = 0) -> Shape | None:
         """The shape of a layer's first bottom, or of another."""
         if self._shapes is None:
             try:
                 self._shapes = infer_shapes(self.net)
             except ModelError:
                 self._shapes = {}
-        return self._shapes.get(layer.bottoms[place])
+        return self._shapes.get(layer.bottoms[index])
 
     def same_shapes(self, layer: Layer, other: Layer) -> bool:
         """Whether two layers at one place are known to make tops of the same shapes."""
@@ -307,9 +307,9 @@ def _is_foreign(source: Message, name: str) -> bool:
 
 def _groups(writing: _Rewording, layer: Layer, layer_type: str) -> int | None:
     """The channels of the bottom: a depthwise kernel sees one, unless a group is said for it."""
-    said = layer.param.convolution_param
-    if layer.type in DEPTHWISE_UNLESS_SAID and said.HasField("group"):
-        return int(said.group)
+    convolution = layer.param.convolution_param
+    if layer.type in DEPTHWISE_UNLESS_SAID and convolution.HasField("group"):
+        return int(convolution.group)
     if layer_type == "Deconvolution" and layer.blobs:
         return layer.blobs.shapes[0][0]
     return writing.channels(layer)
@@ -332,16 +332,16 @@ def _axpy(writing: _Rewording, layer: Layer) -> list[Layer] | None:
 
 def _crelu(writing: _Rewording, layer: Layer) -> list[Layer]:
     """`relu(x)` and `relu(-x)` side by side."""
-    said, bottom = layer.param.crelu_param, layer.bottoms[0]
+    crelu, bottom = layer.param.crelu_param, layer.bottoms[0]
     negated = replace(writing.layer(f"{layer.name}_negated", "Power"), bottoms=[bottom])
     negated.tops = [writing.blobs.new(negated.name)]
     negated.param.power_param.scale = -1
     both = replace(writing.layer(f"{layer.name}_both", "Concat"), bottoms=[bottom, negated.tops[0]])
     both.tops = [writing.blobs.new(both.name)]
-    both.param.concat_param.axis = said.concat_axis
+    both.param.concat_param.axis = crelu.concat_axis
     relu = replace(layer, type="ReLU", param=_with_commons(layer, "ReLU"), bottoms=[*both.tops])
-    if said.negative_slope:
-        relu.param.relu_param.negative_slope = said.negative_slope
+    if crelu.negative_slope:
+        relu.param.relu_param.negative_slope = crelu.negative_slope
     return [negated, both, relu]
 
 
@@ -382,10 +382,10 @@ def _pooling(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     param: LayerParameter = deepcopy(layer.param)
     for name in ("ceil_mode", "torch_pooling"):
         param.pooling_param.ClearField(name)
-    said = replace(layer, param=param)
-    if not (pool.ceil_mode and not pool.torch_pooling) and not writing.same_shapes(layer, said):
+    reworded = replace(layer, param=param)
+    if not (pool.ceil_mode and not pool.torch_pooling) and not writing.same_shapes(layer, reworded):
         param.pooling_param.round_mode = PoolingParameter.FLOOR
-    return [said]
+    return [reworded]
 
 
 def _with_commons(layer: Layer, layer_type: str) -> LayerParameter:
@@ -415,7 +415,7 @@ def _without_idle_fields(layer: Layer) -> Layer:
 
 def _foreign_fields(layer: Layer) -> set[str]:
     fields = {BY_AXIS.get(name, name) for _, name in _foreign(layer.param, deep=True)}
-    if layer.source is not None and layer.source.unsaid:
+    if layer.source is not None and layer.source.incomplete:
         fields.add("unknown fields")
     return fields
 

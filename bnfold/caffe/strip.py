@@ -104,10 +104,10 @@ def _stripped_spec(part: Patched, buffer: Buffer) -> tuple[bool, bytes]:
 @cache
 def _fillers(layer: Descriptor) -> tuple[tuple[str, int, tuple[tuple[str, int], ...]], ...]:
     """(name and number of a layer's sub-message, name and number of each filler in it)."""
-    found = []
+    messages = []
     for name in FILLED:
         outer = layer.fields_by_name[name]
         inner = [field for field in outer.message_type.fields if field.message_type is not None]
         fillers = tuple((field.name, field.number) for field in inner if field.message_type.name == "FillerParameter")
-        found.append((name, outer.number, fillers))
-    return tuple(found)
+        messages.append((name, outer.number, fillers))
+    return tuple(messages)

@@ -77,8 +77,8 @@ def _upgrade(old: V1LayerParameter) -> V1LayerParameter:
         if name in ("blobs", "blobs_lr", "weight_decay"):
             getattr(new, name).extend(value)
             continue
-        places = (PLACES.get(layer_type, ("", "")) for layer_type in (flat.type, ""))
-        message = next((message for message, names in places if name in names.split(" ")), None)
+        homes = (MESSAGES.get(layer_type, ("", "")) for layer_type in (flat.type, ""))
+        message = next((message for message, names in homes if name in names.split(" ")), None)
         if message is None and flat.type in DATA:
             continue  # as in UpgradeV0LayerParameter; of such a layer only its tops stay
         if message is None:
@@ -108,7 +108,7 @@ TYPES: dict[str, V1LayerParameter.LayerType] = {
 
 DATA = frozenset({"data", "hdf5_data", "images", "window_data"})
 
-PLACES: dict[str, tuple[str, str]] = {
+MESSAGES: dict[str, tuple[str, str]] = {
     "": ("transform_param", "cropsize meanfile mirror scale"),
     "concat": ("concat_param", "concat_dim"),
     "conv": ("convolution_param", "bias_filler biasterm group kernelsize num_output pad stride weight_filler"),

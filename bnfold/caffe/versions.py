@@ -77,8 +77,10 @@ def single_assignment(
             maker[top] = f"'{param.name}'"
             current[top] = version
             written.append(version)
-        said = param.SerializeToString() if text is not None else b""
-        source = Source(tuple(bottoms), tuple(tops), param, NO_BLOBS, text, unsaid=bool(opaque), said=said)
+        serialised = param.SerializeToString() if text is not None else b""
+        source = Source(
+            tuple(bottoms), tuple(tops), param, NO_BLOBS, text, incomplete=bool(opaque), serialised=serialised
+        )
         why = f"it sets an {opaque}" if opaque else ""
         layers.append(Layer(called[index], param.type, versions, written, NO_BLOBS, param, source, why))
     if faults and all(param.bottom for param, *_ in upgraded):
@@ -107,8 +109,8 @@ def _layer_names(params: Sequence[LayerParameter]) -> tuple[list[str], list[str]
         return numbered, []
     named = quoted(twice[:_NAMED]) + (" ..." if len(twice) > _NAMED else "")
     learns = any(param.name in twice and param.type != "Input" and not is_data(param) for param in params)
-    said = "what is stored goes to the first, and the others" if learns else "all but the first"
-    return numbered, [f"more than one layer is called {named}: {said} are numbered ('{twice[0]}#2')"]
+    which = "what is stored goes to the first, and the others" if learns else "all but the first"
+    return numbered, [f"more than one layer is called {named}: {which} are numbered ('{twice[0]}#2')"]
 
 
 def _who(param: LayerParameter) -> str:
@@ -219,17 +221,17 @@ def overlaps(layer: Layer) -> bool:
 
 def overlapping_notes(layers: Sequence[Layer]) -> list[str]:
     """A sentence on the layers that are in place in the file and cannot be."""
-    found = [
+    overlapping = [
         layer
         for layer in layers
         if layer.source and overlaps(layer) and any(map(eq, layer.source.bottoms, layer.source.tops))
     ]
-    if not found:
+    if not overlapping:
         return []
-    more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
+    more = f" and {len(overlapping) - 1:,} more" if len(overlapping) > 1 else ""
     return [
-        f"{found[0]}{more}: in place, where BVLC's Caffe stops or reads what it has written over; it is read, and "
-        "written, as if its top were a blob of its own"
+        f"{overlapping[0]}{more}: in place, where BVLC's Caffe stops or reads what it has written over; it is read, "
+        "and written, as if its top were a blob of its own"
     ]
 
 

@@ -136,9 +136,9 @@ def _with_params_as_read(net: Net) -> Net:
 
 def _with_param_as_read(layer: Layer) -> Layer:
     source: Source | None = layer.source
-    if source is None or not source.said or source.param.SerializeToString() == source.said:
+    if source is None or not source.serialised or source.param.SerializeToString() == source.serialised:
         return layer
-    return replace(layer, source=source._replace(param=LayerParameter.FromString(source.said)))
+    return replace(layer, source=source._replace(param=LayerParameter.FromString(source.serialised)))
 
 
 def _require_own_names(net: Net) -> None:
@@ -218,8 +218,8 @@ def _text_of(layer: Layer, names: Mapping[str, str], strip: bool, indent: str) -
     text: str | None = layer.source.text if layer.source else None
     bottoms, tops = connections(layer, names)
     # What is in the text alone would be lost with the text, so nothing is taken out of it.
-    unsaid = bool(layer.source and layer.source.unsaid)
-    strip = strip and layer_types.is_known(layer.type) and not unsaid
+    incomplete = bool(layer.source and layer.source.incomplete)
+    strip = strip and layer_types.is_known(layer.type) and not incomplete
     param = stripped(layer.param, fillers=len(layer.blobs) > 0) if strip else layer.param
     if layer.source and text and layer.type == layer.source.param.type:
         gone = _gone(layer.source.param, param)
@@ -231,7 +231,7 @@ def _text_of(layer: Layer, names: Mapping[str, str], strip: bool, indent: str) -
             if renamed := _renamed(text, bottoms, tops, "" if same_name else layer.name):
                 return renamed
     if text is None:
-        if unsaid:
+        if incomplete:
             raise UnsupportedError(
                 f"{layer}: cannot be written as V2, since it stands in a file of V1 with fields that no dialect has; "
                 "--ignore-unknown-fields leaves them out"
@@ -281,17 +281,17 @@ def _around(text: str) -> tuple[str, str]:
 def _renamed(text: str, bottoms: tuple[str, ...], tops: tuple[str, ...], name: str) -> str:
     """The text of a layer with other blobs, and perhaps another name; empty when it is no layer of its own."""
     wanted = {"bottom": bottoms, "top": tops} | ({"name": (name,)} if name else {})
-    found: dict[str, list[TextField]] = {word: [] for word in wanted}
+    fields: dict[str, list[TextField]] = {word: [] for word in wanted}
     scanned = Prototxt(text)
     wholes = list(scanned.fields())
     if [whole.name for whole in wholes] != ["layer"] or wholes[0].opener not in ("{", "<"):
         return ""
     for field in scanned.fields(wholes[0].at, wholes[0].stop):
-        if field.name in found:
-            found[field.name].append(field)
-    if name and not found["name"]:
+        if field.name in fields:
+            fields[field.name].append(field)
+    if name and not fields["name"]:
         return ""
-    return replaced(text, sorted(edit for word in wanted for edit in _edits(word, found[word], wanted[word])))
+    return replaced(text, sorted(edit for word in wanted for edit in _edits(word, fields[word], wanted[word])))
 
 
 def _edits(name: str, fields: list[TextField], blobs: tuple[str, ...]) -> list[tuple[int, int, str]]:

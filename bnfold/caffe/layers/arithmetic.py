@@ -52,8 +52,8 @@ def factors(layer: Layer, bottoms: Sequence[Shape]) -> tuple[Shape, Shape]:
     Raises:
         ModelError: they are no matrices, or none that its Caffe multiplies.
     """
-    said = tuple(layer.param.matmul_param.blob_shape)
-    first, second = (bottoms[0], said) if said and len(bottoms) == 1 else operands(layer, bottoms)
+    learned = tuple(layer.param.matmul_param.blob_shape)
+    first, second = (bottoms[0], learned) if learned and len(bottoms) == 1 else operands(layer, bottoms)
     # By one matrix all others are multiplied as if they were one, which its Caffe cannot turn.
     alone = len(second) == 2 < len(first) and not layer.param.matmul_param.transpose_a
     if min(len(first), len(second)) < 2 or not (alone or len(first) == len(second)):
@@ -76,8 +76,8 @@ def matmul(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
 
 def matmul_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
     """The shape that `blob_shape` says, or as stored; nothing where the second matrix is a bottom."""
-    said = tuple(layer.param.matmul_param.blob_shape)
-    return [] if len(bottoms) > 1 else [said] if said else None
+    shape = tuple(layer.param.matmul_param.blob_shape)
+    return [] if len(bottoms) > 1 else [shape] if shape else None
 
 
 def gemm(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:

@@ -39,11 +39,11 @@ def crop_offsets(layer: Layer, rank: int) -> tuple[int, ...]:
         ModelError: there are neither none, nor one, nor as many offsets as axes to cut.
     """
     param = layer.param.crop_param
-    axis, said = canonical_axis(param.axis, rank, layer), tuple(param.offset)
+    axis, offsets = canonical_axis(param.axis, rank, layer), tuple(param.offset)
     cut = rank - axis
-    if len(said) not in (0, 1, cut):
-        raise ModelError(f"{layer}: {counted(len(said), 'offset')} for {counted(cut, 'axis')}")
-    return (0,) * axis + (said if len(said) == cut else (said or (0,)) * cut)
+    if len(offsets) not in (0, 1, cut):
+        raise ModelError(f"{layer}: {counted(len(offsets), 'offset')} for {counted(cut, 'axis')}")
+    return (0,) * axis + (offsets if len(offsets) == cut else (offsets or (0,)) * cut)
 
 
 class Eltwise(NamedTuple):

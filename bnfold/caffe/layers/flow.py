@@ -114,21 +114,21 @@ class SpatialTransformer(NamedTuple):
         """Rows and columns in the bottom, each as (weights, constant): `given @ weights + constant` for each pixel."""
         grids = [np.arange(size) / size * 2 - 1 for size in self.size]
         s, t = (grid.ravel() for grid in np.meshgrid(*grids, indexing="ij"))
-        given = [index for index, value in enumerate(self.theta) if value is None]
-        said = np.array([value or 0.0 for value in self.theta])
+        read = [index for index, value in enumerate(self.theta) if value is None]
+        constants = np.array([value or 0.0 for value in self.theta])
         terms = np.zeros((2, 6, s.size))
         for axis, size in enumerate(self.image):
             terms[axis, 3 * axis : 3 * axis + 3] = np.stack([s, t, np.ones_like(s)]) * size / 2
-        down, along = ((part[given], said @ part + size / 2) for part, size in zip(terms, self.image, strict=True))
+        down, along = ((part[read], constants @ part + size / 2) for part, size in zip(terms, self.image, strict=True))
         return down, along
 
 
 def spatial_transformer(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """(N, C), then the plane that is said, or the bottom's (st_layer.cpp, LayerSetUp)."""
     view, bottom = SpatialTransformer.of(layer, bottoms[0]), bottoms[0]
-    given, read = view.theta.count(None), bottoms[1][1:]
-    if UNKNOWN not in read and prod(read) != given:
-        raise ModelError(f"{layer}: {given} of 6 values of theta are not said, and its second bottom has {prod(read)}")
+    unset, read = view.theta.count(None), bottoms[1][1:]
+    if UNKNOWN not in read and prod(read) != unset:
+        raise ModelError(f"{layer}: {unset} of 6 values of theta are not said, and its second bottom has {prod(read)}")
     return [(*bottom[:2], *view.size)]
 
 

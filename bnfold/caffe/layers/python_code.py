@@ -11,25 +11,25 @@ from bnfold.caffe.limits import INT_MAX
 from bnfold.net import Layer
 
 _LIST = r"(\[[^][()]*\]|\([^][()]*\))"
-_SAID = rf"""['"]?(\w+)['"]?\s*:\s*(?:!!python/tuple\s*)?(?:{_LIST}|(\d+(?:\.\d*)?))\s*,?"""
+_ARGUMENT = rf"""['"]?(\w+)['"]?\s*:\s*(?:!!python/tuple\s*)?(?:{_LIST}|(\d+(?:\.\d*)?))\s*,?"""
 """A name and a number, or a list of numbers, of YAML. Compiled when a Python layer is met, which few nets have."""
 
 _OPERATIONS = ("Mul", "", "Maximum", "Div", "Minimum")
 _SUMS: dict[tuple[float, ...], str] = {(1.0, 1.0): "Add", (1.0, -1.0): "Sub"}
 
 
-def _said(layer: Layer, module: str, name: str) -> dict[str, tuple[float, ...]]:
+def _arguments(layer: Layer, module: str, name: str) -> dict[str, tuple[float, ...]]:
     """The numbers that a layer's code is given, by name; none where it is other code, or is given anything else."""
     python = layer.param.python_param
     if layer.type != "Python" or (python.module, python.layer) != (module, name):
         return {}
-    given: dict[str, tuple[float, ...]] = {}
+    arguments: dict[str, tuple[float, ...]] = {}
     with suppress(ValueError):  # then what is said is not in `given`
-        for word, listed, single in re.findall(_SAID, python.param_str):
-            given[word] = ()
+        for word, listed, single in re.findall(_ARGUMENT, python.param_str):
+            arguments[word] = ()
             items = (listed or single).strip("[]()").split(",")
-            given[word] = tuple(float(item) for item in items if item.strip())
-    return {} if re.sub(_SAID, "", python.param_str).strip("{}, \t\r\n") else given
+            arguments[word] = tuple(float(item) for item in items if item.strip())
+    return {} if re.sub(_ARGUMENT, "", python.param_str).strip("{}, \t\r\n") else arguments
 
 
 def proposal_words(layer: Layer) -> tuple[int, tuple[float, ...]] | None:
@@ -37,9 +37,9 @@ def proposal_words(layer: Layer) -> tuple[int, tuple[float, ...]] | None:
 
     Forks of it under the same name are given more, and compute something else.
     """
-    given = {"scales": (8.0, 16.0, 32.0), **_said(layer, "rpn.proposal_layer", "ProposalLayer")}
-    stride, scales = given.get("feat_stride", ()), given["scales"]
-    if given.keys() != {"feat_stride", "scales"} or len(stride) != 1:
+    arguments = {"scales": (8.0, 16.0, 32.0), **_arguments(layer, "rpn.proposal_layer", "ProposalLayer")}
+    stride, scales = arguments.get("feat_stride", ()), arguments["scales"]
+    if arguments.keys() != {"feat_stride", "scales"} or len(stride) != 1:
         return None
     if not stride[0].is_integer() or not 1 <= stride[0] <= INT_MAX:
         return None
@@ -51,13 +51,13 @@ def _eltwise(layer: Layer) -> str:
 
     Its sums have coefficients, of which 1 and -1 are read; the other operations look at none.
     """
-    given = _said(layer, "eltwise", "Eltwise")
-    operation = given.get("operation", ())
-    if not given.keys() <= {"operation", "coeff"} or len(operation) != 1 or operation[0] not in range(5):
+    arguments = _arguments(layer, "eltwise", "Eltwise")
+    operation = arguments.get("operation", ())
+    if not arguments.keys() <= {"operation", "coeff"} or len(operation) != 1 or operation[0] not in range(5):
         return ""
     if len(layer.bottoms) != 2 or len(layer.tops) != 1:
         return ""
-    return _OPERATIONS[int(operation[0])] or _SUMS.get(given.get("coeff", ()), "")
+    return _OPERATIONS[int(operation[0])] or _SUMS.get(arguments.get("coeff", ()), "")
 
 
 def layer_type_of(layer: Layer) -> str:

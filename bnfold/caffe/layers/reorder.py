@@ -154,11 +154,11 @@ def pixel_shuffle_factor(layer: Layer) -> int:
     if layer.type == "Tiling":
         fields_at_least_1(layer, param, "tile_dim")
         return int(param.tile_dim)
-    given = [name for name in ("upscale_factor", "sigma", "scale") if param.HasField(name)]
-    if len(given) > 1:
-        raise ModelError(f"{layer}: the factor is given as {' and '.join(given)}; keep one")
-    factor: int = getattr(param, given[0]) if given else 0
-    if given == ["scale"]:
+    names = [name for name in ("upscale_factor", "sigma", "scale") if param.HasField(name)]
+    if len(names) > 1:
+        raise ModelError(f"{layer}: the factor is given as {' and '.join(names)}; keep one")
+    factor: int = getattr(param, names[0]) if names else 0
+    if names == ["scale"]:
         if isqrt(factor) ** 2 != factor:
             raise ModelError(f"{layer}: scale {factor} is the factor's square, and no square")
         factor = isqrt(factor)
@@ -188,16 +188,16 @@ def reshape(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     if param.pixelshuffler != 1:
         return [_pixel_shuffled(layer, four_axes(layer, bottom), param.pixelshuffler)]
     start, stop = _replaced(layer, len(bottom))
-    said = tuple(param.shape.dim)
-    if said.count(-1) > 1 or any(not -1 <= size <= INT_MAX for size in said):
-        raise ModelError(f"{layer}: dims {said} are no sizes with at most one -1")
-    if any(size == 0 and start + i >= len(bottom) for i, size in enumerate(said)):
-        raise ModelError(f"{layer}: a 0 in dims {said} has nothing to copy in a bottom of {sizes(bottom)}")
-    dims = [bottom[start + i] if size == 0 else size for i, size in enumerate(said)]
-    top = [*bottom[:start], *dims, *bottom[stop:]]
-    if -1 in said:
-        place = start + said.index(-1)
-        top[place] = _what_is_left(layer, bottom, (*top[:place], *top[place + 1 :]))
+    dims = tuple(param.shape.dim)
+    if dims.count(-1) > 1 or any(not -1 <= size <= INT_MAX for size in dims):
+        raise ModelError(f"{layer}: dims {dims} are no sizes with at most one -1")
+    if any(size == 0 and start + i >= len(bottom) for i, size in enumerate(dims)):
+        raise ModelError(f"{layer}: a 0 in dims {dims} has nothing to copy in a bottom of {sizes(bottom)}")
+    span = [bottom[start + i] if size == 0 else size for i, size in enumerate(dims)]
+    top = [*bottom[:start], *span, *bottom[stop:]]
+    if -1 in dims:
+        axis = start + dims.index(-1)
+        top[axis] = _what_is_left(layer, bottom, (*top[:axis], *top[axis + 1 :]))
     elif UNKNOWN not in bottom and prod(top) != prod(bottom):
         raise ModelError(f"{layer}: a bottom of {sizes(bottom)} cannot become {sizes(top)}")
     return [tuple(top)]

@@ -78,8 +78,8 @@ class LayerType(NamedTuple):
         first = next(iter(self.reads))
         if len(self.reads) == 1:
             return first
-        said = set(self.reads[first].split())
-        alike = (name for name, fields in self.reads.items() if not said.isdisjoint(fields.split()))
+        meanings = set(self.reads[first].split())
+        alike = (name for name, fields in self.reads.items() if not meanings.isdisjoint(fields.split()))
         return next((name for name in alike if layer.param.HasField(name)), first)
 
     def parameters(self, layer: Layer) -> Any:

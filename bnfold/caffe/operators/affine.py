@@ -55,8 +55,8 @@ def batch_norm(context: LayerContext) -> Affine:
 
 
 def _why(layer: Layer) -> str:
-    said = layer.param.batch_norm_param.HasField("use_global_stats")
-    return "use_global_stats is false" if said else "its phase is TRAIN"
+    is_set = layer.param.batch_norm_param.HasField("use_global_stats")
+    return "use_global_stats is false" if is_set else "its phase is TRAIN"
 
 
 def bias(context: LayerContext) -> Affine:
