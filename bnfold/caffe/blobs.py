@@ -23,12 +23,11 @@ from bnfold.net import PIECE, Array, DType, LazyArray, Shape, pieces_of, sizes
 LEGACY_DIMS = (1, 2, 3, 4)
 DATA, DIFF, SHAPE, DOUBLE_DATA, DOUBLE_DIFF, RAW_TYPE, RAW_DATA = 5, 6, 7, 8, 9, 10, 12
 
-
-_FLOAT: DType = np.dtype("<f4")
-_DOUBLE: DType = np.dtype("<f8")
+FLOAT: DType = np.dtype("<f4")
+DOUBLE: DType = np.dtype("<f8")
 _HALF: DType = np.dtype("<f2")
-_RAW_TYPES = {0: _DOUBLE, 1: _FLOAT, 2: _HALF}
-_REPEATED = {DATA: _FLOAT, DIFF: _FLOAT, DOUBLE_DATA: _DOUBLE, DOUBLE_DIFF: _DOUBLE}
+_RAW_TYPES = {0: DOUBLE, 1: FLOAT, 2: _HALF}
+_REPEATED = {DATA: FLOAT, DIFF: FLOAT, DOUBLE_DATA: DOUBLE, DOUBLE_DIFF: DOUBLE}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -65,23 +64,19 @@ class _FieldRuns:
         self._runs = array("Q")  # offset, count, stride; a hostile file has one for each few bytes
 
     def add(self, offset: int, count: int, stride: int) -> None:
-        if count:
-            self._runs.extend((offset, count, stride))
-            self.count += count
+        self._runs.extend((offset, count, stride))
+        self.count += count
 
     def read(self, buffer: Buffer) -> Array:
         """All values, flat: a view where they are one packed run, else a read-only copy."""
-        views = (
-            np.ndarray((count,), self.dtype, buffer, offset, (stride,))
-            for offset, count, stride in zip(*(iter(self._runs),) * 3, strict=True)
-        )
-        if len(self._runs) == 3 and self._runs[2] == self.dtype.itemsize:
-            return next(views)
+        runs = self._runs
+        if len(runs) == 3 and runs[2] == self.dtype.itemsize:
+            return np.ndarray((self.count,), self.dtype, buffer, runs[0])
         joined = np.empty(self.count, self.dtype)
         at = 0
-        for view in views:
-            joined[at : at + view.size] = view
-            at += view.size
+        for offset, count, stride in zip(*(iter(runs),) * 3, strict=True):
+            joined[at : at + count] = np.ndarray((count,), self.dtype, buffer, offset, (stride,))
+            at += count
         joined.flags.writeable = False
         return joined
 
@@ -91,7 +86,7 @@ def read_blob(buffer: Buffer, at: int, end: int) -> tuple[Array | LazyArray, str
 
     A blob that is wrong comes back flat, with the values that are there. Raises `WireError` when the bytes are damaged.
     """
-    values = {DATA: _FieldRuns(_FLOAT), DOUBLE_DATA: _FieldRuns(_DOUBLE)}
+    values: dict[int, _FieldRuns] = {}
     legacy: dict[int, int] = {}
     dims: list[int] | None = None
     raw: tuple[int, int] | None = None
@@ -101,7 +96,7 @@ def read_blob(buffer: Buffer, at: int, end: int) -> tuple[Array | LazyArray, str
             number, wire, _, start, stop = field
             at = stop
             if number in _REPEATED and wire != VARINT:
-                at = _read_values(buffer, field, end, values.get(number))
+                at = _read_values(buffer, field, end, values)
                 if at > stop:
                     break  # go on behind the run
             elif number == SHAPE and wire == LENGTH:
@@ -122,10 +117,11 @@ def read_blob(buffer: Buffer, at: int, end: int) -> tuple[Array | LazyArray, str
     return flat.reshape(shape), problem
 
 
-def _read_values(buffer: Buffer, field: Field, end: int, runs: _FieldRuns | None) -> int:
-    """Add a field's values to `runs`, packed ones or one a field; where the last field of its run ends."""
+def _read_values(buffer: Buffer, field: Field, end: int, values: dict[int, _FieldRuns]) -> int:
+    """Add a field to the values of its number, packed ones or one a field; where the last field of its run ends."""
     number, wire, begin, start, stop = field
-    size = _REPEATED[number].itemsize
+    dtype = _REPEATED[number]
+    size = dtype.itemsize
     if wire == LENGTH:
         if (stop - start) % size:
             raise WireError(f"a blob's values take {stop - start} bytes, no multiple of {size}", begin)
@@ -136,8 +132,8 @@ def _read_values(buffer: Buffer, field: Field, end: int, runs: _FieldRuns | None
         at = begin + count * stride
     else:
         return stop
-    if runs is not None:
-        runs.add(start, count, stride)
+    if count and number not in (DIFF, DOUBLE_DIFF):
+        values.setdefault(number, _FieldRuns(dtype)).add(start, count, stride)
     return at
 
 
@@ -146,13 +142,14 @@ def _values(
 ) -> tuple[Array, str]:
     """The flat values, by the forks' precedence: raw_data, then double_data, then data."""
     if raw is None or raw[0] == raw[1]:
-        return values[DOUBLE_DATA if values[DOUBLE_DATA].count else DATA].read(buffer), ""
+        runs = values.get(DOUBLE_DATA) or values.get(DATA)
+        return runs.read(buffer) if runs else np.ndarray(0, FLOAT, b""), ""
     start, stop = raw
     if raw_type not in _RAW_TYPES:
-        return np.empty(0, _FLOAT), f"is stored as raw data of type {raw_type}, which is no floating-point type"
+        return np.empty(0, FLOAT), f"is stored as raw data of type {raw_type}, which is no floating-point type"
     dtype = _RAW_TYPES[raw_type]
     if (stop - start) % dtype.itemsize:
-        return np.empty(0, _FLOAT), f"has {stop - start} bytes of raw data, no multiple of {dtype.itemsize}"
+        return np.empty(0, FLOAT), f"has {stop - start} bytes of raw data, no multiple of {dtype.itemsize}"
     return np.ndarray(((stop - start) // dtype.itemsize,), dtype, buffer, start), ""
 
 
@@ -172,7 +169,7 @@ def _shape(count: int, legacy: dict[int, int], dims: list[int] | None) -> tuple[
 
 def _is_possible(shape: Sequence[int]) -> bool:
     """Whether Caffe (and numpy) would make a blob of that shape, empty ones included."""
-    return len(shape) <= MAX_AXES and min(shape, default=0) >= 0 and prod(dim for dim in shape if dim) <= INT_MAX
+    return len(shape) <= MAX_AXES and min(shape, default=0) >= 0 and prod(filter(None, shape)) <= INT_MAX
 
 
 def _read_dims(buffer: Buffer, at: int, end: int, dims: list[int]) -> None:

@@ -13,21 +13,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
 from bnfold.caffe import upgrade, upgrade_v0
-from bnfold.caffe.blobs import DATA, DOUBLE_DATA, SHAPE
+from bnfold.caffe.blobs import DATA, DOUBLE, DOUBLE_DATA, FLOAT, SHAPE
 from bnfold.caffe.limits import INT_MAX
 from bnfold.caffe.patch import Patched, encode, parts_of, patch_parts, replace_part
-from bnfold.caffe.strip import EXCLUDE, INCLUDE, strip_blob, strip_parts, stripped
+from bnfold.caffe.strip import strip_blob, strip_parts, stripped
+from bnfold.caffe.weights import RULES
 from bnfold.errors import ParseError, UnsupportedError
 from bnfold.io.files import Output
 from bnfold.io.wire import LENGTH, Buffer, WireError, encode_field, encode_tag, encode_varint, fields
-from bnfold.net import Array, Blobs, Layer, LazyArray, Net, pieces_of
+from bnfold.net import Array, Blobs, DType, Layer, LazyArray, Net, pieces_of
 
 if TYPE_CHECKING:
     from bnfold.caffe.weights import Record, WeightsFile
@@ -56,38 +56,30 @@ class Span(NamedTuple):
 
 
 class Values(NamedTuple):
-    """The values of a blob, float32 or float64, little endian."""
+    """The values of a blob, little endian, as `dtype`: half precision goes out as float32."""
 
     blob: Array | LazyArray
+    dtype: DType
+    size: int  # in bytes
 
-    @property
-    def dtype(self) -> np.dtype[np.float32] | np.dtype[np.float64]:
-        """What the values are stored as: half precision goes out as float32."""
-        return np.dtype("<f8") if self.blob.dtype.itemsize == 8 else np.dtype("<f4")
-
-    @property
-    def size(self) -> int:
-        """How many bytes."""
-        return prod(self.blob.shape) * self.dtype.itemsize
+    @classmethod
+    def of(cls, blob: Array | LazyArray) -> Self:
+        """The values of a blob, which is in float64 where that is what it has."""
+        dtype = DOUBLE if blob.dtype.itemsize == 8 else FLOAT
+        return cls(blob, dtype, prod(blob.shape) * dtype.itemsize)
 
 
 Piece: TypeAlias = bytes | Span | Values
 
 
-@dataclass(slots=True, eq=False)
-class Body:
-    """A message to be written: pieces in order."""
+def wrapped(pieces: list[Piece], number: int) -> list[Piece]:
+    """A message of these pieces as a field: tag, length, pieces."""
+    return [encode_tag(number, LENGTH) + encode_varint(_size(pieces)), *pieces]
 
-    pieces: list[Piece] = field(default_factory=list)
 
-    @property
-    def size(self) -> int:
-        """How many bytes."""
-        return sum(len(piece) if isinstance(piece, bytes) else piece.size for piece in self.pieces)
-
-    def wrapped(self, number: int) -> list[Piece]:
-        """The message as a field: tag, length, pieces."""
-        return [encode_tag(number, LENGTH) + encode_varint(self.size), *self.pieces]
+def _size(pieces: Iterable[Piece]) -> int:
+    """How many bytes pieces have."""
+    return sum([len(piece) if isinstance(piece, bytes) else piece.size for piece in pieces])
 
 
 def write_caffemodel(net: Net, names: Mapping[str, str], output: Output, *, strip: bool) -> None:
@@ -104,13 +96,12 @@ def write_caffemodel(net: Net, names: Mapping[str, str], output: Output, *, stri
         UnsupportedError: the file would be larger than Caffe reads.
         WriteError: the file cannot be written.
     """
-    pieces = Body(list(_merged(_NewCaffemodel(net, names, strip).pieces())))
-    if pieces.size > INT_MAX:
+    pieces = _merged(_NewCaffemodel(net, names, strip).pieces())
+    if (size := _size(pieces)) > INT_MAX:
         raise UnsupportedError(
-            f"{output.path}: would have {pieces.size:,} bytes, and Caffe reads no caffemodel of 2 GiB or more; write "
-            "ONNX"
+            f"{output.path}: would have {size:,} bytes, and Caffe reads no caffemodel of 2 GiB or more; write ONNX"
         )
-    for piece in pieces.pieces:
+    for piece in pieces:
         for data in _bytes_of(piece):
             output.write(data)
 
@@ -179,23 +170,23 @@ class _NewCaffemodel:
         if not self.by_record and not any(self.new_after.values()):
             # All that was stored has been folded away. A file without layers would pass for a broken one.
             for layer in self.net.layers:
-                yield from self._fresh(layer, None).wrapped(NET_LAYER)
+                yield from wrapped(self._fresh(layer, None), NET_LAYER)
         for file in self.files:
             at = 0
-            for record in file.records:
-                # The fields between layers are those of the net: name, inputs. They are needed once.
-                if file is self.files[0] and at < record.begin:
-                    yield Span(file.buffer, at, record.begin)
-                at = record.end
-                with _naming(file):
+            with _naming(file):
+                for record in file.records:
+                    # The fields between layers are those of the net: name, inputs. They are needed once.
+                    if file is self.files[0] and at < record.begin:
+                        yield Span(file.buffer, at, record.begin)
+                    at = record.end
                     yield from self._record(record)
-                yield from self._new_after(id(record))
+                    yield from self._new_after(id(record))
             if file is self.files[0]:
                 yield Span(file.buffer, at, len(file.buffer))
 
     def _new_after(self, anchor: int) -> Iterator[Piece]:
         for layer in self.new_after.get(anchor, ()):
-            yield from self._fresh(layer, None).wrapped(NET_LAYER)
+            yield from wrapped(self._fresh(layer, None), NET_LAYER)
 
     def _record(self, record: Record) -> Iterable[Piece]:
         layer = self.by_record.get(id(record))
@@ -208,8 +199,8 @@ class _NewCaffemodel:
             # A training net's data or loss layer of that name, which became an input or a softmax in the prototxt.
             return () if self.strip else self._copied(record)
         if record.version == 2 and layer.source and record.type == layer.type == layer.source.param.type:
-            return self._patched(layer, record).wrapped(NET_LAYER)
-        return self._fresh(layer, record).wrapped(NET_LAYER)
+            return wrapped(self._patched(layer, record), NET_LAYER)
+        return wrapped(self._fresh(layer, record), NET_LAYER)
 
     def _unmatched(self, record: Record) -> Iterable[Piece]:
         """A record that no layer took its weights from."""
@@ -228,8 +219,9 @@ class _NewCaffemodel:
             return (Span(record.buffer, record.begin, record.end),)
         if record.version == 2:
             parts = self._stripped(parts_of(record.buffer, record.at, record.end), record.buffer)
-            return self._body(parts, record.buffer, self._blobs(record, record.blobs, record.blobs)).wrapped(NET_LAYER)
-        return self._upgraded(record).wrapped(NET_LAYER)
+            blobs = self._blobs(record, record.blobs, record.blobs)
+            return wrapped(self._body(parts, record.buffer, blobs), NET_LAYER)
+        return wrapped(self._upgraded(record), NET_LAYER)
 
     def _is_unchanged(self, layer: Layer) -> bool:
         source = layer.source
@@ -240,7 +232,7 @@ class _NewCaffemodel:
             and connections(layer, self.names) == (source.bottoms, source.tops)
         )
 
-    def _patched(self, layer: Layer, record: Record) -> Body:
+    def _patched(self, layer: Layer, record: Record) -> list[Piece]:
         """The record with what changed about the layer, and nothing else."""
         source = layer.source
         assert source is not None
@@ -254,12 +246,12 @@ class _NewCaffemodel:
         if tops != source.tops:
             replace_part(parts, TOP, b"".join(encode_field(TOP, name.encode()) for name in tops))
         if _has_rules(record):
-            for number in (INCLUDE, EXCLUDE):  # decided when the net was read
+            for number in RULES:  # decided when the net was read
                 replace_part(parts, number, b"")
         patch_parts(parts, buffer, source.param, layer.param, skip=_PATCHED_APART)
         return self._body(self._stripped(parts, buffer), record.buffer, self._blobs(record, layer.blobs, source.blobs))
 
-    def _fresh(self, layer: Layer, record: Record | None) -> Body:
+    def _fresh(self, layer: Layer, record: Record | None) -> list[Piece]:
         """A `LayerParameter` made of the layer as it is."""
         message = type(layer.param)()
         message.CopyFrom(layer.param)
@@ -271,7 +263,7 @@ class _NewCaffemodel:
         before = layer.source.blobs if layer.source else layer.blobs
         return self._body(parts_of(encoded, 0, len(encoded)), encoded, self._blobs(record, layer.blobs, before))
 
-    def _upgraded(self, record: Record) -> Body:
+    def _upgraded(self, record: Record) -> list[Piece]:
         """A V1 or V0 layer that the net has not got, as the V2 layer that keeps its name, type and weights."""
         word = encode_field(TYPE, _upgraded_type(record).encode())
         parts = [Patched(NAME, new=encode_field(NAME, record.name.encode())), Patched(TYPE, new=word)]
@@ -282,19 +274,19 @@ class _NewCaffemodel:
             strip_parts(parts, buffer)
         return parts
 
-    def _body(self, parts: list[Patched], source: Buffer, blobs: list[Piece]) -> Body:
+    def _body(self, parts: list[Patched], source: Buffer, blobs: list[Piece]) -> list[Piece]:
         """The fields of a layer, with `blobs` in the place of its blobs."""
-        body = Body()
+        body: list[Piece] = []
         for part in [*parts, Patched(_AFTER_ALL)]:
             if part.number >= BLOBS and blobs:
-                body.pieces += blobs
+                body += blobs
                 blobs = []
             if part.number in (BLOBS, _AFTER_ALL):
                 continue
             if part.new is not None:
-                body.pieces.append(part.new)
+                body.append(part.new)
             else:
-                body.pieces.append(Span(source, part.begin, part.end))
+                body.append(Span(source, part.begin, part.end))
         return body
 
     def _blobs(self, record: Record | None, blobs: Blobs, before: Blobs) -> list[Piece]:
@@ -302,19 +294,20 @@ class _NewCaffemodel:
         places = record.blob_fields() if record else []
         unchanged = {id(blob): place for blob, place in zip(before.stored, places, strict=False)}
         pieces: list[Piece] = []
+        body: list[Piece]
         for blob in blobs.stored:
             place = unchanged.get(id(blob))
             if place is None or record is None:
                 body = _new_blob(blob)
             elif self.strip:
                 spans = strip_blob(record.buffer, place.at, place.end)
-                body = Body([Span(record.buffer, begin, end) for begin, end in spans])
+                body = [Span(record.buffer, begin, end) for begin, end in spans]
             elif place.number == BLOBS:
                 pieces.append(Span(record.buffer, place.begin, place.end))
                 continue
             else:
-                body = Body([Span(record.buffer, place.at, place.end)])
-            pieces += body.wrapped(BLOBS)
+                body = [Span(record.buffer, place.at, place.end)]
+            pieces += wrapped(body, BLOBS)
         return pieces
 
 
@@ -329,37 +322,36 @@ def _upgraded_type(record: Record) -> str:
 def _has_rules(record: Record) -> bool:
     """Whether a record has rules that another state would decide otherwise; the phase is TEST for every reader."""
     buffer = record.buffer
-    rules = (
-        rule for rule in fields(buffer, record.at, record.end) if rule[:2] in ((INCLUDE, LENGTH), (EXCLUDE, LENGTH))
-    )
+    found = fields(buffer, record.at, record.end) if record.has_rules else ()
+    rules = (rule for rule in found if rule.number in RULES and rule.wire == LENGTH)
     return any(inner.number != RULE_PHASE for rule in rules for inner in fields(buffer, rule.at, rule.end))
 
 
-def _new_blob(blob: Array | LazyArray) -> Body:
+def _new_blob(blob: Array | LazyArray) -> list[Piece]:
     """A BlobProto: values, then the shape, in the order of their numbers."""
-    values = Values(blob)
+    values = Values.of(blob)
     shape = encode_field(SHAPE, encode_field(1, b"".join(map(encode_varint, blob.shape))) if blob.shape else b"")
     if not values.size:
-        return Body([shape])
-    number = DOUBLE_DATA if values.dtype.itemsize == 8 else DATA
-    pieces: list[Piece] = [*Body([values]).wrapped(number), shape]
-    return Body(pieces if number < SHAPE else [shape, *pieces[:-1]])
+        return [shape]
+    if values.dtype is DOUBLE:
+        return [shape, *wrapped([values], DOUBLE_DATA)]
+    return [*wrapped([values], DATA), shape]
 
 
-def _merged(pieces: Iterable[Piece]) -> Iterator[Piece]:
+def _merged(pieces: Iterable[Piece]) -> list[Piece]:
     """The same pieces with spans that follow each other in a file made one."""
+    merged: list[Piece] = []
     last: Span | None = None
     for piece in pieces:
-        if last is not None:
-            if isinstance(piece, Span) and piece.buffer is last.buffer and piece.begin == last.end:
-                last = Span(last.buffer, last.begin, piece.end)
-                continue
-            yield last
-        last = piece if isinstance(piece, Span) else None
-        if last is None:
-            yield piece
-    if last is not None:
-        yield last
+        if not isinstance(piece, Span):
+            last = None
+            merged.append(piece)
+        elif last is not None and piece.buffer is last.buffer and piece.begin == last.end:
+            last = merged[-1] = Span(last.buffer, last.begin, piece.end)
+        else:
+            last = piece
+            merged.append(piece)
+    return merged
 
 
 def _bytes_of(piece: Piece) -> Iterator[memoryview | bytes]:

@@ -17,9 +17,10 @@ from bnfold.caffe.blobs import DIFF, DOUBLE_DIFF
 from bnfold.caffe.descriptors import Descriptor
 from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.patch import Patched, joined, parts_of, replace_part
+from bnfold.caffe.weights import EXCLUDE, INCLUDE
 from bnfold.io.wire import LENGTH, VARINT, Buffer, encode_field, fields
 
-PARAM, INCLUDE, EXCLUDE, PHASE = 6, 8, 9, 10
+PARAM, PHASE = 6, 10
 _SPEC_NAME, _SPEC_SHARE_MODE = 1, 2
 
 FILLED = sorted({name for row in LAYERS.values() if row.fillers and not row.dialects for name in row.reads})

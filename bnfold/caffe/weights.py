@@ -42,6 +42,7 @@ _V1_LAYER_V0, _V1_TYPE = 1, 5
 
 # version -> field numbers of name, type (V1 has a number there, which is of no use without its table) and blobs
 _NUMBERS = {0: (1, 2, 50), 1: (4, None, 6), 2: (1, 2, 7)}
+RULES = INCLUDE, EXCLUDE = 8, 9  # of version 2
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +58,7 @@ class Record:
         begin, at, end: offsets in the file: the whole field begins with its tag at `begin`, its message at `at`.
         problem: what is wrong with its blobs, a sentence for a `WeightsError`; empty when they are sound.
         numbered: the blobs of an HDF5 snapshot by number; those that a layer shares with another may be missing.
+        has_rules: a layer of version 2 says in which states it runs.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Record:
     end: int
     problem: str = ""
     numbered: Mapping[int, Array] = field(default_factory=dict, repr=False)
+    has_rules: bool = False
 
     @property
     def is_binary(self) -> bool:
@@ -81,7 +84,7 @@ class Record:
         if self.name.isascii():
             return self.name.encode()
         number = _NUMBERS[self.version][0]
-        names = [field for field in self._fields() if field.number == number]
+        names = self._fields(number)
         return bytes(self.buffer[names[-1].at : names[-1].end])
 
     @property
@@ -92,11 +95,11 @@ class Record:
 
     def blob_fields(self) -> list[Field]:
         """Where each of `blobs` is in the file."""
-        number = _NUMBERS[self.version][2]
-        return [field for field in self._fields() if field.number == number]
+        return self._fields(_NUMBERS[self.version][2])
 
-    def _fields(self) -> Iterator[Field]:
-        return _known(self.buffer, self.version, self.at, self.end)
+    def _fields(self, number: int) -> list[Field]:
+        found = _layer_fields(self.buffer, self.version, self.at, self.end)
+        return [field for field in found if field.number == number and field.wire == LENGTH]
 
 
 @dataclass(slots=True, eq=False)
@@ -212,36 +215,47 @@ def _read_hdf5(file: WeightsFile) -> None:
 def _record(buffer: mmap.mmap, version: int, begin: int, at: int, end: int) -> Record:
     if version == 1 and any(field.number == _V1_LAYER_V0 for field in fields(buffer, at, end)):
         version = 0
-    name_number, type_number, _ = _NUMBERS[version]
-    name, word = "", None
+    name_number, type_number, blob_number = _NUMBERS[version]
+    name, word, has_rules = "", None, False
     blobs: list[Array | LazyArray] = []
     problems: list[str] = []
-    for number, _, _, start, stop in _known(buffer, version, at, end):
+    for number, wire, _, start, stop in _layer_fields(buffer, version, at, end):
+        if wire != LENGTH:
+            continue
         if number == name_number:
             name = decode_name(buffer[start:stop])
         elif number == type_number:
             word = decode_name(buffer[start:stop])
-        else:
+        elif number in RULES:
+            has_rules |= version == 2
+        elif number == blob_number:
             blob, problem = read_blob(buffer, start, stop)
             if problem:
                 problems.append(f"blob {len(blobs)} {problem}")
             blobs.append(blob)
             if len(blobs) > MAX_BLOBS:
                 break
-    return Record(name, word, Blobs(blobs) if blobs else NO_BLOBS, version, buffer, begin, at, end, "; ".join(problems))
+    return Record(
+        name,
+        word,
+        Blobs(blobs) if blobs else NO_BLOBS,
+        version,
+        buffer,
+        begin,
+        at,
+        end,
+        problem="; ".join(problems),
+        has_rules=has_rules,
+    )
 
 
-def _known(buffer: Buffer, version: int, at: int, end: int) -> Iterator[Field]:
-    """The fields of a layer that matter here: name, type and blobs."""
-    numbers = _NUMBERS[version]
-    found: Iterator[Field]
-    if version == 0:
-        # V0 keeps the connections outside and everything else inside; Caffe drops whatever else is outside.
-        inner = (layer for layer in fields(buffer, at, end) if layer[:2] == (_V1_LAYER_V0, LENGTH))
-        found = (known for layer in inner for known in fields(buffer, layer.at, layer.end))
-    else:
-        found = fields(buffer, at, end)
-    return (known for known in found if known[1] == LENGTH and known[0] in numbers)
+def _layer_fields(buffer: Buffer, version: int, at: int, end: int) -> Iterator[Field]:
+    """The fields of a layer, wherever its version keeps them."""
+    if version > 0:
+        return fields(buffer, at, end)
+    # V0 keeps the connections outside and everything else inside; Caffe drops whatever else is outside.
+    inner = (layer for layer in fields(buffer, at, end) if layer[:2] == (_V1_LAYER_V0, LENGTH))
+    return (known for layer in inner for known in fields(buffer, layer.at, layer.end))
 
 
 def decode_name(text: bytes) -> str:

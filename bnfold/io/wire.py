@@ -71,7 +71,7 @@ def fields(buffer: Buffer, at: int, end: int) -> Iterator[Field]:
                 length, at = varint(buffer, at, end)
             stop = at + length
         elif wire == VARINT:
-            stop = varint(buffer, at, end)[1]
+            stop = at + 1 if at < end and buffer[at] < 0x80 else varint(buffer, at, end)[1]
         elif wire == FIXED32:
             stop = at + 4
         elif wire == FIXED64:
@@ -108,12 +108,17 @@ def signed(number: int) -> int:
 
 def encode_varint(number: int) -> bytes:
     """The bytes of a number from 0 to 2^64 - 1."""
+    if number <= 0x7F:
+        return _SINGLE_BYTES[number : number + 1]
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
         number >>= 7
     encoded.append(number)
     return bytes(encoded)
+
+
+_SINGLE_BYTES = bytes(range(0x80))
 
 
 def encode_tag(number: int, wire: int) -> bytes:
