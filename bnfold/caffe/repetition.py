@@ -19,7 +19,8 @@ from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter, V1LayerParamete
 from bnfold.caffe.scan import TextField
 
 # Printable ASCII without quotes and backslashes means itself.
-_HEAD = re.compile(r'\s*+(name|type|bottom|top)\s*+:\s*+"([ !#-\[\]-~]*+)"')
+_STRING = r'\s*+(name|type|bottom|top)\s*+:\s*+"([ !#-\[\]-~]*+)"'
+_HEAD, _HEAD_FIELD = re.compile(f"(?:{_STRING})*+"), re.compile(_STRING)
 
 
 def parse_net(text: str, fields: Sequence[TextField]) -> NetParameter:
@@ -41,12 +42,10 @@ def parse_net(text: str, fields: Sequence[TextField]) -> NetParameter:
         if field.name not in numbers or field.opener not in ("{", "<"):
             others.append(text[field.begin : field.end])
             continue
-        head, at = [], field.at
-        while found := _HEAD.match(text, at, field.stop):
-            head.append((found[1], found[2]))
-            at = found.end()
-        body = text[at : field.stop].strip()
-        heads.append((field.name, head, body))
+        whole = _HEAD.match(text, field.at, field.stop)
+        assert whole is not None, "the pattern matches the empty string"
+        body = text[whole.end() : field.stop].strip()
+        heads.append((field.name, _HEAD_FIELD.findall(whole[0]), body))
         if (field.name, body) not in bodies:
             bodies[field.name, body] = numbers[field.name]
             numbers[field.name] += 1
@@ -66,8 +65,8 @@ def _join(
     layer: LayerParameter | V1LayerParameter, head: list[tuple[str, str]], body: LayerParameter | V1LayerParameter
 ) -> None:
     """Make `layer` what its head and its body say. Raises ValueError where the two say one thing twice."""
-    layer.bottom.extend(value for word, value in head if word == "bottom")
-    layer.top.extend(value for word, value in head if word == "top")
+    layer.bottom.extend([value for word, value in head if word == "bottom"])
+    layer.top.extend([value for word, value in head if word == "top"])
     for word, value in head:
         if word in ("name", "type"):
             if layer.HasField(word) or body.HasField(word) or (word == "type" and isinstance(layer, V1LayerParameter)):

@@ -31,7 +31,8 @@ _SCALAR = re.compile(
     rf"""(?:{_STRING})(?:(?:\s++|#[^\n]*+)*+(?:{_STRING}))*+|-?\s*+[^\s{{}}<>\[\],;:#"'-][^\s{{}}<>\[\],;:#"']*+"""
 )
 _PLACEHOLDER = re.compile(r"\$\{\w{1,60}\}|\$\w{1,60}|\{\{[^{}\n]{1,60}\}\}|%(?:\(\w{1,60}\))?[dfgrs]\b|@\w{1,60}@")
-_STRUCTURE = re.compile(rf"""{_STRING}|#[^\n]*+|[{{}}<>\[\]"']""")
+_CLOSED = re.compile(rf"""#[^\n]*+|{_STRING}""")
+_STRUCTURE = re.compile(rf"""((?:[^{{}}<>\[\]"'#]++|#[^\n]*+|{_STRING})*+)([{{}}<>\[\]"']|\Z)""")
 
 
 class TextField(NamedTuple):
@@ -124,30 +125,36 @@ class Prototxt:
         if end - at > MAX_VALUE:
             raise self.error(f"a value of {end - at:,} characters, which is too long", at)
 
+    def _check_strings(self, at: int, end: int) -> None:
+        """Stop at a string that is too long between two brackets."""
+        for string in _CLOSED.finditer(self.text, at, end):
+            if string[0][0] != "#":
+                self._check_length(*string.span())
+
     def _closing(self, at: int, end: int, name: str) -> int:
         """Where the bracket at `at` closes."""
         open_brackets: list[tuple[str, int]] = []
         for token in _STRUCTURE.finditer(self.text, at, end):
-            mark = token.group()
+            mark, place = token[2], token.start(2)
+            if place - token.start() > MAX_VALUE:
+                self._check_strings(token.start(), place)
+            if not mark:
+                break
             if mark in CLOSERS:
-                open_brackets.append((CLOSERS[mark], token.start()))
+                open_brackets.append((CLOSERS[mark], place))
                 if len(open_brackets) > MAX_DEPTH:
-                    raise self.error(
-                        f"brackets are nested more than {MAX_DEPTH} deep, which is too deep", token.start()
-                    )
-            elif mark in ("}", ">", "]"):
+                    raise self.error(f"brackets are nested more than {MAX_DEPTH} deep, which is too deep", place)
+            elif mark in ('"', "'"):
+                raise self.error("a string is not closed on its line", place)
+            else:
                 wanted, opened = open_brackets.pop()
                 if mark != wanted:
                     line, column = self.place(opened)
                     raise self.error(
-                        f"found '{mark}' where '{wanted}' should close line {line}, column {column}", token.start()
+                        f"found '{mark}' where '{wanted}' should close line {line}, column {column}", place
                     )
                 if not open_brackets:
-                    return token.start()
-            elif len(mark) > MAX_VALUE:
-                self._check_length(token.start(), token.end() if mark[0] != "#" else token.start())
-            elif mark in ('"', "'"):
-                raise self.error("a string is not closed on its line", token.start())
+                    return place
         raise self.error(f"the '{self.text[at]}' of '{name}' is never closed", at)
 
 
