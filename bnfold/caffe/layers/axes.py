@@ -55,22 +55,27 @@ def written(param: Message, name: str) -> Any:
     return getattr(param, name) if hasattr(param, name) and param.HasField(name) else None
 
 
-def listed(param: Message, name: str) -> Sequence[int]:
+Said = Mapping[str, Any]
+"""What a message says, by the names of the fields that are written in it."""
+
+
+def all_written(param: Message) -> Said:
+    """Every field that is written, as `written` gives it one by one."""
+    return {field.name: value for field, value in param.ListFields()}
+
+
+def listed(said: Said, name: str) -> Sequence[int]:
     """The values of a field, be it a list or one number; () where nothing is written."""
-    value: int | Sequence[int] = getattr(param, name, ())
-    if isinstance(value, int):
-        return (value,) if param.HasField(name) else ()
-    return value
+    value: int | Sequence[int] = said.get(name, ())
+    return (value,) if isinstance(value, int) else value
 
 
-def per_axis(
-    layer: Layer, param: Message, name: str, spatial: int, values: Sequence[int] | None = None
-) -> tuple[int, ...]:
+def per_axis(layer: Layer, said: Said, name: str, spatial: int, values: Sequence[int] | None = None) -> tuple[int, ...]:
     """One value per spatial axis, however it was written.
 
     Args:
         layer: for messages.
-        param: its parameters.
+        said: what its parameters say.
         name: `kernel_size`, `stride`, `pad`, `dilation` or DeepLab's `hole`, perhaps with `out_` in front.
         spatial: how many spatial axes there are.
         values: what the field lists: nothing, one value for all axes, or one for each; read if None.
@@ -78,8 +83,8 @@ def per_axis(
     Raises:
         ModelError: nothing is given and there is no default; both forms are; the count does not fit.
     """
-    values = listed(param, name) if values is None else values
-    height, width = _pair(param, name)
+    values = listed(said, name) if values is None else values
+    height, width = map(said.get, PAIRS.get(name, ("", "")))
     if height is not None or width is not None:
         if values:
             raise ModelError(f"{layer}: {name} is given both for all axes and as _h and _w; keep one")
@@ -98,14 +103,6 @@ def per_axis(
     if len(values) != spatial:
         raise ModelError(f"{layer}: {name} has {counted(len(values), 'value')} for {spatial} spatial axes")
     return tuple(values)
-
-
-def _pair(param: Message, name: str) -> tuple[int | None, int | None]:
-    """The `_h` and `_w` fields of a value, None where they are not written or there are none."""
-    if name not in PAIRS:
-        return None, None
-    height, width = PAIRS[name]
-    return written(param, height), written(param, width)
 
 
 def at_least_1(layer: Layer, word: str, values: Sequence[int]) -> None:

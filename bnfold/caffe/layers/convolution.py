@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, at_least_1, canonical_axis, each_size, listed, per_axis, written
+from bnfold.caffe.layers.axes import (
+    DEFAULTS,
+    UNKNOWN,
+    Said,
+    all_written,
+    at_least_1,
+    canonical_axis,
+    each_size,
+    listed,
+    per_axis,
+)
 from bnfold.caffe.layers.row import OTHERS, LayerType, ShapeFunction, count, four_axes, merged
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
@@ -117,20 +127,21 @@ class Convolution(NamedTuple):
             ModelError: a value is missing, too small, or given twice.
         """
         param = ROWS[layer.type].parameters(layer)
-        kernel = _values(layer, param, "kernel_size", spatial)
-        stride = _values(layer, param, "stride", spatial)
-        before, after, same = _padding(layer, param, spatial, kernel, stride, bottom)
+        said = all_written(param)
+        kernel = _values(layer, said, "kernel_size", spatial)
+        stride = _values(layer, said, "stride", spatial)
+        before, after, same = _padding(layer, said, spatial, kernel, stride, bottom)
         view = cls(
             num_output=param.num_output,
             kernel=kernel,
             stride=stride,
             before=before,
             after=after,
-            dilation=_dilation(layer, param, spatial),
+            dilation=_dilation(layer, said, spatial),
             group=_group(layer, param, bottom),
             bias=param.bias_term,
             axis=param.axis,
-            relu=param.negative_slope if getattr(param, "relu", False) else None,
+            relu=param.negative_slope if said.get("relu") else None,
             same=same,
         )
         channels = (1, 1) if layer.type == "Im2col" else (view.num_output, view.group)
@@ -166,63 +177,64 @@ Param = Any
 """ConvolutionParameter, or what Tengine, C3D and Synopsys have for some types, with the same names."""
 
 
-def _values(layer: Layer, param: Param, name: str, spatial: int) -> tuple[int, ...]:
+def _values(layer: Layer, said: Said, name: str, spatial: int) -> tuple[int, ...]:
     """Kernel, stride or pad, one value per spatial axis; C3D names the depth apart."""
-    depth = written(param, DEPTH[name]) if layer.type in THREE_D else None
-    if layer.type not in THREE_D or (depth is None and len(listed(param, name)) >= spatial):
-        return per_axis(layer, param, name, spatial)
-    plane = per_axis(layer, param, name, 2)
+    depth = said.get(DEPTH[name]) if layer.type in THREE_D else None
+    if layer.type not in THREE_D or (depth is None and len(listed(said, name)) >= spatial):
+        return per_axis(layer, said, name, spatial)
+    plane = per_axis(layer, said, name, 2)
     depth = DEFAULTS[name] if depth is None else depth
     if depth is None:
         raise ModelError(f"{layer}: {DEPTH[name]} is not given")
     return (depth, *plane)
 
 
-def _dilation(layer: Layer, param: Param, spatial: int) -> tuple[int, ...]:
+def _dilation(layer: Layer, said: Said, spatial: int) -> tuple[int, ...]:
     """The distance between taps, which DeepLab calls hole (`kernel + (kernel - 1)*(hole - 1)`, im2col_layer.cpp)."""
-    values = listed(param, "dilation")
+    values = listed(said, "dilation")
     if not values:
-        return per_axis(layer, param, "hole", spatial)  # 1 along each axis where neither is said
-    if any(written(param, name) is not None for name in HOLES):
+        return per_axis(layer, said, "hole", spatial)  # 1 along each axis where neither is said
+    if not said.keys().isdisjoint(HOLES):
         raise ModelError(f"{layer}: dilation and hole are both given; keep one")
-    return per_axis(layer, param, "dilation", spatial, values)
+    return per_axis(layer, said, "dilation", spatial, values)
 
 
 def _padding(
     layer: Layer,
-    param: Param,
+    said: Said,
     spatial: int,
     kernel: tuple[int, ...],
     stride: tuple[int, ...],
     bottom: Shape | None,
 ) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
     """Zeros in front, zeros behind, and whether they follow from SAME."""
-    sides = synopsys_pads(layer, param, spatial)
+    sides = synopsys_pads(layer, said, spatial)
     if sides is not None:
         return (*sides, False)
-    if not getattr(param, "pad_type", 0) or "Deconvolution" in layer.type:
-        both = _values(layer, param, "pad", spatial)
+    pad_type = said.get("pad_type", 0)
+    if not pad_type or "Deconvolution" in layer.type:
+        both = _values(layer, said, "pad", spatial)
         return both, both, False
-    if param.pad_type != 1:
-        raise ModelError(f"{layer}: pad_type {param.pad_type} is neither 0 nor 1")
-    if param.pad or param.HasField("pad_h") or param.HasField("pad_w"):
+    if pad_type != 1:
+        raise ModelError(f"{layer}: pad_type {pad_type} is neither 0 nor 1")
+    if said.get("pad") or "pad_h" in said or "pad_w" in said:
         raise ModelError(f"{layer}: pad_type is given beside pad; keep one")
     image = (UNKNOWN,) * spatial if bottom is None else bottom[len(bottom) - spatial :]
-    return (*same_pads(layer, image, kernel, stride, param.dilation), True)
+    return (*same_pads(layer, image, kernel, stride, listed(said, "dilation")), True)
 
 
-def synopsys_pads(layer: Layer, param: Param, spatial: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+def synopsys_pads(layer: Layer, said: Said, spatial: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """Zeros in front and behind by `pad_t`, `pad_l`, `pad_b`, `pad_r`; None where all are 0.
 
     Raises:
         ModelError: the padding is given in another way too, or there is no plane.
     """
-    top, left, bottom, right = (getattr(param, name, 0) for name in ("pad_t", "pad_l", "pad_b", "pad_r"))
-    if not (top or left or bottom or right):
+    if not any(map(said.get, SIDES)):
         return None
+    top, left, bottom, right = (said.get(name, 0) for name in SIDES)
     if spatial != 2:
         raise ModelError(f"{layer}: pad_l, pad_r, pad_t, pad_b are for a plane, but the spatial axes number {spatial}")
-    if listed(param, "pad") or param.HasField("pad_h") or param.HasField("pad_w") or param.pad_type:
+    if listed(said, "pad") or "pad_h" in said or "pad_w" in said or said.get("pad_type"):
         raise ModelError(f"{layer}: pad_l, pad_r, pad_t, pad_b are given beside another padding; keep one")
     if min(top, left, bottom, right) < 0:
         raise ModelError(f"{layer}: pad_l {left}, pad_r {right}, pad_t {top}, pad_b {bottom} must be at least 0")
@@ -386,6 +398,7 @@ SURGERY, SURGERY_FIELDS = (
     "gamma power c_rate iter_stop weight_mask_filler bias_mask_filler pruning_type sparsity_ratio",
 )
 HOLES = ("hole", "hole_h", "hole_w")
+SIDES = ("pad_t", "pad_l", "pad_b", "pad_r")
 DEPTH = {"kernel_size": "kernel_depth", "stride": "temporal_stride", "pad": "temporal_pad"}
 C3D_FIELDS = f"num_output bias_term {' '.join([*DEPTH, *DEPTH.values()])}"
 THREE_D = frozenset({"Convolution3D", "Deconvolution3D"})

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, at_least_1, each_size, listed, per_axis, written
+from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, all_written, at_least_1, each_size, listed, per_axis
 from bnfold.caffe.layers.convolution import DEPTH, same_pads, synopsys_pads
 from bnfold.caffe.layers.row import LayerType, count
 from bnfold.errors import ModelError
@@ -196,12 +196,13 @@ def _in_words_of_c3d(param: Param) -> bool:
 
 def _values(layer: Layer, name: str, param: Param, spatial: int) -> tuple[int, ...]:
     """Pooling's fields are single numbers; Intel Caffe lists those of 3-D pooling apart, C3D and Synopsys the depth."""
+    said = all_written(param)
     if layer.type != "Pooling3D" or spatial != 3:
-        return per_axis(layer, param, name, spatial, listed(param, f"{name}_3d") or None)
-    plane, single = per_axis(layer, param, name, 2), written(param, name)
-    depth = written(param, DEPTH[name])
+        return per_axis(layer, said, name, spatial, listed(said, f"{name}_3d") or None)
+    plane, single = per_axis(layer, said, name, 2), said.get(name)
+    depth = said.get(DEPTH[name])
     if depth is None and name != "pad":
-        depth = written(param, f"{name.removesuffix('_size')}_d")
+        depth = said.get(f"{name.removesuffix('_size')}_d")
     if depth is None:
         depth = single if single is not None and not _in_words_of_c3d(param) else DEFAULTS[name] or plane[0]
     return (depth, *plane)
@@ -216,7 +217,7 @@ def _padding(
         apart = [(getattr(param, f"pad_{axis}0"), getattr(param, f"pad_{axis}1")) for axis in "dhw"]
         if spatial == 3 and any(map(any, apart)):
             return tuple(first for first, _ in apart), tuple(last for _, last in apart), False
-    elif (sides := synopsys_pads(layer, param, spatial)) is not None:
+    elif (sides := synopsys_pads(layer, all_written(param), spatial)) is not None:
         return (*sides, False)
     elif param.pad_type == 1 and not param.global_pooling:
         if param.HasField("pad") or param.HasField("pad_h") or param.HasField("pad_w"):

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Self
 
 import numpy as np
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, each_size, fields_at_least_1, per_axis, written
+from bnfold.caffe.layers.axes import UNKNOWN, all_written, at_least_1, each_size, fields_at_least_1, per_axis, written
 from bnfold.caffe.layers.row import OTHERS, LayerType, count, four_axes, merged
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
@@ -296,7 +296,7 @@ class UnPooling(NamedTuple):
             pad = tuple((far - new) // 2 for far, new in zip(beyond, wanted, strict=True))
         else:
             kernel, stride, pad = (
-                per_axis(layer, param, name, 2) for name in ("out_kernel_size", "out_stride", "out_pad")
+                per_axis(layer, all_written(param), name, 2) for name in ("out_kernel_size", "out_stride", "out_pad")
             )
             at_least_1(layer, "out_kernel_size", kernel)
             at_least_1(layer, "out_stride", stride)
@@ -352,7 +352,8 @@ class Unpooling(NamedTuple):
             raise ModelError(
                 f"{layer}: it knows `unpool: MAX` alone; an UnPooling has {param.Method.Name(param.unpool)}"
             )
-        if any(per_axis(layer, param, "pad", 2)):
+        said = all_written(param)
+        if any(per_axis(layer, said, "pad", 2)):
             raise ModelError(f"{layer}: DeconvNet's Caffe has no unpooling with a pad")
         both = param.unpool_size
         size = (param.unpool_h or both, param.unpool_w or both)
@@ -361,7 +362,7 @@ class Unpooling(NamedTuple):
                 f"{layer}: nothing says the plane of its top, and forks differ in what follows from the kernel; write "
                 "`unpool_size`, or `unpool_h` and `unpool_w`"
             )
-        stride = per_axis(layer, param, "stride", 2)
+        stride = per_axis(layer, said, "stride", 2)
         at_least_1(layer, "stride", stride)
         return cls(size, stride)
 
