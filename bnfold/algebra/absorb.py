@@ -234,8 +234,8 @@ def _summed(
 
 def _changed(weight: Scaled, bias: Values | None) -> Change:
     require(stays_finite(weight), "a folded weight would not be finite", OutOfRange)
-    few = f"a folded weight would be too small for all digits of {weight.dtype}"
-    require(keeps_digits(weight), few, OutOfRange)
+    if not keeps_digits(weight):
+        raise OutOfRange(f"a folded weight would be too small for all digits of {weight.dtype}")
     if bias is not None:
         largest = float(np.abs(bias).max(initial=0.0))
         require(largest <= largest_of(weight.dtype), "a folded bias would not be finite", OutOfRange)

@@ -32,7 +32,7 @@ from google.protobuf.message import Message
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.batchnorm import Statistics, read_batchnorm
 from bnfold.caffe.caffe_pb2 import ConvolutionParameter, LayerParameter, NetParameter, PoolingParameter
-from bnfold.caffe.descriptors import is_repeated, put
+from bnfold.caffe.descriptors import Descriptor, is_repeated, put
 from bnfold.caffe.dialects import FIELDS, VALUES, members
 from bnfold.caffe.layers import (
     KERNELS,
@@ -422,8 +422,10 @@ def _foreign_fields(layer: Layer) -> set[str]:
 
 def _foreign(message: Message, deep: bool) -> Iterator[tuple[Message, str]]:
     """(message, name) of each field that BVLC's schema has not, or whose value it has not."""
-    known = _fields_of(message.DESCRIPTOR.name)
+    known, plain = _fields_of(message.DESCRIPTOR.name), _plain_fields(message.DESCRIPTOR)
     for field, value in message.ListFields():
+        if field.name in plain:
+            continue
         if known is not None and field.name not in known:
             yield message, field.name
         elif field.enum_type is not None:
@@ -443,6 +445,14 @@ def _foreign(message: Message, deep: bool) -> Iterator[tuple[Message, str]]:
 @cache
 def _fields_of(message: str) -> frozenset[str] | None:
     return members(FIELDS, message, "bvlc")
+
+
+@cache
+def _plain_fields(message: Descriptor) -> frozenset[str]:
+    """The fields that BVLC's schema has, of numbers and text."""
+    known = _fields_of(message.name)
+    plain = {field.name for field in message.fields if field.enum_type is None and field.message_type is None}
+    return frozenset(plain if known is None else known & plain)
 
 
 @cache

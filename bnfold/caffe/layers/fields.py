@@ -8,6 +8,7 @@ has no ONNX form. A field is never dropped silently.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import cache
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -81,7 +82,7 @@ def unread_fields(layer: Layer) -> str:
         return ""
     param = layer.param
     for message, names in row.reads.items():
-        if param.HasField(message) and (problem := _unread(getattr(param, message), names.split(), message)):
+        if param.HasField(message) and (problem := _unread(getattr(param, message), _words(names), message)):
             return problem
     elsewhere = row.dialects and row.reads and not any(param.HasField(message) for message in row.reads)
     for field, value in param.ListFields():
@@ -90,6 +91,11 @@ def unread_fields(layer: Layer) -> str:
         if field.message_type is None and field.name not in IDLE_OF_LAYER and value != field.default_value:
             return f"its `{field.name}` has no meaning that is known here"
     return ""
+
+
+@cache
+def _words(names: str) -> frozenset[str]:
+    return frozenset(names.split())
 
 
 def _unread(param: Message, reads: Collection[str], message: str) -> str:

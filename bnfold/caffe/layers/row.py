@@ -168,7 +168,7 @@ def check_bottoms(layer: Layer, row: LayerType, bottoms: Sequence[Shape]) -> Non
     """
     check_count(layer, row, len(bottoms))
     for bottom in bottoms:
-        if bottom and (0 in bottom or min(bottom) < UNKNOWN):
+        if bottom and min(bottom) < 1 and (0 in bottom or min(bottom) < UNKNOWN):
             raise ModelError(f"{layer}: a bottom of shape {sizes(bottom)} is empty")
     if row.rank and len(bottoms[0]) < row.rank:
         raise ModelError(f"{layer}: a bottom of shape {sizes(bottoms[0])} has fewer than {counted(row.rank, 'axis')}")
@@ -185,7 +185,7 @@ def check_tops(layer: Layer, tops: Sequence[Shape]) -> None:
     for top in tops:
         if len(top) > MAX_AXES:
             raise ModelError(f"{layer}: its top would have {len(top)} axes, and Caffe allows {MAX_AXES}")
-        if top and (0 in top or min(top) < UNKNOWN):
+        if top and min(top) < 1 and (0 in top or min(top) < UNKNOWN):
             raise ModelError(f"{layer}: its top would have shape {sizes(top)}, which is empty")
         if abs(prod(top)) > INT_MAX:
             raise ModelError(f"{layer}: its top would have shape {sizes(top)}, more than Caffe allows")
