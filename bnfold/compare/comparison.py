@@ -7,7 +7,7 @@ Comparison(reference, samples)      reads, checks and exports the reference, and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
@@ -20,22 +20,23 @@ from bnfold.compare.batches import LEAST_NOISE, BatchLayout, choose_samples, lay
 from bnfold.compare.checkpoint import Checkpoint
 from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.engine import Engine
-from bnfold.compare.exact import EVERY_SAMPLE, open_exact
+from bnfold.compare.exact import open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.measure import Measurement, Progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
 from bnfold.compare.models import SELDOM, Model, open_model, require_numbers, split_pair
 from bnfold.compare.noise import choose_noise, muted, watched_blobs
-from bnfold.compare.opened import Opened, rounded_otherwise
+from bnfold.compare.opened import Opened
 from bnfold.compare.pairing import pair
 from bnfold.compare.partial import agreeing, counterparts, read_alike, run_in_one
 from bnfold.compare.records import DiffReport, Gate
+from bnfold.compare.rounding import RoundingJudge
 from bnfold.compare.unshown import unshown
 from bnfold.compare.widening import widened
 from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_net
 from bnfold.data.samples import Data, Feed, Noise, Part, Samples, Subset, labels_misfit, part_of
-from bnfold.errors import ModelError, UnsupportedError, UsageError, few, named, quoted
+from bnfold.errors import ModelError, UsageError, few, named, quoted
 from bnfold.io.mapping import require_unchanged
 from bnfold.net import Array, Net, Shape, sizes
 from bnfold.options import TEXT, TOLERANCES, CompareOptions, ReadOptions, changed, require_type
@@ -436,7 +437,7 @@ class Comparison:
                 for model in (opened[0].ours, *(one.theirs for one in opened)):
                     require_unchanged(model.mapped)  # or a look at weights that were cut off ends the process
                 for place, one in enumerate(opened):
-                    self._decide(engine, place, one, found[place], store)
+                    RoundingJudge(one, found[place]).run(engine, place, store, unasked=self._typed)
                 engine.close_sessions()  # or the candidate would run once more beside them
                 for one, measured in zip(opened, found, strict=True):
                     if all(error.judged <= one.options.limit for error in measured.errors.values()):
@@ -547,93 +548,11 @@ class Comparison:
                 state.save()
         return state.found
 
-    def _decide(self, engine: Engine, place: int, one: Opened, found: Measurement, store: WeightStore) -> None:
-        """Let a float64 run of the reference decide about blobs that rounding may have brought beyond the tolerance."""
-        data, layout = one.data, one.layout
-        doubtful, notes = one.doubtful(found), list(found.notes)
-        unasked = not doubtful and self._typed and one.is_coarse_and_small(found)
-        asked = [name for name in one.ours.outputs if name in found.errors] if unasked else doubtful
-        worst = [found.errors[name].worst for name in asked]
-        numbers = sorted({at.sample for at in worst if at is not None})
-        if data.count <= EVERY_SAMPLE:
-            numbers = list(range(data.count))
-        starts = list(dict.fromkeys(number // layout.batch * layout.batch for number in numbers)) if worst else []
-        try:
-            if one.options.layers or one.coarse is not None:
-                self._judge(engine, place, one, found, starts, asked, unasked)
-            elif starts:  # each stretch of layers counts, and not what all of them together make
-                whole = one.whole()
-                engine.close_sessions()
-                with Engine(one.ours, [whole.side()], layout, data, self.options, store, fixed=True) as opened:
-                    self._judge(opened, 0, whole, found, starts, asked, unasked)
-        except (UnsupportedError, UsageError) as error:
-            found.notes.append(f"no float64 run decides about rounding: {error}")
-            found.distances.clear()
-        finally:
-            if unasked:
-                found.notes = notes
-
-    def _judge(
-        self,
-        engine: Engine,
-        place: int,
-        one: Opened,
-        found: Measurement,
-        starts: Sequence[int],
-        asked: Sequence[str],
-        unasked: bool,
-    ) -> None:
-        """Hold the runs that begin with some samples against a float64 run, which is asked about some blobs."""
-        coarse, matters = one.coarse is not None, one.made_of(asked)
-        judged = [] if coarse else [name for name in one.ours.writers if name in one.pairs and name in matters]
-        opening = partial(open_exact, engine.reference, found.notes)
-        truth = engine.open_exact(opening, judged) if starts and (judged or coarse) else None
-        if truth is None:
-            return
-        for start in starts:
-            run = run_at(one.data, one.layout, start)
-            # What the float64 run takes over from the networks, which give it a segment at a time.
-            chosen, known, waiting = dict[str, Array](), dict[str, Array](), list[tuple[str, Array]]()
-            whole = truth.each(run.feeds, judged, partial(_as_chosen, chosen), known=known)
-            for segment, given in engine.give_by_segment(run):
-                known |= one.agreed(given[0], given[1 + place])
-                chosen |= {name: given[0][name] for name in one.ties.partners if name in given[0]}
-                exact = _part_of(whole, segment.names, waiting)
-                if coarse:
-                    exact = truth.each(run.feeds, given[0], partial(_as_chosen, chosen), known=known)
-                moved = rounded_otherwise(one, run, given[1 + place])
-                if unasked and not moved:
-                    return
-                one.judge(found, run, exact, given[0], given[1 + place], moved)
-                del exact, moved
-                if not coarse:
-                    one.judge_stretches(found, run, truth, given[0], given[1 + place], segment.beside)
-                del given  # or they would stand beside the next segment in memory
-
     def _drawn(self, data: Noise, layout: BatchLayout, ours: Model, reference: Session) -> Noise:
         """The noise with the scales that the reference needs, which are found once."""
         if self._noise is None:
             self._noise = choose_noise(data, layout, ours, reference)
         return replace(data, scales=self._noise.scales, signed=self._noise.signed)
-
-
-def _as_chosen(chosen: Mapping[str, Array], name: str, values: Array) -> Array:
-    """What a float64 run goes on with: of indices, which it may choose otherwise at ties, those of the reference."""
-    return chosen[name].astype(values.dtype) if name in chosen else values
-
-
-def _part_of(
-    made: Iterator[tuple[str, Array]], names: Sequence[str], waiting: list[tuple[str, Array]]
-) -> Iterator[tuple[str, Array]]:
-    """What a run makes of some names, which it is at; what is of others waits."""
-    left = set(names)
-    while left:
-        one = waiting.pop() if waiting else next(made, None)
-        if one is None or one[0] not in left:
-            waiting += [] if one is None else [one]
-            return
-        left.remove(one[0])
-        yield one
 
 
 def _brought(model: Model) -> dict[str, Feed]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -10,19 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnfold.compare.backends import worthwhile
-from bnfold.compare.batches import BatchLayout, Run
+from bnfold.compare.batches import BatchLayout
 from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.detect import detector_reads, find_detections, same_detector
 from bnfold.compare.divergence import first_divergent_layer, upstream
 from bnfold.compare.engine import Side
 from bnfold.compare.exact import (
-    LEAST_TOLERANCE,
-    MOVED,
-    NORMALISING,
-    ROUNDING,
-    Coarse,
-    Distances,
-    as_exact,
     same_makers,
 )
 from bnfold.compare.gates import (
@@ -30,14 +23,12 @@ from bnfold.compare.gates import (
     boxes_gate,
     compared_gate,
     outputs_gate,
-    rounding_gate,
     shapes_gates,
     tolerance_gate,
     top1_gate,
 )
-from bnfold.compare.kernels import span
 from bnfold.compare.measure import Measurement, MeasurePlan, Spans
-from bnfold.compare.metrics import BlobError, beside_mask, extremes, figures, magnitude, relative
+from bnfold.compare.metrics import BlobError, figures
 from bnfold.compare.models import Model
 from bnfold.compare.partial import differing_behind, made_otherwise, same_behind
 from bnfold.compare.records import (
@@ -51,29 +42,21 @@ from bnfold.compare.records import (
     LayerRange,
     Uncompared,
 )
-from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, Saturating, saturating
-from bnfold.compare.stretches import FAIR, MadeBlob, straying
+from bnfold.compare.rounding import RoundingJudge, rounding_note
+from bnfold.compare.saturation import MOSTLY, Positions, Saturating, saturating
 from bnfold.compare.ties import Ties
 from bnfold.compare.unproved import unproved
 from bnfold.data.samples import Noise, Samples
-from bnfold.errors import ModelError, named, quoted
+from bnfold.errors import named, quoted
 from bnfold.net import Array, Shape
-from bnfold.options import TOLERANCES, CompareOptions
+from bnfold.options import CompareOptions
 from bnfold.runtime import Execution
 
 if TYPE_CHECKING:
-    from bnfold.onnx.evaluator import Evaluator
+    pass
 
 WORSE = 2.0  # a ratio of weight ranges that is twice as large: the median channel loses a bit
 GROWN = "more than rounding mostly adds, though within the tolerance; --exact tells whether it is rounding"
-ENLARGING = (*NORMALISING, "Div")
-PERIODIC = ("Cos", "Sin", "Tan")
-SUMS = ("AveragePool", "GlobalAveragePool", "Pooling", "ReduceMean", "ReduceSum", "Reduction")
-SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 run and ten in float32 take seconds
-UNLOOKED = (
-    "whether rounding explains what differs within the tolerance was not looked at, and a channel may be some per cent "
-    f"off: it is looked at without --tolerance, on the CPU, of at most {SMALL:,} weights and values"
-)
 BARE = (
     "in no sample there was an element to compare; the same layers, with equal weights, make it of what was compared; "
     "give samples in which there is something by --data"
@@ -82,7 +65,6 @@ UNLIKE = (
     "behind what cannot be run the layers are not the same in both networks, or read what was not compared, so that is "
     "not proved"
 )
-MUTE = "the reference itself is far from a float64 run, which tells nothing: a channel may be some per cent off"
 TF32_NOTE = (
     "products had the 10 bits of TF32 (--tf32): with it 42 of 208 networks differed by more than 1e-4 on an H200, "
     "without it none but an ArgMax of ties"
@@ -221,7 +203,8 @@ class Opened:
         lost, uncompared = self._without_partner()
         steady = boxes is not None and self._steady(boxes, blobs)
         judged = [blob for blob in blobs if not (steady and blob.blob == boxes)]
-        decided, rounding, unlooked = self._rounding(found, blobs)
+        judge = RoundingJudge(self, found)
+        decided, rounding, unlooked = judge.verdict(blobs)
         rounded = [name for name, by_rounding in decided.items() if by_rounding]
         seen_through = boxes is not None and self._seen_through(boxes, blobs)
         behind = self.ours.hidden.reads if self._hides_the_same() else None
@@ -240,11 +223,11 @@ class Opened:
         if unlike := [name for name in self._differing_behind() if name not in (*lost, *otherwise)]:
             notes.append(f"{named('output', unlike)}: {UNLIKE}")
         notes += [self._hidden(name, found.positions[name].share) for name in hiding]
-        notes += [_rounded(name, found.distances[name], by_rounding) for name, by_rounding in decided.items()]
+        notes += [rounding_note(name, found.distances[name], by_rounding) for name, by_rounding in decided.items()]
         notes += [TF32_NOTE] if any(execution is not None and execution.tf32 for execution in ran) else []
         first = first_divergent_layer(self.ours, self.theirs, judged) if options.layers else None
         # Of types of 2 bytes, and of what a float64 run was asked about, there are words already.
-        if first is not None and self.coarse is None and not rounded and all(gate.passed for gate in gates):
+        if first is not None and judge.coarse is None and not rounded and all(gate.passed for gate in gates):
             growth = f"from {first.before or 0:.1g} to {first.after:.1e}"
             notes.append(f"the relative error grows {growth} at {first.place}, {GROWN}")
         paired = set(self.pairs.values())
@@ -281,171 +264,6 @@ class Opened:
             yield agreement_gate(classifier, self.options.min_agreement)
         if self.options.max_top1_drop is not None:
             yield top1_gate(classifier, self.options.max_top1_drop)
-
-    def _rounding(self, found: Measurement, blobs: Sequence[BlobDiff]) -> tuple[dict[str, bool], list[Gate], list[str]]:
-        """What a float64 run decided, if there was one.
-
-        Returns:
-            Each blob that is beyond the tolerance -> whether rounding brought it there; the gate of types of 2 bytes,
-            and a note, where nothing is beyond it.
-        """
-        doubtful = [name for name in self.doubtful(found) if name in found.distances]
-        exact = as_exact(self.ours, self.theirs, self.all_pairs, found.distances)
-        inexact = {name: apart for name, apart in found.distances.items() if name not in exact}
-        decided = {name: name in exact and (self.coarse is None or not inexact) for name in doubtful}
-        if self.coarse is None or doubtful:
-            return decided, [], [*self._unseen(found)]
-        if found.distances:
-            mute = [name for name, apart in inexact.items() if not apart.tells]
-            gate = rounding_gate({name: apart for name, apart in inexact.items() if apart.tells})
-            said = [f"{named('blob', mute)}: {MUTE}"] if mute else []
-            return decided, [gate], [*said, *self._unseen(found)]
-        unlooked = any(blob.judged for blob in blobs) and self.options.limit > TOLERANCES["float32"]
-        return decided, [], [UNLOOKED] if unlooked else []
-
-    def _unseen(self, found: Measurement) -> Iterator[str]:
-        """The note on how far off a channel of 2 bytes may be and pass for rounding."""
-        shares = {name: one.unseen for name, one in found.distances.items() if one.tells and one.unseen}
-        if shares:
-            worst = max(shares, key=lambda name: shares[name])
-            yield (
-                f"a channel of blob '{worst}' may be {shares[worst] * 100:.2g} % off as a whole, and pass for rounding "
-                f"to {self.theirs.own.stored_type}, and a part of its weights by more: closer it is not proved"
-            )
-
-    def doubtful(self, found: Measurement) -> list[str]:
-        """The blobs beyond the tolerance, if rounding may have brought them there and a float64 run could tell."""
-        tolerance = self.options.limit
-        if tolerance < LEAST_TOLERANCE:
-            return []
-        indices = {*self.ties.partners, found.detection.blob if found.detection is not None else ""}
-        errors = {name: error.judged for name, error in found.errors.items()}
-        beyond = [name for name in self.ours.writers if errors.get(name, 0.0) > tolerance and name not in indices]
-        if not beyond:
-            return []
-        first = found.errors[beyond[0]]
-        # What rounding left of a constant plane is any, and so is where a large value lies in its period.
-        if self._enlarges(beyond[0], (*ENLARGING, *PERIODIC)):
-            return beyond
-        # Beside values far from 0, which float32 cannot tell apart, a range may be small; so it may where those that
-        # are added cancel, since the mean of what was centred is what rounding left, and where a Sigmoid, which
-        # float32 computes to a unit of 1, is near 0 everywhere. Of others the unit is their own.
-        farthest = min(first.judged, relative(first.max_abs, magnitude(first.low, first.high)))
-        adds = self.ours.writers[beyond[0]].type in SUMS
-        read = [found.errors[name] for name in self.ours.reads[beyond[0]] if name in found.errors and adds]
-        squashed = float(self.ours.writers[beyond[0]].type in SQUASHING)
-        added = max((magnitude(error.low, error.high) for error in read), default=squashed)
-        return beyond if farthest <= ROUNDING * tolerance or first.max_abs <= tolerance * added else []
-
-    def _enlarges(self, blob: str, enlarging: Collection[str] = ENLARGING) -> bool:
-        """Whether a normalisation or a division stands in a blob's stretch, and nothing that gives indices.
-
-        Args:
-            blob: of the reference.
-            enlarging: the operators that are asked for.
-        """
-        stretch = {blob, *upstream(blob, self.ours.inputs, self.pairs)} - (self.pairs.keys() - {blob})
-        types = {self.ours.makers[name].op_type for name in stretch & self.ours.makers.keys()}
-        return not types.isdisjoint(enlarging) and stretch.isdisjoint(self.ties.pointers)
-
-    def is_coarse_and_small(self, found: Measurement) -> bool:
-        """Whether the float64 run decides unasked: the tolerance of 2 bytes hides faults of a few per cent."""
-        stored = [prod(tensor.dims) for tensor in self.theirs.proto.graph.initializer]
-        stored += [prod(weight.shape) for weight in self.theirs.weights]
-        alike = self.ours.own.stored_type == self.theirs.own.stored_type
-        cpu = set(self.options.providers) == {"cpu"}
-        values = sum(error.values for error in found.errors.values())
-        within = all(error.judged <= self.options.limit for error in found.errors.values())
-        return self.coarse is not None and alike and cpu and within and max(sum(stored), values) <= SMALL
-
-    def made_of(self, asked: Iterable[str]) -> set[str]:
-        """Some blobs of the reference, and all that they are made of: nothing else can matter to them."""
-        return {*asked, *upstream("", {**self.ours.reads, "": tuple(asked)})}
-
-    def agreed(self, first: Mapping[str, Array], second: Mapping[str, Array]) -> dict[str, Array]:
-        """The whole numbers that are compared as decisions and equal in both: a float64 run decides no otherwise."""
-        decided = ((first[name], second[partner], name) for name, partner in self.ties.partners.items())
-        return {name: r for r, c, name in decided if r.dtype.kind in "biu" and np.array_equal(r, c)}
-
-    def judge(
-        self,
-        found: Measurement,
-        run: Run,
-        exact: Iterable[tuple[str, Array]],
-        first: Mapping[str, Array],
-        second: Mapping[str, Array],
-        moved: Sequence[Mapping[str, Array]] = (),
-    ) -> None:
-        """Hold one run against the float64 run; of each blob the sample counts that speaks most against it.
-
-        Args:
-            found: where the distances go.
-            run: the samples.
-            exact: blob and values, as the float64 run gives them, which are not kept.
-            first, second: what either network gave.
-            moved: what the candidate gave in float32, as it is and with its weights rounded otherwise.
-        """
-        for name, truth in exact:
-            partner = self.pairs.get(name, "")
-            r, c = first.get(name), second.get(partner)
-            boxes = found.detection is not None and name == found.detection.blob
-            if r is None or c is None or boxes or truth.size != r.size or c.size != r.size:
-                continue
-            by_row = self.layout.has_rows(r)
-            for row in range(len(run.numbers)) if by_row else [...]:
-                true, ours, theirs = (values.reshape(r.shape)[row] for values in (truth, r, c))
-                error = found.errors.get(name)
-                small = beside_mask(ours) if not moved else None
-                own = error is None or error.by_own_range or small is not None
-                # A mask is so large that beside it nothing would be wrong, and by itself it is.
-                for part in (...,) if small is None else (small, ~small):
-                    ends = extremes(ours[part])
-                    size = span(*ends) if own or error is None else error.range
-                    if self.coarse is not None and moved:
-                        others = [one[partner].reshape(r.shape)[row] for one in moved]
-                        found_here = [_along_channels(values, by_row) for values in (true, ours, theirs, *others)]
-                        distances = Distances.by_channel(found_here, size, self.coarse)
-                    else:
-                        distances = Distances.of(true[part], ours[part], theirs[part], size, magnitude(*ends))
-                    found.distances[name] = found.distances.get(name, distances).joined(distances)
-
-    def judge_stretches(
-        self,
-        found: Measurement,
-        run: Run,
-        truth: Evaluator,
-        first: Mapping[str, Array],
-        second: Mapping[str, Array],
-        beside: Collection[str] = (),
-    ) -> None:
-        """Hold each stretch of one run against what the reference's layers make of the candidate's own blobs.
-
-        Args:
-            found: where it is marked what strays.
-            run: the samples.
-            truth: the float64 run.
-            first, second: what either network gave.
-            beside: blobs among these that stretches begin at, and whose own are held elsewhere.
-        """
-        stretches, known = {}, {}
-        for name, partner in self.pairs.items():
-            r, c = first.get(name), second.get(partner)
-            if name in found.distances and r is not None and c is not None and 0 < r.size == c.size:
-                rows = len(run.numbers) if self.layout.has_rows(r) else None
-                if name in beside:
-                    known[name] = r, c.reshape(r.shape)
-                else:
-                    stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, self._enlarges(name))
-        fair = FAIR if set(self.options.providers) == {"cpu"} else np.inf
-        off = straying(truth, run.feeds, stretches, self.options.limit, fair, known)
-        for name in stretches:
-            apart = found.distances[name]
-            found.distances[name] = replace(apart, strays=apart.strays or name in off)
-
-    @property
-    def coarse(self) -> Coarse | None:
-        """What holds of weights of 2 bytes, where the candidate has such."""
-        return Coarse.of(self.theirs.own.stored_type, self.theirs.stored_type, self.options.limit)
 
     def _hides(self, name: str, positions: Positions, found: Measurement) -> bool:
         """Whether an output is saturated, or equal where what it is made of differs: classes that never win, steps."""
@@ -587,20 +405,6 @@ class Opened:
         )
 
 
-def _rounded(name: str, found: Distances, exact: bool) -> str:
-    """The note on a blob beyond the tolerance of which a float64 run decided."""
-    said = f"rms {found.candidate:.1e} of its range from a float64 run, the reference {found.reference:.1e}"
-    if not exact:
-        return f"blob '{name}' is beyond the tolerance, and not by rounding: {said}"
-    by_read = "; each layer up to it is as exact as the reference's" if found.excess > 0 else ""
-    return f"blob '{name}' is beyond the tolerance by rounding: {said}{by_read}"
-
-
-def _along_channels(values: Array, is_sample: bool) -> Array:
-    """The values with the channel first, which is the first axis of a sample."""
-    return np.moveaxis(values, 1, 0) if values.ndim > 1 and not is_sample else np.atleast_1d(values)
-
-
 def _activations(tops: Mapping[str, str], spans: Spans) -> dict[str, float]:
     """Layer -> range of its own top, where any value was seen."""
     seen = {layer: spans[blob] for layer, blob in tops.items() if blob in spans}
@@ -636,33 +440,3 @@ def _ratios(model: Model) -> dict[str, float]:
 
 def _squeezed(shape: Shape) -> list[int]:
     return [size for size in shape if size != 1]
-
-
-def rounded_otherwise(one: Opened, run: Run, blobs: Mapping[str, Array]) -> list[Mapping[str, Array]]:
-    """What a candidate with values of 2 bytes gives in float32: as it is, and with its weights rounded otherwise.
-
-    Args:
-        one: the candidate.
-        run: the samples.
-        blobs: what is wanted, as the candidate gave it; indices stay what they are, or each run would choose its own.
-    """
-    from bnfold.onnx.double import FINER
-    from bnfold.onnx.graph import WeightStore, with_inputs
-
-    found: list[Mapping[str, Array]] = []
-    if one.coarse is None:
-        return found
-    feeds = {one.inputs[name]: values for name, values in run.feeds.items()}
-    chosen = {name: FINER.of(blobs[name]) for name in one.ties.partners.values() if name in blobs}
-    for seed in (None, *range(MOVED)):
-        model = one.theirs.own.rounded_otherwise(one.ours.own, seed)
-        fed = {name: values.astype(model.feeds[name].dtype, copy=False) for name, values in feeds.items()}
-        cut = with_inputs(model.proto, {name: (values.dtype, values.ndim) for name, values in chosen.items()})
-        wanted = [name for name in blobs if name not in chosen]
-        try:
-            with WeightStore() as store:
-                session = replace(model, proto=cut).session(wanted, store, one.options.threads)
-                found.append({**session.run({**fed, **chosen}, wanted), **chosen})
-        except ModelError:  # nothing is known of its rounding then
-            return []
-    return found

@@ -21,7 +21,7 @@ from present import present
 
 import bnfold
 from bnfold import pipeline
-from bnfold.compare import engine, memory, opened
+from bnfold.compare import engine, memory, rounding
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.conditioning import ill_conditioned
 from bnfold.compare.exact import Coarse, Distances, as_exact, same_function
@@ -697,8 +697,8 @@ def test_a_fault_in_float16_is_found_within_the_tolerance() -> None:
     assert "blob 'bn0' is within the tolerance, but has a channel that is rms" in report.verdict
     said = compare(reference, wrong, tolerance=1e-2)
     assert said.passed  # who says what may differ is taken at his word
-    assert opened.UNLOOKED in said.notes
-    assert opened.UNLOOKED not in compare(reference, reference, tolerance=1e-2).notes
+    assert rounding.UNLOOKED in said.notes
+    assert rounding.UNLOOKED not in compare(reference, reference, tolerance=1e-2).notes
 
 
 @pytest.mark.parametrize("seed", [0, 1, 3])
@@ -784,7 +784,7 @@ def test_a_float64_run_goes_on_with_the_choices_of_the_reference() -> None:
     folded = bnfold.to_onnx(bnfold.fold(bnfold.load(reference)).net)
     report = compare(reference, folded, layers=False)
     assert report.passed, report.verdict
-    assert not any(opened.MUTE in note for note in report.notes)
+    assert not any(rounding.MUTE in note for note in report.notes)
     weight = next(numpy_helper.to_array(one) for one in folded.graph.initializer if one.name == "w2")
     for layers in (False, True):
         wrong = change(folded, "w2", (1,), weight[1] * np.float16(0.03))
@@ -812,7 +812,7 @@ def test_a_float64_run_that_jumps_elsewhere_than_the_reference_is_no_fault() -> 
     reference = model(nodes, {"x": (1, 3, 24, 24)}, ["y"], stored, dtype=onnx.TensorProto.FLOAT16)
     report = compare(reference, bnfold.to_onnx(bnfold.fold(bnfold.load(reference)).net))
     assert report.passed, report.verdict
-    assert f"blob 'y': {opened.MUTE}" in report.notes
+    assert f"blob 'y': {rounding.MUTE}" in report.notes
 
 
 def quantised(seed: int) -> ModelProto:
@@ -856,11 +856,11 @@ def test_a_fault_beside_levels_in_float16_is_found_within_the_tolerance(seed: in
 def test_a_network_in_float16_that_is_too_large_to_look_closer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     reference = half_precision(1)
     folded = bnfold.to_onnx(bnfold.fold(bnfold.load(reference)).net)
-    assert opened.UNLOOKED not in compare(reference, folded).notes
-    monkeypatch.setattr(opened, "SMALL", 1000)
+    assert rounding.UNLOOKED not in compare(reference, folded).notes
+    monkeypatch.setattr(rounding, "SMALL", 1000)
     report = compare(reference, folded)
     assert [gate.name for gate in report.gates] == ["compared", "outputs", "tolerance"]
-    assert opened.UNLOOKED in report.notes
+    assert rounding.UNLOOKED in report.notes
 
 
 def test_runs_with_weights_rounded_otherwise_are_in_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:

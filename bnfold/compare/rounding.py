@@ -1,0 +1,362 @@
+"""Whether rounding alone brought blobs beyond the tolerance: where it may have, a float64 run of the reference decides.
+
+What a rounded candidate keeps to is said in `exact`, and for each stretch of its layers in `stretches`. In types of 2
+bytes, whose tolerance hides faults, the run is asked about small networks even where nothing is beyond it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bnfold.compare.batches import Run, run_at
+from bnfold.compare.divergence import upstream
+from bnfold.compare.engine import Engine
+from bnfold.compare.exact import (
+    EVERY_SAMPLE,
+    LEAST_TOLERANCE,
+    MOVED,
+    NORMALISING,
+    ROUNDING,
+    Coarse,
+    Distances,
+    as_exact,
+    open_exact,
+)
+from bnfold.compare.gates import rounding_gate
+from bnfold.compare.kernels import span
+from bnfold.compare.measure import Measurement
+from bnfold.compare.metrics import beside_mask, extremes, magnitude, relative
+from bnfold.compare.records import BlobDiff, Gate
+from bnfold.compare.saturation import SQUASHING
+from bnfold.compare.stretches import FAIR, MadeBlob, straying
+from bnfold.errors import ModelError, UnsupportedError, UsageError, named
+from bnfold.net import Array
+from bnfold.options import TOLERANCES
+
+if TYPE_CHECKING:
+    from bnfold.compare.opened import Opened
+    from bnfold.onnx.evaluator import Evaluator
+    from bnfold.onnx.graph import WeightStore
+
+ENLARGING = (*NORMALISING, "Div")
+PERIODIC = ("Cos", "Sin", "Tan")
+SUMS = ("AveragePool", "GlobalAveragePool", "Pooling", "ReduceMean", "ReduceSum", "Reduction")
+SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 run and ten in float32 take seconds
+UNLOOKED = (
+    "whether rounding explains what differs within the tolerance was not looked at, and a channel may be some per cent "
+    f"off: it is looked at without --tolerance, on the CPU, of at most {SMALL:,} weights and values"
+)
+MUTE = "the reference itself is far from a float64 run, which tells nothing: a channel may be some per cent off"
+
+
+@dataclass(frozen=True, slots=True)
+class RoundingJudge:
+    """What decides about one candidate.
+
+    Attributes:
+        one: the candidate.
+        found: what was measured of it; distances from the float64 run, and notes, go there.
+    """
+
+    one: Opened
+    found: Measurement
+
+    @property
+    def coarse(self) -> Coarse | None:
+        """What holds of weights of 2 bytes, where the candidate has such."""
+        theirs = self.one.theirs
+        return Coarse.of(theirs.own.stored_type, theirs.stored_type, self.one.options.limit)
+
+    def run(self, engine: Engine, place: int, store: WeightStore, *, unasked: bool) -> None:
+        """Make the float64 run, if there is a reason, and hold both networks against it.
+
+        Args:
+            engine: both networks, open; its sessions may be closed.
+            place: of the candidate among those of the engine.
+            store: where the weights lie.
+            unasked: whether it may be made where nothing is beyond the tolerance.
+        """
+        one, found = self.one, self.found
+        doubtful, notes = self._doubtful(), list(found.notes)
+        unasked = unasked and not doubtful and self._is_coarse_and_small()
+        asked = [name for name in one.ours.outputs if name in found.errors] if unasked else doubtful
+        starts = self._starts(asked)
+        try:
+            if one.options.layers or self.coarse is not None:
+                self._hold_against(engine, place, starts, asked, unasked)
+            elif starts:  # each stretch of layers counts, and not what all of them together make
+                whole = one.whole()
+                engine.close_sessions()
+                with Engine(one.ours, [whole.side()], one.layout, one.data, one.options, store, fixed=True) as opened:
+                    RoundingJudge(whole, found)._hold_against(opened, 0, starts, asked, unasked)
+        except (UnsupportedError, UsageError) as error:
+            found.notes.append(f"no float64 run decides about rounding: {error}")
+            found.distances.clear()
+        finally:
+            if unasked:
+                found.notes = notes
+
+    def _starts(self, asked: Sequence[str]) -> list[int]:
+        """The first samples of the runs that are made: of all samples, or of those in which some blobs differ most."""
+        one = self.one
+        worst = [self.found.errors[name].worst for name in asked]
+        numbers = sorted({at.sample for at in worst if at is not None})
+        if one.data.count <= EVERY_SAMPLE:
+            numbers = list(range(one.data.count))
+        batch = one.layout.batch
+        return list(dict.fromkeys(number // batch * batch for number in numbers)) if worst else []
+
+    def _hold_against(
+        self, engine: Engine, place: int, starts: Sequence[int], asked: Sequence[str], unasked: bool
+    ) -> None:
+        """Hold the runs that begin with some samples against a float64 run, which is asked about some blobs."""
+        one, found, coarse = self.one, self.found, self.coarse is not None
+        matters = {*asked, *upstream("", {**one.ours.reads, "": tuple(asked)})}  # nothing else can matter to them
+        judged = [] if coarse else [name for name in one.ours.writers if name in one.pairs and name in matters]
+        opening = partial(open_exact, engine.reference, found.notes)
+        truth = engine.open_exact(opening, judged) if starts and (judged or coarse) else None
+        if truth is None:
+            return
+        for start in starts:
+            run = run_at(one.data, one.layout, start)
+            # What the float64 run takes over from the networks, which give it a segment at a time.
+            chosen, known, waiting = dict[str, Array](), dict[str, Array](), list[tuple[str, Array]]()
+            whole = truth.each(run.feeds, judged, partial(_as_chosen, chosen), known=known)
+            for segment, given in engine.give_by_segment(run):
+                known |= self._agreed(given[0], given[1 + place])
+                chosen |= {name: given[0][name] for name in one.ties.partners if name in given[0]}
+                exact = _part_of(whole, segment.names, waiting)
+                if coarse:
+                    exact = truth.each(run.feeds, given[0], partial(_as_chosen, chosen), known=known)
+                moved = self._rounded_otherwise(run, given[1 + place])
+                if unasked and not moved:
+                    return
+                self._judge(run, exact, given[0], given[1 + place], moved)
+                del exact, moved
+                if not coarse:
+                    self._judge_stretches(run, truth, given[0], given[1 + place], segment.beside)
+                del given  # or they would stand beside the next segment in memory
+
+    def verdict(self, blobs: Sequence[BlobDiff]) -> tuple[dict[str, bool], list[Gate], list[str]]:
+        """What the float64 run decided, if there was one.
+
+        Returns:
+            Each blob that is beyond the tolerance -> whether rounding brought it there; the gate of types of 2 bytes,
+            and a note, where nothing is beyond it.
+        """
+        one, found = self.one, self.found
+        doubtful = [name for name in self._doubtful() if name in found.distances]
+        exact = as_exact(one.ours, one.theirs, one.all_pairs, found.distances)
+        inexact = {name: apart for name, apart in found.distances.items() if name not in exact}
+        decided = {name: name in exact and (self.coarse is None or not inexact) for name in doubtful}
+        if self.coarse is None or doubtful:
+            return decided, [], [*self._unseen()]
+        if found.distances:
+            mute = [name for name, apart in inexact.items() if not apart.tells]
+            gate = rounding_gate({name: apart for name, apart in inexact.items() if apart.tells})
+            said = [f"{named('blob', mute)}: {MUTE}"] if mute else []
+            return decided, [gate], [*said, *self._unseen()]
+        unlooked = any(blob.judged for blob in blobs) and one.options.limit > TOLERANCES["float32"]
+        return decided, [], [UNLOOKED] if unlooked else []
+
+    def _unseen(self) -> Iterator[str]:
+        """The note on how far off a channel of 2 bytes may be and pass for rounding."""
+        shares = {name: one.unseen for name, one in self.found.distances.items() if one.tells and one.unseen}
+        if shares:
+            worst = max(shares, key=lambda name: shares[name])
+            yield (
+                f"a channel of blob '{worst}' may be {shares[worst] * 100:.2g} % off as a whole, and pass for rounding "
+                f"to {self.one.theirs.own.stored_type}, and a part of its weights by more: closer it is not proved"
+            )
+
+    def _doubtful(self) -> list[str]:
+        """The blobs beyond the tolerance, if rounding may have brought them there and a float64 run could tell."""
+        one, found, tolerance = self.one, self.found, self.one.options.limit
+        if tolerance < LEAST_TOLERANCE:
+            return []
+        indices = {*one.ties.partners, found.detection.blob if found.detection is not None else ""}
+        errors = {name: error.judged for name, error in found.errors.items()}
+        beyond = [name for name in one.ours.writers if errors.get(name, 0.0) > tolerance and name not in indices]
+        if not beyond:
+            return []
+        first = found.errors[beyond[0]]
+        # What rounding left of a constant plane is any, and so is where a large value lies in its period.
+        if self._enlarges(beyond[0], (*ENLARGING, *PERIODIC)):
+            return beyond
+        # Beside values far from 0, which float32 cannot tell apart, a range may be small; so it may where those that
+        # are added cancel, since the mean of what was centred is what rounding left, and where a Sigmoid, which
+        # float32 computes to a unit of 1, is near 0 everywhere. Of others the unit is their own.
+        farthest = min(first.judged, relative(first.max_abs, magnitude(first.low, first.high)))
+        adds = one.ours.writers[beyond[0]].type in SUMS
+        read = [found.errors[name] for name in one.ours.reads[beyond[0]] if name in found.errors and adds]
+        squashed = float(one.ours.writers[beyond[0]].type in SQUASHING)
+        added = max((magnitude(error.low, error.high) for error in read), default=squashed)
+        return beyond if farthest <= ROUNDING * tolerance or first.max_abs <= tolerance * added else []
+
+    def _enlarges(self, blob: str, enlarging: Collection[str] = ENLARGING) -> bool:
+        """Whether a normalisation or a division stands in a blob's stretch, and nothing that gives indices.
+
+        Args:
+            blob: of the reference.
+            enlarging: the operators that are asked for.
+        """
+        ours, pairs = self.one.ours, self.one.pairs
+        stretch = {blob, *upstream(blob, ours.inputs, pairs)} - (pairs.keys() - {blob})
+        types = {ours.makers[name].op_type for name in stretch & ours.makers.keys()}
+        return not types.isdisjoint(enlarging) and stretch.isdisjoint(self.one.ties.pointers)
+
+    def _is_coarse_and_small(self) -> bool:
+        """Whether the float64 run decides unasked: the tolerance of 2 bytes hides faults of a few per cent."""
+        one, errors = self.one, self.found.errors.values()
+        stored = [prod(tensor.dims) for tensor in one.theirs.proto.graph.initializer]
+        stored += [prod(weight.shape) for weight in one.theirs.weights]
+        alike = one.ours.own.stored_type == one.theirs.own.stored_type
+        cpu = set(one.options.providers) == {"cpu"}
+        values = sum(error.values for error in errors)
+        within = all(error.judged <= one.options.limit for error in errors)
+        return self.coarse is not None and alike and cpu and within and max(sum(stored), values) <= SMALL
+
+    def _agreed(self, first: Mapping[str, Array], second: Mapping[str, Array]) -> dict[str, Array]:
+        """The whole numbers that are compared as decisions and equal in both: a float64 run decides no otherwise."""
+        decided = ((first[name], second[partner], name) for name, partner in self.one.ties.partners.items())
+        return {name: r for r, c, name in decided if r.dtype.kind in "biu" and np.array_equal(r, c)}
+
+    def _judge(
+        self,
+        run: Run,
+        exact: Iterable[tuple[str, Array]],
+        first: Mapping[str, Array],
+        second: Mapping[str, Array],
+        moved: Sequence[Mapping[str, Array]] = (),
+    ) -> None:
+        """Hold one run against the float64 run; of each blob the sample counts that speaks most against it.
+
+        Args:
+            run: the samples.
+            exact: blob and values, as the float64 run gives them, which are not kept.
+            first, second: what either network gave.
+            moved: what the candidate gave in float32, as it is and with its weights rounded otherwise.
+        """
+        one, found, coarse = self.one, self.found, self.coarse
+        for name, truth in exact:
+            partner = one.pairs.get(name, "")
+            r, c = first.get(name), second.get(partner)
+            boxes = found.detection is not None and name == found.detection.blob
+            if r is None or c is None or boxes or truth.size != r.size or c.size != r.size:
+                continue
+            by_row = one.layout.has_rows(r)
+            for row in range(len(run.numbers)) if by_row else [...]:
+                true, ours, theirs = (values.reshape(r.shape)[row] for values in (truth, r, c))
+                error = found.errors.get(name)
+                small = beside_mask(ours) if not moved else None
+                own = error is None or error.by_own_range or small is not None
+                # A mask is so large that beside it nothing would be wrong, and by itself it is.
+                for part in (...,) if small is None else (small, ~small):
+                    ends = extremes(ours[part])
+                    size = span(*ends) if own or error is None else error.range
+                    if coarse is not None and moved:
+                        others = [given[partner].reshape(r.shape)[row] for given in moved]
+                        found_here = [_along_channels(values, by_row) for values in (true, ours, theirs, *others)]
+                        distances = Distances.by_channel(found_here, size, coarse)
+                    else:
+                        distances = Distances.of(true[part], ours[part], theirs[part], size, magnitude(*ends))
+                    found.distances[name] = found.distances.get(name, distances).joined(distances)
+
+    def _judge_stretches(
+        self,
+        run: Run,
+        truth: Evaluator,
+        first: Mapping[str, Array],
+        second: Mapping[str, Array],
+        beside: Collection[str] = (),
+    ) -> None:
+        """Hold each stretch of one run against what the reference's layers make of the candidate's own blobs.
+
+        Args:
+            run: the samples.
+            truth: the float64 run.
+            first, second: what either network gave.
+            beside: blobs among these that stretches begin at, and whose own are held elsewhere.
+        """
+        one, found, stretches, known = self.one, self.found, {}, {}
+        for name, partner in one.pairs.items():
+            r, c = first.get(name), second.get(partner)
+            if name in found.distances and r is not None and c is not None and 0 < r.size == c.size:
+                rows = len(run.numbers) if one.layout.has_rows(r) else None
+                if name in beside:
+                    known[name] = r, c.reshape(r.shape)
+                else:
+                    stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, self._enlarges(name))
+        fair = FAIR if set(one.options.providers) == {"cpu"} else np.inf
+        off = straying(truth, run.feeds, stretches, one.options.limit, fair, known)
+        for name in stretches:
+            apart = found.distances[name]
+            found.distances[name] = replace(apart, strays=apart.strays or name in off)
+
+    def _rounded_otherwise(self, run: Run, blobs: Mapping[str, Array]) -> list[Mapping[str, Array]]:
+        """What a candidate with values of 2 bytes gives in float32: as it is, and with its weights rounded otherwise.
+
+        Args:
+            run: the samples.
+            blobs: what is wanted, as the candidate gave it; indices stay, or each run would choose its own.
+        """
+        from bnfold.onnx.double import FINER
+        from bnfold.onnx.graph import WeightStore, with_inputs
+
+        found: list[Mapping[str, Array]] = []
+        one = self.one
+        if self.coarse is None:
+            return found
+        feeds = {one.inputs[name]: values for name, values in run.feeds.items()}
+        chosen = {name: FINER.of(blobs[name]) for name in one.ties.partners.values() if name in blobs}
+        for seed in (None, *range(MOVED)):
+            model = one.theirs.own.rounded_otherwise(one.ours.own, seed)
+            fed = {name: values.astype(model.feeds[name].dtype, copy=False) for name, values in feeds.items()}
+            cut = with_inputs(model.proto, {name: (values.dtype, values.ndim) for name, values in chosen.items()})
+            wanted = [name for name in blobs if name not in chosen]
+            try:
+                with WeightStore() as store:
+                    session = replace(model, proto=cut).session(wanted, store, one.options.threads)
+                    found.append({**session.run({**fed, **chosen}, wanted), **chosen})
+            except ModelError:  # nothing is known of its rounding then
+                return []
+        return found
+
+
+def rounding_note(name: str, found: Distances, exact: bool) -> str:
+    """The note on a blob beyond the tolerance of which a float64 run decided."""
+    said = f"rms {found.candidate:.1e} of its range from a float64 run, the reference {found.reference:.1e}"
+    if not exact:
+        return f"blob '{name}' is beyond the tolerance, and not by rounding: {said}"
+    by_read = "; each layer up to it is as exact as the reference's" if found.excess > 0 else ""
+    return f"blob '{name}' is beyond the tolerance by rounding: {said}{by_read}"
+
+
+def _along_channels(values: Array, is_sample: bool) -> Array:
+    """The values with the channel first, which is the first axis of a sample."""
+    return np.moveaxis(values, 1, 0) if values.ndim > 1 and not is_sample else np.atleast_1d(values)
+
+
+def _as_chosen(chosen: Mapping[str, Array], name: str, values: Array) -> Array:
+    """What a float64 run goes on with: of indices, which it may choose otherwise at ties, those of the reference."""
+    return chosen[name].astype(values.dtype) if name in chosen else values
+
+
+def _part_of(
+    made: Iterator[tuple[str, Array]], names: Sequence[str], waiting: list[tuple[str, Array]]
+) -> Iterator[tuple[str, Array]]:
+    """What a run makes of some names, which it is at; what is of others waits."""
+    left = set(names)
+    while left:
+        one = waiting.pop() if waiting else next(made, None)
+        if one is None or one[0] not in left:
+            waiting += [] if one is None else [one]
+            return
+        left.remove(one[0])
+        yield one
