@@ -138,7 +138,7 @@ class Source(NamedTuple):
     Attributes:
         bottoms, tops: the names in the file (public names, in place where the file is).
         param: the message as it was parsed; `layer.param is layer.source.param` means unchanged.
-        blobs: likewise for the weights.
+        blobs: the weights as they were read; `layer.blobs is layer.source.blobs` means unchanged.
         text: the layer's own text in a V2 prototxt, from `layer` to its closing brace; None when it was upgraded.
         record: where the layer stands in the caffemodel; None when the caffemodel has not got it.
         incomplete: `param` lacks a field or a word of the file that no dialect has.
@@ -403,7 +403,7 @@ class Net:
             self._producers[top] = layer
 
     def insert_behind(self, pairs: Iterable[tuple[Layer, Layer]]) -> None:
-        """Put many layers in, each a pair (after, layer), in one walk; else as `insert`. Raises UsageError likewise."""
+        """Put many layers in, each a pair (after, layer), in one walk. Raises UsageError as `insert` does."""
         new: dict[int, list[Layer]] = {}
         pairs = [*map(_pair_of_layers, pairs)]
         for (after, _), layer in zip(pairs, self._new_layers(layer for _, layer in pairs), strict=True):
@@ -597,7 +597,7 @@ def _require_types(net: Net) -> None:
 
 
 def _require_layer(layer: Layer, param_type: type[Any]) -> None:
-    """Likewise of one layer."""
+    """Stop where a program has put something of another type into a layer. Raises UsageError."""
     bottoms, tops = layer.bottoms, layer.tops
     if not all(isinstance(names, list | tuple) for names in (bottoms, tops)):
         raise UsageError(f"{layer}: its bottoms and tops are lists of names, and not {bottoms!r} and {tops!r}")

@@ -49,7 +49,7 @@ class ReadOptions:
         caffemodel_dialect: whose Caffe wrote a caffemodel that is read without a prototxt, one of
             `bnfold.caffe.dialects.DIALECTS`; found out from the file if None.
         stages: of the net's state, beside those that the file names, for the rules of layers that ask for them.
-        level: likewise; the file's own, or 0, if None.
+        level: the level of the net, for those rules; None takes the file's own, or 0.
         batchnorm_layout: how to read BatchNorms that can be read in two ways; see `bnfold.caffe.batchnorm.LAYOUTS`.
         until: blobs that the network shall end in; what they do not depend on is left out. All of it if empty.
         freeze_initializers: of ONNX models alone: take initialisers that are listed as inputs, and so may be fed, as

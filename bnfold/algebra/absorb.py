@@ -52,8 +52,8 @@ class Change(NamedTuple):
 
     Attributes:
         weight: its new weight.
-        bias: its new bias as it lies over the top; None where it has none.
-        left: what its top carries on; None where nothing is left.
+        bias: its new bias, aligned with the top's first axis; None where it has none.
+        left: the affine that remains on its top; None where the layer absorbed all of it.
     """
 
     weight: LazyArray
@@ -65,7 +65,7 @@ def absorb_backward(linear: Linear | Constant, affine: Affine) -> Change:
     """`A(L(x))` as one layer.
 
     Raises:
-        Blocked: the weight does not know an axis along which the affine varies, or a new value would not be finite.
+        Blocked: the affine varies along an axis that the weight does not have, or a new value would not be finite.
     """
     if isinstance(linear, Constant):
         return _constant(linear, affine)
@@ -88,7 +88,7 @@ def absorb_forward(linear: Linear, affine: Affine) -> Change:
     """`L(A(x))` as one layer.
 
     Raises:
-        Blocked: likewise, or a shift would meet a padding.
+        Blocked: for the same reasons, or because a shift would meet a padding.
     """
     block(linear.no_forward)
     require(bool(linear.inputs), "it takes no affine from in front")
@@ -105,13 +105,13 @@ def absorb_forward(linear: Linear, affine: Affine) -> Change:
 
 
 def tail_of(linear: Linear) -> Affine:
-    """What a normalisation does last, as an affine on its top."""
+    """The scale and the bias that a normalisation applies last, as an affine on its top."""
     scale = _over_top(exact_values(linear.weight).reshape(linear.view), linear)
     return Affine(scale, linear.shift)
 
 
 def without_tail(linear: Linear) -> Change:
-    """A normalisation that does nothing more."""
+    """A normalisation whose scale is 1 and whose bias is 0, once `tail_of` it has gone elsewhere."""
     ones = Rounded(np.ones(linear.weight.shape), linear.weight.dtype)
     return Change(ones, None if linear.bias is None else np.zeros_like(linear.bias))
 
@@ -133,7 +133,11 @@ def _constant(constant: Constant, affine: Affine) -> Change:
 
 
 def _one_of_each_group(values: Values, ports: Sequence[Port]) -> Values:
-    """Values over a blob, one for all neighbours that share one of the weight. Raises `Blocked` where they differ."""
+    """Values over a blob, one for each group of channels that shares a value of the weight.
+
+    Raises:
+        Blocked: they differ within a group.
+    """
     for axis, _, shared_by in ports:
         if shared_by > 1 and values.ndim > axis and values.shape[axis] > 1:
             groups = values.reshape(*values.shape[:axis], -1, shared_by, *values.shape[axis + 1 :])
@@ -148,7 +152,7 @@ def _over_view(values: Values, ports: Sequence[Port], view: Shape) -> Values:
     """Values over a blob as they lie over the view of the weight: of its rank, with size 1 where they are constant.
 
     Raises:
-        Blocked: they vary along an axis of the blob that the weight does not know.
+        Blocked: they vary along an axis of the blob that the weight does not have.
     """
     if len(ports) == 1 and values.ndim == ports[0].axis + 1 and values.size == values.shape[-1]:
         return _over_view_along(values, ports[0], view)
@@ -186,7 +190,7 @@ def _over_view_along(values: Values, port: Port, view: Shape) -> Values:
 
 
 def _over_top(values: Values, linear: Linear) -> Values:
-    """Values over the outputs, shaped like the view with size 1 elsewhere, as they lie over the top."""
+    """Values over the view, of size 1 along all axes but those of outputs, as values over the top."""
     outputs = [axis for port in linear.outputs for axis in port.view_axes]
     others = [axis for axis in range(len(linear.view)) if axis not in outputs]
     values = values.transpose([*outputs, *others])
@@ -198,7 +202,7 @@ def _over_top(values: Values, linear: Linear) -> Values:
 
 
 def _full_size(bias: Values, linear: Linear) -> Values:
-    """The bias with full size along the axes that the outputs name."""
+    """The bias broadcast to full size along the axes of the top that `outputs` names."""
     axes = {port.axis: port.size(linear.view) for port in linear.outputs}
     bias = of_rank(bias, max(axes, default=-1) + 1)
     own: Shape = bias.shape

@@ -39,11 +39,11 @@ MAX_SHIFT = 2.0**9
 
 @dataclass(frozen=True, eq=False, slots=True, init=False)
 class Affine:
-    """`y = scale*x + shift` in float64, along any axes of a blob; the identity unless it is told otherwise.
+    """`y = scale*x + shift` in float64, along any axes of a blob; by default the identity.
 
     Attributes:
-        scale: factors; size 1 along the axes along which they are constant, as are axes that it has not got.
-        shift: what is gained, likewise. Both have one rank, and no axis of size 1 at their end.
+        scale: the factors. Along an axis of size 1, and along axes behind its last one, they are constant.
+        shift: the summands, of the same rank as `scale`. The last axis is of size 1 in at most one of the two.
     """
 
     scale: Values
@@ -74,7 +74,7 @@ class Affine:
 
     @property
     def count(self) -> int:
-        """How many values it has along the axes along which they vary; a number may be written for each channel."""
+        """How many positions it tells apart: 1 for a single number, even where that is written for each channel."""
         return prod(np.broadcast_shapes(compact(self.scale).shape, compact(self.shift).shape))
 
     @property
@@ -134,10 +134,10 @@ class Affine:
         return Affine(self.scale)
 
     def constant_along(self, axes: Collection[int]) -> Affine:
-        """The same affine with size 1 along some axes.
+        """The same affine with some axes reduced to size 1.
 
         Raises:
-            Blocked: it varies along one of them.
+            Blocked: it varies along one of these axes.
         """
         scale, shift = constant_along(self.scale, axes), constant_along(self.shift, axes)
         return self if scale is self.scale and shift is self.shift else Affine(scale, shift)
@@ -156,12 +156,12 @@ def aligned(*arrays: Values) -> tuple[Values, ...]:
 
 
 def of_rank(values: Values, rank: int) -> Values:
-    """The values with so many axes at least, those that are added at the end of size 1."""
+    """The values with at least `rank` axes: axes of size 1 are added at the end."""
     return values.reshape(values.shape + (1,) * (rank - values.ndim))
 
 
 def compact(values: Values) -> Values:
-    """Size 1 along each axis along which nothing varies."""
+    """The values with every axis along which they are constant reduced to size 1."""
     for axis in range(values.ndim):
         first = values[(*[slice(None)] * axis, slice(1))]
         if values.shape[axis] > 1 and bool((values == first).all()):
@@ -170,10 +170,10 @@ def compact(values: Values) -> Values:
 
 
 def constant_along(array: Values, axes: Collection[int]) -> Values:
-    """The array with size 1 along some axes; axes that it has not got do not matter.
+    """The array with some axes reduced to size 1; axes beyond its rank are ignored.
 
     Raises:
-        Blocked: its values differ along one of them.
+        Blocked: its values differ along one of these axes.
     """
     for axis in range(array.ndim):
         if axis in axes and array.shape[axis] > 1:

@@ -54,13 +54,13 @@ def back(
 
     Args:
         operator: what the layer is.
-        affine: what stands on the top.
-        top: which top.
-        bottoms: the names of what it reads; a blob that is read twice is one blob.
-        alone: nobody else reads its first bottom, of which a layer that moves data may leave something out.
+        affine: what its top has to carry.
+        top: the index of that top.
+        bottoms: the names of its bottoms; a blob that is read twice has one name.
+        alone: no other layer reads its first bottom, so elements that a Move leaves out may get any affine.
 
     Returns:
-        Alternatives, each with an entry for every bottom; the first that can be carried out is to be taken.
+        Alternatives, each with an entry for every bottom; the caller takes the first that can be carried out.
 
     Raises:
         Blocked: nothing passes.
@@ -128,7 +128,7 @@ def _passed(operator: Pass, affine: Affine) -> Affine:
 
 
 def _weighed(affine: Affine, total: float) -> Affine:
-    """A shift becomes `total` times itself where the weights sum to that."""
+    """The affine with its shift multiplied by `total`, the sum of the layer's weights."""
     return affine if total == 1 else Affine(affine.scale, affine.shift * total)
 
 
@@ -136,7 +136,7 @@ def _weighed(affine: Affine, total: float) -> Affine:
 
 
 def clipped_back(clip: Clip, affine: Affine) -> Clip:
-    """What cuts the values that carry an affine as `clip` cut those without; the affine itself passes.
+    """The Clip that cuts `affine(x)` where `clip` cuts x, so that the affine itself may pass.
 
     `s*min(max(x, a), b) + h` is `min(max(s*x + h, s*a + h), s*b + h)` for s >= 0; for s < 0 the bounds change places.
     """
@@ -148,7 +148,10 @@ def clipped_back(clip: Clip, affine: Affine) -> Clip:
 
 
 def clipped_forward(clip: Clip, affine: Affine) -> Clip:
-    """`min(max(s*x, a), b) = s*min(max(x, a/s), b/s)`: likewise. A shift would leave `a - h`, with digits lost."""
+    """The Clip in front of an affine: `min(max(s*x, a), b) = s*min(max(x, a/s), b/s)`.
+
+    A shift h would make a bound `a - h`, in which digits are lost.
+    """
     require(affine.keeps_zero, "a shift in front of it would be taken off its bounds, where digits are lost")
     if affine.keeps_order and all(bound == 0 or not isfinite(bound) for bound in (clip.low, clip.high)):
         return clip  # a factor leaves a bound of 0 where it is
@@ -157,7 +160,7 @@ def clipped_forward(clip: Clip, affine: Affine) -> Clip:
 
 
 def _bound(bound: float, affine: Affine, clip: Clip) -> float:
-    """A bound after an affine, which must be one number."""
+    """A bound after an affine, which must be the same number for all elements."""
     if not isfinite(bound):
         return bound
     values = affine.scale * bound + affine.shift
@@ -183,7 +186,7 @@ def _moved_back(operator: Move, affine: Affine, top: int, alone: bool) -> Affine
 
 
 def _parts(operator: Join, affine: Affine) -> Iterator[Affine]:
-    """What each bottom has of an affine on the top."""
+    """The part of an affine on the top that belongs to each bottom."""
     scale, shift = aligned(affine.scale, affine.shift)
     axis = operator.axis
     if axis >= scale.ndim or scale.shape[axis] == shift.shape[axis] == 1:

@@ -38,18 +38,17 @@ class FoldContext:
 
     Attributes:
         net: the net; edited between calls.
-        shapes: blob -> shape, None where even the rank is unknown, with -1 for a size that is; kept up to date under
-            the names of now.
+        shapes: current name of a blob -> its shape, with -1 for an unknown size; None where the rank is unknown, too.
         stored_type: the type that the values of a kept affine are stored in; the widest of the net's, at least float32.
         assume_global_stats: take a normalisation that follows its batch as if it used its stored statistics.
         assumed: the layers for which that was done.
         keep: blobs that the user keeps.
         excluded: layers that must stay exactly as they are, by identity.
-        settled: whether each affine that stays has been tried both ways, so that two of them may become one.
-        types: layer, by identity -> what the language says of the types of its first bottom and top, for the front end.
+        settled: whether every affine that stays has been tried both ways; only then may two of them become one node.
+        types: layer, by identity -> the types of its first bottom and top in the language's terms; for the front end.
         size_arithmetic: layers, by identity, that compute sizes of blobs, in which no affine is looked for.
-        casts: layers, by identity, that change the type of affines and change it back -> the two; what they are depends
-            on what is left between them, and is asked each time.
+        casts: layers, by identity, that change the type around affines and change it back -> the two layers. Their
+            operators depend on what is left between them, so they are asked for anew each time.
         notes: sentences for the user, to be appended to.
     """
 
@@ -67,7 +66,7 @@ class FoldContext:
     notes: list[str] = field(default_factory=list)
 
     def note_assumed(self, how: str) -> None:
-        """Say once for all layers how they were taken, as `--assume-global-stats` asks."""
+        """Append one note on all layers that `--assume-global-stats` applied to, saying how they were read."""
         if self.assumed:
             several = f"{len(self.assumed)} layers, the first of them " if len(self.assumed) > 1 else ""
             self.notes.append(f"{several}{self.assumed[0]}: taken {how}, as --assume-global-stats says")

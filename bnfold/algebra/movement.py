@@ -41,7 +41,7 @@ def forward(steps: Steps, affine: Affine) -> Affine:
 
 
 def sees_nothing(steps: Steps, affine: Affine) -> bool:
-    """Whether what the steps make is the same with the affine in front of them and without: they take other elements.
+    """Whether an affine in front of the steps changes nothing behind them, since they take only other elements.
 
     Raises:
         Blocked: that depends on a size that is unknown or too large.
@@ -55,10 +55,10 @@ def back(steps: Steps, affine: Affine, *, alone: bool = True) -> Affine:
     Args:
         steps: the movement from the bottom to one top.
         affine: what stands on that top.
-        alone: nobody else reads what this top leaves out, which may then be changed or not.
+        alone: no other layer reads the bottom, so elements that this top leaves out may be changed or not.
 
     Raises:
-        Blocked: copies of one element are scaled or shifted differently, or likewise.
+        Blocked: copies of one element are scaled or shifted differently, or a size is unknown or too large.
     """
     scale, shift = affine.scale, affine.shift
     try:
@@ -152,8 +152,9 @@ def _scattered(step: Take, values: Values, outside: float, alone: bool) -> Value
 def _regrouped(values: Values, before: Shape, after: Shape, given: tuple[Shape, Shape] | None = None) -> Values:
     """Values that broadcast over `before` as values that broadcast over `after`.
 
-    Where several axes become one or one several, the one along which the values vary is as long as they are, so sizes
-    that were given are right for it; what is unknown of the several has to be one run along which nothing varies.
+    Where several axes become one, or one becomes several, `given` supplies sizes that are unknown: the values vary
+    along the single axis, so its given size is right. Of the several, the axes of unknown size must be neighbours, and
+    the values constant along them.
     """
     same = _named(before) != _named(after) or -1 in before or -1 in after or _known(before) == _known(after)
     require(same, f"{as_text(before)} and {as_text(after)} hold different elements")

@@ -15,7 +15,7 @@
 
 A front end (`bnfold.algebra.frontend`) says which of them a layer is; what is said of bottoms and tops is said in the
 order of `layer.bottoms` and `layer.tops`. Axes are counted from 0, the batch axis among them, and are never negative.
-A condition that a layer makes is a sentence, said to the user where it does not hold; an empty one is no condition.
+A condition is stored as the sentence that tells the user why it is needed; an empty one means that there is none.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class Regroup(NamedTuple):
     Attributes:
         before: the shape.
         after: the shape of the result.
-        given: both with one size in the place of each that is unknown, where the network is looked at with such sizes
-            and runs with others, too.
+        given: both shapes with a number for each unknown size, if the caller gave sizes to read the network with; it
+            must stay right for other sizes, too.
     """
 
     before: Shape
@@ -151,7 +151,7 @@ class Move(NamedTuple):
 
     Attributes:
         tops: for each top how its elements come from the bottom.
-        apart: no two tops take the same element, as those of a Slice do not.
+        apart: no two tops take the same element, as in a Slice.
     """
 
     tops: tuple[Steps, ...]
@@ -213,9 +213,9 @@ class Port(NamedTuple):
 
     Attributes:
         axis: the axis of the blob.
-        view_axes: the axes of the view that it is made of, in C order; (0, 1) for the channels of a grouped convolution
-            whose weight is seen as [group, o, i, kernel].
-        shared_by: how many neighbours along the axis of the blob share a value of the weight.
+        view_axes: the axes of the view that make up the axis of the blob, in C order; (0, 1) for the channels of a
+            grouped convolution whose weight is seen as [group, o, i, kernel].
+        shared_by: how many neighbours along the axis of the blob share one value of the weight.
     """
 
     axis: int
@@ -228,7 +228,7 @@ class Port(NamedTuple):
 
 
 class Window(NamedTuple):
-    """How a convolution slides, by spatial axis: what two of them must share to be one.
+    """How a convolution slides along each spatial axis: what decides whether two of them can be joined.
 
     Attributes:
         stride: steps.
@@ -251,8 +251,8 @@ class Linear(NamedTuple):
         backward, A(L(x)):   W'[o, i] = s[o]*W[o, i]        b'[o] = s[o]*b[o] + h[o]
         forward,  L(A(x)):   W'[o, i] = W[o, i]*s[i]        b'[o] = b[o] + sum over `summed` of W[o, i]*h[i]
 
-    Along every axis of the top that `outputs` does not name, an affine must be constant to be absorbed; likewise for
-    the bottom and `inputs`.
+    To be absorbed backward, an affine must be constant along every axis of the top that `outputs` does not name;
+    forward, along every axis of the bottom that `inputs` does not name.
 
     Attributes:
         weight: W as it is stored, any shape. Where the layer multiplies it by a number (Gemm's alpha), hand in

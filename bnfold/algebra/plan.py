@@ -64,7 +64,7 @@ class Plan:
     Attributes:
         changes: the linear layers that absorb it, each with its new weights.
         merged: the affine layers that absorb it, each with the affine that it computes from now on.
-        rescaled: the affine layers that it moves through, likewise, and those that cut at bounds.
+        rescaled: the affine layers and Clips that it moves through, each with what it computes from now on.
         through: the layers that it moves through, each once, in the order they were crossed.
         moved: the blobs whose value changes on the way, each once.
     """
@@ -92,14 +92,14 @@ class Scene(NamedTuple):
         reads_values: whether a use reads the values of its blob, and not the shape alone.
         unread: the outputs that would be none if anybody read them.
         refuses: why a composed affine could not be written at a layer; empty if it can.
-        note_met: told of each affine on the way, and of each layer that could not take the one that moves; it may be
-            tried again when they change or go.
-        joins: whether a convolution could be written that slides so.
+        note_met: is called with each affine on the way and each layer that could not absorb; when one of them changes
+            or goes, the affine that moves may be tried again.
+        joins: whether the language can write a convolution with this window.
         order: position of each layer, by identity.
         protected: blob -> why it may neither change nor go.
         excluded: layers that may not be rewritten, by identity.
         budget: what all plans together may look at.
-        shared_budget: likewise, where several readers of a blob want the same.
+        shared_budget: the same for searches in which several readers of a blob want the same affine.
     """
 
     net: Net
@@ -136,13 +136,13 @@ class _Taken(NamedTuple):
 
 
 class _Direction(NamedTuple):
-    """What becomes of the layers that an affine meets on its way.
+    """How the layers on the way change, back or forward.
 
     Attributes:
-        change: of a layer that absorbs it.
-        compose: of an affine that takes it in.
-        rescale: of an affine that a scale gets past.
-        clip: of bounds that it gets past.
+        change: the new weights of a layer that absorbs an affine.
+        compose: (own, moving) -> the affine of a layer that takes the moving one in.
+        rescale: (own, moving) -> the affine of a layer that lets the moving one past.
+        clip: the new bounds of a Clip that lets it past.
     """
 
     change: Callable[[Linear | Constant, Affine], Change]
@@ -156,9 +156,11 @@ class _Journal:
     """What a search has decided so far; a failed alternative is taken back by cutting the lists.
 
     Attributes:
-        past: whether an affine is to get past others, since others want the same in front of them.
-        wider: whether the search met an affine, or a blob that others read, too; one past those may do what it cannot.
-        refused: why the first affine on the way could not take it.
+        past: whether the moving affine has to get past other affines instead of merging, since other readers want it in
+            front of them.
+        wider: whether the search met another affine, or a blob with other readers; if it fails, a search past those
+            may succeed.
+        refused: why the first affine on the way could not take the moving one in.
     """
 
     scene: Scene
@@ -401,7 +403,7 @@ def _demand_together(journal: _Journal, blob: str, affine: Affine, reader: Layer
 
 
 def _ways(journal: _Journal, wanted: Wanted, reader: Layer) -> list[Wanted]:
-    """What is wanted once the last layer of all that are asked has done its part; all its readers have spoken by then.
+    """What is still wanted after the last layer, in execution order, that makes a wanted blob; all readers were asked.
 
     Raises:
         Blocked: it cannot.
@@ -622,7 +624,7 @@ def _parting(scene: Scene, layer: Layer) -> Iterator[tuple[str, Layer]]:
 
 
 def _seen(scene: Scene, blob: str, reader: Layer, own: bool) -> Scene:
-    """The net as if one reader of a blob were its only one, or were none of them."""
+    """The net as if `reader` were the only reader of a blob (`own`), or as if all others were."""
 
     def reads_values(use: Use) -> bool:
         counts = use.layer.bottoms[use.index] != blob or (use.layer is reader) == own
@@ -645,7 +647,10 @@ def _rescaled(own: Affine, passing: Affine) -> Affine:
 
 
 def _rescaled_by_inverse(own: Affine, passing: Affine) -> Affine:
-    """`a*(s*x) + b = s*(a*x + b/s)`, and with a shift `(s*x + h) + b = s*(x + b/s) + h`: likewise forward."""
+    """What is left of an affine that another moves forward through.
+
+    `a*(s*x) + b = s*(a*x + b/s)`, and with a shift `(s*x + h) + b = s*(x + b/s) + h`.
+    """
     require(bool((passing.scale != 0).all()), "a scale of 0 cannot pass what adds a number")
     return _rescaled(own, Affine(1 / passing.scale))
 
@@ -658,7 +663,7 @@ FORWARD = _Direction(
 
 @contextmanager
 def _naming(layer: Layer) -> Iterator[None]:
-    """Say which layer a reason speaks of."""
+    """Put the layer in front of the reason of a `Blocked` that is raised inside."""
     try:
         yield
     except Blocked as blocked:

@@ -31,9 +31,10 @@ BUFFERED_VALUES = 1 << 10
 """numpy writes a factor out for as many rows as its own buffer holds. Of rows of 1,024 values and more a buffer of this
 size holds one, so that nothing is written out: less than half the time (docs/architecture.md), and no more below."""
 LIGHT = 2.0**-40
-"""No weight is looked at for being lighter as a whole, where products are looked at as they are computed."""
+"""The share of the largest possible product below which a channel counts as dead. Where products are checked as they
+are computed, it is also the least that the largest value of a weight is assumed to be."""
 FEWER = 16
-"""How much smaller than a factor without all its digits a product may be: those of dead channels are no obstacle."""
+"""How many times smaller than its factor a product may be where both lie below the normal numbers: dead channels."""
 SEARCHED_AT_ONCE = 1 << 16
 """How many values are searched for extremes at once: 256 KiB of float32, which stay in cache for the second search."""
 
@@ -41,14 +42,14 @@ _checked_later: ContextVar[bool] = ContextVar("_checked_later", default=False)
 
 
 class NotFiniteError(ArithmeticError):
-    """A product turned out not to be finite, or all to be too small, while they were computed: fold again and look."""
+    """While products were computed, one was not finite or all were too small: fold again, checking weights first."""
 
 
 @contextmanager
 def checked_while_computed() -> Iterator[None]:
-    """Fold in the body without looking at every weight first: products that are not finite raise when they are read.
+    """Fold in the body without searching every weight first: a product that is not finite raises when it is read.
 
-    For those who write all weights at once, and can begin again.
+    For callers that write all weights at once and can begin again.
     """
     token = _checked_later.set(True)
     try:

@@ -70,7 +70,7 @@ class PriorBox(NamedTuple):
     Attributes:
         grid: where its boxes lie.
         min_sizes: one box of each, in whole pixels of the image: every Caffe that has the layer cuts off fractions.
-        max_sizes: with each a box of `sqrt(min*max)` follows, likewise whole; empty, or one for each min_size.
+        max_sizes: a box of `sqrt(min*max)` for each, also in whole pixels; empty, or one for each min_size.
         aspect_ratios: 1 first, then those given, each with its inverse where `flip` is set, none twice; in float32.
         faceboxes: Synopsys': sizes 32 and 64 make 16 and 4 boxes in each cell.
         order: of a size's boxes: "caffe" has that of max_size behind the first, "tf" behind all, "keras" in front.

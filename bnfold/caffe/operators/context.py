@@ -34,16 +34,16 @@ class LayerContext(NamedTuple):
 
     @property
     def bottoms(self) -> tuple[Shape, ...]:
-        """The shapes of all bottoms. Raises likewise."""
+        """The shapes of all bottoms. Raises `Blocked` where one is unknown."""
         return tuple(map(self.known, self.layer.bottoms))
 
     @property
     def tops(self) -> tuple[Shape, ...]:
-        """The shapes of all tops. Raises likewise."""
+        """The shapes of all tops. Raises `Blocked` where one is unknown."""
         return tuple(map(self.known, self.layer.tops))
 
     def axis(self, axis: int) -> int:
-        """An axis of the first bottom, counted from the front. Raises likewise where it counts from the end."""
+        """An axis of the first bottom, from the front. Raises `Blocked` if it is negative and the rank unknown."""
         return axis if axis >= 0 else canonical_axis(axis, len(self.bottom))
 
     def shape(self, blob: str) -> Shape | None:
