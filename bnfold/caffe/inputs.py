@@ -60,6 +60,20 @@ class Sample(NamedTuple):
     reason: str = ""
 
 
+class Guess(NamedTuple):
+    """What becomes of inputs whose shape nothing states.
+
+    Attributes:
+        plane: height and width to take for them; None where the user is asked.
+        example: height and width in the sentence that asks.
+        fits: the weights tell that `plane` is right.
+    """
+
+    plane: Shape | None = None
+    example: Shape = GUESSES[0]
+    fits: bool = False
+
+
 class Inputs(NamedTuple):
     """The layers with every input's shape set, the shapes by input, and sentences on what was assumed."""
 
@@ -73,10 +87,7 @@ def give_shapes(
     data: Mapping[str, LayerParameter],
     overrides: Mapping[str, Sequence[int]],
     batch: int | None,
-    *,
-    guess: Shape | None,
-    example: Shape,
-    fits: bool,
+    guess: Guess,
     hints: Hints,
 ) -> Inputs:
     """Find the shape of every input and write it into its `Input` layer.
@@ -86,9 +97,7 @@ def give_shapes(
         data: for inputs that a data layer brought, that layer.
         overrides: input -> its shape, whatever the file says.
         batch: the first dimension of every input, where it is given.
-        guess: height and width to take where nothing says a shape.
-        example: height and width in the sentence that asks for a shape.
-        fits: the weights tell that `guess` is right.
+        guess: what becomes of inputs whose shape nothing states.
         hints: asked for what nothing states.
 
     Raises:
@@ -111,7 +120,7 @@ def give_shapes(
             sample = own or _concluded(top, data, shapes, hints)
             if sample is None:
                 unknown.append(top)
-                sample = _as_far_as_stated(layer, index, _guessed(hints(top), guess or example, fits))
+                sample = _as_far_as_stated(layer, index, _guessed(hints(top), guess.plane or guess.example, guess.fits))
             shape = sample.shape
             if batch is not None and shape:
                 shape = (batch, *shape[1:])
@@ -119,7 +128,7 @@ def give_shapes(
                 notes.append(f"input '{top}' is taken as {sizes(shape)}: {sample.reason}{ANOTHER}")
             shapes[top] = shape
         shaped.append(_with_shapes(layer, [shapes[top] for top in layer.tops]))
-    if unknown and guess is None:
+    if unknown and guess.plane is None:
         names = quoted(unknown)
         options = " ".join(f"--input-shape {top}={','.join(map(str, shapes[top]))}" for top in unknown)
         raise MissingShapes(

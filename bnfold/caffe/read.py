@@ -19,7 +19,7 @@ from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without_missing_labels
 from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.hints import hint_of, plane_by_weights
-from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes, preparation_notes, prepared
+from bnfold.caffe.inputs import GUESSES, Guess, MissingShapes, give_shapes, preparation_notes, prepared
 from bnfold.caffe.layers import LAYERS, infer_shapes, unread_fields
 from bnfold.caffe.layers.python_code import layer_type_of, python_notes
 from bnfold.caffe.match import give_weights
@@ -148,36 +148,7 @@ def build(
     """Make a `Net` of a prototxt that was read and caffemodels that were mapped; see `load`."""
     options = changed(ReadOptions, options, changes)
     inferring = _inferring(document, options)
-    names = frozenset(layer.name for layer in (*inferring.layers, *inferring.omitted))
-    preparation = {top: words for top, data in inferring.data.items() if (words := prepared(data))}
-
-    def assembled(guess: Shape | None, example: Shape = GUESSES[0], fits: bool = False) -> Net:
-        inputs = give_shapes(
-            inferring.layers,
-            inferring.data,
-            options.input_shapes or {},
-            options.batch,
-            guess=guess,
-            example=example,
-            fits=fits,
-            hints=partial(hint_of, inferring.layers, files),
-        )
-        written = {top for layer in inputs.layers for top in layer.tops}
-        net = Net(
-            document.net.name,
-            inputs.layers,
-            inputs.shapes,
-            list(inferring.outputs),
-            public={blob: name for blob, name in inferring.public.items() if blob in written},
-            notes=[*inferring.notes, *inputs.notes, *preparation_notes(preparation, inferring.data)],
-            file=str(document.file or ""),
-            preparation=preparation,
-            origin=Origin(tuple(files), names, document.layout.header, inferring.data, document.layout.loose),
-            front=CAFFE,
-        )
-        return with_four_axes(net) if document.net.layers else net
-
-    net, guessed = _with_shapes(assembled, files, options.guess_shapes)
+    net, guessed = _with_shapes(partial(_assembled, document, inferring, files, options), files, options.guess_shapes)
     if files:
         net.notes += _give_weights(net, inferring.omitted, files, guessed, options.input_shapes or {})
     if options.recurrent_state:
@@ -190,21 +161,50 @@ def build(
     return net
 
 
-def _with_shapes(assembled: Callable[..., Net], files: Sequence[WeightsFile], guess: bool) -> tuple[Net, bool]:
+def _assembled(
+    document: PrototxtDocument,
+    inferring: _Inferring,
+    files: Sequence[WeightsFile],
+    options: ReadOptions,
+    guess: Guess,
+) -> Net:
+    """The inference net with the shapes of its inputs, and without weights. Raises MissingShapes as `give_shapes`."""
+    names = frozenset(layer.name for layer in (*inferring.layers, *inferring.omitted))
+    preparation = {top: words for top, data in inferring.data.items() if (words := prepared(data))}
+    hints = partial(hint_of, inferring.layers, files)
+    inputs = give_shapes(inferring.layers, inferring.data, options.input_shapes or {}, options.batch, guess, hints)
+    written = {top for layer in inputs.layers for top in layer.tops}
+    net = Net(
+        document.net.name,
+        inputs.layers,
+        inputs.shapes,
+        list(inferring.outputs),
+        public={blob: name for blob, name in inferring.public.items() if blob in written},
+        notes=[*inferring.notes, *inputs.notes, *preparation_notes(preparation, inferring.data)],
+        file=str(document.file or ""),
+        preparation=preparation,
+        origin=Origin(tuple(files), names, document.layout.header, inferring.data, document.layout.loose),
+        front=CAFFE,
+    )
+    return with_four_axes(net) if document.net.layers else net
+
+
+def _with_shapes(assembled: Callable[[Guess], Net], files: Sequence[WeightsFile], guess: bool) -> tuple[Net, bool]:
     """The net with the shapes that its inputs are known to have, or with a guess; and whether it was one.
 
     Raises:
         MissingShapes: they are not known, and are not to be guessed.
     """
     try:
-        return assembled(None), False
+        return assembled(Guess()), False
     except MissingShapes:
-        plane = plane_by_weights(assembled, files, GUESSES) if files else None
+        plane = plane_by_weights(lambda plane: assembled(Guess(plane)), files, GUESSES) if files else None
         if not guess:
-            assembled(None, plane or GUESSES[0])  # asks for it, now with what the weights tell
+            assembled(Guess(example=plane or GUESSES[0]))  # asks for it, now with what the weights tell
         if plane:
-            return assembled(plane, fits=True), True
-        return assembled(next((one for one in GUESSES if _fits(assembled(one))), GUESSES[0])), True
+            return assembled(Guess(plane, fits=True)), True
+        fitting = (one for one in GUESSES if _fits(assembled(Guess(one))))
+        return assembled(Guess(next(fitting, GUESSES[0]))), True
 
 
 class _Inferring(NamedTuple):

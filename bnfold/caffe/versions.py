@@ -44,50 +44,77 @@ def single_assignment(
     Raises:
         ModelError: a bottom that no earlier layer makes, or a blob with two makers; it lists all of them.
     """
-    holder = _holders([param for param, _, _ in upgraded])
-    names = Names(holder, "#")
-    current: dict[str, str] = {}
-    maker: dict[str, str] = {}
-    public: dict[str, str] = {}
-    layers, faults, notes = [], [], []
+    versions = _Versions(upgraded, absent)
+    layers = []
     called, renamed = _layer_names([param for param, _, _ in upgraded])
-    why_missing = _WhyMissing(upgraded, absent)
     for index, (param, text, opaque) in enumerate(upgraded):
-        bottoms, tops = list(param.bottom), list(param.top)
-        for bottom in bottoms:
-            if bottom not in current:
-                faults.append(f"{_who(param)} reads '{bottom}', which {why_missing.of(bottom, maker)}")
-                current[bottom] = bottom
-        versions = [current[bottom] for bottom in bottoms]
-        written = []
-        own: set[str] = set()
-        for position, top in enumerate(tops):
-            in_place = position < len(bottoms) and bottoms[position] == top
-            if top in own or (top in maker and not in_place):
-                first = maker.get(top, f"'{param.name}'")
-                faults.append(f"{_who(param)} writes '{top}', which layer {first} has written already")
-                continue
-            own.add(top)
-            version = top if holder[top] == index else names.new(f"{top}@{param.name}")
-            if not top:
-                version = names.new(param.name or param.type)
-                notes.append(f"{_who(param)} writes a blob without a name, which is called '{version}' here")
-            elif version != top:
-                public[version] = top
-            maker[top] = f"'{param.name}'"
-            current[top] = version
-            written.append(version)
+        bottoms = versions.read(param)
+        tops = versions.written(index, param)
         serialised = param.SerializeToString() if text is not None else b""
         source = Source(
-            tuple(bottoms), tuple(tops), param, NO_BLOBS, text, incomplete=bool(opaque), serialised=serialised
+            tuple(param.bottom),
+            tuple(param.top),
+            param,
+            NO_BLOBS,
+            text,
+            incomplete=bool(opaque),
+            serialised=serialised,
         )
         why = f"it sets an {opaque}" if opaque else ""
-        layers.append(Layer(called[index], param.type, versions, written, NO_BLOBS, param, source, why))
-    if faults and all(param.bottom for param, *_ in upgraded):
+        layers.append(Layer(called[index], param.type, bottoms, tops, NO_BLOBS, param, source, why))
+    if versions.faults and all(param.bottom for param, *_ in upgraded):
         hint += '; the net has no input: name what comes from outside, as in `input: "data" input_shape { dim: ... }`'
-    if faults:
-        raise ModelError(f"{f'{file}: ' if file else ''}{'; '.join(faults)}{hint}")
-    return layers, public, [*notes, *renamed]
+    if versions.faults:
+        raise ModelError(f"{f'{file}: ' if file else ''}{'; '.join(versions.faults)}{hint}")
+    return layers, versions.public, [*versions.notes, *renamed]
+
+
+class _Versions:
+    """The version of each blob that stands at the layer where a walk through the layers is.
+
+    Attributes:
+        public: version -> the name of its blob in the file, where it is another.
+        faults: sentences on bottoms that nobody makes, and on blobs that are made twice.
+        notes: sentences on blobs that were given a name.
+    """
+
+    def __init__(self, upgraded: Sequence[Upgraded], absent: Sequence[Upgraded]) -> None:
+        self.public: dict[str, str] = {}
+        self.faults: list[str] = []
+        self.notes: list[str] = []
+        self._current: dict[str, str] = {}
+        self._maker: dict[str, str] = {}
+        self._holder = _holders([param for param, _, _ in upgraded])
+        self._names = Names(self._holder, "#")
+        self._why_missing = _WhyMissing(upgraded, absent)
+
+    def read(self, param: LayerParameter) -> list[str]:
+        """The versions that a layer reads."""
+        for bottom in param.bottom:
+            if bottom not in self._current:
+                missing = self._why_missing.of(bottom, self._maker)
+                self.faults.append(f"{_who(param)} reads '{bottom}', which {missing}")
+                self._current[bottom] = bottom
+        return [self._current[bottom] for bottom in param.bottom]
+
+    def written(self, index: int, param: LayerParameter) -> list[str]:
+        """The versions that the layer at a position writes."""
+        written: dict[str, str] = {}
+        for position, top in enumerate(param.top):
+            in_place = list(param.bottom[position : position + 1]) == [top]
+            if top in written or (top in self._maker and not in_place):
+                first = self._maker.get(top, f"'{param.name}'")
+                self.faults.append(f"{_who(param)} writes '{top}', which layer {first} has written already")
+                continue
+            version = top if self._holder[top] == index else self._names.new(f"{top}@{param.name}")
+            if not top:
+                version = self._names.new(param.name or param.type)
+                self.notes.append(f"{_who(param)} writes a blob without a name, which is called '{version}' here")
+            elif version != top:
+                self.public[version] = top
+            self._maker[top] = f"'{param.name}'"
+            self._current[top] = written[top] = version
+        return list(written.values())
 
 
 def _holders(params: Sequence[LayerParameter]) -> dict[str, int]:
