@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 from algebra.running import assert_same, net_of, run
-from algebra.texts import PADDED, bn, checked, conv, data, layer, names, power, scale
+from algebra.texts import CONV, PADDED, bn, checked, conv, data, layer, names, power, scale
 
 from bnfold.algebra import Dropped, Folded, Kept, Merged, fold
+from bnfold.caffe.read import build
+from bnfold.caffe.text import parse_prototxt
 from bnfold.errors import UsageError
 from bnfold.net import Layer
 
@@ -254,6 +256,32 @@ def test_an_excluded_layer_neither_absorbs_nor_lets_pass() -> None:
         (kept,) = result.report.kept
         assert f"layer '{name}'" in kept.reason
         assert "is excluded" in kept.reason
+
+
+RECURRENT = """input: "t" input_shape { dim: 4 dim: 1 dim: 3 } input: "n" input_shape { dim: 4 dim: 1 }"""
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (layer("c", "Convolution", "data", "", CONV), "'c' (Convolution): it has no learned weight"),
+        (layer("c", "LayerNorm", "data"), "'c' (LayerNorm): it has no learned weight"),
+        (layer("c", "MatMul", "data"), "'c' (MatMul): what it multiplies by was learned"),
+        (
+            layer("p", "Parameter", "", "p", "parameter_param { shape { dim: 2 dim: 4 dim: 5 dim: 5 } }")
+            + layer("c", "Eltwise", "p data"),
+            "'p' (Parameter): it has no learned value",
+        ),
+        (
+            RECURRENT + layer("c", "LSTM", "t n", "", "recurrent_param { num_output: 2 }"),
+            "'c' (LSTM): it has no learned weight",
+        ),
+    ],
+)
+def test_a_net_without_weights_keeps_what_they_would_take(text: str, reason: str) -> None:
+    net = build(parse_prototxt(data() + text + power("q", "c")))
+    (kept,) = fold(net).report.kept
+    assert (kept.layer, reason in kept.reason) == ("q", True), kept.reason
 
 
 def test_a_layer_whose_name_looks_like_a_pattern_can_be_excluded_by_it() -> None:
