@@ -509,6 +509,8 @@ def test_a_name_that_two_layers_of_one_net_share_is_found() -> None:
     found = [finding for finding in advise(INPUT + CONV + twice) if finding.rule == "layers-of-one-name"]
     assert [finding.severity for finding in found] == ["warning"]
     assert "called as 'relu" in found[0].message
+    nameless = twice.replace('name: "relu"', 'name: ""')
+    assert "layers-of-one-name" not in [finding.rule for finding in advise(INPUT + CONV + nameless)]
     learned = INPUT + CONV + CONV.replace('top: "conv1"', 'top: "b"')
     assert [finding.severity for finding in advise(learned) if finding.rule == "layers-of-one-name"] == ["error"]
 

@@ -14,6 +14,7 @@ from command_line import Run
 import bnfold
 from bnfold.errors import ParseError, UsageError, WriteError
 from bnfold.net import Net
+from bnfold.pipeline import require_paths
 
 SAMPLE = Path(__file__).parents[1] / "sample_models" / "digits_cifar10"
 PROTOTXT, CAFFEMODEL = SAMPLE.with_suffix(".prototxt"), SAMPLE.with_suffix(".caffemodel")
@@ -193,3 +194,13 @@ def test_a_link_to_nothing_says_where_it_leads(run: Run) -> None:
     Path("gone.onnx").symlink_to("nowhere.onnx")
     said = run("inspect", "gone.onnx").err
     assert said == "bnfold: gone.onnx: cannot be read: it is a symbolic link to nowhere.onnx, which does not exist\n"
+
+
+@pytest.mark.parametrize("read", ["samples.npz", "."])
+def test_nothing_is_written_onto_data_that_is_read(read: str, tmp_path: Path) -> None:
+    (tmp_path / "samples.npz").write_bytes(b"samples")
+    (tmp_path / "net.onnx").write_bytes(b"model")
+    data = [tmp_path / read]
+    require_paths([tmp_path / "net.onnx"], reports=[tmp_path / "other.json"], data=data)
+    with pytest.raises(UsageError, match=r"samples\.npz: is an input of this run"):
+        require_paths([tmp_path / "net.onnx"], reports=[tmp_path / "samples.npz"], data=data)

@@ -266,6 +266,8 @@ def test_images_need_one_input_with_planes(tmp_path: Path) -> None:
         open_samples(tmp_path, FEEDS | {"info": Feed((1, 3), np.dtype(np.float32))})
     with pytest.raises(UsageError, match=r"not \(N, C, H, W\) of images"):
         open_samples(tmp_path, {"data": Feed((1, 7), np.dtype(np.float32))})
+    with pytest.raises(UsageError, match=r"not \(N, C, H, W\) of images"):
+        open_samples(tmp_path, {"data": Feed((1, 3, None, 5), np.dtype(np.float32))})
 
 
 def test_noise_is_signed_seeded_and_the_same_for_every_batch_size() -> None:

@@ -83,6 +83,19 @@ def test_a_model_that_is_none_is_called_what_it_is(kind: str, wanted: str, tmp_p
         load(path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "wanted", "sentence"),
+    [
+        ("png", "caffemodel", "is an image and not a caffemodel"),
+        ("tflite", "caffemodel", f"is a model of TensorFlow Lite and not a caffemodel: {EXPORT}"),
+        ("tflite", "an image", "is a model of TensorFlow Lite and not an image"),
+        ("gz", "an image", "is a compressed file and not an image: unpack it first"),
+    ],
+)
+def test_only_who_wants_a_model_is_told_to_export_one(kind: str, wanted: str, sentence: str) -> None:
+    assert other_format(KNOWN[kind][0], wanted).partition(" with its own")[0] == sentence
+
+
 @pytest.mark.parametrize("kind", ["git-lfs", "html"])
 @pytest.mark.parametrize("name", ["d.npz", "d.npy", "d.h5", "d.txt", "d", "d.mdb", "images/0.png"])
 def test_data_that_was_not_fetched_is_called_what_it_is(name: str, kind: str, tmp_path: Path) -> None:

@@ -98,6 +98,8 @@ def test_several_comparisons_have_one_table_over_all() -> None:
     head = "|  | reference | candidate | worst blob | of range | same answer |"
     assert head in said
     table = said[said.index(head) :].split("\n\n")[0].splitlines()[2:]
+    both = as_markdown(run_report(compare(classifier(), classifier()), report)).split(head)[1].splitlines()[2:4]
+    assert [line.split(" | ")[0] for line in both] == ["| ✅", "| ❌"]
     assert [line.split(" | ")[3] for line in table] == [present(report.worst).blob, escape("a.onnx: is no model")]
     assert head not in as_markdown(run_report(report))
     assert head not in as_markdown(run_report(report, nothing, fold=folding())), "a fold's proofs are of one network"

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -12,10 +13,12 @@ from growing import growth
 from PIL import Image
 
 import bnfold
+from bnfold.algebra.records import Moved
 from bnfold.caffe.read import build
 from bnfold.caffe.text import parse_prototxt
 from bnfold.net import Net
 from bnfold.report.causes import kept_by_cause
+from bnfold.report.figures import small
 from bnfold.report.html import as_html
 from bnfold.report.layout import place
 from bnfold.report.picture import pictures
@@ -68,6 +71,13 @@ def test_a_network_is_drawn_whole_with_what_became_of_each_layer() -> None:
     assert outcomes["bn1"].through == ("pool1",)
 
 
+def test_a_normalisation_whose_scale_and_bias_went_forward_is_not_drawn_as_gone() -> None:
+    net, result = folded("digits_cifar10")
+    moved = replace(result.report, records=[Moved("pool1", "LayerNormalization", ("conv1",), through=("bn1",))])
+    drawn = {node.name: node.role for node in pictures(net, net, moved).before.nodes}
+    assert (drawn["pool1"], drawn["conv1"], drawn["bn1"]) == ("rest", "into", "through")
+
+
 def test_layers_of_one_name_or_of_none_are_drawn_apart() -> None:
     text = 'name: "twins" layer { name: "data" type: "Input" top: "a" input_param { shape { dim: [1, 2, 3, 3] } } }'
     text += ' layer { name: "same" type: "ReLU" bottom: "a" top: "b" } layer { type: "Sigmoid" bottom: "b" top: "c" }'
@@ -117,8 +127,12 @@ def test_what_stays_is_grouped_by_its_cause() -> None:
 
 def test_the_pictures_are_in_the_page() -> None:
     net, result = folded("digits_train_test")
-    page = as_html(RunReport(net, result.net, result.report, proofs=(bnfold.compare(net, result.net),)))
+    proof = bnfold.compare(net, result.net)
+    page = as_html(RunReport(net, result.net, result.report, proofs=(proof,)))
     gone = len(net.layers) - len(result.net.layers)
+    largest = max(proof.blobs, key=lambda blob: blob.judged)
+    place = proof.blobs.index(largest)
+    assert f'<a href="#proof-1-blob-{place}">{small(largest.judged)}</a>' in page  # beside its layer
     assert page.count('class="node gone"') == 2 * gone + 1  # in the picture and in the strip, and one in the legend
     assert "<title>bn1 (BatchNorm)</title>" in page
 
