@@ -8,7 +8,6 @@ at load every such write becomes a version of its own: the last one keeps the pu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import prod
 from operator import is_
@@ -353,8 +352,7 @@ class Net:
         """Put layers that read nothing in front of all. Raises UsageError where one of their tops is made already."""
         first = self._new_layers(layers)
         self._layers = [*first, *self.layers]
-        for layer in first:
-            self._wire(layer)
+        self._wire(first)
 
     def reads(self, layer: Layer, bottoms: Iterable[str]) -> None:
         """Make a layer read these blobs and no others. Raises UsageError where it is no layer of the net."""
@@ -362,18 +360,14 @@ class Net:
         names = [*map(_one_name, bottoms)]
         self._unwire_bottoms(layer)
         layer.bottoms = names
-        self._wire_bottoms(layer)
+        for index, bottom in enumerate(names):
+            self._uses.setdefault(bottom, []).append(Use(layer, index))
 
     def rewire(self) -> None:
         """Find makers and readers anew, where a program may have changed lists of bottoms and tops by itself."""
         self._producers.clear()
         self._uses.clear()
-        for layer in self.layers:
-            self._wire(layer)
-
-    def _wire_bottoms(self, layer: Layer) -> None:
-        for index, bottom in enumerate(layer.bottoms):
-            self._uses.setdefault(bottom, []).append(Use(layer, index))
+        self._wire(self.layers)
 
     def _unwire_bottoms(self, layer: Layer) -> None:
         """Forget what a layer of this net reads. Raises UsageError where it is none."""
@@ -381,8 +375,9 @@ class Net:
         if any(self._producers.get(top) is not layer for top in layer.tops):
             raise UsageError(f"{layer}: is no layer of this net, or writes what Net.rename was not told of")
         for index, bottom in enumerate(layer.bottoms):
-            with suppress(KeyError, ValueError):  # a program may have changed what it reads by itself
-                self._uses[bottom].remove(Use(layer, index))
+            use, uses = Use(layer, index), self._uses.get(bottom, [])
+            if use in uses:  # a program may have changed what it reads by itself
+                uses.remove(use)
 
     def _new_layers(self, layers: Iterable[Layer]) -> list[Layer]:
         """Layers to put in. Raises UsageError where something is no layer, or writes what is written already."""
@@ -395,12 +390,15 @@ class Net:
                     raise UsageError(f"{layer}: blob '{top}' is written by {makers[top]} already")
         return new
 
-    def _wire(self, layer: Layer) -> None:
-        self._wire_bottoms(layer)
-        for top in layer.tops:
-            if top in self._producers:
-                raise UsageError(f"{layer}: blob '{top}' is written by {self._producers[top]} already")
-            self._producers[top] = layer
+    def _wire(self, layers: Iterable[Layer]) -> None:
+        producers, uses = self._producers, self._uses
+        for layer in layers:
+            for index, bottom in enumerate(layer.bottoms):
+                uses.setdefault(bottom, []).append(Use(layer, index))
+            for top in layer.tops:
+                if top in producers:
+                    raise UsageError(f"{layer}: blob '{top}' is written by {producers[top]} already")
+                producers[top] = layer
 
     def insert_behind(self, pairs: Iterable[tuple[Layer, Layer]]) -> None:
         """Put many layers in, each a pair (after, layer), in one walk. Raises UsageError as `insert` does."""
@@ -412,8 +410,7 @@ class Net:
         if lost := [after for after, _ in pairs if id(after) not in known]:
             raise UsageError(f"{lost[0]}: is no layer of this net, so nothing can stand behind it")
         self._layers = [one for layer in self.layers for one in (layer, *new.get(id(layer), ()))]
-        for layer in (layer for layers in new.values() for layer in layers):
-            self._wire(layer)
+        self._wire(layer for layers in new.values() for layer in layers)
 
     def reconnect(self, use: Use, blob: str) -> None:
         """Make one use read `blob` instead. Raises UsageError where that is none that `uses` gives."""
@@ -599,7 +596,7 @@ def _require_types(net: Net) -> None:
 def _require_layer(layer: Layer, param_type: type[Any]) -> None:
     """Stop where a program has put something of another type into a layer. Raises UsageError."""
     bottoms, tops = layer.bottoms, layer.tops
-    if not all(isinstance(names, list | tuple) for names in (bottoms, tops)):
+    if not (isinstance(bottoms, _NAMES) and isinstance(tops, _NAMES)):
         raise UsageError(f"{layer}: its bottoms and tops are lists of names, and not {bottoms!r} and {tops!r}")
     if wrong := [word for word in (layer.name, layer.type, *bottoms, *tops) if not isinstance(word, str)]:
         raise UsageError(f"{layer}: names and types are str, and not {wrong[0]!r}")
@@ -624,6 +621,7 @@ def _require_names(net: Net) -> None:
         raise UsageError(f"names are UTF-8 in every file, and {word!a} is not: it has an unpaired surrogate") from None
 
 
+_NAMES = (list, tuple)
 _KINDS: dict[str, type] = {
     **dict.fromkeys(["inputs", "preparation", "public"], dict),
     **dict.fromkeys(["layers", "notes", "outputs"], list),
