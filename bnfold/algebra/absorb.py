@@ -184,7 +184,8 @@ def _over_view_along(values: Values, port: Port, view: Shape) -> Values:
         for axis in port.view_axes:
             shape[axis] = view[axis]
         held = prod(shape)
-        require(values.size == held, f"the affine has {values.size:,} values where the weight has {held:,}")
+        if values.size != held:
+            raise Blocked(f"the affine has {values.size:,} values where the weight has {held:,}")
     # The axes of the view are in C order, and so are the values.
     return np.ascontiguousarray(values).reshape(shape)
 

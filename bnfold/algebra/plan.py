@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
@@ -195,7 +195,7 @@ class _Journal:
             Blocked: it is of such a kind, but cannot take this one; or nothing passes it.
         """
         change: Change | None = None
-        with _naming(layer):
+        with _Naming(layer):
             operator = self._operator(layer)
             if isinstance(operator, Linear | Constant):
                 try:
@@ -246,7 +246,7 @@ class _Journal:
         Raises:
             Blocked: they cannot.
         """
-        with _naming(layer):
+        with _Naming(layer):
             return _commuting(self._operator(layer), "it takes one affine only")
 
     def _operator(self, layer: Layer) -> Operator:
@@ -273,7 +273,7 @@ class _Journal:
             if change is not None:
                 plan.changes.append((layer, change))
             elif isinstance(own := self.scene.operator(layer), Affine):
-                with _naming(layer):
+                with _Naming(layer):
                     plan.merged.append((layer, self._writable(layer, own, affine, self.direction.compose)))
         return plan
 
@@ -288,7 +288,7 @@ class _Journal:
 
     def _joined(self, before: _Taken, after: _Taken) -> _Taken:
         layer, affine = before.layer, before.affine.then(after.affine)
-        with _naming(layer):
+        with _Naming(layer):
             operator = self.scene.operator(layer)
             change = self.direction.change(operator, affine) if isinstance(operator, Linear | Constant) else None
         return _Taken(layer, affine, change)
@@ -341,14 +341,15 @@ def _demand(journal: _Journal, blob: str, affine: Affine, reader: Layer, wanted:
     producer = scene.net.producer(blob)
     if producer is None:
         raise Blocked(f"'{blob}' is made by no layer")
-    require(id(producer) not in scene.excluded, f"{producer} is excluded")
+    if id(producer) in scene.excluded:
+        raise Blocked(f"{producer} is excluded")
     if journal.through:  # the layer next to an affine is looked at in any case
         scene.budget.spend()
     operator = journal.absorb(producer, affine)
     if operator is None:
         journal.moved.append(blob)
         return
-    with _naming(producer):
+    with _Naming(producer):
         readings = filter(scene.reads_values, scene.net.uses(producer.bottoms[0]))
         alone = len(list(islice(readings, 2))) == 1  # thousands may read it
         laws = commute.back(operator, affine, producer.tops.index(blob), producer.bottoms, alone=alone)
@@ -528,7 +529,8 @@ def _carry_forward(journal: _Journal, start: str, affine: Affine) -> Plan:
     while waiting:
         # In execution order, so that all that reaches a layer has reached it when its turn comes.
         reader = seen[heapq.heappop(waiting)[1]]
-        require(id(reader) not in scene.excluded, f"{reader} is excluded")
+        if id(reader) in scene.excluded:
+            raise Blocked(f"{reader} is excluded")
         scene.budget.spend()
         arriving = list(map(carried.get, reader.bottoms))
         first, *others = arriving
@@ -538,7 +540,7 @@ def _carry_forward(journal: _Journal, start: str, affine: Affine) -> Plan:
             change = journal.absorbed[-1].change
             leaving: Affines = [change and change.left, *[None] * (len(reader.tops) - 1)]
         else:
-            with _naming(reader):
+            with _Naming(reader):
                 leaving = commute.forward(operator, arriving, len(reader.tops))
             journal.through.append(reader)
         for top, moved in zip(reader.tops, leaving, strict=True):
@@ -661,12 +663,20 @@ FORWARD = _Direction(
 )
 
 
-@contextmanager
-def _naming(layer: Layer) -> Iterator[None]:
-    """Put the layer in front of the reason of a `Blocked` that is raised inside."""
-    try:
-        yield
-    except Blocked as blocked:
-        blocked.with_traceback(None)  # by which it and the frame that it leaves through would hold each other
-        reason = f": {blocked}" if str(blocked) else " neither absorbs an affine nor lets one pass"
-        raise Blocked(f"{layer}{reason}") from None
+class _Naming(NamedTuple):
+    """Puts the layer in front of the reason of a `Blocked` that is raised inside.
+
+    A generator as a context manager would take three times as long.
+    """
+
+    layer: Layer
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        del kind, traceback
+        if isinstance(error, Blocked):
+            error.with_traceback(None)  # by which it and the frame that it leaves through would hold each other
+            reason = f": {error}" if str(error) else " neither absorbs an affine nor lets one pass"
+            raise Blocked(f"{self.layer}{reason}") from None

@@ -526,8 +526,9 @@ def _is_called(name: str, pattern: str) -> bool:
 
 def _takes_one(operator: Operator | Blocked, layer: Layer) -> bool:
     """Whether a layer joins, adds up or compares several blobs, and reads but one: its top is that."""
-    summed = isinstance(operator, Sum) and operator.coefficients == (1.0,)
-    return len(layer.bottoms) == 1 and (summed or isinstance(operator, Join | Extreme))
+    if isinstance(operator, Sum):
+        return len(layer.bottoms) == 1 and operator.coefficients == (1.0,)
+    return isinstance(operator, (Join, Extreme)) and len(layer.bottoms) == 1
 
 
 def _size(layers: Sequence[Layer]) -> tuple[int, int]:

@@ -20,14 +20,14 @@ from bnfold.caffe.layers import UNKNOWN, Eltwise, dropout_scale
 from bnfold.caffe.limits import MAX_CHANNELS
 from bnfold.caffe.operators.context import LayerContext
 from bnfold.errors import ModelError, UnsupportedError
-from bnfold.net import Array, Layer
+from bnfold.net import Array, Layer, Shape
 
 
 def batch_norm(context: LayerContext) -> Affine:
     """`y = gamma*(x - mean)/sqrt(variance + eps) + beta` (batch_norm_layer.cpp)."""
     layer, fold = context.layer, context.fold
     bottom = context.shape(layer.bottoms[0])
-    require(bottom is None or len(bottom) > 1, f"'{layer.bottoms[0]}' has no channel axis, its shape is {bottom}")
+    _require_channels(layer, bottom)
     require(len(layer.blobs) > 0, "it has no learned values")
     try:
         statistics = read_batchnorm(layer, fold.net.batchnorm_layout, fold.net.zero_factor)
@@ -38,7 +38,7 @@ def batch_norm(context: LayerContext) -> Affine:
             f"{layer}: its statistics are of {statistics.channels} channels, and its bottom has {bottom[1]}"
         )
     require(not statistics.relu, "a ReLU is fused into it")
-    require(statistics.channels <= MAX_CHANNELS, _too_many(layer, statistics.channels))
+    _require_few(layer, statistics.channels)
     if statistics.batch_statistics:
         learns = statistics.layout == "segnet"
         require(statistics.layout != "ducha", "moving_average is false, so its statistics follow each batch")
@@ -111,7 +111,7 @@ def arithmetic(context: LayerContext) -> Affine:
     require(len(layer.blobs) == 1, "it has no learned operand")
     rank, learned_shape = len(context.bottom), layer.blobs.shapes[0]
     require(context.tops[0] == context.bottom, "it enlarges its bottom")
-    require(max(learned_shape, default=1) <= MAX_CHANNELS, _too_many(layer, max(learned_shape, default=1)))
+    _require_few(layer, max(learned_shape, default=1))
     values = layer.blobs[0].astype(np.float64).reshape((1,) * (rank - len(learned_shape)) + learned_shape)
     if layer.type in ("Add", "Sub"):
         return Affine(shift=values if layer.type == "Add" else -values)
@@ -143,8 +143,8 @@ def learned(context: LayerContext, index: int, axis: int) -> Array:
         return values.reshape(()).astype(np.float64)
     shape = context.shape(layer.bottoms[0])
     start = context.axis(axis)
-    require(shape is None or len(shape) > 1, f"'{layer.bottoms[0]}' has no channel axis, its shape is {shape}")
-    require(max(values.shape) <= MAX_CHANNELS, _too_many(layer, max(values.shape)))
+    _require_channels(layer, shape)
+    _require_few(layer, max(values.shape))
     laid = values.reshape((1,) * start + values.shape)
     for along in range(start, laid.ndim) if values.ndim > 1 else ():
         first = laid.take([0], along)
@@ -153,5 +153,11 @@ def learned(context: LayerContext, index: int, axis: int) -> Array:
     return laid.astype(np.float64)
 
 
-def _too_many(layer: Layer, channels: int) -> str:
-    return f"'{layer.bottoms[0]}' has {channels:,} channels, more than any trained network"
+def _require_channels(layer: Layer, bottom: Shape | None) -> None:
+    if bottom is not None and len(bottom) < 2:
+        raise Blocked(f"'{layer.bottoms[0]}' has no channel axis, its shape is {bottom}")
+
+
+def _require_few(layer: Layer, channels: int) -> None:
+    if channels > MAX_CHANNELS:
+        raise Blocked(f"'{layer.bottoms[0]}' has {channels:,} channels, more than any trained network")

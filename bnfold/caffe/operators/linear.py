@@ -12,7 +12,7 @@ from __future__ import annotations
 from math import prod
 
 from bnfold.algebra.operators import Constant, Linear, Port, Window, sliding
-from bnfold.algebra.records import require
+from bnfold.algebra.records import Blocked, require
 from bnfold.algebra.scaled import exact_values
 from bnfold.caffe.layers import UNKNOWN, Convolution, InnerProduct
 from bnfold.caffe.layers.convolution import Local
@@ -53,10 +53,12 @@ def _convolution(context: LayerContext) -> tuple[Layer, Convolution]:
     layer = _with_weight(context)
     weight = layer.blobs.shapes[0]
     bottom = context.shape(layer.bottoms[0])
-    require(bottom is not None or layer.type != "ConvolutionDepthwise", f"the shape of '{layer.bottoms[0]}' is unknown")
+    if bottom is None and layer.type == "ConvolutionDepthwise":
+        raise Blocked(f"the shape of '{layer.bottoms[0]}' is unknown")
     view = Convolution.of(layer, len(weight) - 2, bottom)
     axis = context.axis(view.axis)
-    require(axis == 1, f"its channel axis is {axis}")
+    if axis != 1:
+        raise Blocked(f"its channel axis is {axis}")
     return layer, view
 
 
