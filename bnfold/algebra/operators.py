@@ -21,7 +21,6 @@ A condition is stored as the sentence that tells the user why it is needed; an e
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -105,9 +104,10 @@ Steps = tuple[Step, ...]
 # The operators.
 
 
-@dataclass(frozen=True, slots=True)
 class Alias:
     """The first top is the first bottom, whatever its shape is; it is dropped where its names allow."""
+
+    __slots__ = ()
 
 
 class Pass(NamedTuple):

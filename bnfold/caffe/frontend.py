@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,9 +29,10 @@ from bnfold.errors import ModelError, quoted
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Origin, Shape
 
 
-@dataclass(frozen=True, slots=True)
 class Caffe:
     """Caffe as a front end of the algebra (`bnfold.algebra.frontend`)."""
+
+    __slots__ = ()
 
     language = "Caffe"
     param_type = LayerParameter

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
+from typing import NamedTuple
 
 from google.protobuf import text_format
 from google.protobuf.message import Message
@@ -267,8 +268,7 @@ class _Action(Enum):
     FATAL = auto()
 
 
-@dataclass(slots=True, eq=False)
-class _Problem:
+class _Problem(NamedTuple):
     """Something that protobuf's parser would stop at."""
 
     found: TextField

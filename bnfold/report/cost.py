@@ -7,10 +7,9 @@ one for each value. What has no product of a learned value and an input counts n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bnfold.algebra.operators import UNKNOWN_SIZE
 from bnfold.net import Layer, Net, Shape
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 Shapes = Mapping[str, Shape | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """Of all layers of one type.
 
     Attributes:
@@ -39,13 +37,11 @@ class Cost:
     multiply_adds: int = 0
     complete: bool = True
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.layers + other.layers,
-            self.parameters + other.parameters,
-            self.multiply_adds + other.multiply_adds,
-            self.complete and other.complete,
-        )
+
+def total(parts: Iterable[Cost]) -> Cost:
+    """What several types cost together."""
+    layers, parameters, multiply_adds, complete = zip(Cost(), *parts, strict=True)
+    return Cost(sum(layers), sum(parameters), sum(multiply_adds), all(complete))
 
 
 def costs(net: Net, shapes: Shapes) -> dict[str, Cost]:
@@ -93,7 +89,7 @@ def changes(run: RunReport, *, every: bool = False) -> list[tuple[str, str, str,
         layer_type: (before.get(layer_type, Cost()), after.get(layer_type, Cost())) for layer_type in (*before, *after)
     }
     rows = [_row(layer_type, old, new) for layer_type, (old, new) in pairs.items() if every or old.layers != new.layers]
-    return rows and [*rows, _row("all", sum(before.values(), Cost()), sum(after.values(), Cost()))]
+    return rows and [*rows, _row("all", total(before.values()), total(after.values()))]
 
 
 def _has_all(shapes: Shapes, net: Net) -> bool:
@@ -138,7 +134,7 @@ def _work(cost: Cost) -> str:
 def _products(layer: Layer, shapes: Shapes, each: str) -> int | None:
     """The products of one run, in which each learned value is used once for each place of the bottom or the top."""
     shape = shapes.get((layer.bottoms if each == "pixel read" else layer.tops)[0])
-    if shape is None or any(size <= 0 for size in shape):
+    if shape is None or min(shape, default=1) <= 0:
         return None
     learned = prod(layer.blobs.shapes[0])
     if each == "value":
