@@ -244,7 +244,7 @@ def scaled(blob: Array | LazyArray, view: Shape, factor: Factor) -> Scaled:
     factors = {present.shape: present for present in blob.factors}
     present = factors.get(factor.shape)
     factors[factor.shape] = factor if present is None else present * factor
-    return replace(blob, factors=tuple(factors.values()))
+    return Scaled(blob.weight, view, tuple(factors.values()), blob.largest, blob.stored)
 
 
 def _largest(weight: Array) -> float:

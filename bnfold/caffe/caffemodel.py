@@ -102,6 +102,9 @@ def write_caffemodel(net: Net, names: Mapping[str, str], output: Output, *, stri
             f"{output.path}: would have {size:,} bytes, and Caffe reads no caffemodel of 2 GiB or more; write ONNX"
         )
     for piece in pieces:
+        if isinstance(piece, bytes):
+            output.write(piece)
+            continue
         for data in _bytes_of(piece):
             output.write(data)
 
@@ -354,11 +357,9 @@ def _merged(pieces: Iterable[Piece]) -> list[Piece]:
     return merged
 
 
-def _bytes_of(piece: Piece) -> Iterator[memoryview | bytes]:
+def _bytes_of(piece: Span | Values) -> Iterator[memoryview]:
     """What a piece has to write, a few megabytes at a time."""
-    if isinstance(piece, bytes):
-        yield piece
-    elif isinstance(piece, Span):
+    if isinstance(piece, Span):
         view = memoryview(piece.buffer)
         for begin in range(piece.begin, piece.end, _STEP):
             yield view[begin : min(begin + _STEP, piece.end)]

@@ -61,6 +61,8 @@ def fix_constants(context: FoldContext) -> None:
         elif constant.count(False) == 1 < len(constant) and not len(layer.blobs):
             shapes = shapes or dict(known_shapes(net))
             _learn(net, layer, constant.index(False), values, shapes)
+    if not values:
+        return
     kept = {*net.outputs, *context.keep}
     for layer in [layer for layer in net.layers if values.keys() >= set(layer.tops) != set()]:
         if not net.uses(layer.tops[0]) and layer.tops[0] not in kept:

@@ -13,6 +13,7 @@ Numbers of the union that no dialect uses are turned into real ones on the way (
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import cache
 from typing import NamedTuple
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -96,6 +97,7 @@ def encode_only(message: Message, field: FieldDescriptor) -> bytes:
     return encode(alone)
 
 
+@cache
 def real_number(field: FieldDescriptor) -> int:
     """The number that a field has in files."""
     message: Descriptor = field.containing_type

@@ -45,6 +45,9 @@ from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.shapes import Types, held, infer, inputs_of
 from bnfold.options import ReadOptions
 
+ELEMENTS = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
+"""The numbers of the types that a tensor's values may have."""
+
 FREEZES_NOTHING = "--freeze-initializers changes nothing: no initialiser is an input that may be fed"
 
 SORTS = "some nodes stand in front of those that make what they read, as ONNX forbids; they are written sorted"
@@ -226,7 +229,7 @@ def _stored(document: Document) -> tuple[dict[str, Tensor], dict[str, Array | No
     stored: dict[str, Array | None] = {}
     for tensor in (*document.tensors, *document.sparse):
         called, values = f"{document.path}: tensor '{tensor.name}'", tensor.array()
-        if tensor.header.data_type not in TensorProto.DataType.values()[1:]:
+        if tensor.header.data_type not in ELEMENTS:
             number = tensor.header.data_type
             raise WeightsError(
                 f"{called} has the type {number or 'UNDEFINED'}, which this version of onnx does not know; update it"
