@@ -22,6 +22,7 @@ from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.engine import Engine
 from bnfold.compare.exact import open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
+from bnfold.compare.hidden_channels import hidden_channels
 from bnfold.compare.measure import Measurement, Progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
 from bnfold.compare.models import SELDOM, Model, open_model, require_numbers, split_pair
@@ -31,7 +32,6 @@ from bnfold.compare.pairing import pair
 from bnfold.compare.partial import agreeing, counterparts, read_alike, run_in_one
 from bnfold.compare.records import DiffReport, Gate
 from bnfold.compare.rounding import RoundingJudge
-from bnfold.compare.unshown import unshown
 from bnfold.compare.widening import widened
 from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_net
@@ -441,7 +441,7 @@ class Comparison:
                 engine.close_sessions()  # or the candidate would run once more beside them
                 for one, measured in zip(opened, found, strict=True):
                     if all(error.judged <= one.options.limit for error in measured.errors.values()):
-                        measured.notes += unshown(one, store)
+                        measured.notes += hidden_channels(one, store)
                 ran = engine.executions
             reports = [
                 one.report(measurement, (ran[0], execution))

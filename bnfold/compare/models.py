@@ -100,7 +100,7 @@ class Model:
         return f"<Model '{self.name}': {', '.join(self.feeds)} -> {', '.join(self.outputs)}>"
 
     @property
-    def hidden(self) -> UnrunnableLayers | IncomparableNodes:
+    def uncompared(self) -> UnrunnableLayers | IncomparableNodes:
         """The part of which no values are compared."""
         return self.incomparable if self.net is None else self.unrunnable
 
@@ -185,7 +185,7 @@ class Model:
 
     @property
     def tops(self) -> list[str]:
-        """All blobs, in order of execution; of a network of Caffe with those that stay hidden."""
+        """All blobs, in order of execution; of a network of Caffe with those that cannot be run."""
         whole = self.unrunnable.whole
         return [*self.writers] if whole is None else [top for layer in whole.layers for top in layer.tops]
 

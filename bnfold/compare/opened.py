@@ -115,7 +115,7 @@ class Opened:
             weighted = {writer.layer for writer in self.theirs.writers.values() if writer.weighted}
             self.tops = _own_tops(self.ours, weighted), _own_tops(self.theirs, weighted)
         else:
-            wanted = {*self.ours.outputs, *self.ours.hidden.reads, *detector_reads(self.ours)}
+            wanted = {*self.ours.outputs, *self.ours.uncompared.reads, *detector_reads(self.ours)}
             fronts = {front for output in self.saturating.values() for front in output.fronts} - wanted
             wanted |= fronts
             self.pairs = {name: partner for name, partner in self.pairs.items() if name in wanted}
@@ -207,7 +207,7 @@ class Opened:
         decided, rounding, unlooked = judge.verdict(blobs)
         rounded = [name for name, by_rounding in decided.items() if by_rounding]
         seen_through = boxes is not None and self._seen_through(boxes, blobs)
-        behind = self.ours.hidden.reads if self._hides_the_same() else None
+        behind = self.ours.uncompared.reads if self._hides_the_same() else None
         bare = self._bare(found, blobs)
         otherwise = self._made_otherwise()
         gates = [
@@ -303,14 +303,14 @@ class Opened:
 
     def _without_partner(self) -> tuple[list[str], tuple[Uncompared, ...]]:
         """The reference's outputs that the candidate has not, and all outputs that were not compared."""
-        hidden = {output.blob: output for output in self.theirs.hidden.outputs}
+        hidden = {output.blob: output for output in self.theirs.uncompared.outputs}
         alone = [name for name in self.ours.outputs if name not in self.pairs]
         reasons = {name: OTHER_SHAPE if name in self.all_pairs else NO_PARTNER for name in alone}
         uncompared = (hidden.get(name) or Uncompared(name, reason) for name, reason in reasons.items())
         lost = [name for name in alone if name not in hidden or self.theirs.incomparable.nodes]
         # What is drawn in one of the networks alone is another thing.
         lost += [out.blob for out in self.ours.incomparable.outputs if out.blob not in hidden]
-        return lost, (*self.ours.hidden.outputs, *uncompared)
+        return lost, (*self.ours.uncompared.outputs, *uncompared)
 
     def _hides_the_same(self) -> bool:
         """Whether what of the reference is not compared is the same in the candidate, and reads only what is."""
@@ -321,7 +321,7 @@ class Opened:
     def _differing_behind(self) -> list[str]:
         """The outputs that are not compared, and not known to be made by the same layers of what is."""
         if self.ours.net is None:
-            return [] if self._hides_the_same() else [output.blob for output in self.ours.hidden.outputs]
+            return [] if self._hides_the_same() else [output.blob for output in self.ours.uncompared.outputs]
         return differing_behind(self.ours.unrunnable, self.theirs.unrunnable, self.partners)
 
     def _made_otherwise(self) -> list[str]:

@@ -53,7 +53,7 @@ ALL_RUN = UnrunnableLayers()
 
 
 def runnable(net: Net, fed: Mapping[str, Shape] | None = None) -> tuple[Net, UnrunnableLayers]:
-    """The part of a net that runs, and what stays hidden; the net itself where all of it runs.
+    """The part of a net that runs, and the layers that do not; the net itself where all of it runs.
 
     Args:
         net: of Caffe.
@@ -204,7 +204,7 @@ def made_otherwise(
     there, or is in one of the networks alone.
 
     Args:
-        reference, candidate: each as a net that runs and what stays hidden.
+        reference, candidate: each as a net that runs and the layers that do not.
         compared: as in `same_behind`.
     """
     (net, ours), (_, theirs) = reference, candidate
@@ -265,7 +265,7 @@ def _sources(copies: Mapping[str, str], blob: str | None) -> Iterator[str]:
 
 def run_in_one(reference: tuple[Net, UnrunnableLayers], candidate: tuple[Net, UnrunnableLayers]) -> list[str]:
     """Notes on the layers of Caffe that cannot be run in one of the networks, and are in the other, each as a net that
-    runs and what stays hidden.
+    runs and the layers that do not.
     """
     sides = (("reference", reference, candidate), ("candidate", candidate, reference))
     return [

@@ -83,7 +83,7 @@ def saturating(model: Model) -> dict[str, Saturating]:
     as the integers that they are: multiplied by sizes of their own, those of a small channel are nothing beside others.
     """
     found = {}
-    for output in (*model.outputs, *model.hidden.reads):
+    for output in (*model.outputs, *model.uncompared.reads):
         layers = [blob for blob in sources(model, output) if _writes(model, blob) in COUNTS]
         if layers:
             fronts = [bottom for blob in layers for bottom in model.reads[blob] if bottom in model.writers]

@@ -12,11 +12,11 @@ import numpy as np
 from bnfold.compare.batches import BatchLayout
 from bnfold.compare.classify import near_chance
 from bnfold.compare.gates import beside, is_blank
+from bnfold.compare.hidden_differences import hidden_differences
 from bnfold.compare.measure import Measurement, Spans
 from bnfold.compare.models import Model
 from bnfold.compare.records import BlobDiff, ClassifierDiff
 from bnfold.compare.saturation import sources
-from bnfold.compare.unseen import unseen
 from bnfold.errors import named
 from bnfold.options import ROUNDING
 
@@ -46,7 +46,8 @@ def unproved(
     yield from _constant(one.layout, found.reference_spans)
     yield from _small_channels(one, found, blobs)
     yield from _beside_masks(found, blobs, one.options.limit)
-    yield from unseen(one.ours, one.theirs, {**one.inputs, **one.all_pairs}, {blob.blob: blob.judged for blob in blobs})
+    errors = {blob.blob: blob.judged for blob in blobs}
+    yield from hidden_differences(one.ours, one.theirs, one.partners, errors)
     yield from replace(one.ties, counts=found.ties).notes()
 
 

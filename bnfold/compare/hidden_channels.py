@@ -22,7 +22,7 @@ import numpy as np
 from bnfold.compare.batches import run_at
 from bnfold.compare.divergence import upstream
 from bnfold.compare.exact import EVERY_SAMPLE
-from bnfold.compare.unseen import same_stored
+from bnfold.compare.hidden_differences import same_stored
 from bnfold.errors import ModelError
 from bnfold.net import Array
 from bnfold.options import ROUNDING
@@ -74,7 +74,7 @@ class _Asked(NamedTuple):
     axis: int | None
 
 
-def unshown(one: Opened, store: WeightStore) -> Iterator[str]:
+def hidden_channels(one: Opened, store: WeightStore) -> Iterator[str]:
     """The notes on one candidate.
 
     Args:

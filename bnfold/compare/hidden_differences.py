@@ -47,7 +47,7 @@ UNITS = 4.0  # in the last place: what two roundings of one number differ by
 COMPUTED = 256.0  # likewise: what a few operations differ by, of which some cancel
 
 
-def unseen(ours: Model, theirs: Model, pairs: Mapping[str, str], errors: Mapping[str, float]) -> list[str]:
+def hidden_differences(ours: Model, theirs: Model, pairs: Mapping[str, str], errors: Mapping[str, float]) -> list[str]:
     """A note on the layers that read the same blobs in both networks and hold other values, of which nothing is seen.
 
     Args:
@@ -147,7 +147,7 @@ def _functions(
     Args:
         ours, theirs: the networks.
         blobs: blob of the candidate -> that of the reference.
-        pairs: as in `unseen`.
+        pairs: as in `hidden_differences`.
     """
     from bnfold.compare.probing import MOST, apart
     from bnfold.onnx.pointwise import Stretch, stretch_behind
