@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
@@ -25,16 +25,36 @@ from bnfold.net import Array, DType, Shape
 LABELS = ("label", "labels", "y", "target", "targets")
 """What the array of the true classes may be called, in numpy's files and in HDF5."""
 NUMBERS = "biuf"
+_Made = TypeVar("_Made")
 MAX_HEADER = 10_000  # characters, numpy's own limit
 _KINDS = {"U": "text", "S": "text", "O": "objects", "c": "complex numbers"}
 MAPPED = 1 << 26  # bytes, from which on an array is not read before its rows are
 
 
 class Header(NamedTuple):
-    """What an array is, without its values."""
+    """What an array is, without its values; in Fortran's order its first axis varies fastest."""
 
     shape: Shape
     dtype: DType
+    fortran: bool = False
+
+
+class _Entry(NamedTuple):
+    """An array as it stands in a file.
+
+    Attributes:
+        stream: from its header on.
+        path: of the file.
+        who: what begins a sentence on it.
+        size: bytes that it may have.
+        place: the file and the offset where it is mapped from; None where it is packed.
+    """
+
+    stream: IO[bytes]
+    path: Path
+    who: str
+    size: int
+    place: tuple[IO[bytes], int] | None
 
 
 def label_among(names: Container[str], inputs: Container[str]) -> str | None:
@@ -49,7 +69,7 @@ def label_among(names: Container[str], inputs: Container[str]) -> str | None:
 
 def read_headers(path: Path) -> dict[str, Header]:
     """The arrays of an `.npz` by name; that of an `.npy` is called "". Raises as `read_arrays`."""
-    return {name: Header(array.shape, array.dtype) for name, array in _read(path, ()).items()}
+    return _each(path, lambda _, entry: _header(entry))
 
 
 def read_arrays(
@@ -66,8 +86,14 @@ def read_arrays(
     Raises:
         ParseError: the file cannot be read, is damaged, or holds something else than real numbers where it was asked.
     """
-    found = _read(path, names, rows)
-    return {name: array for name, array in found.items() if names is None or name in names}
+
+    def wanted(name: str, entry: _Entry) -> Array | None:
+        if names is None or name in names:
+            return _array(entry, rows)
+        _header(entry)  # which may be damaged
+        return None
+
+    return {name: array for name, array in _each(path, wanted).items() if array is not None}
 
 
 def row_of(array: Array, number: int) -> Array:
@@ -83,20 +109,19 @@ def row_of(array: Array, number: int) -> Array:
     return row
 
 
-def _read(path: Path, names: Collection[str] | None, rows: Sequence[int] | None = None) -> dict[str, Any]:
-    """Arrays where they were asked for, headers elsewhere."""
+def _each(path: Path, made: Callable[[str, _Entry], _Made]) -> dict[str, _Made]:
+    """Name -> what is made of an array of the file. Raises ParseError."""
     with open_regular(path) as file:
         try:
             if file.read(4) != b"PK\x03\x04":
-                return {"": _array(file, path, "", names is None or "" in names, _size(file), rows, (file, 0))}
+                return {"": made("", _Entry(file, path, "", _size(file), (file, 0)))}
             with ZipFile(file) as archive:
                 found = {}
-                for entry in archive.infolist():
-                    name = entry.filename.removesuffix(".npy")
-                    wanted = names is None or name in names
-                    with archive.open(entry) as stream:
-                        place = (file, _start(file, entry)) if entry.compress_type == ZIP_STORED else None
-                        found[name] = _array(stream, path, f"'{name}' in it ", wanted, entry.file_size, rows, place)
+                for info in archive.infolist():
+                    name = info.filename.removesuffix(".npy")
+                    with archive.open(info) as stream:
+                        place = (file, _start(file, info)) if info.compress_type == ZIP_STORED else None
+                        found[name] = made(name, _Entry(stream, path, f"'{name}' in it ", info.file_size, place))
                 return found
         except ParseError:
             raise
@@ -115,35 +140,32 @@ def _size(file: IO[bytes]) -> int:
     return size
 
 
-def _start(file: IO[bytes], entry: ZipInfo) -> int:
+def _start(file: IO[bytes], info: ZipInfo) -> int:
     """Where the contents of a file in an archive begin, behind its own header, a name and what is said further."""
-    file.seek(entry.header_offset + 26)
+    file.seek(info.header_offset + 26)
     name, further = struct.unpack("<HH", file.read(4))
-    return int(entry.header_offset + 30 + name + further)
+    return int(info.header_offset + 30 + name + further)
 
 
-def _array(
-    stream: IO[bytes],
-    path: Path,
-    who: str,
-    wanted: bool,
-    size: int,
-    rows: Sequence[int] | None,
-    place: tuple[IO[bytes], int] | None,
-) -> Any:
-    """An array, or its header; `place` is where it stands in a file as it is."""
-    version = npy.read_magic(stream)
+def _header(entry: _Entry) -> Header:
+    """What the stream says first."""
+    version = npy.read_magic(entry.stream)
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read_header(stream, max_header_size=MAX_HEADER)
-    if not wanted:
-        return Header(shape, dtype)
+    shape, fortran, dtype = read_header(entry.stream, max_header_size=MAX_HEADER)
+    return Header(shape, dtype, fortran)
+
+
+def _array(entry: _Entry, rows: Sequence[int] | None) -> Array:
+    """An array, or some of its rows, as `read_arrays` says."""
+    stream, path = entry.stream, entry.path
+    shape, dtype, fortran = _header(entry)
     if dtype.kind not in NUMBERS:
-        raise ParseError(f"{who}holds {_KINDS.get(dtype.kind, dtype)} and not real numbers", path)
+        raise ParseError(f"{entry.who}holds {_KINDS.get(dtype.kind, dtype)} and not real numbers", path)
     count = math.prod(shape)
-    if any(length < 0 for length in shape) or count * dtype.itemsize > size:
+    if any(length < 0 for length in shape) or count * dtype.itemsize > entry.size:
         raise ParseError("is damaged, or is not an array in NumPy's format", path)
-    if place is not None and count * dtype.itemsize >= MAPPED:
-        file, start = place
+    if entry.place is not None and count * dtype.itemsize >= MAPPED:
+        file, start = entry.place
         values = np.frombuffer(MappedFile(file.fileno(), path), dtype, count, start + stream.tell())
     else:
         values = np.zeros(count, dtype)  # whose pages take no memory before they are written to
