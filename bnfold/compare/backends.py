@@ -78,7 +78,7 @@ class Backend:
             return np.asarray(np.from_dlpack(array_api_compat.to_device(array, "cpu")), np.float64)
 
     def behind(self, blobs: list[AnyArray]) -> AnyArray:
-        """Blobs one behind the other along their first axis."""
+        """Blobs joined along their first axis."""
         return blobs[0] if len(blobs) == 1 else self.xp.concat(blobs, axis=0)
 
     def least(self, values: AnyArray) -> AnyArray:

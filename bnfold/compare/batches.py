@@ -46,7 +46,7 @@ class BatchLayout:
 
     @property
     def sample(self) -> tuple[bool, dict[str, Feed]]:
-        """What a sample is, whatever the batch."""
+        """Whether the first axis is the sample, and the feeds of one sample: the same whatever the batch is."""
         first = slice(1, None) if self.batched else slice(None)
         return self.batched, {name: replace(feed, shape=feed.shape[first]) for name, feed in self.feeds.items()}
 

@@ -64,7 +64,7 @@ EXACT = "exact"  # beside the weights by digest, the float64 run of the referenc
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A network as it travels: where it may be found, and what it is.
+    """A network as it is sent to workers: where they may find it, and what it is.
 
     Attributes:
         name: what the user called it.
@@ -85,7 +85,7 @@ class Sent:
 
     @classmethod
     def of(cls, model: Model) -> Sent:
-        """One network."""
+        """The network as it is sent."""
         proto = model.proto.SerializeToString()
         batch = next((feed.shape[0] for feed in model.feeds.values() if feed.shape), None)
         return cls(model.name, model.path, digest_of(model), proto, dict(model.reads), tuple(model.outputs), batch)
@@ -296,7 +296,7 @@ def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Clie
 
 
 def _without_model(side: Side) -> Any:
-    """A side as it travels; the network comes by itself."""
+    """A side as it is sent to workers, which get the network by itself."""
     nothing: Any = None
     return replace(side, model=nothing, ties=replace(side.ties, candidate=nothing, counts={}))
 

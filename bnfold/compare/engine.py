@@ -73,7 +73,7 @@ class Side:
 
 @dataclass(slots=True)
 class Segment:
-    """Some of the blobs, which are outputs of the networks at once.
+    """Blobs that the networks give in one run: all, or as many as there is memory for.
 
     Attributes:
         names: blobs of the reference that are compared.
@@ -231,7 +231,7 @@ class Engine:
             yield given
 
     def give_by_segment(self, run: Run) -> Iterator[tuple[Segment, list[Mapping[str, AnyArray]]]]:
-        """Likewise, each with its segment."""
+        """As `give`, each time with the segment."""
         for segment in self.segments:
             yield segment, [_on_host(values, list(values)) for values in self._run(segment, run)]
 
@@ -394,7 +394,7 @@ class Engine:
         return self.sides[place - 1].model if place else self.reference
 
     def _segment(self) -> Segment:
-        """One of nothing yet."""
+        """An empty segment."""
         ties = [replace(side.ties, candidate=side.model, counts={}) for side in self.sides]
         return Segment([], [([], []) for _ in self.sides], ties)
 

@@ -38,7 +38,7 @@ from bnfold.runtime import AnyArray
 
 @dataclass(slots=True)
 class Passed:
-    """What one pass gives, by sample where it says so.
+    """What one pass over a pair of blobs gives, for each sample where it says so.
 
     Attributes:
         low, high, partner_low, partner_high: per sample, of the values that are finite on both sides.

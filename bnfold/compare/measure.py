@@ -43,7 +43,7 @@ def tell_pieces(progress: Any, done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class NamedProgress:
-    """The progress of what is done together, for who shows many things: `say` is called with each name first."""
+    """The progress of several things that are done in one pass: `say` is called with the name of each."""
 
     say: Callable[[str, int, int], None]
     names: tuple[str, ...]
@@ -157,7 +157,7 @@ class Measurement:
 
     @classmethod
     def begun(cls, plan: MeasurePlan) -> Measurement:
-        """One in which nothing was measured."""
+        """A measurement to which nothing was added yet."""
         return cls(
             errors={name: BlobError(plan.tolerance, plan.by_own_range) for name in plan.pairs},
             classification=Classification(plan.scores, plan.labels) if plan.scores is not None else None,

@@ -54,7 +54,7 @@ def check_inputs(layout: BatchLayout) -> None:
 
 
 def _require(values: int) -> None:
-    """Memory for so many values in both networks."""
+    """Raise UsageError where so many values in both networks are more than the free memory."""
     free, needed = available_memory(), 2 * VALUE * values
     if free is not None and needed > free:
         raise UsageError(
@@ -65,7 +65,7 @@ def _require(values: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a network takes.
+    """The memory that a network needs.
 
     Attributes:
         weights: bytes that its session maps, and every run reads; the process that it has of its own among them.
@@ -87,7 +87,7 @@ class Needs:
     def of(
         cls, model: Model, inputs: Mapping[str, Sequence[int | None]], known: Mapping[str, int], provider: str = "cpu"
     ) -> Needs:
-        """Those of a network.
+        """What one network needs.
 
         Args:
             model: the network.

@@ -1,4 +1,4 @@
-"""A network as comparing sees it: something that runs, and knows which layer writes which blob."""
+"""A network to be compared: as ONNX, so that it can be run, with the layer that writes each of its blobs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Model:
         net: the network as Caffe; None when it came as ONNX.
         folder: where external weights of `proto` lie.
         writers: blob -> who writes it, in order of execution.
-        reads: blob, or a list or text between blobs -> what its writer reads.
+        reads: value -> the values that its writer reads; lists and text, which are no blobs, are among them.
         feeds: input -> what it takes.
         outputs: the network's own outputs, as far as they can be run; an input that nobody reads is one in Caffe, and
             computes nothing.

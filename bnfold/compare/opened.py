@@ -73,7 +73,7 @@ TF32_NOTE = (
 
 @dataclass(slots=True)
 class Opened:
-    """A candidate, and what is known before anything runs.
+    """A candidate beside its reference, and what is known of the two before anything runs.
 
     Attributes:
         ours, theirs: the reference and the candidate.

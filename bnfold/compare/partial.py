@@ -112,7 +112,7 @@ def _copies(net: Net) -> dict[str, str]:
 
 
 def same_layers(reference: Sequence[Layer], candidate: Sequence[Layer]) -> bool:
-    """Whether two lists hold the same layers, which compute the same of the same bottoms: equal to the last weight."""
+    """Whether two lists hold equal layers, to the last weight, with bottoms and tops of the same names."""
     return [(layer.bottoms, layer.tops) for layer in reference] == [
         (layer.bottoms, layer.tops) for layer in candidate
     ] and all(map(_same, reference, candidate))
@@ -160,7 +160,7 @@ def agreeing(reference: UnrunnableLayers, candidate: UnrunnableLayers, compared:
 
 
 def counterparts(reference: UnrunnableLayers, candidate: UnrunnableLayers) -> dict[str, str]:
-    """Top that is fed in the place of a layer -> the candidate's in that place."""
+    """Top of a layer that cannot be run, and is fed -> the top of the candidate's layer in its place."""
     tops = {
         top: other
         for layer, one in _paired(reference, candidate)

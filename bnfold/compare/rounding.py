@@ -57,7 +57,7 @@ MUTE = "the reference itself is far from a float64 run, which tells nothing: a c
 
 @dataclass(frozen=True, slots=True)
 class RoundingJudge:
-    """What decides about one candidate.
+    """Decides for one candidate whether rounding explains what differs.
 
     Attributes:
         one: the candidate.

@@ -57,9 +57,14 @@ ORIGIN = np.zeros(())
 
 
 class Pointer(NamedTuple):
-    """A blob of indices: the blob that it points into (or two, whose difference counts), how, and what a tie is.
+    """How the indices of a blob are read.
 
-    Of steps that end somewhere it says where, too.
+    Attributes:
+        values: the blob that they point into, or two, whose difference counts.
+        look: gives the values at some indices.
+        what: what a tie is, for the report.
+        limit: of flags, where one turns into the other.
+        steps: of values that were rounded to steps of which there is a first and a last one.
     """
 
     values: tuple[str, ...]
@@ -129,9 +134,12 @@ Extent = Callable[[Array], Array]
 
 
 class Decision(NamedTuple):
-    """A blob of integers that the same operator makes in both networks: what it reads in either, and what a tie is.
+    """A blob of integers that the same operator makes in both networks.
 
-    What it reads may have an extent of its own besides the range of a sample.
+    Attributes:
+        reads: what the operator reads in the reference and in the candidate, with its extent where the tolerance is no
+            share of the range in a sample.
+        what: what a tie is, for the report.
     """
 
     reads: tuple[tuple[str, str, Extent | None], ...]
@@ -680,5 +688,5 @@ def on_side(values: Array, flags: Array, *, limit: Array, turns: tuple[object, o
 
 
 def _inside(indices: Array, size: int) -> Array:
-    """As whole numbers; -1 stands for an empty window, and other strays for nothing that could be looked up."""
+    """Indices as integers in the range of an axis: an empty window has -1, and a damaged index may be any number."""
     return np.asarray(np.clip(np.nan_to_num(indices), 0, max(size - 1, 0)), np.int64)

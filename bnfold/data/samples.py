@@ -274,7 +274,7 @@ class Subset:
 
 
 class Part(NamedTuple):
-    """At most so many of the samples: the first, or with a seed any; all by default."""
+    """Which samples are taken: the first `most`, or so many at random where there is a seed; all by default."""
 
     most: int | None = None
     seed: int | None = None
