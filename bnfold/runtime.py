@@ -359,9 +359,8 @@ def _unstarted(name: str, provider: Provider) -> str:
 def give_back() -> None:
     """Have the C library give the system what is free between runs; it keeps pieces of up to 32 MB otherwise.
 
-    A ResNet-152 in segments holds 440 MB with it and 455 without. The networks of `tests/compare/test_memory.py` with
-    open sizes, which run in many more, hold 425 MB, and 563 if it follows the second alone, where 520 are asked for.
-    It changes no setting of the allocator.
+    A ResNet-152 in segments holds 440 MB with it and 455 without. The network of `tests/compare/test_memory.py` with
+    known sizes, where 272 MB are asked for, holds 249, and 287 without. It changes no setting of the allocator.
     """
     with suppress(AttributeError, OSError, TypeError):  # it may be another than glibc
         ctypes.CDLL(None).malloc_trim(0)

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import bnfold
 from bnfold.compare import isolated
+from bnfold.compare.engine import Engine
 from bnfold.report.data import as_json
 from bnfold.report.run import RunReport
 
@@ -40,7 +41,19 @@ def end(child, really=isolated._end):
     children.remove(child)
     really(child)
 
-children, beside = [], 0
+def plan(self, *arguments, really=Engine._plan, **options):
+    really(self, *arguments, **options)
+    way[:] = self.alternating, len(self.segments) > 1, self.overlapping
+
+WAYS = {
+    (): "refused",
+    (True, True, False): "one network at a time",
+    (False, True, False): "segments",
+    (False, False, False): "one run at a time",
+    (False, False, True): "two runs at a time",
+}
+children, beside, way = [], 0, []
+Engine._plan = plan
 isolated.subprocess.Popen, isolated._end = Popen, end
 net = bnfold.load(sys.argv[1])
 is_open = Path(sys.argv[1]).stem == "open"  # folders of tests have the word, too
@@ -53,6 +66,7 @@ try:
 except bnfold.UsageError as error:
     print(error)
 print(held("self") + beside)
+print(WAYS[tuple(way)])
 """
 """High-water marks are those of the program, and of the processes beside it at one time.
 
@@ -76,8 +90,14 @@ for _ in range(3):
 """
 """Three refusals of a process that has nothing but what it imports, with all weights read behind each."""
 
-MORE = {"known": (8, 80, 350), "open": (40, 80), "apart": (8, 350), "decided": (40, 80)}
-"""Megabytes beyond the least: one network at a time in segments, both at once in segments, one run at a time.
+LAYERS = 2  # convolutions; with four of them there are twice as many segments, and each takes twice as long
+MORE = {
+    "known": {8: "one network at a time", 80: "segments", 250: "one run at a time"},
+    "open": {40: "one network at a time", 80: "segments"},
+    "apart": {8: "one network at a time", 160: "segments"},
+    "decided": {40: "one network at a time", 140: "segments"},
+}
+"""Megabytes beyond the least, and what is in memory at once then.
 
 What a process had before differs a bit. A first run in sizes that onnxruntime does not know takes more than the next.
 """
@@ -90,7 +110,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module", params=MORE)
 def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """Four convolutions whose blobs have 16 MB, and a layer whose weights have 64 MB and some.
+    """Two convolutions whose blobs have 16 MB, and a layer whose weights have 64 MB and some.
 
     Height and width are known, or open, and then those of the data; or the width is a number of values that are not
     small, which no shape tells. With an operator that nobody has bounded, it runs in a process of its own.
@@ -116,7 +136,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
             helper.make_node("Reshape", ["data", "sizes"], ["shaped"]),
         ]
         top = "shaped"
-    for number in range(4):
+    for number in range(LAYERS):
         conv, bn, relu = (f"{kind}{number}" for kind in ("conv", "bn", "relu"))
         kernel = learned(f"{conv}_w", 16, 3 if number == 0 else 16, 1, 1)
         nodes.append(helper.make_node("Conv", [top, kernel], [conv], name=conv))
@@ -140,11 +160,11 @@ def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     return path
 
 
-def compared(model: Path, memory: int = 0, *words: str) -> tuple[str, int]:
-    """The digest of the report, or the error; and what the process held at the most."""
+def compared(model: Path, memory: int = 0, *words: str) -> tuple[str, int, str]:
+    """The digest of the report, or the error; what the process held at the most; and what it held at once."""
     command = [sys.executable, "-c", SCRIPT, str(model), str(memory), *words]
-    said, held = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    return said, int(held)
+    said, held, way = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return said, int(held), way
 
 
 @pytest.mark.parametrize(
@@ -157,15 +177,15 @@ def test_the_memory_that_is_too_little_is_said_as_it_was_given(memory: int, said
 
 
 def test_a_process_stays_below_its_memory_or_says_what_would_be_enough(model: Path) -> None:
-    whole, most = compared(model)
-    assert len(whole) == len(hashlib.sha256().hexdigest())
-    said, _ = compared(model, 50 * MIB)
+    whole, most, way = compared(model)
+    assert (len(whole), way) == (len(hashlib.sha256().hexdigest()), "two runs at a time")
+    said, *_ = compared(model, 50 * MIB)
     found = re.fullmatch(r"50M is too little memory: comparing these networks takes at least (\d+)M, .*", said)
     assert found is not None, said
     least = int(found[1]) * MIB
-    for more in MORE[model.stem]:
-        said, held = compared(model, least + more * MIB)
-        assert said == whole
+    for more, meant in MORE[model.stem].items():
+        said, held, way = compared(model, least + more * MIB)
+        assert (said, way) == (whole, meant)
         assert held < min(least + more * MIB, most)
 
 
@@ -205,11 +225,11 @@ def test_weights_of_two_bytes_count_as_processors_compute_with_them(tmp_path: Pa
     graph = helper.make_graph(nodes, "half", ports[:1], ports[1:], stored)
     path = tmp_path / "half.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    said, _ = compared(path, 50 * MIB)
+    said, *_ = compared(path, 50 * MIB)
     found = re.search(r"at least (\d+)M", said)
     assert found is not None, said
     least = int(found[1]) * MIB
-    said, held = compared(path, least + 8 * MIB)
+    said, held, _ = compared(path, least + 8 * MIB)
     assert len(said) == len(hashlib.sha256().hexdigest()), said
     assert held < least + 8 * MIB
 
@@ -232,11 +252,11 @@ def test_what_shows_in_no_output_is_sought_within_the_memory(tmp_path: Path) -> 
     graph = helper.make_graph(nodes, "hidden", ports[:1], ports[1:], stored)
     path = tmp_path / "hidden.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    said, _ = compared(path, 50 * MIB, "outputs")
+    said, *_ = compared(path, 50 * MIB, "outputs")
     found = re.search(r"at least (\d+)M", said)
     assert found is not None, said
     enough = (int(found[1]) + 32) * MIB
-    said, held = compared(path, enough, "outputs")
+    said, held, _ = compared(path, enough, "outputs")
     assert len(said) == len(hashlib.sha256().hexdigest()), said
     assert held < enough
 
