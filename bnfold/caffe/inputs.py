@@ -282,10 +282,15 @@ def with_stated_inputs(net: Net) -> Net:
     return net if all(map(is_, layers, net.layers)) else net.with_layers(layers)
 
 
-def prepared(layer: LayerParameter) -> str:
-    """`crop 227x227; mean 104,117,123; scale 0.00390625`, in the order of doing; empty where nothing is done."""
+def prepared(layer: LayerParameter, top: str) -> str:
+    """`crop 227x227; mean 104,117,123; scale 0.00390625`, in the order of doing; empty where nothing is done.
+
+    Of a data layer with labels only the first top is transformed (data_layer.cpp, load_batch).
+    """
     transform = layer.transform_param
-    words = []
+    words: list[str] = []
+    if layer.type in LABELLED and top in layer.top[1:]:
+        return ""
     if transform.force_gray:
         words.append("grey")
     if transform.crop_size:

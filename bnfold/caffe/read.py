@@ -170,7 +170,7 @@ def _assembled(
 ) -> Net:
     """The inference net with the shapes of its inputs, and without weights. Raises MissingShapes as `give_shapes`."""
     names = frozenset(layer.name for layer in (*inferring.layers, *inferring.omitted))
-    preparation = {top: words for top, data in inferring.data.items() if (words := prepared(data))}
+    preparation = {top: words for top, data in inferring.data.items() if (words := prepared(data, top))}
     hints = partial(hint_of, inferring.layers, files)
     inputs = give_shapes(inferring.layers, inferring.data, options.input_shapes or {}, options.batch, guess, hints)
     written = {top for layer in inputs.layers for top in layer.tops}

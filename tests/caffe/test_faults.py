@@ -85,6 +85,18 @@ def test_what_the_data_layer_did_is_said_and_stands_in_the_onnx() -> None:
     assert {entry.key: entry.value for entry in model.metadata_props} == {"preprocessing:data": words}
 
 
+def test_labels_that_stay_an_input_were_not_prepared() -> None:
+    text = """
+        layer { name: "d" type: "ImageData" top: "data" top: "label" transform_param { crop_size: 4 scale: 0.5 } }
+        layer { name: "f" type: "InnerProduct" bottom: "data" top: "f" inner_product_param { num_output: 2 } }
+        layer { name: "m" type: "MarginInnerProduct" bottom: "f" bottom: "label" top: "m" }
+    """
+    net = build(parse_prototxt(text))
+    assert list(net.inputs) == ["data", "label"]
+    assert net.preparation == {"data": "crop 4x4; scale 0.5"}
+    assert [note.split(":")[0] for note in net.notes if "prepared" in note] == ["input 'data'"]
+
+
 def test_a_crop_alone_changes_no_values_and_is_no_preparation_to_speak_of() -> None:
     text = """
         layer { name: "d" type: "Data" top: "data" transform_param { crop_size: 4 scale: 1 } }
