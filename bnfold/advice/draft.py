@@ -20,7 +20,7 @@ from bnfold.caffe.batchnorm import AmbiguousZeroFactor, Statistics, read_batchno
 from bnfold.caffe.caffe_pb2 import TEST, TRAIN, Phase
 from bnfold.caffe.layers import learns_scale
 from bnfold.caffe.phases import runs
-from bnfold.caffe.text import parse_prototxt, read_prototxt
+from bnfold.caffe.text import PrototxtDocument, parse_prototxt, read_prototxt
 from bnfold.caffe.upgrade import upgrade
 from bnfold.caffe.weights import carries_net, read_weights
 from bnfold.errors import BnfoldError, UsageError
@@ -272,26 +272,7 @@ def read_draft(prototxt: Path | str, net: Net | None = None) -> Draft:
         ModelError: it cannot be read, or has no V2 form.
         UsageError: it is something else.
     """
-    if not isinstance(prototxt, str | Path):
-        raise UsageError(f"advice is on a prototxt, its path or its text, and not on {type(prototxt).__name__}")
-    if isinstance(prototxt, Path) or not {"{", "\n"} & set(prototxt):  # no text of a layer
-        prototxt = Path(os_path(prototxt))
-        if prototxt.suffix.lower() == ".onnx":
-            raise UsageError(
-                f"{prototxt}: advice is on how a Caffe network is written, so give the path or the text of its "
-                "prototxt; what stays in an ONNX model, and why, is in bnfold.fold(bnfold.load(path)).report.kept"
-            )
-    if isinstance(prototxt, str):
-        document = parse_prototxt(prototxt, ignore_unknown_fields=True)
-    elif carries_net(prototxt):
-        from bnfold.caffe.binary import read_net  # rare, and its tables take their time
-
-        learned = {layer.name: layer.param for layer in net.layers} if net else {}
-        readings = [reading.document for reading in read_net(read_weights(prototxt))]
-        # Of several readings that which the net was made of.
-        document = max(readings, key=lambda one: sum(learned.get(layer.name) == layer for layer in one.net.layer))
-    else:
-        document = read_prototxt(prototxt, ignore_unknown_fields=True)
+    document = _document_of(prototxt, net)
     specs = [tuple(map(deepcopy, layer.param)) for layer in document.net.layer]
     upgraded = [layer.param for layer in upgrade(document)]
     # Legacy `input` fields became one layer in front of those of the file; V0 also loses layers, those that only pad.
@@ -312,3 +293,26 @@ def read_draft(prototxt: Path | str, net: Net | None = None) -> Draft:
         document.file,
         net,
     )
+
+
+def _document_of(prototxt: Path | str, net: Net | None) -> PrototxtDocument:
+    """What a prototxt, its text, or a caffemodel says. Raises as `read_draft`."""
+    if not isinstance(prototxt, str | Path):
+        raise UsageError(f"advice is on a prototxt, its path or its text, and not on {type(prototxt).__name__}")
+    if isinstance(prototxt, Path) or not {"{", "\n"} & set(prototxt):  # no text of a layer
+        prototxt = Path(os_path(prototxt))
+        if prototxt.suffix.lower() == ".onnx":
+            raise UsageError(
+                f"{prototxt}: advice is on how a Caffe network is written, so give the path or the text of its "
+                "prototxt; what stays in an ONNX model, and why, is in bnfold.fold(bnfold.load(path)).report.kept"
+            )
+    if isinstance(prototxt, str):
+        return parse_prototxt(prototxt, ignore_unknown_fields=True)
+    if carries_net(prototxt):
+        from bnfold.caffe.binary import read_net  # rare, and its tables take their time
+
+        learned = {layer.name: layer.param for layer in net.layers} if net else {}
+        readings = [reading.document for reading in read_net(read_weights(prototxt))]
+        # Of several readings that which the net was made of.
+        return max(readings, key=lambda one: sum(learned.get(layer.name) == layer for layer in one.net.layer))
+    return read_prototxt(prototxt, ignore_unknown_fields=True)

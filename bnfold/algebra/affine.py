@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bnfold.net import Shape
 
 Values = npt.NDArray[np.float64]
+"""Factors, summands or weights, in the precision in which folding computes."""
 
 MAX_VALUES = 1 << 24
 """Values of a scale or a shift; more would be a network in itself, and a text may claim 2^31."""

@@ -22,11 +22,10 @@ from dataclasses import dataclass, field
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bnfold.algebra.affine import Affine
+from bnfold.algebra.affine import Affine, Values
 from bnfold.algebra.operators import Clip, Operator, Window
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from bnfold.net import Layer, LazyArray, Net, Shape
@@ -134,7 +133,7 @@ class FrontEnd(Protocol):
             ModelError: what it learned makes no sense.
         """
 
-    def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: npt.NDArray[np.float64] | None) -> None:
+    def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: Values | None) -> None:
         """Give a `Linear` or `Constant` layer new values.
 
         Args:
@@ -168,9 +167,7 @@ class FrontEnd(Protocol):
     def joins(self, layer: Layer, window: Window) -> bool:
         """Whether a convolution can be written so that it slides like `window`, whatever its kernel is."""
 
-    def join(
-        self, net: Net, layer: Layer, weight: LazyArray, bias: npt.NDArray[np.float64] | None, window: Window
-    ) -> None:
+    def join(self, net: Net, layer: Layer, weight: LazyArray, bias: Values | None, window: Window) -> None:
         """Give a convolution new values of another kernel, which is what the last axes of `weight` say.
 
         Args:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.algebra.affine import Affine
+from bnfold.algebra.affine import Affine, Values
 
 if TYPE_CHECKING:
     from bnfold.net import Array, DType, LazyArray, Shape
@@ -275,7 +275,7 @@ class Linear(NamedTuple):
     """
 
     weight: Array | LazyArray
-    bias: npt.NDArray[np.float64] | None
+    bias: Values | None
     view: Shape
     outputs: tuple[Port, ...]
     inputs: tuple[Port, ...] = ()
@@ -289,12 +289,12 @@ class Linear(NamedTuple):
     window: Window | None = None
 
     @property
-    def shift(self) -> npt.NDArray[np.float64]:
+    def shift(self) -> Values:
         """The bias as it lies over the top, 0 of shape () where there is none."""
         return np.zeros(()) if self.bias is None else self.bias
 
 
-def sliding(weight: Array | LazyArray, bias: npt.NDArray[np.float64] | None, group: int, transposed: bool) -> Linear:
+def sliding(weight: Array | LazyArray, bias: Values | None, group: int, transposed: bool) -> Linear:
     """A convolution with a weight (Cout, Cin/group, kernel), seen as [group, Cout/group, Cin/group, kernel].
 
     Transposed it is (Cin, Cout/group, kernel), [group, Cin/group, Cout/group, kernel], and not [Cout, ...]: most merge

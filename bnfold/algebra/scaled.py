@@ -18,10 +18,8 @@ from types import EllipsisType
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.algebra.affine import Affine, aligned
+from bnfold.algebra.affine import Affine, Values, aligned
 from bnfold.net import Array, DType, LazyArray, Shape, values_of
-
-Factor = npt.NDArray[np.float64]
 
 BFLOAT16_LARGEST = (2 - 2**-7) * 2.0**127
 """numpy's `finfo` does not know the type."""
@@ -74,7 +72,7 @@ class Scaled:
 
     weight: Array
     view: Shape
-    factors: tuple[Factor, ...]
+    factors: tuple[Values, ...]
     largest: float | None
     stored: DType | None = None
 
@@ -141,7 +139,7 @@ class Rounded:
         dtype: the type that is stored.
     """
 
-    exact: Factor
+    exact: Values
     dtype: DType
 
     @property
@@ -193,7 +191,7 @@ def why_unstorable(affine: Affine, parts: Iterable[Affine], dtype: npt.DTypeLike
     return ""
 
 
-def _loses_digits_of(product: Factor, parts: Iterable[Factor], dtype: npt.DTypeLike) -> bool:
+def _loses_digits_of(product: Values, parts: Iterable[Values], dtype: npt.DTypeLike) -> bool:
     """Whether a value below the normal numbers of a type has far fewer digits than what it is the product of."""
     least = _least_of(np.dtype(dtype))
     low = (product != 0) & (np.abs(product) < least)
@@ -207,7 +205,7 @@ def _least_of(dtype: DType) -> float:
     return 2.0**-126 if dtype.name == "bfloat16" else float(np.finfo(dtype).tiny)
 
 
-def rounded(values: Factor, dtype: npt.DTypeLike) -> Array:
+def rounded(values: Values, dtype: npt.DTypeLike) -> Array:
     """The values, rounded once to a floating type."""
     if np.dtype(dtype).kind == "f":  # bfloat16 is none of numpy's own
         return values.astype(dtype)
@@ -221,7 +219,7 @@ def rounded(values: Factor, dtype: npt.DTypeLike) -> Array:
     return np.asarray(bits.view(np.float32).astype(dtype))
 
 
-def exact_values(blob: Array | LazyArray) -> Factor:
+def exact_values(blob: Array | LazyArray) -> Values:
     """The values of a blob in float64, as exactly as they are known. Raises `NotFiniteError` as `Scaled.chunks`."""
     if isinstance(blob, Rounded):
         return blob.exact
@@ -233,7 +231,7 @@ def exact_values(blob: Array | LazyArray) -> Factor:
     return np.asarray(values_of(blob), np.float64)
 
 
-def scaled(blob: Array | LazyArray, view: Shape, factor: Factor) -> Scaled:
+def scaled(blob: Array | LazyArray, view: Shape, factor: Values) -> Scaled:
     """`blob * factor`, with `factor` broadcast over `blob` seen as `view`; factors of one form are joined."""
     if not isinstance(blob, Scaled):
         if isinstance(blob, Rounded):
@@ -292,13 +290,13 @@ def keeps_digits(blob: Scaled) -> bool:
     return not any(_loses_digits_by_channel(*peaks, dead, blob.dtype) for peaks in _peaks(blob))
 
 
-def _loses_digits_by_channel(before: Factor, after: Factor, dead: float, dtype: DType) -> bool:
+def _loses_digits_by_channel(before: Values, after: Values, dead: float, dtype: DType) -> bool:
     """Whether what is largest in a channel has far fewer digits than before, or nothing has all of them."""
     lost = _loses_digits_of(after * (after >= dead), [before], dtype)
     return lost or loses_digits(float(after.max(initial=0.0)), dtype)
 
 
-def _peaks(blob: Scaled) -> Iterator[tuple[Factor, Factor]]:
+def _peaks(blob: Scaled) -> Iterator[tuple[Values, Values]]:
     """For each factor the largest `|weight|` and the largest `|product|` that each of its values stands for."""
     weight = blob.weight.reshape(blob.view)
     peaks = [(np.zeros(factor.shape), np.zeros(factor.shape)) for factor in blob.factors]
@@ -333,7 +331,7 @@ def same_in_order(one: Array | LazyArray, other: Array | LazyArray) -> bool:
     )
 
 
-def _slab_of(factor: Factor, slab: tuple[slice, ...]) -> Factor:
+def _slab_of(factor: Values, slab: tuple[slice, ...]) -> Values:
     """The part of a factor that belongs to a slab; an axis of length 1 broadcasts and is taken whole."""
     parts = (part if size > 1 else slice(None) for part, size in zip(slab, factor.shape, strict=False))
     index: tuple[slice | EllipsisType, ...] = (*parts, ...)  # a view, even of a single value

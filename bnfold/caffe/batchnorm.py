@@ -180,7 +180,7 @@ DUCHA_FIELDS = ("scale_filler", "shift_filler", "var_eps", "moving_average", "de
 PSPNET_FIELDS = ("slope_filler", "bias_filler", "eps", "frozen", "momentum", "icnet")
 
 
-def doubts(layers: Iterable[Layer]) -> list[str]:
+def layout_notes(layers: Iterable[Layer]) -> list[str]:
     """Sentences on layers that were read in one of two ways without a field that decides."""
     return [
         f"{layer}: its four blobs are read as ducha-aiki's, whose eps is 1e-10, since no field says whose they are; "
@@ -191,7 +191,7 @@ def doubts(layers: Iterable[Layer]) -> list[str]:
     ]
 
 
-def unneeded(layers: Iterable[Layer], layout: str | None, zero_factor: ZeroScaleFactor | None) -> list[str]:
+def idle_choice_notes(layers: Iterable[Layer], layout: str | None, zero_factor: ZeroScaleFactor | None) -> list[str]:
     """Sentences on choices that a user made, and that no layer left open."""
     own, notes = [layer for layer in layers if layer.type in TYPES], []
     if layout is not None and not any(_reads_otherwise(layer, layout) for layer in own):

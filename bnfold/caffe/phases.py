@@ -56,7 +56,7 @@ def decided(layer: Upgraded) -> Upgraded:
     return layer._replace(param=ruleless, text=without_fields(text, RULES) if text else text)
 
 
-def left_out(absent: Sequence[LayerParameter], level: int, stages: Set[str]) -> Iterator[str]:
+def left_out_notes(absent: Sequence[LayerParameter], level: int, stages: Set[str]) -> Iterator[str]:
     """Sentences on layers that a stage or a level would take in, and that mean something at inference.
 
     Args:
@@ -77,7 +77,7 @@ def left_out(absent: Sequence[LayerParameter], level: int, stages: Set[str]) -> 
             yield f"{who} {verb.format(option)}"
 
 
-def unasked(layers: Iterable[LayerParameter], stages: Iterable[str], level: int | None) -> Iterator[str]:
+def idle_state_notes(layers: Iterable[LayerParameter], stages: Iterable[str], level: int | None) -> Iterator[str]:
     """Sentences on stages and a level that a user gave, and that no rule of the file asks for."""
     rules = _rules(layers)
     known = {stage for rule in rules for stage in (*rule.stage, *rule.not_stage)}
@@ -92,7 +92,7 @@ def _rules(layers: Iterable[LayerParameter]) -> list[NetStateRule]:
     return [rule for layer in layers for rule in (*layer.include, *layer.exclude)]
 
 
-def dropping(layers: Sequence[Layer]) -> Iterator[str]:
+def dropout_notes(layers: Sequence[Layer]) -> Iterator[str]:
     """Sentences on layers that drop at random in Caffe, since they state the phase TRAIN themselves."""
     for layer in layers:
         if layer.type.endswith("Dropout") and trains(layer.param):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bnfold.caffe import layer_types
 from bnfold.caffe.alignment import align_crops
-from bnfold.caffe.batchnorm import doubts, unneeded
+from bnfold.caffe.batchnorm import idle_choice_notes, layout_notes
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without_missing_labels
 from bnfold.caffe.frontend import CAFFE
@@ -23,7 +23,7 @@ from bnfold.caffe.inputs import GUESSES, Guess, MissingShapes, give_shapes, prep
 from bnfold.caffe.layers import LAYERS, infer_shapes, unread_fields
 from bnfold.caffe.layers.python_code import layer_type_of, python_notes
 from bnfold.caffe.match import give_weights
-from bnfold.caffe.phases import decided, dropping, left_out, runs, unasked
+from bnfold.caffe.phases import decided, dropout_notes, idle_state_notes, left_out_notes, runs
 from bnfold.caffe.plain import make_plain
 from bnfold.caffe.states import expose_states, indicators_as_parameters, state_notes
 from bnfold.caffe.text import PrototxtDocument, read_prototxt
@@ -154,9 +154,9 @@ def build(
     if options.recurrent_state:
         net = expose_states(net)
     net.notes += state_notes(net)
-    net.notes += unneeded(net.layers, options.batchnorm_layout, options.zero_scale_factor)
+    net.notes += idle_choice_notes(net.layers, options.batchnorm_layout, options.zero_scale_factor)
     net.notes += make_plain(net.layers) + python_notes(net.layers)
-    net.notes += [*doubts(net.layers), *dropping(net.layers)]
+    net.notes += [*layout_notes(net.layers), *dropout_notes(net.layers)]
     net.batchnorm_layout, net.zero_factor = options.batchnorm_layout, options.zero_scale_factor
     return net
 
@@ -234,10 +234,10 @@ def _inferring(document: PrototxtDocument, options: ReadOptions) -> _Inferring:
     everything = upgrade(document)
     level = state.level if options.level is None else options.level
     present, absent, borrowed = _at_test(everything, level, wanted)
-    left = list(left_out([layer.param for layer in absent], level, wanted))
+    left = list(left_out_notes([layer.param for layer in absent], level, wanted))
     hint = "".join(f"; {sentence}" for sentence in left)
     borrowed += left
-    borrowed += unasked([layer.param for layer in everything], stages, options.level)
+    borrowed += idle_state_notes([layer.param for layer in everything], stages, options.level)
     if not present:
         raise ModelError(f"{file or 'the net'}: no layer is in the TEST net{hint}")
     if untyped := [param.name for param, _, _ in present if not param.type]:

@@ -29,6 +29,8 @@ from bnfold.caffe.upgrade import Upgraded
 from bnfold.errors import ModelError, did_you_mean, quoted
 from bnfold.net import NO_BLOBS, Layer, Names, Net, Source, Use
 
+_NAMED = 5  # names, or guesses, in one message
+
 
 def single_assignment(
     upgraded: Sequence[Upgraded], file: Path | None = None, absent: Sequence[Upgraded] = (), hint: str = ""
@@ -295,6 +297,3 @@ class _WhyMissing:
             return f"only layer '{elsewhere}' makes, and that one is not in the TEST net"
         self._guesses -= 1
         return f"no layer makes{did_you_mean(bottom, made) if self._guesses >= 0 else ''}"
-
-
-_NAMED = 5

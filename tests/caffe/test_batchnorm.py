@@ -13,7 +13,7 @@ from bnfold.caffe.batchnorm import (
     AmbiguousLayout,
     AmbiguousZeroFactor,
     Statistics,
-    doubts,
+    layout_notes,
     read_batchnorm,
 )
 from bnfold.caffe.caffe_pb2 import LayerParameter
@@ -196,10 +196,10 @@ def test_segnet_learn_follows_the_batch() -> None:
 
 def test_of_a_bn_that_is_not_read_no_reading_is_told() -> None:
     bn = layer(GAMMA, BETA, MEAN, VARIANCE, layer_type="BN")
-    (doubt,) = doubts([bn])
+    (doubt,) = layout_notes([bn])
     assert "read as ducha-aiki's, whose eps is 1e-10" in doubt
     bn.opaque = "its parameters are elsewhere"
-    assert not doubts([bn])
+    assert not layout_notes([bn])
 
 
 def test_a_bn_mode_beside_four_blobs_stops() -> None:
