@@ -315,30 +315,30 @@ def main(ctx: click.Context) -> None:
 @comparing_options
 @report_options
 @verbosity_options
-def fold(prototxt: Path, caffemodel: str | None, no_verify: bool, **given: Any) -> int:
+def fold(prototxt: Path, caffemodel: str | None, no_verify: bool, **params: Any) -> int:
     """Fold a network, write it as Caffe or ONNX, and prove it the same."""
     from bnfold.pipeline import Folding, Job, require_paths, run
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_run
 
-    reading, writing = _reading(prototxt, caffemodel, given), _writing(prototxt, given)
+    reading, writing = _reading(prototxt, caffemodel, params), _writing(prototxt, params)
     if no_verify:
         _refuse_idle(PROVING, "--no-verify compares nothing")
-    require_paths(reading.files, writing, _reports(given), _data(given, [given["data"]]))
+    require_paths(reading.files, writing, _reports(params), _data(params, [params["data"]]))
     job = Job(
         reading=reading,
         writing=writing,
-        folding=Folding(*(given[name] for name in Folding._fields)),
+        folding=Folding(*(params[name] for name in Folding._fields)),
         verify=not no_verify,
-        keep_failed=given["keep_failed"],
-        samples=given["data"],
-        comparing=_comparing(given, [given["data"]], given["layers"] or not given["outputs_only"]),
+        keep_failed=params["keep_failed"],
+        samples=params["data"],
+        comparing=_comparing(params, [params["data"]], params["layers"] or not params["outputs_only"]),
     )
     with progress_bar() as progress:
         report = run(job, progress)
-    facts = _facts(reading.files, report.written, given["data"], given["mean"])
+    facts = _facts(reading.files, report.written, params["data"], params["mean"])
     with telling(report):
-        _render(given, of_run(report, facts, given["verbosity"] or 0, _reports(given)))
+        _render(params, of_run(report, facts, params["verbosity"] or 0, _reports(params)))
     return 0 if report.passed else DIFFERENT
 
 
@@ -347,9 +347,9 @@ def fold(prototxt: Path, caffemodel: str | None, no_verify: bool, **given: Any) 
 @writing_options("OUT.onnx; repeatable.")
 @reading_options
 @onnx_options
-def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
+def export(prototxt: Path, caffemodel: str | None, **params: Any) -> int:
     """Write a network as ONNX without folding it."""
-    return _write_unfolded(prototxt, caffemodel, given, "onnx")
+    return _write_unfolded(prototxt, caffemodel, params, "onnx")
 
 
 @main.command(cls=Command, example="convert old.prototxt old.caffemodel -o new.prototxt")
@@ -357,9 +357,9 @@ def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
 @writing_options("OUT.prototxt (and .caffemodel); repeatable.")
 @reading_options
 @caffe_options
-def convert(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
+def convert(prototxt: Path, caffemodel: str | None, **params: Any) -> int:
     """Write a network of any dialect as today's Caffe, not folded. It is written as it is at TEST."""
-    return _write_unfolded(prototxt, caffemodel, given, "prototxt")
+    return _write_unfolded(prototxt, caffemodel, params, "prototxt")
 
 
 @main.command("help")
@@ -380,15 +380,15 @@ def help_(ctx: click.Context, name: str | None) -> None:
         click.echo(command.full_help(inner) if isinstance(command, Command) else command.get_help(inner))
 
 
-def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any], only: str) -> int:
+def _write_unfolded(prototxt: Path, caffemodel: str | None, params: dict[str, Any], only: str) -> int:
     from bnfold.pipeline import export, require_paths
     from bnfold.report.renderings import of_run
 
-    reading, writing = _reading(prototxt, caffemodel, given), _writing(prototxt, given)
+    reading, writing = _reading(prototxt, caffemodel, params), _writing(prototxt, params)
     require_paths(reading.files, writing)
     report = export(reading, writing, only)
     with telling(report):
-        _render(given, of_run(report, _facts(reading.files, report.written)))
+        _render(params, of_run(report, _facts(reading.files, report.written)))
     return 0
 
 
@@ -402,16 +402,16 @@ def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any
     group="Report",
 )
 @verbosity_options
-def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) -> int:
+def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **params: Any) -> int:
     """Show what would fold, what would stay and why. Also says what the prototxt should say instead."""
     from bnfold.pipeline import Folding, require_paths
     from bnfold.pipeline import inspect as plan
     from bnfold.report.renderings import of_inspection
 
-    reading = _reading(prototxt, caffemodel, given)
-    require_paths(reading.files, reports=_reports(given))
-    inspection = plan(reading, Folding(*(given[name] for name in Folding._fields)))
-    _render(given, of_inspection(inspection, given["verbosity"] or 0))
+    reading = _reading(prototxt, caffemodel, params)
+    require_paths(reading.files, reports=_reports(params))
+    inspection = plan(reading, Folding(*(params[name] for name in Folding._fields)))
+    _render(params, of_inspection(inspection, params["verbosity"] or 0))
     return DIFFERENT if strict and inspection.findings else 0
 
 
@@ -433,7 +433,7 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 @comparing_options
 @report_options
 @verbosity_options
-def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
+def diff(reference: str | None, candidate: str | None, **params: Any) -> int:
     """Compare any two models. Each is .onnx, .caffemodel, .prototxt beside it, or NET.prototxt:WEIGHTS.caffemodel."""
     from bnfold.compare.measure import NamedProgress
     from bnfold.compare.pairs import compare_pairs, rows_of
@@ -443,63 +443,67 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     from bnfold.report.renderings import of_run
     from bnfold.report.run import RunReport
 
-    rows = rows_of(reference, candidate, given["table"])
+    rows = rows_of(reference, candidate, params["table"])
     files = [file for row in rows for file in row.models]
     if all(map(is_onnx, files)):
         _refuse_idle([one.name for one in fields(ReadOptions) if one.name not in ONNX_TOO], "the models are ONNX")
     if all(row.data for row in rows):
         _refuse_idle(["data"], "each line of the table names its own")
-    data = [given["data"], *(row.data for row in rows)]
-    reports = [*_reports(given), *(path for row in rows for path in _own_reports(given, row).values())]
-    kept = [Path(path) for row in rows if (path := row.checkpoint(given["checkpoint"])) is not None]
-    beside = [given["table"], given["mean"], given["data"]]
-    require_paths(files, reports=[*reports, *kept], data=[*filter(None, [given["table"]]), *_data(given, data)])
+    data = [params["data"], *(row.data for row in rows)]
+    reports = [*_reports(params), *(path for row in rows for path in _own_reports(params, row).values())]
+    kept = [Path(path) for row in rows if (path := row.checkpoint(params["checkpoint"])) is not None]
+    beside = [params["table"], params["mean"], params["data"]]
+    require_paths(files, reports=[*reports, *kept], data=[*filter(None, [params["table"]]), *_data(params, data)])
     chosen = replace(
-        _comparing(given, data, not given["outputs_only"]),
-        map=by_name("--map", given["pairs"]),
-        batch=given["batch"],
-        input_shapes=by_name("--input-shape", given["input_shapes"]) or None,
-        reading=_read_options(given),
-        bisect=given["bisect"],
-        checkpoint=given["checkpoint"],
-        cluster=given["cluster"],
+        _comparing(params, data, not params["outputs_only"]),
+        map=by_name("--map", params["pairs"]),
+        batch=params["batch"],
+        input_shapes=by_name("--input-shape", params["input_shapes"]) or None,
+        reading=_read_options(params),
+        bisect=params["bisect"],
+        checkpoint=params["checkpoint"],
+        cluster=params["cluster"],
     )
-    codes = []
-
-    def failed(row: PairRow, error: Exception) -> str:
-        """What is said of a line of a table that cannot be compared."""
-        if not row.number or main.stopped_by:
-            raise error
-        message, code = answer(error)
-        codes.append(code)
-        with suppress(OSError):  # the code is an answer, too
-            click.echo(f"bnfold: {row.place}{message}", err=True)
-        return f"{row.place}{message}"
-
+    codes: list[int] = []
     with progress_bar() as progress:
-        said = NamedProgress(progress, ("comparing",)) if progress is not None else None
-        found = tuple(compare_pairs(rows, given["data"], chosen, failed, said))
-    report = RunReport(proofs=found)
+        stage = NamedProgress(progress, ("comparing",)) if progress is not None else None
+        proofs = tuple(compare_pairs(rows, params["data"], chosen, partial(_note_failure, codes), stage))
+    report = RunReport(proofs=proofs)
     own: dict[Path, Callable[[], Any]] = {}
-    for row, proof in zip(rows, found, strict=True):
+    for row, proof in zip(rows, proofs, strict=True):
         renderings = of_run(RunReport(proofs=(proof,)), _facts(row.models, (), *beside, row.data))
-        own |= {path: renderings[name] for name, path in _own_reports(given, row).items()}
-    _render(given, of_run(report, _facts(files, (), *beside, *data), given["verbosity"] or 0, reports), own)
+        own |= {path: renderings[name] for name, path in _own_reports(params, row).items()}
+    _render(params, of_run(report, _facts(files, (), *beside, *data), params["verbosity"] or 0, reports), own)
     return max(codes, default=0 if report.passed else DIFFERENT)
 
 
-def _own_reports(given: dict[str, Any], row: PairRow) -> dict[str, Path]:
+def _note_failure(codes: list[int], row: PairRow, error: Exception) -> str:
+    """What is said of a line of a table that cannot be compared; its exit code goes to `codes`.
+
+    Raises:
+        Exception: the error itself, where there is no table or the run was stopped.
+    """
+    if not row.number or main.stopped_by:
+        raise error
+    message, code = answer(error)
+    codes.append(code)
+    with suppress(OSError):  # the code is an answer, too
+        click.echo(f"bnfold: {row.place}{message}", err=True)
+    return f"{row.place}{message}"
+
+
+def _own_reports(params: dict[str, Any], row: PairRow) -> dict[str, Path]:
     """Rendering -> the file for one line of a table alone: beside `report.json`, `report.3.json` for the third."""
     from bnfold.io.files import is_stream
 
-    files = {name: path for name, path in _renderings(given).items() if str(path) != "-" and not is_stream(path)}
+    files = {name: path for name, path in _renderings(params).items() if str(path) != "-" and not is_stream(path)}
     return {name: path.parent / f"{path.stem}.{row.number}{path.suffix}" for name, path in files.items() if row.number}
 
 
 # From options to records.
 
 
-def _reading(prototxt: Path, caffemodel: str | None, given: dict[str, Any]) -> Reading:
+def _reading(prototxt: Path, caffemodel: str | None, params: dict[str, Any]) -> Reading:
     from bnfold.loading import is_onnx
     from bnfold.pipeline import Reading
 
@@ -510,12 +514,12 @@ def _reading(prototxt: Path, caffemodel: str | None, given: dict[str, Any]) -> R
         raise UsageError(f"the prototxt and the caffemodel are two arguments here: {files}")
     if caffemodel and is_onnx(caffemodel) and not is_onnx(prototxt):
         raise UsageError(f"{visible(caffemodel)} is not a caffemodel: outputs are named with -o")
-    return Reading(prototxt, caffemodel, _read_options(given))
+    return Reading(prototxt, caffemodel, _read_options(params))
 
 
-def _read_options(given: dict[str, Any]) -> ReadOptions:
-    said = {one.name: given[one.name] for one in fields(ReadOptions) if one.name in given}
-    return ReadOptions(**said | {"input_shapes": by_name("--input-shape", given["input_shapes"]) or None})
+def _read_options(params: dict[str, Any]) -> ReadOptions:
+    values = {one.name: params[one.name] for one in fields(ReadOptions) if one.name in params}
+    return ReadOptions(**values | {"input_shapes": by_name("--input-shape", params["input_shapes"]) or None})
 
 
 def _refuse_idle(names: Sequence[str], why: str) -> None:
@@ -525,43 +529,43 @@ def _refuse_idle(names: Sequence[str], why: str) -> None:
         UsageError: with their names, and why they mean nothing here.
     """
     context = click.get_current_context()
-    given = click.core.ParameterSource.COMMANDLINE
+    typed = click.core.ParameterSource.COMMANDLINE
     called = {param.name: param.opts[0] for param in context.command.params}
-    if idle := [called[name] for name in names if context.get_parameter_source(name) is given]:
+    if idle := [called[name] for name in names if context.get_parameter_source(name) is typed]:
         raise UsageError(f"{' and '.join(idle)} would be ignored: {why}")
 
 
-def _writing(model: Path, given: dict[str, Any]) -> Writing:
+def _writing(model: Path, params: dict[str, Any]) -> Writing:
     from bnfold.loading import is_onnx
     from bnfold.pipeline import Writing, format_of
 
-    formats = {format_of(path) for path in given["paths"]}
+    formats = {format_of(path) for path in params["paths"]}
     if "onnx" not in formats:
         _refuse_idle(FOR_ONNX, "no .onnx is written")
     elif is_onnx(model):
         _refuse_idle(FROM_CAFFE, f"{visible(model.name)} is ONNX already, and stays what it is")
     if "prototxt" not in formats:
         _refuse_idle(FOR_CAFFE, "no .prototxt is written")
-    onnx = OnnxOptions(**{one.name: given[one.name] for one in fields(OnnxOptions) if one.name in given})
-    return Writing(onnx=onnx, **{name: given[name] for name in Writing._fields if name in given})
+    onnx = OnnxOptions(**{one.name: params[one.name] for one in fields(OnnxOptions) if one.name in params})
+    return Writing(onnx=onnx, **{name: params[name] for name in Writing._fields if name in params})
 
 
-def _comparing(given: dict[str, Any], data: Sequence[str | None], layers: bool) -> CompareOptions:
-    if not any(data) and (idle := [f"--{name.replace('_', '-')}" for name in PREPARING if given[name]]):
+def _comparing(params: dict[str, Any], data: Sequence[str | None], layers: bool) -> CompareOptions:
+    if not any(data) and (idle := [f"--{name.replace('_', '-')}" for name in PREPARING if params[name]]):
         raise UsageError(f"{' and '.join(idle)} prepare{'s' * (len(idle) == 1)} images, and --data is not given")
-    words = {name: given[name] for name in PREPARING}
+    words = {name: params[name] for name in PREPARING}
     preparation = None
     if any(word is not None and word is not False for word in words.values()):
         from bnfold.data.preparation import from_words
 
         preparation = from_words(**words)
-    return CompareOptions(preparation=preparation, layers=layers, **{name: given[name] for name in COMPARING})
+    return CompareOptions(preparation=preparation, layers=layers, **{name: params[name] for name in COMPARING})
 
 
 # From records to what the user sees.
 
 
-def _reports(given: dict[str, Any]) -> list[Path]:
+def _reports(params: dict[str, Any]) -> list[Path]:
     """The files that are to hold renderings of the report.
 
     Raises:
@@ -570,26 +574,26 @@ def _reports(given: dict[str, Any]) -> list[Path]:
     from bnfold.io.files import is_stream
     from bnfold.report.renderings import require_possible
 
-    wanted = _renderings(given)
+    wanted = _renderings(params)
     require_possible(wanted)
     if len(printed := [f"--{name} -" for name, path in wanted.items() if str(path) == "-"]) > 1:
         raise UsageError(f"{' and '.join(printed)}: only one of them can be printed")
     return [path for path in wanted.values() if str(path) != "-" and not is_stream(path)]
 
 
-def _renderings(given: dict[str, Any]) -> dict[str, Path]:
+def _renderings(params: dict[str, Any]) -> dict[str, Path]:
     """Rendering -> the file that is to hold it, or -."""
-    return {name: path for name in ("json", "html", "markdown") if (path := given.get(f"{name}_path")) is not None}
+    return {name: path for name in ("json", "html", "markdown") if (path := params.get(f"{name}_path")) is not None}
 
 
-def _data(given: dict[str, Any], data: Sequence[str | None]) -> list[Path]:
+def _data(params: dict[str, Any], data: Sequence[str | None]) -> list[Path]:
     """The files that a comparison reads besides the models, of the data sets that are named."""
     if not any(data):
         return []
     from bnfold.data.datasets import data_files
 
-    found = [file for path in dict.fromkeys(data) if path for file in data_files(path)]
-    return [*found, *([Path(given["mean"])] if given["mean"] else ())]
+    files = [file for path in dict.fromkeys(data) if path for file in data_files(path)]
+    return [*files, *([Path(params["mean"])] if params["mean"] else ())]
 
 
 def _facts(read: Sequence[Path], written: Sequence[Path], *data: str | Path | None) -> Facts:
@@ -604,13 +608,13 @@ def _facts(read: Sequence[Path], written: Sequence[Path], *data: str | Path | No
 
 
 def _render(
-    given: dict[str, Any], renderings: Renderings, more: Mapping[Path, Callable[[], Any]] | None = None
+    params: dict[str, Any], renderings: Renderings, more: Mapping[Path, Callable[[], Any]] | None = None
 ) -> None:
     """Print the report, and write it and `more` to the files that were asked for, all of them or none."""
     from bnfold.io.files import OutputSet
     from bnfold.report.grid import laid_out
 
-    wanted = _renderings(given)
+    wanted = _renderings(params)
     with OutputSet() as outputs:
         for name, path in wanted.items():
             if str(path) != "-":

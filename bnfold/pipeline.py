@@ -218,12 +218,12 @@ class Provenance(NamedTuple):
 
         # Names of files are bytes, and protobuf's strings are UTF-8.
         names = {path: os.fsencode(path.name).decode(errors="backslashreplace") for path in self.files}
-        told = {}
+        pairs = {}
         for path, name in names.items():
             content = map_file(path)
             read = hashed or len(content) <= MAX_HASHED
-            told[f"source:{name}"] = f"sha256:{sha256(content).hexdigest()}" if read else f"{len(content)} bytes"
-        return told | ({"folded": ",".join(self.folded)} if self.folded else {})
+            pairs[f"source:{name}"] = f"sha256:{sha256(content).hexdigest()}" if read else f"{len(content)} bytes"
+        return pairs | ({"folded": ",".join(self.folded)} if self.folded else {})
 
 
 def save(net: Net, writing: Writing, source: Provenance, outputs: OutputSet) -> tuple[tuple[Path, ...], list[str]]:
