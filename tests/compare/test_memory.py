@@ -43,16 +43,11 @@ def end(child, really=isolated._end):
 
 def plan(self, *arguments, really=Engine._plan, **options):
     really(self, *arguments, **options)
-    way[:] = self.alternating, len(self.segments) > 1, self.overlapping
+    global way
+    runs = "two runs at a time" if self.overlapping else "one run at a time"
+    way = "one network at a time" if self.alternating else "segments" if len(self.segments) > 1 else runs
 
-WAYS = {
-    (): "refused",
-    (True, True, False): "one network at a time",
-    (False, True, False): "segments",
-    (False, False, False): "one run at a time",
-    (False, False, True): "two runs at a time",
-}
-children, beside, way = [], 0, []
+children, beside, way = [], 0, "refused"
 Engine._plan = plan
 isolated.subprocess.Popen, isolated._end = Popen, end
 net = bnfold.load(sys.argv[1])
@@ -66,7 +61,7 @@ try:
 except bnfold.UsageError as error:
     print(error)
 print(held("self") + beside)
-print(WAYS[tuple(way)])
+print(way)
 """
 """High-water marks are those of the program, and of the processes beside it at one time.
 
