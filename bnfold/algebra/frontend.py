@@ -17,10 +17,10 @@ body of If or Loop captures is one more bottom each), and the writer takes all n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from bnfold.algebra.affine import Affine, Values
 from bnfold.algebra.operators import Clip, Operator, Window
@@ -73,6 +73,29 @@ class FoldContext:
             self.notes.append(
                 "--assume-global-stats changes nothing: no layer that may fold has statistics and follows its batch"
             )
+
+
+class InnerNet(NamedTuple):
+    """A network in a layer, as the branch of an If is one.
+
+    Attributes:
+        attribute: what it is in the layer: "then_branch".
+        layer: the layer.
+        net: the network, of which what it reads from outside are inputs; None where it cannot be read.
+        why: a sentence where it cannot be read and might have folded; empty otherwise.
+        put: has the layer hold another network in its place, one that was made of it.
+    """
+
+    attribute: str
+    layer: Layer
+    net: Net | None
+    why: str
+    put: Callable[[Net], None]
+
+    @property
+    def name(self) -> str:
+        """What it is called: "then_branch of layer 'y' (If)"."""
+        return f"{self.attribute} of {self.layer}"
 
 
 class FrontEnd(Protocol):
@@ -180,6 +203,9 @@ class FrontEnd(Protocol):
 
     def finish(self, context: FoldContext) -> None:
         """After the last edit: put together what was taken apart and stayed, settle which weights are still shared."""
+
+    def bodies(self, net: Net) -> Iterable[InnerNet]:
+        """The networks in the layers of a net; those in bodies are bodies of their nets."""
 
     def pickled(self, net: Net) -> tuple[Any, ...] | None:
         """How `pickle` makes the net again, as `object.__reduce__` says it; None for layer by layer."""

@@ -21,7 +21,7 @@ import numpy as np
 from bnfold.algebra.absorb import Change, tail_of, without_tail
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.branches import Junction, plan_junction
-from bnfold.algebra.frontend import FoldContext, FrontEnd
+from bnfold.algebra.frontend import FoldContext, FrontEnd, InnerNet
 from bnfold.algebra.operators import Alias, Clip, Extreme, Join, Linear, Opaque, Operator, Product, Sum
 from bnfold.algebra.plan import Budget, Plan, Scene, plan_across, plan_apart, plan_backward, plan_forward
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
@@ -86,7 +86,20 @@ def fold(
         context = FoldContext(own, report.shapes, assume_global_stats, keep=_kept_blobs(own, keep))
         sweep = _Sweep(own, net.front, context, exclude, join, report)
         sweep.run()
+    for body in net.front.bodies(sweep.net):
+        if body.net is not None and id(body.layer) not in context.excluded:
+            _fold_inside(body, fold(body.net, join=join), report)
+        report.notes += filter(None, [body.why])
     return FoldResult(sweep.net, sweep.report)
+
+
+def _fold_inside(body: InnerNet, result: FoldResult, report: FoldReport) -> None:
+    """Have a layer hold a body in which something was folded, and add to the report what became of its affines."""
+    changed = any(not isinstance(record, Dropped | Kept) for record in result.report.records)
+    if changed:
+        body.put(result.net)
+    report.records += result.report.records if changed else result.report.kept
+    report.notes += [f"{body.name}: {note}" for note in result.report.notes]
 
 
 @dataclass(slots=True, eq=False)

@@ -11,7 +11,7 @@ from copy import deepcopy
 import numpy as np
 
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.frontend import FoldContext
+from bnfold.algebra.frontend import FoldContext, InnerNet
 from bnfold.algebra.operators import Clip, Opaque, Operator, Window
 from bnfold.algebra.records import Blocked, block, require
 from bnfold.algebra.scaled import Rounded, same_values, why_unstorable
@@ -183,6 +183,11 @@ class Caffe:
         """Blobs shared by name that came out different are no longer shared; what was assumed is said once."""
         _unshare(context)
         context.note_assumed("as use_global_stats: true")
+
+    def bodies(self, net: Net) -> Iterable[InnerNet]:
+        """None: a layer of Caffe is no network."""
+        del net
+        return ()
 
     def pickled(self, net: Net) -> None:
         """Layer by layer: messages and arrays are values."""

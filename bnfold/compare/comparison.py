@@ -23,6 +23,7 @@ from bnfold.compare.engine import Engine
 from bnfold.compare.exact import open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.hidden_channels import hidden_channels
+from bnfold.compare.inside import changed_bodies, with_bodies
 from bnfold.compare.measure import Measurement, Progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
 from bnfold.compare.models import SELDOM, Model, open_model, require_numbers, split_pair
@@ -155,7 +156,7 @@ class Comparison:
             raise UsageError(NO_SAMPLES)
         self.options = options = replace(options, layers=options.layers and not options.bisect)
         self._typed = options.tolerance is None
-        self._samples = samples
+        self._samples, self._source = samples, reference
         if np.ma.is_masked(labels):
             raise UsageError("the labels are masked; -1 says that a class is not known")
         self._labels = None if labels is None else np.asarray(labels)
@@ -241,7 +242,20 @@ class Comparison:
         else:
             found = self._run(different, progress) if different else []
         reports = iter(found)
-        return [self._unrun(model) if same else next(reports) for model, same in zip(models, equal, strict=True)]
+        measured = [self._unrun(model) if same else next(reports) for model, same in zip(models, equal, strict=True)]
+        known = folded or [False] * len(models)
+        return [self._with_bodies(*one) for one in zip(measured, models, candidates, known, strict=True)]
+
+    def _with_bodies(self, report: DiffReport, theirs: Model, candidate: Source, known: bool) -> DiffReport:
+        """The report, in which bodies of If, Loop and Scan that differ are compared by themselves, too."""
+        words = ("layers", "memory", "provider", "reference_provider", "seed", "tf32", "threads", "tolerance")
+        inside = CompareOptions(**{word: getattr(self.options, word) for word in words})
+        bodies = changed_bodies(self.reference, theirs, (self._source, candidate), self.options)
+
+        def compared(one: Net, other: Net) -> DiffReport:
+            return Comparison(one, None, inside).against(other)
+
+        return with_bodies(report, bodies, compared, known or isinstance(candidate, Net))
 
     def _check(self, shapes: Mapping[str, Shape | None]) -> None:
         """Raise now, before anything is written or run, what the data or a gate would raise later."""

@@ -210,7 +210,11 @@ def _difference(
     squashes = node.op_type != partner.op_type and COUNTS.keys() >= {node.op_type, partner.op_type}
     if node.domain != partner.domain or not (squashes or same_places(node, opsets[0], partner, opsets[1])):
         return None
-    ours, theirs = _inputs(node), _inputs(partner)
+    settings, others = settings_of(node, opsets[0]), settings_of(partner, opsets[1])
+    # Bodies that differ are compared by themselves (`bnfold.compare.inside`), with what they capture.
+    apart = {one.name for one in node.attribute if one.HasField("g") and settings[one.name] != others.get(one.name)}
+    apart = apart if node.output == partner.output else set()
+    ours, theirs = ([*one.input] if apart else _inputs(one) for one in (node, partner))
     ours += [""] * (len(theirs) - len(ours))
     theirs += [""] * (len(ours) - len(theirs))
     known = [(one, other, stored[0].get(one), stored[1].get(other)) for one, other in zip(ours, theirs, strict=True)]
@@ -220,10 +224,9 @@ def _difference(
         return None
     if node.op_type != partner.op_type:
         return Difference(f"{partner.op_type} in the place of {node.op_type}", 1.0, UNITS)
-    settings, others = settings_of(node, opsets[0]), settings_of(partner, opsets[1])
     found = [
         (f"attribute '{name}'", _apart(*(floats_said(held.get(name)) for held in (settings, others))))
-        for name in sorted(settings.keys() | others.keys())
+        for name in sorted((settings.keys() | others.keys()) - apart)
         if settings.get(name) != others.get(name)
     ]
     found += [(f"'{one or other}'", _apart_stored(mine, its)) for one, other, mine, its in known if one + other]

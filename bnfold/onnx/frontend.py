@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.frontend import FoldContext
+from bnfold.algebra.frontend import FoldContext, InnerNet
 from bnfold.algebra.operators import Alias, Clip, Constant, Move, Opaque, Operator, Pass, Window
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import Rounded, exact_values, why_unstorable
@@ -21,6 +21,7 @@ from bnfold.onnx.casts import drop_casts, pair_casts
 from bnfold.onnx.constants import ELEMENTWISE, shape_alone
 from bnfold.onnx.edition import types_of
 from bnfold.onnx.file import element_type
+from bnfold.onnx.inside import bodies_of
 from bnfold.onnx.node import (
     BIASES,
     RECURRENT,
@@ -265,6 +266,10 @@ class OnnxFrontEnd:
         if kept := origin.constants.keys() & set(context.keep):
             context.net.origin = replace(origin, pinned=origin.pinned | kept)
         context.note_assumed("by its stored statistics")
+
+    def bodies(self, net: Net) -> Iterable[InnerNet]:
+        """Those of If, Loop and Scan."""
+        return bodies_of(net, self._read)
 
     def pickled(self, net: Net) -> tuple[Any, ...]:
         """As the model that would be written, and what was said when it was read of what is left."""

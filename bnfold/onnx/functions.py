@@ -2,8 +2,8 @@
 
 Exporters that keep the modules of a framework write each as a function, and a BatchNormalization then stands in another
 one than the convolution in front of it. A layer is a node of the graph, so nothing would fold into a call: where a
-function normalises or is arithmetic alone, bodies are read in the place of calls. What stands in a body of If, Loop or
-Scan stays, and a note says so.
+function normalises or is arithmetic alone, bodies are read in the place of calls. Bodies of If, Loop and
+Scan are networks of their own (`bnfold.onnx.inside`).
 
 onnx has an inliner, too, which forgets what an attribute is that a call does not give, and whose names are lost in
 bodies that hand on what they were given (`onnx/inliner/inliner.cc`).
@@ -16,7 +16,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
-from bnfold.errors import counted, few
+from bnfold.errors import counted
 from bnfold.io.wire import LENGTH, MAX_MESSAGE
 from bnfold.net import Names
 from bnfold.onnx.file import GRAPH, INITIALIZER, SPARSE_INITIALIZER, Document, document_of, fill_constant
@@ -88,15 +88,10 @@ def _may_fold(function: FunctionProto) -> bool:
     return (has_constant and is_arithmetic) or any(node.op_type in NORMALISATIONS for node in nodes)
 
 
-def left_in_bodies(model: ModelProto) -> list[str]:
-    """A sentence on the normalisations in bodies of control flow, if there are any."""
-    found = {
-        f"'{node.name or node.output[0]}' ({node.op_type})": normalising
-        for node in model.graph.node
-        if (normalising := sum(one.op_type in NORMALISATIONS for body in bodies(node) for one in _all(body.node)))
-    }
-    said = counted(sum(found.values()), "normalisation")
-    return [f"{said} in bodies of {few(list(found))}: nothing is folded there"] if found else []
+def left_in_body(body: GraphProto, name: str, why: str) -> str:
+    """A sentence on the normalisations in a body in which nothing is folded; empty where there are none."""
+    count = sum(one.op_type in NORMALISATIONS for one in _all(body.node))
+    return f"{counted(count, 'normalisation')} in {name}: nothing is folded there, since {why}" if count else ""
 
 
 def expanded(model: ModelProto) -> int:

@@ -25,7 +25,7 @@ from bnfold.errors import (
 from bnfold.net import Array, Blobs, Layer, Net, sizes
 from bnfold.onnx.file import Document, Tensor, document_of, read_document
 from bnfold.onnx.frontend import OnnxFrontEnd
-from bnfold.onnx.functions import left_in_bodies, with_bodies
+from bnfold.onnx.functions import with_bodies
 from bnfold.onnx.node import (
     STANDARD,
     BottomInput,
@@ -147,7 +147,6 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
         notes=[
             *[SORTS] * (not found.is_sorted),
             *filter(None, [note]),
-            *left_in_bodies(model),
             *[FREEZES_NOTHING] * freezes_nothing,
         ],
         file=str(document.path),

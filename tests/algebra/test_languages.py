@@ -32,6 +32,7 @@ class Tiny:
     def prepare(self, context): pass
     def drop_emptied(self, context): return ()
     def finish(self, context): pass
+    def bodies(self, net): return ()
     def protected(self, net): return {}
     def taken_names(self, net): return ()
     def reads_values(self, layer, index): return True
