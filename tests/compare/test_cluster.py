@@ -192,14 +192,16 @@ def interrupt():
     while len(children()) < 3:  # two workers at least, and Python's resource tracker
         time.sleep(0.001)
     began.append(time.monotonic())
-    os.killpg(0, signal.SIGINT)
+    for _ in range(int(sys.argv[2])):
+        os.killpg(0, signal.SIGINT)
+        time.sleep(0.03)
 
 if __name__ == "__main__":
     began = []
     cluster.WITHOUT_SIGINT += "; import time; time.sleep(300)"
     threading.Thread(target=interrupt, daemon=True).start()
     try:
-        compare(*sys.argv[2:], cluster=int(sys.argv[1]))
+        compare(*sys.argv[3:], cluster=int(sys.argv[1]))
     except KeyboardInterrupt:
         print("stopped", time.monotonic() - began[0] < 60)
 """
@@ -207,11 +209,13 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for its children as Linux has it")
-@pytest.mark.parametrize("workers", ["2", "7"])
-def test_ctrl_c_while_local_workers_start_waits_for_none_and_says_nothing(tmp_path: Path, workers: str) -> None:
+@pytest.mark.parametrize(("workers", "times"), [("2", "1"), ("7", "1"), ("2", "2")])
+def test_ctrl_c_while_local_workers_start_waits_for_none_and_says_nothing(
+    tmp_path: Path, workers: str, times: str
+) -> None:
     script = tmp_path / "interrupted.py"
     script.write_text(STARTING)
-    command = [sys.executable, str(script), workers, *models(tmp_path)]
+    command = [sys.executable, str(script), workers, times, *models(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, timeout=600, check=False)
     assert (done.stdout, done.stderr) == ("stopped True\n", "")
 
