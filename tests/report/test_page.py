@@ -15,6 +15,7 @@ from report.test_picture import folded
 import bnfold
 from bnfold.compare.records import Answer, DetectorDiff
 from bnfold.io.environment import environment
+from bnfold.report.figures import small
 from bnfold.report.html import as_html, title_of
 from bnfold.report.run import RunReport
 
@@ -153,6 +154,15 @@ def test_a_page_is_called_by_its_network_or_by_how_many_were_compared() -> None:
 
 def test_each_layer_that_was_merged_is_counted() -> None:
     assert "<dt>folded / kept</dt><dd>3 / 1</dd>" in as_html(run_report(failed(), fold=folding()))
+
+
+def test_a_single_comparison_says_in_its_head_what_was_compared() -> None:
+    proof, said = failed(), "<dt>blobs compared</dt><dd>{}</dd>"
+    alone = as_html(run_report(proof))
+    assert said.format(len(proof.blobs)) in alone
+    assert f"<dt>largest difference, of the range</dt><dd>{small(present(proof.worst).judged)}</dd>" in alone
+    assert said.format(len(proof.blobs)) not in as_html(run_report(proof, proof))
+    assert said.format(len(proof.blobs)) not in as_html(run_report(proof, fold=folding()))
 
 
 def test_samples_without_a_picture_are_shown_with_their_answers() -> None:
