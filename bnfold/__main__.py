@@ -69,12 +69,18 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), mode))  # noqa: SIM115 - as long as the process
 
 
-def _require_memory() -> None:
-    """Say that a limit leaves no room for numpy, whose OpenBLAS would end the process with 1 by itself."""
+def _heed_limits() -> None:
+    """Say that a limit leaves no room for numpy, whose OpenBLAS would end the process with 1 by itself.
+
+    Under a limit of a file's size Python would keep the code of modules cut off, for every later command to fail on.
+    """
     try:
-        from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
+        from resource import RLIM_INFINITY, RLIMIT_AS, RLIMIT_FSIZE, getrlimit
     except ImportError:  # not on Windows
         return
+    if getrlimit(RLIMIT_FSIZE)[0] != RLIM_INFINITY:
+        sys.dont_write_bytecode = True
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # for the processes that a comparison starts
     limit = getrlimit(RLIMIT_AS)[0]
     if limit != RLIM_INFINITY and limit < LEAST_MEMORY and not ASKING.intersection(sys.argv):
         needed = LEAST_MEMORY >> 20
@@ -86,8 +92,12 @@ def _command() -> Commands:
     """The command line, or a sentence where the system does not let it be loaded (`ulimit -n 4`, `ulimit -v 20000`)."""
     try:
         from bnfold.cli import main
-    except (ImportError, MemoryError, OSError) as error:
+    except (EOFError, ImportError, MemoryError, OSError) as error:
         said = str(error)
+        if isinstance(error, EOFError):
+            from bnfold.report.streams import CUT_SHORT
+
+            said = CUT_SHORT
         if isinstance(error, ModuleNotFoundError):
             from bnfold.report.streams import not_loaded
 
@@ -107,7 +117,7 @@ def run() -> None:
         for number in numbers:
             signal.signal(number, _stop)
         _open_what_is_closed()
-        _require_memory()
+        _heed_limits()
         # Its threads would spin beside ours, and take memory that a limit may not leave: see docs/architecture.md.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         _command()(stopped_by=arrived)

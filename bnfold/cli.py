@@ -269,6 +269,8 @@ class Commands(click.Group):
             forget(sys.stdout)
             _stop(with_notes(str(lost), lost), UNUSABLE, quiet=lost.reader_has_gone)
         except (click.Abort, KeyboardInterrupt) as abort:
+            if isinstance(abort.__cause__, EOFError):  # click takes it for the end of what is typed
+                _stop(*answer(abort.__cause__))
             # click has its own exception for Ctrl-C, and the notes are on Python's.
             code = 128 + stopped_by[0] if stopped_by else INTERRUPTED
             _stop(with_notes("interrupted", abort.__cause__ or abort, "nothing was left half-written"), code)

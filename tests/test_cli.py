@@ -252,6 +252,16 @@ def test_without_a_command_it_shows_the_commands(run: Run) -> None:
     ]  # fmt: skip
 
 
+def test_code_of_a_module_that_was_cut_off_is_no_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise EOFError("marshal data too short")
+
+    monkeypatch.setattr("bnfold.pipeline.require_paths", load)
+    outcome = run("inspect", "net.prototxt")
+    assert outcome.code == 2
+    assert "bnfold: code that Python keeps of a module is cut short" in outcome.err
+
+
 def test_a_fault_of_our_own_is_no_difference_between_networks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("oops")

@@ -22,6 +22,7 @@ DISTRIBUTIONS = {"PIL": "Pillow", "google": "protobuf"}
 """Module -> the package that has it, where the two have different names."""
 OF_MEMORY = ("memory", "failed to map segment")
 """Words of the loader where it was given no memory."""
+CUT_SHORT = "code that Python keeps of a module is cut short, as by a full disk; remove the folders __pycache__"
 REPORT = re.compile(rb'\s*{\s*"schema": "bnfold-')
 """How a file that `--json` wrote begins."""
 UNUSABLE, FAULTY = 2, 70
@@ -95,6 +96,8 @@ def answer(error: Exception) -> tuple[str, int]:
         return with_notes(not_loaded(error), error), UNUSABLE
     if isinstance(error, SystemError):  # what C code makes of an allocation that failed
         return with_notes(f"Python itself failed (out of memory?): {error}", error), UNUSABLE
+    if isinstance(error, EOFError):
+        return with_notes(CUT_SHORT, error), UNUSABLE
     # Python would leave with 1, which means here that two networks differ.
     with suppress(OSError, MemoryError):
         import traceback

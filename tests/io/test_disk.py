@@ -22,7 +22,7 @@ LIMITED = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (50
 def fold(output: Path, before: str = "import runpy; ") -> subprocess.CompletedProcess[str]:
     arguments = ["bnfold", "fold", str(GOLDEN.prototxt), str(GOLDEN.caffemodel), "--no-verify", "-o", str(output)]
     run = f"{before}import sys; sys.argv[:] = {arguments!r}; runpy.run_module('bnfold', run_name='__main__')"
-    # Python would keep a module's code cut off at the limit, and every later command would read that.
+    # The limit is set by Python here, so this Python would keep the code of what loads bnfold cut off.
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, env=environment, timeout=600)
 
@@ -143,6 +143,16 @@ def test_a_model_that_finds_no_room_is_not_said_to_lack_a_proof(tmp_path: Path) 
     run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     is_refused(run, f"{paths[0]}: cannot be written: File too large; {paths[0]}, {paths[1]} were not written\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_command_under_a_limit_of_size_keeps_no_code_cut_off(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    for limit, kept in (("ulimit -f 1; ", False), ("", True)):
+        command = ["bash", "-c", f"{limit}exec {sys.executable} -m bnfold nothing"]
+        run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+        assert (run.returncode, bool(list(tmp_path.rglob("options.*.pyc")))) == (2, kept), run.stderr
+        shutil.rmtree(tmp_path)
 
 
 @pytest.mark.parametrize("shell", [">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
