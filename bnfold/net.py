@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from operator import is_
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload, runtime_checkable
 
 import numpy as np
@@ -22,9 +21,6 @@ from bnfold.options import require_type
 
 if TYPE_CHECKING:
     from bnfold.algebra.frontend import FrontEnd
-    from bnfold.caffe.caffe_pb2 import LayerParameter
-    from bnfold.caffe.weights import Record, WeightsFile
-    from bnfold.io.wire import Buffer
 
 Array = npt.NDArray[Any]
 DType = np.dtype[Any]
@@ -129,62 +125,6 @@ def _read(blob: Array | LazyArray) -> Array:
     array = values_of(blob)
     array.flags.writeable = False
     return array
-
-
-class Source(NamedTuple):
-    """Where a layer came from, kept so that what did not change is written back as it was.
-
-    Attributes:
-        bottoms, tops: the names in the file (public names, in place where the file is).
-        param: the message as it was parsed; `layer.param is layer.source.param` means unchanged.
-        blobs: the weights as they were read; `layer.blobs is layer.source.blobs` means unchanged.
-        text: the layer's own text in a V2 prototxt, from `layer` to its closing brace; None when it was upgraded.
-        record: where the layer stands in the caffemodel; None when the caffemodel has not got it.
-        incomplete: `param` lacks a field or a word of the file that no dialect has.
-        serialised: `param` as it was read, where there is a text: a program may have written into the message since.
-    """
-
-    bottoms: tuple[str, ...]
-    tops: tuple[str, ...]
-    param: LayerParameter
-    blobs: Blobs
-    text: str | None = None
-    record: Record | None = None
-    incomplete: bool = False
-    serialised: bytes = b""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The record is a place in a mapped file, which another process has not got.
-        return Source, tuple(self._replace(record=None))
-
-
-class Origin(NamedTuple):
-    """The files that a net came from, for what is written back as it was.
-
-    Attributes:
-        weights: the mapped caffemodels, in the order in which they were given.
-        layers: the names of the layers that were loaded; a record of a caffemodel that has none of them is not ours
-            to judge (a training layer) and is kept, while the record of one that was folded goes.
-        header: the text of a V2 prototxt before its first layer, with its comments, if `name` is all that it sets.
-        data: input -> the parameters of the data layer that it stands for.
-        loose: the prototxt has what protobuf's parser stops at: a field that was passed over, or is given twice.
-    """
-
-    weights: tuple[WeightsFile, ...] = ()
-    layers: frozenset[str] = frozenset()
-    header: str | None = None
-    data: Mapping[str, Any] = MappingProxyType({})
-    loose: bool = False
-
-    @property
-    def buffers(self) -> tuple[Buffer, ...]:
-        """What the weights are views on."""
-        return tuple(file.buffer for file in self.weights)
-
-    def require_unchanged(self) -> None:
-        """Stop where a caffemodel was written to since. Raises ParseError."""
-        for file in self.weights:
-            file.require_unchanged()
 
 
 @dataclass(slots=True, eq=False)
@@ -586,7 +526,8 @@ def _require_types(net: Net) -> None:
     require_type("Net.zero_factor", net.zero_factor, "ZeroScaleFactor | None")
     if net.front is not None and not hasattr(net.front, "origin_type"):
         raise UsageError(f"Net.front is what bnfold.load has put there, and not {type(net.front).__name__}")
-    if not isinstance(net.origin, Origin | None if net.front is None else net.front.origin_type):
+    loaded = net.origin is None or hasattr(net.origin, "require_unchanged")
+    if not (loaded if net.front is None else isinstance(net.origin, net.front.origin_type)):
         raise UsageError(f"Net.origin is what bnfold.load has put there, and not {type(net.origin).__name__}")
     for layer in _list_of_layers(net.layers):
         _require_layer(layer, object if net.front is None else net.front.param_type)

@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 from bnfold.caffe import layer_types
 from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.origin import Source
 from bnfold.caffe.upgrade import Upgraded
 from bnfold.errors import UsageError, did_you_mean_of, plural, quoted
-from bnfold.net import Layer, Names, Source, needed_for
+from bnfold.net import Layer, Names, needed_for
 
 
 class Deployed(NamedTuple):

@@ -24,9 +24,10 @@ from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.match import require_fitting
 from bnfold.caffe.operators import AFFINES, OPERATORS, LayerContext
 from bnfold.caffe.operators.shapes import known_shapes
+from bnfold.caffe.origin import Origin
 from bnfold.caffe.plain import retyped
 from bnfold.errors import ModelError, quoted
-from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Origin, Shape
+from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
 
 
 class Caffe:

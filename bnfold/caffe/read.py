@@ -23,6 +23,7 @@ from bnfold.caffe.inputs import GUESSES, Guess, MissingShapes, give_shapes, prep
 from bnfold.caffe.layers import LAYERS, infer_shapes, unread_fields
 from bnfold.caffe.layers.python_code import layer_type_of, python_notes
 from bnfold.caffe.match import give_weights
+from bnfold.caffe.origin import Origin
 from bnfold.caffe.phases import decided, dropout_notes, idle_state_notes, left_out_notes, runs
 from bnfold.caffe.plain import make_plain
 from bnfold.caffe.states import expose_states, indicators_as_parameters, state_notes
@@ -43,7 +44,7 @@ from bnfold.errors import (
     telling_which,
 )
 from bnfold.io.files import os_path
-from bnfold.net import Layer, Net, Origin, Shape
+from bnfold.net import Layer, Net, Shape
 from bnfold.options import ReadOptions, changed
 
 PathLike = str | os.PathLike[str]

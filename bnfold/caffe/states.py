@@ -23,8 +23,9 @@ from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.layers.infer import infer_shapes
 from bnfold.caffe.layers.recurrent import Recurrent, recurrent
 from bnfold.caffe.layers.table import types_where
+from bnfold.caffe.origin import Source
 from bnfold.errors import ModelError, quoted
-from bnfold.net import Blobs, Layer, Names, Net, Source
+from bnfold.net import Blobs, Layer, Names, Net
 
 INDICATOR = "ContinuationIndicator"  # BVLC's Caffe has none
 TYPES = types_where(lambda row: row.shapes is recurrent)

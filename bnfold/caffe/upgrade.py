@@ -24,9 +24,10 @@ from bnfold.caffe.caffe_pb2 import (
 from bnfold.caffe.descriptors import put
 from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.layers.infer import bottom_shapes, possible_shapes
+from bnfold.caffe.origin import Source
 from bnfold.caffe.upgrade_v0 import upgrade_v0
 from bnfold.errors import ModelError
-from bnfold.net import Blobs, Layer, Names, Net, Shape, Source, sizes
+from bnfold.net import Blobs, Layer, Names, Net, Shape, sizes
 
 if TYPE_CHECKING:
     from bnfold.caffe.text import Foreign, PrototxtDocument

@@ -25,9 +25,10 @@ from pathlib import Path
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.layer_types import is_data
 from bnfold.caffe.layers import types_where
+from bnfold.caffe.origin import Source
 from bnfold.caffe.upgrade import Upgraded
 from bnfold.errors import ModelError, did_you_mean, quoted
-from bnfold.net import NO_BLOBS, Layer, Names, Net, Source, Use
+from bnfold.net import NO_BLOBS, Layer, Names, Net, Use
 
 _NAMED = 5  # names, or guesses, in one message
 

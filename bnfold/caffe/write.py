@@ -25,6 +25,7 @@ from bnfold.caffe.caffemodel import connections, write_caffemodel
 from bnfold.caffe.inputs import with_stated_inputs
 from bnfold.caffe.layout import without_fields
 from bnfold.caffe.match import require_fitting
+from bnfold.caffe.origin import Source
 from bnfold.caffe.printing import DEFAULT_INDENT, indentation_of, print_layer, quote
 from bnfold.caffe.scan import Prototxt, TextField, replaced
 from bnfold.caffe.stock import foreign_layers, in_readable_text, in_stock_words
@@ -32,7 +33,7 @@ from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
 from bnfold.errors import UnsupportedError, UsageError, quoted, telling_which
 from bnfold.io.files import OutputSet, StrPath, os_path, require_suffix
-from bnfold.net import Array, Layer, LazyArray, Net, Source, require_net
+from bnfold.net import Array, Layer, LazyArray, Net, require_net
 from bnfold.options import Dialect, require_type
 
 

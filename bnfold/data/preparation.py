@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnfold.caffe.origin import Origin
 from bnfold.data.arrays import read_arrays
 from bnfold.data.pixels import Kind, Size, decoded, resized
 from bnfold.errors import ParseError, UsageError
 from bnfold.io.formats import HEAD, other_format
 from bnfold.io.mapping import read_file
-from bnfold.net import Array, Net, Origin, sizes, values_of
+from bnfold.net import Array, Net, sizes, values_of
 from bnfold.options import require_type
 
 if TYPE_CHECKING:
