@@ -159,7 +159,7 @@ def choose_samples(
     seed: int,
     preparation: Preparation | Callable[[], Preparation | None],
     part: Part = ALL,
-    least: int = LEAST_NOISE,
+    most_rows: int = 0,
 ) -> Samples:
     """The samples that the caller means.
 
@@ -170,14 +170,17 @@ def choose_samples(
         seed: of noise.
         preparation: of images; or what finds it, when there are images.
         part: the samples that will be looked at.
-        least: how many of noise there are at least.
+        most_rows: how many samples of noise there may be where the rows of a run may be none, but belong together; 0
+            where they are samples.
 
     Raises:
         UsageError: they do not fit the inputs.
     """
     if given is None:
         feeds = {name: (_sample_shape(name, feed, layout), feed.meaning) for name, feed in layout.feeds.items()}
-        return Noise(feeds, max(LEAST_NOISE, least), seed)
+        if LEAST_NOISE * layout.batch <= most_rows:  # a run of each scale: rows of several would hide the smaller
+            return Noise(feeds, LEAST_NOISE * layout.batch, seed, repeated=layout.batch)
+        return Noise(feeds, max(LEAST_NOISE, min(layout.batch, most_rows)), seed)
     from bnfold.data.datasets import is_arrays, needed, open_samples, read_inputs
 
     if isinstance(given, np.ndarray):

@@ -16,7 +16,7 @@ import numpy as np
 
 from bnfold.caffe.layers import infer_shapes
 from bnfold.compare.assumed import hidden_by_shapes
-from bnfold.compare.batches import LEAST_NOISE, BatchLayout, choose_samples, layout_of, match_inputs, run_at, runs
+from bnfold.compare.batches import BatchLayout, choose_samples, layout_of, match_inputs, run_at, runs
 from bnfold.compare.checkpoint import Checkpoint
 from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.engine import Engine
@@ -295,8 +295,8 @@ class Comparison:
         check_inputs(layout)
         preparation = self.options.preparation or partial(_said_by, self.reference)
         part = Part(self.options.sample_limit, self.options.sample_seed)
-        least = min(layout.batch, ROWS) if self._rows_differ(layout) else 0
-        data = choose_samples(self._samples, self._labels, layout, self.options.seed, preparation, part, least)
+        rows = ROWS if self._rows_differ(layout) else 0
+        data = choose_samples(self._samples, self._labels, layout, self.options.seed, preparation, part, rows)
         if self.options.preparation is not None and not hasattr(data, "preparation"):
             raise UsageError(
                 f"{data.description}: what prepares images does nothing to arrays; give arrays as the network reads "
@@ -319,7 +319,7 @@ class Comparison:
         from bnfold.onnx.export.network import grows_with_batch
 
         net = self.reference.net
-        fixed = layout.batched and not layout.is_open and self.options.batch is None and layout.batch > LEAST_NOISE
+        fixed = layout.batched and not layout.is_open and self.options.batch is None and layout.batch > 1
         return fixed and (net is None or not grows_with_batch(net))
 
     def _candidate(self, candidate: Source) -> Model:

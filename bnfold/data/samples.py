@@ -115,6 +115,7 @@ class Noise:
         seed: another one gives other values.
         scales: the standard deviations, in turn.
         signed: False for the magnitudes of such values, where a network takes no negative ones.
+        repeated: samples in a row that have the same scale.
     """
 
     parallel: ClassVar[bool] = True  # samples may be asked for by several threads at once
@@ -126,6 +127,7 @@ class Noise:
     seed: int = 0
     scales: tuple[float, ...] = SCALES
     signed: bool = True
+    repeated: int = 1
 
     @property
     def description(self) -> str:
@@ -133,7 +135,12 @@ class Noise:
         meant = [f"; '{blob}': {meaning}" for blob, (_, meaning) in self.feeds.items() if meaning is not None]
         scales = ", ".join(f"{scale:g}" for scale in self.scales)
         drawn = "N(0, s^2)" if self.signed else "|x| of x from N(0, s^2)"
-        noise = f"seeded noise, {drawn} with s = {scales} in turn" if len(meant) < len(self.feeds) else "seeded values"
+        each = f" for {self.repeated:,} each" * (self.repeated > 1)
+        noise = (
+            f"seeded noise, {drawn} with s = {scales} in turn{each}"
+            if len(meant) < len(self.feeds)
+            else "seeded values"
+        )
         return f"{self.count:,} samples of {noise}, seed {self.seed}{''.join(meant)}"
 
     def sample(self, number: int) -> dict[str, Array]:
@@ -156,7 +163,7 @@ class Noise:
         return f"noise {number} (s = {self._scale(number):g})"
 
     def _scale(self, number: int) -> float:
-        return self.scales[number % len(self.scales)]
+        return self.scales[number // self.repeated % len(self.scales)]
 
     def picture(self, number: int) -> Array | None:  # noqa: ARG002 - none of them has one
         """None, since noise is no image."""

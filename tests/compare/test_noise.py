@@ -152,7 +152,30 @@ def test_every_row_of_a_first_axis_is_compared(rows: int) -> None:
     )
     report = compare(right, wrong)
     assert not report.passed
-    assert report.sample_count == rows
+    assert report.sample_count == 3 * rows
+
+
+@pytest.mark.parametrize("rows", [2, 3, 5])
+@pytest.mark.parametrize("layers", [True, False])
+def test_rows_that_may_belong_together_have_one_scale_in_a_run(rows: int, layers: bool) -> None:
+    """A convolution over planes adds a row of small noise to those of large noise, beside which no bias counts."""
+    random = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "axis"], ["image"]),
+        helper.make_node("Conv", ["image", "weight", "bias"], ["planes"], "conv", pads=[1] * 4),
+        helper.make_node("Squeeze", ["planes", "axis"], ["y"]),
+    ]
+    weight = random.normal(size=(rows, rows, 3, 3)).astype(np.float32)
+    bias = random.uniform(0.5, 1, rows).astype(np.float32) * random.choice(np.array([-1, 1], np.float32), rows)
+    wrong = bias * np.where(np.arange(rows) == 1, np.float32(1.02), np.float32(1))
+    right, other = (
+        model(nodes, {"x": (rows, 8, 8)}, ["y"], {"weight": weight, "bias": values, "axis": np.array([0])})
+        for values in (bias, wrong)
+    )
+    assert compare(right, right, layers=layers).passed
+    report = compare(right, other, layers=layers)
+    assert not report.passed
+    assert f"s = 1, 8, 64 in turn for {rows} each" in report.data
 
 
 def test_rows_that_are_too_many_to_be_samples_are_said_not_to_be_proved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +250,7 @@ def test_every_row_of_a_caffe_net_that_learned_a_value_for_each_is_compared() ->
     values = np.arange(8, dtype=np.float32)
     fc = [np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32), np.zeros(2, np.float32)]
     right, wrong = (net(BIASED, bias=[bias], fc=fc) for bias in (values, np.where(values == 5, -5, values)))
-    assert compare(right, right).sample_count == 8
+    assert compare(right, right).sample_count == 3 * 8
     assert not compare(right, wrong).passed
     data = np.random.default_rng(1).normal(size=(40, 4)).astype(np.float32)
     assert not compare(right, wrong, data).passed
