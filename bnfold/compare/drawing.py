@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from math import prod
@@ -126,15 +127,30 @@ def _hidden_nodes(
     for node in nodes:
         # Of a blob whose values are unknown the shape is known all the same.
         read = () if node.op_type in ("Shape", "Size") else _read_by(node)
-        cause = next((culprit[name] for name in read if name in culprit), "")
+        cause, lost = next((culprit[name] for name in read if name in culprit), ""), [*filter(None, node.output)]
         if not cause and drawing.draws(node, flags):
             cause = f"node '{node.name or node.output[0]}' ({node.op_type}), which draws other values in each run"
         if not cause and not unlike.isdisjoint(node.output):
             cause = f"node '{node.name or node.output[0]}' ({node.op_type}), which makes no tensor of numbers"
+            lost, node = [name for name in node.output if name in unlike], _labelling(node)
         if cause:
             hidden.append(node)
-            culprit.update(dict.fromkeys(filter(None, node.output), cause))
+            culprit.update(dict.fromkeys(lost, cause))
     return hidden, culprit
+
+
+def _labelling(node: NodeProto) -> NodeProto:
+    """What makes labels that are text: of a linear classifier the scores beside them, which are compared and have all
+    that it learned; of others all that they read.
+    """
+    if node.op_type != "LinearClassifier":
+        return node
+    told = deepcopy(node)
+    for place in reversed(range(len(told.attribute))):
+        if told.attribute[place].name in ("coefficients", "intercepts"):
+            del told.attribute[place]
+    told.input[:] = [node.output[1]]
+    return told
 
 
 def _read_by(node: NodeProto) -> list[str]:

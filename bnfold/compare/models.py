@@ -473,6 +473,7 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
     from bnfold.onnx.graph import lists_in
     from bnfold.onnx.narrow import with_narrow_values_read
     from bnfold.onnx.node import bodies, captured
+    from bnfold.onnx.scores import RAW, with_raw_scores
 
     kinds = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
     stored = kinds | {weight.name: weight.element for weight in weights}
@@ -496,6 +497,9 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
     for blob, meaning in onnx_stand_ins(proto, feeds, weights).items():
         feeds[blob] = replace(feeds[blob], meaning=meaning)
     proto = with_narrow_values_read(proto, weights)
+    proto, saturating = with_raw_scores(proto)
+    for scores in (name for name in saturating if name in writers):  # not behind what draws
+        writers[scores + RAW], reads[scores + RAW] = writers[scores], reads[scores]
     return Model(name, proto, weights, None, None, writers, reads, feeds, outputs, incomparable=incomparable)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from bnfold.compare.batches import BatchLayout, runs
 from bnfold.compare.models import Model
-from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, sources
+from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, sources, type_of
 from bnfold.data.samples import Noise
 from bnfold.errors import ModelError
 from bnfold.runtime import AnyArray, Session, to_host
@@ -39,7 +39,7 @@ class _Trial(NamedTuple):
 
 def watched_blobs(reference: Model) -> dict[str, str]:
     """Blob -> type of the layer that may saturate it, over the whole network."""
-    types = {blob: writer.type for blob, writer in reference.writers.items()}
+    types = {blob: type_of(reference, blob) for blob in reference.writers}
     return {blob: layer_type for blob, layer_type in types.items() if layer_type in SQUASHING}
 
 

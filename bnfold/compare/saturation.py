@@ -82,20 +82,29 @@ def saturating(model: Model) -> dict[str, Saturating]:
     So do the blobs that layers read which cannot be run: they are compared in the place of outputs. Steps are compared
     as the integers that they are: multiplied by sizes of their own, those of a small channel are nothing beside others.
     """
+    from bnfold.onnx.scores import RAW
+
     found = {}
     for output in (*model.outputs, *model.uncompared.reads):
-        layers = [blob for blob in sources(model, output) if _writes(model, blob) in COUNTS]
+        layers = [blob for blob in sources(model, output) if type_of(model, blob) in COUNTS]
         if layers:
             fronts = [bottom for blob in layers for bottom in model.reads[blob] if bottom in model.writers]
             fronts += [blob for blob in layers if blob != output and model.writers[blob].type == "QuantizeLinear"]
-            found[output] = Saturating(model.writers[layers[0]].type, tuple(dict.fromkeys(fronts)))
+            fronts += [blob + RAW for blob in layers if blob + RAW in model.writers]
+            found[output] = Saturating(type_of(model, layers[0]), tuple(dict.fromkeys(fronts)))
     return found
 
 
-def _writes(model: Model, blob: str) -> str:
-    """The type of the layer that writes a blob; none of a Cast that cuts nothing off."""
-    layer_type = model.writers[blob].type
-    return layer_type if layer_type != "Cast" or _cuts_off(model, blob) else ""
+def type_of(model: Model, blob: str) -> str:
+    """The type of the layer that writes a blob, or of what a linear model puts behind its scores; none of a Cast that
+    cuts nothing off.
+    """
+    from bnfold.onnx.scores import RAW, saturates
+
+    layer_type, node = model.writers[blob].type, model.makers.get(blob)
+    if layer_type == "Cast" and not _cuts_off(model, blob):
+        return ""
+    return saturates(node) if node is not None and blob + RAW in model.writers else layer_type
 
 
 def _cuts_off(model: Model, blob: str) -> bool:

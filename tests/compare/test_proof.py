@@ -744,3 +744,45 @@ def test_the_steps_of_a_channel_that_is_small_count() -> None:
     by_values = {blob.blob: blob.judged for blob in wrong.blobs}
     assert max(by_values["c"], by_values["y"]) < OUTPUTS.limit
     assert (wrong.passed, "blob 'q' differs" in wrong.verdict) == (False, True)
+
+
+def scored(post_transform: str, changes: dict[int, float]) -> ModelProto:
+    """A linear classifier of large scores, of which some coefficients, or intercepts behind them, are multiplied."""
+    random = np.random.default_rng(5)
+    learned = random.normal(0, 10, 24 + 4)
+    for place, factor in changes.items():
+        learned[place] *= factor
+    node = helper.make_node(
+        "LinearClassifier",
+        ["x"],
+        ["label", "scores"],
+        "classes",
+        domain="ai.onnx.ml",
+        classlabels_ints=[3, 1, 0, 2],
+        coefficients=learned[:24].tolist(),
+        intercepts=learned[24:].tolist(),
+        post_transform=post_transform,
+    )
+    ports = [
+        helper.make_tensor_value_info(name, kind, shape)
+        for name, kind, shape in (
+            ("x", TensorProto.FLOAT, ("n", 6)),
+            ("label", TensorProto.INT64, ("n",)),
+            ("scores", TensorProto.FLOAT, ("n", 4)),
+        )
+    ]
+    versions = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    return helper.make_model(helper.make_graph([node], "g", ports[:1], ports[1:]), opset_imports=versions, ir_version=8)
+
+
+@pytest.mark.parametrize("post_transform", ["LOGISTIC", "NONE", "SOFTMAX", "SOFTMAX_ZERO"])
+@pytest.mark.parametrize("changes", [{2: 1.01}, {20: 0}, {25: -1}])
+@pytest.mark.parametrize("options", [CompareOptions(), OUTPUTS])
+def test_saturated_scores_of_a_linear_classifier_are_judged_by_what_its_coefficients_make(
+    post_transform: str, changes: dict[int, float], options: CompareOptions
+) -> None:
+    assert compare(scored(post_transform, {}), scored(post_transform, {}), options=options).passed
+    report = compare(scored(post_transform, {}), scored(post_transform, changes), options=options)
+    assert not report.passed
+    told = {blob.blob: blob.judged for blob in report.blobs}
+    assert told["scores" if post_transform == "NONE" else "scores@raw"] > report.tolerance

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
+from onnx import ModelProto
 from onnx_cases import run
 from onnx_texts import folded, model, reasons, types, values
 
@@ -123,14 +126,36 @@ def test_what_a_linear_model_gives_and_what_it_rounds_stays() -> None:
     assert "what it reads is no float32 matrix" in reasons(before)[0]
 
 
-def test_a_classifier_with_labels_of_text_stays_since_its_fold_could_not_be_proved() -> None:
-    text = BINARY.replace("ints = [3, 5]", 'strings = ["no", "yes"]')
-    nodes = f"a = ai.onnx.ml.Scaler <scale = {SCALE}, offset = {OFFSET}> (x) c, y = ai.onnx.ml.{text}> (a)"
-    before = model(TEXT[: TEXT.index("(float")] + f"(float[n,4] x) => (string[n] c, float[n,2] y) {{ {nodes} }}")
+def labelled(outputs: str, names: str = '["no", "yes"]') -> ModelProto:
+    """A classifier behind a Scaler whose labels are text."""
+    classifier = f"ai.onnx.ml.{BINARY.replace('ints = [3, 5]', f'strings = {names}')}"
+    nodes = f"a = ai.onnx.ml.Scaler <scale = {SCALE}, offset = {OFFSET}> (x) c, y = {classifier}> (a)"
+    return model(TEXT[: TEXT.index("(float")] + f"(float[n,4] x) => ({outputs}) {{ {nodes} }}")
+
+
+@pytest.mark.parametrize("outputs", ["string[n] c, float[n,2] y", "string[n] c"])
+@pytest.mark.parametrize("layers", [True, False])
+def test_scores_beside_labels_of_text_are_folded_and_compared(outputs: str, layers: bool) -> None:
+    before = labelled(outputs)
     after = folded(before)
-    assert types(after) == types(before)
-    assert "its labels are text" in reasons(before)[0]
-    assert compare(before, after).passed
-    for node in after.graph.node[1:]:
-        next(one for one in node.attribute if one.name == "coefficients").floats[1] *= -1
-    assert not compare(before, after).passed
+    assert types(after) == ["LinearClassifier"]
+    scores = model(TEXT[: TEXT.index("(float")] + "(float[n,4] x) => (float[n,2] y) { y = Identity (x) }").graph.output
+    shown = [deepcopy(one) for one in (before, after)]
+    for one in shown:
+        del one.graph.output[1:]
+        one.graph.output.extend(scores)
+    x = values(32, 4, seed=3)
+    wanted, found = (run(one, {"x": x}) for one in shown)
+    assert (wanted["c"] == found["c"]).all()
+    assert {*wanted["c"]} == {"no", "yes"}
+    np.testing.assert_allclose(found["y"], wanted["y"], rtol=1e-4, atol=1e-5)
+    report = compare(before, after, layers=layers)
+    assert report.passed
+    assert [blob.blob for blob in report.blobs] == ["y"]
+    assert not compare(before, folded(labelled(outputs, '["yes", "no"]')), layers=layers).passed
+    for place in range(4):
+        wrong = deepcopy(after)
+        next(one for one in wrong.graph.node[0].attribute if one.name == "coefficients").floats[place] *= 1.05
+        report = compare(before, wrong, layers=layers)
+        assert not report.passed
+        assert "blob 'y' differs" in report.verdict

@@ -129,8 +129,6 @@ def fused(context: NodeContext) -> Operator:
 def linear_model(context: NodeContext) -> Operator:
     """ai.onnx.ml.LinearClassifier, ai.onnx.ml.LinearRegressor: scores, `coefficients*x + intercepts`."""
     node, shape = context.node, context.bottom()
-    if node.has("classlabels_strings"):
-        raise Unfit("its labels are text, which no proof compares, nor the scores beside it")
     weight, bias = (np.array(node.floats(name), np.float32) for name in ("coefficients", "intercepts"))
     count = node.attribute("targets", 1) if context.layer.type.endswith("Regressor") else bias.size
     view = (count, shape[1] if len(shape) == 2 else 0)

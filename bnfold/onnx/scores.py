@@ -1,0 +1,43 @@
+"""The scores of a linear model of ai.onnx.ml, as a value of its own, in front of the function that it puts behind them.
+
+Given:   x -> LinearClassifier (SOFTMAX) -> scores
+Result:  the same, and x -> LinearClassifier (NONE) -> scores@raw
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+from onnx import ModelProto, NodeProto, helper
+
+LINEAR = ("LinearClassifier", "LinearRegressor")
+RAW = "@raw"
+POST_TRANSFORMS = {"LOGISTIC": "Sigmoid", "SOFTMAX": "Softmax", "SOFTMAX_ZERO": "Softmax"}
+"""What such a model puts behind its scores, and saturates -> the type of a layer that does so."""
+
+
+def with_raw_scores(model: ModelProto) -> tuple[ModelProto, list[str]]:
+    """The model, in which what a function may saturate is a value, too, and the scores that it makes of that."""
+    found = [node for node in model.graph.node if saturates(node)]
+    if not found:
+        return model, []
+    result = deepcopy(model)
+    result.graph.node.extend(map(_raw, found))
+    return result, [node.output[-1] for node in found]
+
+
+def saturates(node: NodeProto) -> str:
+    """The type of the layer that a linear model puts behind its scores, if that may saturate."""
+    said = [one.s.decode() for one in node.attribute if one.name == "post_transform" and node.op_type in LINEAR]
+    return POST_TRANSFORMS.get(said[0], "") if said else ""
+
+
+def _raw(node: NodeProto) -> NodeProto:
+    raw = deepcopy(node)
+    raw.name = node.name or node.output[-1]
+    raw.output[:] = [name + RAW for name in node.output]
+    for place in reversed(range(len(raw.attribute))):
+        if raw.attribute[place].name == "post_transform":
+            del raw.attribute[place]
+    raw.attribute.append(helper.make_attribute("post_transform", "NONE"))
+    return raw
