@@ -34,7 +34,7 @@ def saturates(node: NodeProto) -> str:
 
 def _raw(node: NodeProto) -> NodeProto:
     raw = deepcopy(node)
-    raw.name = node.name or node.output[-1]
+    raw.name = (node.name or node.output[-1]) + RAW
     raw.output[:] = [name + RAW for name in node.output]
     for place in reversed(range(len(raw.attribute))):
         if raw.attribute[place].name == "post_transform":

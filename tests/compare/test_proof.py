@@ -784,5 +784,5 @@ def test_saturated_scores_of_a_linear_classifier_are_judged_by_what_its_coeffici
     assert compare(scored(post_transform, {}), scored(post_transform, {}), options=options).passed
     report = compare(scored(post_transform, {}), scored(post_transform, changes), options=options)
     assert not report.passed
-    told = {blob.blob: blob.judged for blob in report.blobs}
-    assert told["scores" if post_transform == "NONE" else "scores@raw"] > report.tolerance
+    judged = {blob.blob: blob.judged for blob in report.blobs}
+    assert judged["scores@raw" if post_transform == "LOGISTIC" else "scores"] > report.tolerance
