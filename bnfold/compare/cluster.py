@@ -257,13 +257,14 @@ def _local_cluster(number: int) -> LocalCluster:
                 pass
             return starting.result()
         except BaseException:
-            with defer_signals():  # one more would leave it to wait for the start
-                while wait([starting], 0.1).not_done:
+            while not starting.done():
+                with suppress(BaseException):  # one more signal, which would leave it to wait for the start
                     for pid in [nanny.pid for nanny in nannies if nanny.status == Status.init and nanny.pid]:
                         with suppress(OSError):
                             os.kill(pid, KILL)
-                if starting.exception() is None:
-                    starting.result().close()
+                    wait([starting], 0.1)
+            if starting.exception() is None:
+                starting.result().close()
             raise
 
 
