@@ -1394,7 +1394,7 @@ def scores(seed: int) -> ModelProto:
     return model(nodes, {"x": (16, 32)}, ["y"], weights | {"variance": np.ones(64, np.float32)})
 
 
-@pytest.mark.parametrize("seed", [85, 382])
+@pytest.mark.parametrize("seed", [0, 382])
 def test_one_score_a_sample_may_be_near_0_by_chance(seed: int) -> None:
     reference = bnfold.load(scores(seed))
     folded = bnfold.fold(reference).net
