@@ -162,8 +162,8 @@ class Layer:
 
     @property
     def param_names(self) -> tuple[str, ...]:
-        """The share name of each learned blob (`param { name: ... }`), empty where it is the layer's own."""
-        named = [spec.name for spec in self.param.param[: len(self.blobs)]]
+        """The share name of each learned blob (`param { name: ... }` in Caffe), empty where it is the layer's own."""
+        named = [spec.name for spec in getattr(self.param, "param", ())[: len(self.blobs)]]
         return tuple(named + [""] * (len(self.blobs) - len(named)))
 
 

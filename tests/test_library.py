@@ -125,6 +125,11 @@ def test_a_layer_is_had_by_its_name(net: bnfold.Net) -> None:
         net["conv_1"]
 
 
+def test_what_an_onnx_layer_learned_has_no_name_by_which_it_is_shared() -> None:
+    net = bnfold.load(classifier())
+    assert {(len(layer.blobs), layer.param_names) for layer in net.layers if len(layer.blobs) == 2} == {(2, ("", ""))}
+
+
 def test_lists_of_records_have_a_length(result: bnfold.FoldResult) -> None:
     assert len(result.report.folded) == 3
     assert result.report.kept == []
