@@ -192,6 +192,14 @@ def test_an_eps_far_from_the_default_is_found(eps: str) -> None:
     assert only(INPUT + CONV + bn(f"batch_norm_param {{ eps: {eps} }}") + SCALE).rule == "eps-far-from-default"
 
 
+@pytest.mark.parametrize("word", ["eps", "var_eps"])
+def test_the_eps_of_a_bn_is_found_by_either_of_its_names(word: str) -> None:
+    far, near = (
+        advise(INPUT + CONV + bn(f"bn_param {{ {word}: {eps} }}", layer_type="BN")) for eps in ("0.1", "1e-5")
+    )
+    assert {one.rule for one in far} - {one.rule for one in near} == {"eps-far-from-default"}
+
+
 @pytest.mark.parametrize("eps", ["1e-5", "9.999999747378752e-06", "0.001", "0.0010000000474974513", "1e-7"])
 def test_an_eps_that_other_frameworks_use_is_fine(eps: str) -> None:
     assert advise(INPUT + CONV + bn(f"batch_norm_param {{ eps: {eps} }}") + SCALE) == []

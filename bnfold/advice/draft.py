@@ -108,8 +108,10 @@ class Written:
     @property
     def eps(self) -> float:
         """What a layer that normalises adds to the variance."""
-        param = self.layer.param
-        return float(param.bn_param.eps if self.type == "BN" else param.batch_norm_param.eps)
+        if self.type != "BN":
+            return float(self.layer.param.batch_norm_param.eps)
+        param = self.layer.param.bn_param
+        return float(param.var_eps if param.HasField("var_eps") else param.eps)  # ducha-aiki's Caffe calls it so
 
 
 def normalising(layers: Iterable[Written]) -> Iterator[Written]:
