@@ -180,7 +180,8 @@ class _Search:
         }
         for node in hiding:
             for place, name in enumerate(node.input):
-                if name in others - self.compared:
+                is_flags = (node.op_type, place) == ("Where", 0)  # and not made larger: what makes them chooses
+                if name in others - self.compared and not is_flags:
                     axis = self._axis(name) if name not in changed else 1 if changed[name] > 1 else None
                     yield _Asked(Operand(node, place), name, axis)
             attribute = HIDING[node.op_type]

@@ -98,6 +98,22 @@ def test_a_channel_that_a_max_never_takes_is_said_not_to_be_proved(layers: bool,
     assert not bnfold.compare(original, change(folded(original), "wb", (0,), 0.01), layers=layers).passed
 
 
+def test_a_channel_that_a_where_never_takes_is_said_not_to_be_proved() -> None:
+    """What it chooses by are flags, which are not made larger."""
+    nodes = [
+        helper.make_node("Conv", ["x", "wa", "ba"], ["a"], "a"),
+        helper.make_node("Conv", ["x", "wb", "bb"], ["b"], "b"),
+        helper.make_node("Greater", ["a", "b"], ["flags"], "flags"),
+        helper.make_node("Where", ["flags", "a", "b"], ["y"], "y"),
+    ]
+    weights = {**filters("a", np.zeros(4)), **filters("b", np.array([0, -1e4, 0, 0]))}
+    original = model(nodes, SHAPE, ["y"], weights)
+    report = bnfold.compare(original, change(original, "wb", (1,), 0.03), layers=False)
+    assert report.passed
+    assert "'b' (1 of 4 channels) shows in no sample behind Where 'y'" in notes(report)[0]
+    assert not bnfold.compare(original, change(original, "wb", (0,), 0.03), layers=False).passed
+
+
 def test_channels_that_are_taken_somewhere_need_no_word() -> None:
     original = two_branches(0)
     assert not notes(bnfold.compare(original, folded(original)))
