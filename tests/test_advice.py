@@ -194,9 +194,7 @@ def test_an_eps_far_from_the_default_is_found(eps: str) -> None:
 
 @pytest.mark.parametrize("word", ["eps", "var_eps"])
 def test_the_eps_of_a_bn_is_found_by_either_of_its_names(word: str) -> None:
-    far, near = (
-        advise(INPUT + CONV + bn(f"bn_param {{ {word}: {eps} }}", layer_type="BN")) for eps in ("0.1", "1e-5")
-    )
+    far, near = (advise(INPUT + CONV + bn(f"bn_param {{ {word}: {eps} }}", layer_type="BN")) for eps in ("0.1", "1e-5"))
     assert {one.rule for one in far} - {one.rule for one in near} == {"eps-far-from-default"}
 
 

@@ -206,7 +206,11 @@ def read_onnx(path: Path) -> OnnxFile:
             folder = path.parent.resolve()
         for entry in (entry for tensor in model.graph.initializer for entry in tensor.external_data):
             if entry.key == "location" and entry.value in document.files:
-                entry.value = os.path.relpath(document.files[entry.value].path, folder)
+                location = os.path.relpath(document.files[entry.value].path, folder)
+                try:
+                    entry.value = location
+                except UnicodeEncodeError:
+                    raise WeightsError(f"{path}: weights lie in {location}, which is no UTF-8; rename it") from None
         return OnnxFile(model, (), folder, mapped)
     weights = []
     for tensor in document.tensors:

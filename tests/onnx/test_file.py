@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,17 @@ def test_a_model_that_is_a_link_has_its_weights_beside_either(tmp_path: Path, da
     wrong = VALUES.copy()
     wrong.flat[7] *= np.float32(1.01)
     assert not compare(str(path), model(numpy_helper.from_array(wrong, "weight"))).passed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes in Linux")
+def test_a_link_to_weights_of_a_name_that_is_no_utf_8_is_a_sentence(tmp_path: Path) -> None:
+    path, store = tmp_path / "net.onnx", tmp_path / os.fsdecode(b"\xff")
+    beside = model(numpy_helper.from_array(VALUES, "weight"))
+    onnx.save(beside, path, save_as_external_data=True, location="net.data", size_threshold=0)
+    (tmp_path / "net.data").rename(store)
+    (tmp_path / "net.data").symlink_to(store)
+    with pytest.raises(WeightsError, match=r"net\.onnx: weights lie in .*, which is no UTF-8; rename it"):
+        compare(str(path), beside)
 
 
 def test_weights_that_were_cut_off_are_a_sentence_of_a_comparison(tmp_path: Path) -> None:
