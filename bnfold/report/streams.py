@@ -161,6 +161,10 @@ def forget(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+NO_NUMBER = {"float": "no number", "integer": "no whole number"}
+"""What click calls a kind of number -> what a word is that it cannot read as one."""
+
+
 def misused(message: str, command: str, words: Sequence[str]) -> str:
     """The message for a wrong command line; a file whose name begins with a dash was taken for options."""
     said = visible(message.rstrip(".").replace("\n", " "))
@@ -169,6 +173,7 @@ def misused(message: str, command: str, words: Sequence[str]) -> str:
     said += f"; write the file '{file}' as './{file}', since options begin with a dash" if file else ""
     if said.startswith("No such command") and os.path.isfile(words[0]):
         said = f"a command stands in front of a file, as in 'bnfold inspect {visible(words[0])}'"
+    said = re.sub(" is not a valid (integer|float)( range)?$", lambda kind: f" is {NO_NUMBER[kind[1]]}", said)
     return f"{said} ('{command} --help' lists what there is)"
 
 
