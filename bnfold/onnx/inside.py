@@ -69,9 +69,9 @@ def _model(net: Net, layer: Layer, said: AttributeProto) -> ModelProto:
     model.functions.extend(whole.functions)
     model.graph.CopyFrom(said.g)
     called = origin.types.called(origin.sizes_named)
+    readers = Counter(name for one in layer.param.proto.attribute for name in _captured(one))
     for name in _captured(said):
-        value, readers = origin.constants.get(name), sum(name in _captured(one) for one in layer.param.proto.attribute)
-        alone = readers == origin.readings.get(name) == 1
+        value, alone = origin.constants.get(name), readers[name] == origin.readings.get(name) == 1
         if value is not None and (alone or value.nbytes <= MAX_COPIED):
             model.graph.initializer.append(numpy_helper.from_array(value, name))
             continue
