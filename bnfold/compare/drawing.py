@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from math import prod
@@ -143,12 +142,11 @@ def _labelling(node: NodeProto) -> NodeProto:
     """What makes labels that are text: of a linear classifier the scores beside them, which are compared and have all
     that it learned; of others all that they read.
     """
+    from bnfold.onnx.node import with_attributes
+
     if node.op_type != "LinearClassifier":
         return node
-    told = deepcopy(node)
-    for place in reversed(range(len(told.attribute))):
-        if told.attribute[place].name in ("coefficients", "intercepts"):
-            del told.attribute[place]
+    told = with_attributes(node, "coefficients", "intercepts")
     told.input[:] = [node.output[1]]
     return told
 

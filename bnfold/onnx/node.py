@@ -144,10 +144,7 @@ class Node:
 
     def edited(self, *without: str, **attributes: object) -> Node:
         """The same with some attributes left out and others set."""
-        proto = deepcopy(self.proto)
-        kept = [one for one in proto.attribute if one.name not in without and one.name not in attributes]
-        del proto.attribute[:]
-        proto.attribute.extend([*kept, *(helper.make_attribute(name, value) for name, value in attributes.items())])
+        proto = with_attributes(self.proto, *without, **attributes)
         return replace(self, proto=proto, replaces=None)
 
     def rewritten(self, *without: str, op_type: str = "", **attributes: object) -> Node:
@@ -296,6 +293,15 @@ def constants_among(nodes: Iterable[NodeProto]) -> dict[str, TensorProto]:
     """Name -> the tensor that it is, of what Constants among some nodes make."""
     makers = (node for node in nodes if node.op_type == "Constant")
     return {node.output[0]: said.t for node in makers for said in node.attribute if said.HasField("t")}
+
+
+def with_attributes(node: NodeProto, *without: str, **attributes: object) -> NodeProto:
+    """A copy of a node with some attributes left out and others set."""
+    proto = deepcopy(node)
+    kept = [one for one in proto.attribute if one.name not in without and one.name not in attributes]
+    del proto.attribute[:]
+    proto.attribute.extend([*kept, *(helper.make_attribute(name, value) for name, value in attributes.items())])
+    return proto
 
 
 def captured(node: NodeProto) -> list[str]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto
+
+from bnfold.onnx.node import with_attributes
 
 LINEAR = ("LinearClassifier", "LinearRegressor")
 RAW = "@raw"
@@ -33,11 +35,7 @@ def saturates(node: NodeProto) -> str:
 
 
 def _raw(node: NodeProto) -> NodeProto:
-    raw = deepcopy(node)
+    raw = with_attributes(node, post_transform="NONE")
     raw.name = (node.name or node.output[-1]) + RAW
     raw.output[:] = [name + RAW for name in node.output]
-    for place in reversed(range(len(raw.attribute))):
-        if raw.attribute[place].name == "post_transform":
-            del raw.attribute[place]
-    raw.attribute.append(helper.make_attribute("post_transform", "NONE"))
     return raw
