@@ -132,8 +132,14 @@ def _constant(call: Call) -> Array:
 
 
 def _as(value: Array, target: DType | None) -> Array:
-    if target is None or not (np.can_cast(value.dtype, target) or value.dtype.isbuiltin == target.isbuiltin == 1):
-        raise NotConstant  # numpy rounds to numbers of ml_dtypes twice, and ONNX cuts what is too large for them
+    if target is None:
+        raise NotConstant
+    if not np.can_cast(value.dtype, target) and not value.dtype.isbuiltin == target.isbuiltin == 1:
+        # numpy rounds to numbers of ml_dtypes twice, and ONNX cuts what is too large for them: only what they can hold.
+        held = value.astype(target)
+        if not np.isfinite(value).all() or not np.array_equal(held.astype(value.dtype), value):
+            raise NotConstant
+        return held
     if target.kind in "iub" and value.dtype.kind == "f":
         limits = np.iinfo(target) if target.kind != "b" else None
         if limits is not None and not np.all((value >= limits.min) & (value <= limits.max)):

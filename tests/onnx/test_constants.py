@@ -192,11 +192,21 @@ def test_weights_stored_in_a_smaller_type_fold_as_they_are_read(stored: type) ->
 @pytest.mark.parametrize("target", ["BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E5M2"])
 def test_what_is_rounded_to_a_smaller_type_than_numpy_has_is_not_computed(target: str) -> None:
     """ONNX takes 1e6 for the largest number of float8, ml_dtypes for an infinite one."""
-    number = TensorProto.DataType.Value(target)
-    node = helper.make_node("Cast", ["x"], ["y"], to=number)
-    assert compute(Call(node, 21, [np.array([1e6], np.float32)])) is None
-    same = np.ones(2, helper.tensor_dtype_to_np_dtype(number))
-    assert compute(Call(node, 21, [same])) is not None
+    node = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.DataType.Value(target))
+    for rounded in (1e6, 1.001, np.inf, np.nan):
+        assert compute(Call(node, 21, [np.array([1, rounded], np.float32)])) is None
+
+
+@pytest.mark.parametrize("target", ["BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E5M2"])
+def test_what_a_smaller_type_holds_is_computed(target: str) -> None:
+    """PyTorch's exporter gives a Conv of bfloat16 a bias of zeros: `Expand(CastLike(0, x), [8])`."""
+    dtype = helper.tensor_dtype_to_np_dtype(TensorProto.DataType.Value(target))
+    values = np.array([0, -1.5, 0.125], np.float32)
+    for stored in (values, values.astype(dtype)):
+        found = compute(Call(parser.parse_node("y = CastLike (x, t)"), 21, [stored, None], types=[stored.dtype, dtype]))
+        assert found is not None
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found.astype(np.float32), values)
 
 
 def test_nothing_is_computed_once_as_much_as_is_allowed_was() -> None:
