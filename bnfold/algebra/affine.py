@@ -89,6 +89,11 @@ class Affine:
             return Affine(*(values.astype(dtype).astype(np.float64) for values in (self.scale, self.shift)))
 
     @property
+    def sign(self) -> float:
+        """1 or -1 where every scale is that, as in `x + h` and `h - x`; else 0."""
+        return next((sign for sign in (1.0, -1.0) if bool((self.scale == sign).all())), 0.0)
+
+    @property
     def is_finite(self) -> bool:
         """Whether no scale or shift is NaN or infinite."""
         return bool(np.isfinite(self.scale).all() and np.isfinite(self.shift).all())

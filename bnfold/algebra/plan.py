@@ -205,7 +205,7 @@ class _Journal:
                     raise
             elif isinstance(operator, Affine):
                 if not self._merges(layer, operator, affine):
-                    return Pass()
+                    return Pass(total=operator.sign or 1.0)
             elif isinstance(operator, Clip):
                 if (bounds := self.direction.clip(operator, affine)) != operator:
                     self.rescaled.append((layer, bounds))
@@ -231,7 +231,7 @@ class _Journal:
                 refusal = str(blocked)
             else:
                 return True
-        passes = affine.keeps_zero or bool((own.scale == 1).all())
+        passes = affine.keeps_zero or own.sign != 0
         if not passes or any(layer is other for other, _ in self.rescaled):
             raise Blocked(refusal)
         if not self.past:
@@ -643,7 +643,7 @@ def _taken_from_in_front(operator: Linear | Constant, affine: Affine) -> Change:
 def _rescaled(own: Affine, passing: Affine) -> Affine:
     """What is left of an affine that another moves back through.
 
-    `s*(a*x + b) = a*(s*x) + s*b`, and with a shift `s*(x + b) + h = (s*x + h) + s*b`.
+    `s*(a*x + b) = a*(s*x) + s*b`, and with a shift, where a is 1 or -1, `s*(a*x + b) + h = a*(s*x + a*h) + s*b`.
     """
     return Affine(own.scale, Affine(shift=own.shift).then(passing.without_shift()).shift)
 
@@ -651,7 +651,7 @@ def _rescaled(own: Affine, passing: Affine) -> Affine:
 def _rescaled_by_inverse(own: Affine, passing: Affine) -> Affine:
     """What is left of an affine that another moves forward through.
 
-    `a*(s*x) + b = s*(a*x + b/s)`, and with a shift `(s*x + h) + b = s*(x + b/s) + h`.
+    `a*(s*x) + b = s*(a*x + b/s)`, and with a shift, where a is 1 or -1, `a*(s*x + h) + b = s*(a*x + b/s) + a*h`.
     """
     require(bool((passing.scale != 0).all()), "a scale of 0 cannot pass what adds a number")
     return _rescaled(own, Affine(1 / passing.scale))

@@ -168,12 +168,12 @@ class OnnxFrontEnd:
         if _channels(layer, affine, context) is None:
             if affine.shape and _shape_of(layer, context) is None:
                 return f"the shape of '{layer.bottoms[0]}' is unknown"
-            if not affine.keeps_zero and not bool((affine.scale == 1.0).all()):
+            if not affine.keeps_zero and not affine.sign:
                 return "together they would be a factor and a summand, which are two nodes as before"
         return ""
 
     def rewrite(self, layer: Layer, affine: Affine, context: FoldContext, *, composed: bool) -> None:
-        """One BatchNormalization, or along another axis a Mul or an Add, for what took others in; else as it is.
+        """One BatchNormalization, or along another axis a Mul, an Add or a Sub, for what took others in; else as it is.
 
         A BatchNormalization in training that was taken by its stored statistics has these from now on.
         """
@@ -194,7 +194,8 @@ class OnnxFrontEnd:
             return
         shape = _shape_of(layer, context)
         assert shape is not None or not affine.shape
-        op_type, values = ("Mul", affine.scale) if affine.keeps_zero else ("Add", affine.shift)
+        summing = "Add" if affine.sign > 0 else "Sub"
+        op_type, values = ("Mul", affine.scale) if affine.keeps_zero else (summing, affine.shift)
         _become(layer, op_type, [_trailing(values, len(shape or ()))], dtype)
 
     def clip(self, layer: Layer, clip: Clip) -> None:
@@ -344,7 +345,7 @@ def _channels(layer: Layer, affine: Affine, context: FoldContext) -> int | None:
     varies = [axis for axis, size in enumerate(sizes) if size != 1]
     if not varies and context.settled and shape is not None and (len(shape) > 2 or shape[1] == 1):
         # Two passes over planes cost more than four numbers for each of them.
-        both = not affine.keeps_zero and not bool((affine.scale == 1.0).all())
+        both = not affine.keeps_zero and not affine.sign
         return shape[1] if both and shape[1] > 0 else None
     return sizes[1] if varies == [1] else None
 
@@ -377,6 +378,7 @@ def _trailing(values: Array, rank: int) -> Array:
 def _become(layer: Layer, op_type: str, values: Sequence[Array], dtype: DType, **attributes: Any) -> None:
     node: Node = layer.param.rewritten(*layer.param.attributes, op_type=op_type, **attributes)
     slots: tuple[Slot, ...] = (BottomInput(0), *(ConstantInput("", None, index) for index in range(len(values))))
+    slots = slots[::-1] if op_type == "Sub" else slots  # the constant less what is read
     layer.type = op_type
     layer.blobs = Blobs(Rounded(np.array(one, order="C"), dtype) for one in values)
     layer.param = replace(node, slots=slots, outputs=(0,))

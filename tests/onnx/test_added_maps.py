@@ -12,6 +12,7 @@ from onnx_texts import folded, model, reasons, statistics, types, values
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 NORM = "BatchNormalization (%s, gamma, beta, mean, variance)"
 UP = "BatchNormalization (e, variance, beta, mean, variance)"
+SUMMED = ["Conv", "Sub", "Conv", "Sub", "Add"]
 IMAGE = {"x": values(2, 3, 6, 6, seed=5)}
 ROWS = {"i": np.array([[1, 4, 2], [0, 3, 4]])}
 
@@ -45,6 +46,8 @@ def assert_same(before: ModelProto, after: ModelProto, feeds: dict[str, Array]) 
     [
         (f"c = Conv (x, w) d = Add (c, m) y = {NORM % 'd'}", ["Conv", "Add"]),
         (f"c = Conv (x, w, b) d = Sub (c, m) y = {NORM % 'd'}", ["Conv", "Add"]),
+        (f"c = Conv (x, w) d = Sub (m, c) y = {NORM % 'd'}", ["Conv", "Sub"]),
+        (f"c = Conv (x, w) d = Sub (m, c) e = Conv (x, u) f = Sub (m, e) g = Add (d, f) y = {NORM % 'g'}", SUMMED),
         (
             f"c = Conv (x, w) d = Add (m, c) e = Conv (x, u) f = Add (d, e) y = {NORM % 'f'}",
             ["Conv", "Add", "Conv", "Add"],
@@ -54,6 +57,7 @@ def assert_same(before: ModelProto, after: ModelProto, feeds: dict[str, Array]) 
             ["Conv", "Add", "MaxPool"],
         ),
         (f"c = {NORM % 'x'} d = Add (c, n) y = Conv (d, w)", ["Add", "Conv"]),
+        (f"c = {NORM % 'x'} d = Sub (n, c) y = Conv (d, w)", ["Sub", "Conv"]),
     ],
 )
 def test_a_batch_normalization_passes_a_map_of_constants(nodes: str, left: list[str]) -> None:
