@@ -69,10 +69,6 @@ class FoldContext:
         if self.assumed:
             several = f"{len(self.assumed)} layers, the first of them " if len(self.assumed) > 1 else ""
             self.notes.append(f"{several}{self.assumed[0]}: taken {how}, as --assume-global-stats says")
-        elif self.assume_global_stats:
-            self.notes.append(
-                "--assume-global-stats changes nothing: no layer that may fold has statistics and follows its batch"
-            )
 
 
 class InnerNet(NamedTuple):
@@ -218,9 +214,28 @@ def with_stored_statistics(net: Net, folded: Net) -> Net:
         net: stays as it is.
         folded: what it became; a layer that is still there was not folded.
     """
-    said, kept = net.copy(), {id(layer.param) for layer in folded.layers}
-    assert net.front is not None
-    for layer in said.layers:
-        if id(layer.param) not in kept:
-            layer.param = net.front.stored_statistics(layer) or layer.param
+    said = net.copy()
+    _take_stored_statistics(said, folded, {id(layer.param) for layer in folded.layers})
     return said
+
+
+def _take_stored_statistics(net: Net, folded: Net, kept: Collection[int]) -> bool:
+    """Have the layers of a net take their stored statistics, but for those whose parameters are kept; whether any does.
+
+    A body was read anew when it was folded, so its layers that follow the batch still are told by what they make.
+    """
+    front, changed = net.front, False
+    assert front is not None
+    for layer in net.layers:
+        stored = None if id(layer.param) in kept else front.stored_statistics(layer)
+        layer.param, changed = stored or layer.param, changed or stored is not None
+    after = {(*body.layer.tops, body.attribute): body.net for body in front.bodies(folded)}
+    for body in front.bodies(net):
+        became = after.get((*body.layer.tops, body.attribute))
+        if body.net is not None and became is not None:
+            left = {top for one in became.layers if front.stored_statistics(one) is not None for top in one.tops}
+            same = {id(one.param) for one in body.net.layers if not left.isdisjoint(one.tops)}
+            if _take_stored_statistics(body.net, became, same):
+                body.put(body.net)
+                changed = True
+    return changed

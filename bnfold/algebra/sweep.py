@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,8 +55,9 @@ def fold(
 
     Args:
         net: a loaded net; it is not changed.
-        keep: blobs, by name or pattern (or one of either), that must survive with their values, besides the outputs.
-        exclude: layer names, or patterns with `*` and `?`, that are left exactly as they are.
+        keep: blobs, by name or pattern (or one of either), that must survive with their values, besides the outputs;
+            those in bodies of If, Loop and Scan among them.
+        exclude: layer names, or patterns with `*` and `?`, that are left exactly as they are, likewise.
         assume_global_stats: fold a BatchNorm with `use_global_stats: false` as if it used its stored statistics.
         join: make one convolution of parallel ones that are summed, where that costs no more (RepVGG, MobileOne).
 
@@ -80,17 +82,39 @@ def fold(
     require_type("join", join, "bool")
     if net.front is None:
         raise UsageError("fold takes a net that bnfold.load has read, and this one has no language")
-    own = net.with_layers(net.layers)
-    report = FoldReport()
+    asked = _FoldOptions(keep, exclude, assume_global_stats, join)
     with telling_which(net.file), np.errstate(all="ignore"):  # what is not finite is refused with the layer's name
-        context = FoldContext(own, report.shapes, assume_global_stats, keep=_kept_blobs(own, keep))
-        sweep = _Sweep(own, net.front, context, exclude, join, report)
-        sweep.run()
+        _require_named(net, asked)
+        result, assumed = _folded(net, asked)
+    if assume_global_stats and not assumed:
+        result.report.notes.append(NOTHING_ASSUMED)
+    return result
+
+
+class _FoldOptions(NamedTuple):
+    """What the user asks of a fold, as the arguments of `fold` say it."""
+
+    keep: tuple[str, ...]
+    exclude: tuple[str, ...]
+    assume_global_stats: bool
+    join: bool
+
+
+def _folded(net: Net, asked: _FoldOptions) -> tuple[FoldResult, bool]:
+    """A net folded with its bodies, and whether a normalisation of it was taken by its stored statistics."""
+    assert net.front is not None
+    own, report = net.with_layers(net.layers), FoldReport()
+    context = FoldContext(own, report.shapes, asked.assume_global_stats, keep=_matching(_blobs(own), asked.keep))
+    sweep = _Sweep(own, net.front, context, asked.exclude, asked.join, report)
+    sweep.run()
+    assumed = bool(context.assumed)
     for body in net.front.bodies(sweep.net):
         if body.net is not None and id(body.layer) not in context.excluded:
-            _fold_inside(body, fold(body.net, join=join), report)
+            result, inside = _folded(body.net, asked)
+            _fold_inside(body, result, report)
+            assumed |= inside
         report.notes += filter(None, [body.why])
-    return FoldResult(sweep.net, sweep.report)
+    return FoldResult(sweep.net, sweep.report), assumed
 
 
 def _fold_inside(body: InnerNet, result: FoldResult, report: FoldReport) -> None:
@@ -125,7 +149,8 @@ class _Sweep:
     def run(self) -> None:
         """Sweep once; what is merged into on the way is looked at again."""
         self.report.layers_before, self.report.parameters_before = _size(self.net.layers)
-        self.context.excluded = self._excluded()
+        named = set(_matching([layer.name for layer in self.net.layers], self.exclude))
+        self.context.excluded = {id(layer) for layer in self.net.layers if layer.name in named}
         self.front.prepare(self.context)
         layers = list(self.net.layers)
         stored = {blob.dtype for layer in layers for blob in layer.blobs.stored if blob.dtype.itemsize > 4}
@@ -153,17 +178,6 @@ class _Sweep:
         self.report.records = [self.records[id(layer)] for layer in layers if id(layer) in self.records]
         self.report.notes = list(dict.fromkeys(self.context.notes))
         self.report.layers_after, self.report.parameters_after = _size(self.net.layers)
-
-    def _excluded(self) -> set[int]:
-        """The layers that are left alone, by identity."""
-        excluded: set[int] = set()
-        for pattern in self.exclude:
-            matching = {id(layer) for layer in self.net.layers if _is_called(layer.name, pattern)}
-            if not matching:
-                guess = did_you_mean_of(pattern, [layer.name for layer in self.net.layers])
-                raise UsageError(f"--exclude {pattern}: the network has no layer of that name{guess}")
-            excluded |= matching
-        return excluded
 
     def _scene(self, layers: Sequence[Layer]) -> Scene:
         protected = {blob: f"'{blob}' is an output of the network" for blob in self.net.outputs}
@@ -510,26 +524,39 @@ def _patterns(name: str, value: str | Iterable[str]) -> tuple[str, ...]:
     return patterns
 
 
-def _kept_blobs(net: Net, patterns: Iterable[str]) -> list[str]:
-    """The blobs that must survive: those that layers make and that are called so.
-
-    Raises:
-        UsageError: a pattern matches none.
-    """
-    made = list(dict.fromkeys([*net.inputs, *(top for layer in net.layers for top in layer.tops)]))
-    kept: dict[str, None] = {}
-    for pattern in patterns:
-        matching = [blob for blob in made if _is_called(blob, pattern)]
-        if not matching:
+def _require_named(net: Net, asked: _FoldOptions) -> None:
+    """Raises UsageError where a pattern names no blob, or no layer, in a net or in one of its bodies."""
+    for pattern in asked.keep:
+        if not any(_matching(_blobs(inner), [pattern]) for inner in _with_inner(net)):
             if net.front is not None and pattern in net.front.taken_names(net):
                 raise UsageError(
                     f"--keep {pattern}: that is a weight, another value that is known before anything runs, inside a "
-                    "body, or a further output that nobody reads, and no blob that can be kept"
+                    "body that cannot be folded, or a further output that nobody reads, and no blob that can be kept"
                 )
-            guess = did_you_mean_of(pattern, made[::-1])  # the outputs first
+            guess = did_you_mean_of(pattern, _blobs(net)[::-1])  # the outputs first
             raise UsageError(f"--keep {pattern}: the network has no blob of that name{guess}")
-        kept.update(dict.fromkeys(matching))
-    return list(kept)
+    for pattern in asked.exclude:
+        if not any(_matching([layer.name for layer in inner.layers], [pattern]) for inner in _with_inner(net)):
+            guess = did_you_mean_of(pattern, [layer.name for layer in net.layers])
+            raise UsageError(f"--exclude {pattern}: the network has no layer of that name{guess}")
+
+
+def _with_inner(net: Net) -> Iterator[Net]:
+    """A net, and those in its layers."""
+    yield net
+    for body in net.front.bodies(net) if net.front is not None else ():
+        if body.net is not None:
+            yield from _with_inner(body.net)
+
+
+def _blobs(net: Net) -> list[str]:
+    """The blobs that are fed and that layers make."""
+    return list(dict.fromkeys([*net.inputs, *(top for layer in net.layers for top in layer.tops)]))
+
+
+def _matching(names: Sequence[str], patterns: Iterable[str]) -> list[str]:
+    """The names that patterns match, each once."""
+    return list(dict.fromkeys(name for pattern in patterns for name in names if _is_called(name, pattern)))
 
 
 def _is_called(name: str, pattern: str) -> bool:
@@ -550,3 +577,4 @@ def _size(layers: Sequence[Layer]) -> tuple[int, int]:
 
 
 EXCLUDED = "--exclude names it"
+NOTHING_ASSUMED = "--assume-global-stats changes nothing: no layer that may fold has statistics and follows its batch"

@@ -82,16 +82,10 @@ def with_bodies(document: Document) -> tuple[Document, str]:
 
 def _may_fold(function: FunctionProto) -> bool:
     """Whether a function normalises, or is nothing but arithmetic in which a constant may stand."""
-    nodes = list(_all(function.node))
+    nodes = list(all_nodes(function.node))
     has_constant = len(function.input) > 1 or any(node.op_type == "Constant" for node in nodes)
     is_arithmetic = all(node.op_type in ARITHMETIC and node.domain in STANDARD for node in nodes)
     return (has_constant and is_arithmetic) or any(node.op_type in NORMALISATIONS for node in nodes)
-
-
-def left_in_body(body: GraphProto, name: str, why: str) -> str:
-    """A sentence on the normalisations in a body in which nothing is folded; empty where there are none."""
-    count = sum(one.op_type in NORMALISATIONS for one in _all(body.node))
-    return f"{counted(count, 'normalisation')} in {name}: nothing is folded there, since {why}" if count else ""
 
 
 def expanded(model: ModelProto) -> int:
@@ -103,7 +97,7 @@ def expanded(model: ModelProto) -> int:
     sizes: dict[Key, int] = {}
     try:
         for key in TopologicalSorter(calls).static_order():
-            within = sum(1 for _ in _all(functions[key].node)) + sum(sizes[one] for one in calls[key])
+            within = sum(1 for _ in all_nodes(functions[key].node)) + sum(sizes[one] for one in calls[key])
             sizes[key] = min(within, MAX_NODES + 1)
     except CycleError:
         return MAX_NODES + 1
@@ -120,7 +114,7 @@ def _versions(model: ModelProto, functions: dict[Key, FunctionProto], called: It
     versions = {_domain(item.domain): item.version for item in model.opset_import}
     for key in called:
         own = {_domain(item.domain): item.version for item in functions[key].opset_import}
-        for node in _all(functions[key].node):
+        for node in all_nodes(functions[key].node):
             domain = _domain(node.domain)
             if key_of(node) in functions or domain not in own:
                 continue
@@ -264,15 +258,15 @@ def _calls_of(model: ModelProto) -> tuple[dict[Key, FunctionProto], dict[Key, li
     functions = functions_of(model)
 
     def calls(nodes: Iterable[NodeProto]) -> list[Key]:
-        return [key for node in _all(nodes) if (key := key_of(node)) in functions]
+        return [key for node in all_nodes(nodes) if (key := key_of(node)) in functions]
 
     within = {key: calls(function.node) for key, function in functions.items()}
     return functions, within, calls(model.graph.node) if functions else []
 
 
-def _all(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
     """The nodes, and those of their bodies."""
     for node in nodes:
         yield node
         for body in bodies(node):
-            yield from _all(body.node)
+            yield from all_nodes(body.node)

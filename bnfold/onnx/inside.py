@@ -10,18 +10,29 @@ is an input, too, and stays: it would be stored twice.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from onnx import AttributeProto, ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 
 from bnfold.algebra.frontend import InnerNet
-from bnfold.errors import BnfoldError
-from bnfold.net import Layer, Net
-from bnfold.onnx.functions import left_in_body
-from bnfold.onnx.node import Node, captured, names_in
+from bnfold.errors import BnfoldError, counted
+from bnfold.net import Layer, Net, Shape
+from bnfold.onnx.behind import ARITHMETIC
+from bnfold.onnx.file import element_type
+from bnfold.onnx.functions import NORMALISATIONS, all_nodes
+from bnfold.onnx.node import Node, captured, constants_among, is_float, names_in
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.write import whole_message
 from bnfold.options import ReadOptions
@@ -47,17 +58,79 @@ def bodies_of(net: Net, read: Callable[[bytes, ReadOptions, str], Net]) -> Itera
                 continue
             name, inside, why = f"{said.name} of {layer}", None, ""
             try:
-                data = _model(net, layer, said).SerializeToString()
-                inside = _known_inside(read(data, ReadOptions(), net.file), net, said)
+                inside = _read(net, layer, said, read)
             except _Untyped as untyped:
-                why = left_in_body(said.g, name, str(untyped))
+                why = _left(said.g, name, str(untyped), _floats(net))
             except (BnfoldError, ValueError) as error:  # protobuf holds no message above 2 GiB
-                why = left_in_body(said.g, name, str(error))
+                why = _left(said.g, name, str(error), _floats(net))
             yield InnerNet(said.name, layer, inside, why, partial(_put, net, layer, said.name))
+
+
+def _read(net: Net, layer: Layer, said: AttributeProto, read: Callable[[bytes, ReadOptions, str], Net]) -> Net:
+    """The net of a body. A size of what goes from turn to turn that a turn may change is taken for unknown.
+
+    Raises:
+        _Untyped: of what it reads a type or a number of axes is unknown.
+    """
+    model = _model(net, layer, said)
+    carried = _carried(layer, said)
+    while True:
+        inside = read(model.SerializeToString(), ReadOptions(), net.file)
+        shapes: Mapping[str, Shape] = inside.origin.types.shapes
+        is_same = True
+        for port in (port for port in model.graph.input if port.name in carried):
+            before, after = shapes.get(port.name, ()), shapes.get(carried[port.name])
+            if after is None or len(after) != len(before):
+                raise _Untyped(f"the shape of '{port.name}' may change from turn to turn")
+            for dim, old, new in zip(port.type.tensor_type.shape.dim, before, after, strict=True):
+                if old != new and (dim.HasField("dim_value") or dim.dim_param):
+                    dim.Clear()
+                    is_same = False
+        if is_same:
+            return _known_inside(inside, net, said)
+
+
+def _left(body: GraphProto, name: str, why: str, floats: Collection[str]) -> str:
+    """A sentence on the affines in a body in which nothing is folded; empty where there are none.
+
+    Args:
+        body: the body.
+        name: what it is called.
+        why: why nothing is folded there.
+        floats: the constants of a float type around it.
+    """
+    nodes = list(all_nodes(body.node))
+    held = {one.name: element_type(one.data_type) for one in body.initializer}
+    held |= {made: element_type(one.data_type) for made, one in constants_among(nodes).items()}
+    known = {made for made, kind in held.items() if kind is not None and is_float(kind)}.union(floats)
+    arithmetic = [one.input for one in nodes if one.op_type in ARITHMETIC]
+    count = sum(one.op_type in NORMALISATIONS for one in nodes)
+    count += sum(len(known.intersection(names)) == 1 for names in arithmetic)
+    return f"{counted(count, 'affine')} in {name}: nothing is folded there, since {why}" if count else ""
+
+
+def _floats(net: Net) -> set[str]:
+    """The constants of a float type in a graph."""
+    constants = net.origin.constants.items()
+    return {name for name, value in constants if value is not None and is_float(value.dtype)}
+
+
+def _carried(layer: Layer, said: AttributeProto) -> dict[str, str]:
+    """What a turn of a Loop or Scan reads of the one before it, without a shape of its own -> what makes it there."""
+    inputs, outputs = said.g.input, [port.name for port in said.g.output]
+    node: Node = layer.param
+    first, last = (2, None) if layer.type == "Loop" else (0, len(inputs) - node.attribute("num_scan_inputs", 0))
+    made = outputs[1:] if layer.type == "Loop" else outputs
+    ports = inputs[first:last] if layer.type in ("Loop", "Scan") else []
+    return {port.name: top for port, top in zip(ports, made, strict=False) if not _is_typed(port)}
 
 
 def _captured(said: AttributeProto) -> list[str]:
     return captured(NodeProto(attribute=[said]))
+
+
+def _is_typed(port: ValueInfoProto) -> bool:
+    return port.type.tensor_type.HasField("shape") and bool(port.type.tensor_type.elem_type)
 
 
 def _model(net: Net, layer: Layer, said: AttributeProto) -> ModelProto:
@@ -68,25 +141,50 @@ def _model(net: Net, layer: Layer, said: AttributeProto) -> ModelProto:
     model.opset_import.extend(whole.opset_import)
     model.functions.extend(whole.functions)
     model.graph.CopyFrom(said.g)
-    called = origin.types.called(origin.sizes_named)
+    types = origin.declared  # a fold is right for all sizes that the file leaves open
+    called = types.called(origin.sizes_named)
+
+    def give(port: ValueInfoProto, name: str, without: int | None = None) -> None:
+        """Have an input be what a value around the body is, perhaps without one of its axes."""
+        element, dims = types.elements.get(name), types.dims(name, called)
+        if element is not None and dims is not None and (without is None or -len(dims) <= without < len(dims)):
+            if without is not None:
+                del dims[without]
+            port.type.CopyFrom(helper.make_tensor_type_proto(element, dims))
+
+    for port, name, axis in _given(layer, model.graph):
+        if not _is_typed(port):
+            give(port, name, axis)
     readers = Counter(name for one in layer.param.proto.attribute for name in _captured(one))
     for name in _captured(said):
         value, alone = origin.constants.get(name), readers[name] == origin.readings.get(name) == 1
         if value is not None and (alone or value.nbytes <= MAX_COPIED):
             model.graph.initializer.append(numpy_helper.from_array(value, name))
             continue
-        port, element, dims = (
-            ValueInfoProto(name=name),
-            origin.types.elements.get(name),
-            origin.types.dims(name, called),
-        )
-        if element is not None and dims is not None:
-            port.type.CopyFrom(helper.make_tensor_type_proto(element, dims))
-        model.graph.input.append(port)
+        give(model.graph.input.add(name=name), name)
     for port in model.graph.input:
-        if not port.type.tensor_type.HasField("shape") or not port.type.tensor_type.elem_type:
+        if not _is_typed(port):
             raise _Untyped(f"the shape or type of '{port.name}' is unknown")
     return model
+
+
+def _given(layer: Layer, body: GraphProto) -> Iterator[tuple[ValueInfoProto, str, int | None]]:
+    """The inputs of a body, each with what a Loop or Scan gives it and the axis along which it is taken apart.
+
+    What a Loop counts and asks by itself is given types here.
+    """
+    node: Node = layer.param
+    names = node.proto.input
+    if layer.type == "Loop":
+        for port, element in zip(body.input, (TensorProto.INT64, TensorProto.BOOL), strict=False):
+            if not _is_typed(port):
+                port.type.CopyFrom(helper.make_tensor_type_proto(element, ()))
+        yield from ((port, name, None) for port, name in zip(body.input[2:], names[2:], strict=False))
+    elif layer.type == "Scan" and node.opset > 8:  # before, a batch stood in front
+        scanned = node.attribute("num_scan_inputs", 0)
+        states = len(body.input) - scanned
+        axes = [*[None] * states, *(node.ints("scan_input_axes") or (0,) * scanned)]
+        yield from zip(body.input, names, axes, strict=False)
 
 
 def _known_inside(inside: Net, net: Net, said: AttributeProto) -> Net:
@@ -104,9 +202,11 @@ def _put(net: Net, layer: Layer, attribute: str, inside: Net) -> None:
     node: Node = layer.param
     around = {*_captured(node.attributes[attribute])}
     graph = whole_message(inside).graph
-    for held in (graph.input, graph.initializer, graph.value_info):
+    for held in (graph.initializer, graph.value_info):
         for one in [one for one in held if one.name in around]:
             held.remove(one)  # type: ignore[arg-type]
+    del graph.input[:]
+    graph.input.extend(node.attributes[attribute].g.input)
     changed: dict[str, Any] = {attribute: graph}
     node = node.rewritten(**changed)
     read, known = captured(node.proto), {*node.captures}

@@ -9,14 +9,14 @@ from unittest import mock
 import numpy as np
 import onnx
 import pytest
-from onnx import GraphProto, ModelProto, numpy_helper
+from onnx import GraphProto, ModelProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx_cases import Array, run
 from onnx_texts import folded, model, net_of, reasons, saved, statistics, stored, types, values
 
 import bnfold
 from bnfold.onnx import inside
-from bnfold.pipeline import Job, Reading, Writing
+from bnfold.pipeline import Folding, Job, Reading, Writing
 from bnfold.pipeline import run as fold_files
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g'
@@ -127,13 +127,104 @@ def test_new_names_in_a_body_are_nobodys_around_it() -> None:
         np.testing.assert_allclose(run(after, feeds)["y"], run(before, feeds)["y"], rtol=1e-4, atol=1e-5)
 
 
-def test_a_body_of_unknown_sizes_stays_and_is_told() -> None:
-    before = made(LOOP)
+def unsized(text: str) -> ModelProto:
+    """A model whose bodies say no shape of what they read, as TensorFlow's exporter leaves them."""
+    proto = made(text)
+    for body in bodies(proto).values():
+        for port in body.input[2 if text != SCAN else 0 :]:  # onnxruntime wants a shape of what a Loop counts
+            port.type.tensor_type.ClearField("shape")
+    return proto
+
+
+SHRINKING = (
+    LOOP.replace(" <pads = [1, 1, 1, 1]>", "")
+    .replace("float[2,3,6,6] a", "float[2,3,h,w2] a")
+    .replace("=> (float[2,3,6,6] y)", "=> (float[2,3,h,v2] y)")
+)
+OPEN = LOOP.replace("[2,3,6,6]", "[n,3,h,w2]")
+FEEDS |= {SHRINKING: [{"x": X, "m": np.array(2), "s": np.array(True)}], OPEN: FEEDS[LOOP]}
+
+
+@pytest.mark.parametrize("text", [LOOP, SHRINKING, OPEN, SCAN])
+def test_a_body_that_says_no_shapes_has_those_that_it_is_given(text: str) -> None:
+    before = unsized(text)
+    after = folded(before)
+    assert inner_types(after) == {"body": ["Conv"] if text is SCAN else ["Not", "Conv", "Tanh"]}
+    assert bodies(after)["body"].input == bodies(before)["body"].input
+    assert folded(after) == after
+    for feeds in FEEDS[text]:
+        np.testing.assert_allclose(run(after, feeds)["y"], run(before, feeds)["y"], rtol=1e-4, atol=1e-5)
+    assert bnfold.compare(before, after, FEEDS[text][0]).passed
+    assert not bnfold.compare(before, changed(after, one_channel, "body", 4), FEEDS[text][0]).passed
+
+
+def test_what_a_turn_may_enlarge_is_no_size_that_is_known() -> None:
+    """The first turn reads one row, and the next ones two and three, over which the Mul has one number for each."""
+    text = f"""{HEAD} (float[1,3] x, int64 m, bool s) => (float[r,3] y)
+        {{ y = Loop (m, s, x) <body = t (int64 i, bool q, float[1,3] v) => (bool p, float[r2,3] a)
+               {{ p = Not (s) e = Concat <axis = 0> (v, v) f = MatMul (e, w) a = Mul (f, k) }}> }}"""
+    before = model(text, w=values(3, 3), k=values(2, 1, seed=7))
     bodies(before)["body"].input[2].type.tensor_type.ClearField("shape")
-    (note,) = bnfold.fold(net_of(before)).report.notes
-    why = "the shape or type of 'v' is unknown"
-    assert note == f"1 normalisation in body of layer 'y' (Loop): nothing is folded there, since {why}"
+    assert "of which the model leaves the size open" in reasons(before)[0]
     assert folded(before) == before
+
+
+def test_a_body_of_unknown_sizes_stays_and_is_told() -> None:
+    text = LOOP.replace("v) => (bool p", "v) => (bool p").replace("a = Tanh (n)", "o = Mul (k, n) a = Unsqueeze (o, z)")
+    text = text.replace("p = Not (s)", "p = Not (s) z = Constant <value_ints = [0]> ()").replace(
+        "float[2,3,6,6] a", "float[] a"
+    )
+    before = made(text.replace("=> (float[2,3,6,6] y)", "=> (float[] y)"))
+    for port in (bodies(before)["body"].input[2], bodies(before)["body"].output[1]):
+        port.type.tensor_type.ClearField("shape")
+    before.graph.output[0].type.tensor_type.ClearField("shape")
+    (note,) = bnfold.fold(net_of(before)).report.notes
+    why = "the shape of 'v' may change from turn to turn"
+    assert note == f"2 affines in body of layer 'y' (Loop): nothing is folded there, since {why}"
+    assert folded(before) == before
+
+
+def test_what_a_body_captures_without_a_shape_is_told() -> None:
+    text = (
+        BRANCHES.replace("e = Relu (x)", "e = Odd (x)")
+        .replace('"" : 17', '"" : 17, "odd" : 1')
+        .replace("Odd", "odd.Odd")
+    )
+    before = made(text)
+    (note,) = bnfold.fold(net_of(before)).report.notes
+    assert note.endswith("nothing is folded there, since the shape or type of 'e' is unknown")
+    assert note.startswith("1 affine in then_branch")
+
+
+def test_layers_and_blobs_in_bodies_are_excluded_and_kept_by_their_names() -> None:
+    before = made(BRANCHES)
+    then, other = (body.node for body in bodies(before).values())
+    then[1].name, other[1].name = "norm", "factor"
+    whole = inner_types(folded(before))
+    kept = {"then_branch": ["Conv", "BatchNormalization"]}
+    for asked in ({"exclude": "norm"}, {"exclude": "nor*"}, {"keep": "c"}, {"keep": ["c", "z"]}):
+        assert inner_types(bnfold.to_onnx(bnfold.fold(net_of(before), **asked).net)) == whole | kept
+    with pytest.raises(bnfold.UsageError, match="--exclude norn: the network has no layer of that name"):
+        bnfold.fold(net_of(before), exclude="norn")
+    with pytest.raises(bnfold.UsageError, match="--keep nix: the network has no blob of that name"):
+        bnfold.fold(net_of(before), keep=["c", "nix"])
+
+
+def test_statistics_that_a_user_vouches_for_are_taken_in_bodies_too(tmp_path: Path) -> None:
+    before = made(BRANCHES)
+    bodies(before)["then_branch"].node[1].attribute.append(helper.make_attribute("training_mode", 1))
+    onnx.save(before, tmp_path / "net.onnx")
+    assert "--assume-global-stats folds it" in reasons(before)[0]
+    writing, folding = Writing((tmp_path / "out.onnx",)), Folding(assume_global_stats=True)
+    report = fold_files(Job(Reading(tmp_path / "net.onnx"), writing, folding=folding))
+    assert report.passed
+    assert [gate.name for gate in report.proofs[0].gates].count("body") == 2
+    assert inner_types(onnx.load(tmp_path / "out.onnx"))["then_branch"] == ["Conv"]
+    assert report.fold is not None
+    (said,) = report.fold.notes
+    assert said.startswith(
+        "then_branch of layer 'y' (If): layer 'a' (BatchNormalization): taken by its stored statistics"
+    )
 
 
 def test_a_layer_that_is_excluded_keeps_its_bodies() -> None:
