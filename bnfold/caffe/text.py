@@ -45,6 +45,7 @@ V1: Descriptor = caffe_pb2.V1LayerParameter.DESCRIPTOR
 # Fields of a solver, by which a file is known to be one.
 SOLVER_NETS = ("net_param", "test_net_param", "train_net_param")
 SOLVER_FILES = ("net", "test_net", "train_net")
+SOLVER_SETTINGS = ("base_lr", "lr_policy", "max_iter", "snapshot_prefix", "solver_mode", "test_iter")
 MAX_BYTES = 1 << 30
 # Each layer costs 6 kB of memory and 0.1 ms. Published nets have below 3,000.
 MAX_LAYERS = 100_000
@@ -232,6 +233,8 @@ def _net_span(prototxt: Prototxt) -> tuple[int, int, list[TextField]]:
             more = ", and by --stage what its test_state says" if states else ""
             sentence = f"this is a solver, and its net is in another file: give {net} instead{more}"
             raise prototxt.error(sentence, fields[name].begin)
+    if solving := [found for name, found in fields.items() if name in SOLVER_SETTINGS]:
+        raise prototxt.error("this is a solver that names no net: give the net that it trains", solving[0].begin)
     if not fields:
         raise ParseError("is empty", prototxt.file)
     if all(name in NET.fields_by_name for name in fields):

@@ -272,7 +272,7 @@ def _other_format(buffer: mmap.mmap) -> str:
     if other := other_format(head, "caffemodel"):
         return other
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if b"{" in text and all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in text):
+    if (b"{" in text or text.isascii()) and all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in text):
         if re.search(rb"\bblobs\s*:?\s*[{<\[]", buffer):
             return (
                 "is a caffemodel as text, and Caffe reads it as binary: make it so "
@@ -283,20 +283,22 @@ def _other_format(buffer: mmap.mmap) -> str:
 
 
 def _other_message(buffer: mmap.mmap) -> str:
-    """What a message of protobuf's is whose first field is a number, as that of no network is; empty for any other."""
+    """What a message of protobuf's is that has fields which no network has; empty for any other."""
     kinds = set[tuple[int, int]]()
     with suppress(WireError):
         kinds.update(one[:2] for one in fields(buffer, 0, len(buffer)))
+    if kinds >= _BLOB_WITH_SHAPE or {(1, VARINT), (2, VARINT)} <= kinds:
+        return "is one blob, as the file of a mean is, and not a caffemodel"
     if (1, VARINT) not in kinds:
         return ""
     if _ONNX_GRAPH in kinds:
         return "is an ONNX model and not a caffemodel, and needs no prototxt beside it"
-    if (2, VARINT) in kinds:
-        return "is one blob, as the file of a mean is, and not a caffemodel"
     return SOLVER_STATE if kinds <= _SOLVER_STATE else ""
 
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
+# BlobProto: data, shape. In a NetParameter these numbers are of flags.
+_BLOB_WITH_SHAPE = {(5, LENGTH), (7, LENGTH)}
 # SolverState: iter, learned_net, history, current_step.
 _SOLVER_STATE = {(1, VARINT), (2, LENGTH), (3, LENGTH), (4, VARINT)}

@@ -35,6 +35,9 @@ _FORMATS = (
     (rb"\x08\x01\x12.*\x12(\x0bPlaceholder|\x05Const)", "a model of TensorFlow", _EXPORT),
     (rb"7767517\s", "a network of ncnn", "give the model that it was converted from"),
     (rb"\[net(work)?\]", "a network of Darknet", _EXPORT),
+    (rb"\0{4}[\1\2]\0{3}[\0-\5]\0{3}", "a file of Darknet's weights", _EXPORT),
+    (rb"(\s|#[^\n]*\n)*item\s*\{", "a map of labels", ""),
+    (rb"(\s|#[^\n]*\n)*node\s*\{", "a graph of TensorFlow as text", _EXPORT),
     (rb"\x89PNG|\xff\xd8\xff|GIF8|BM.{4}\0{4}|RIFF", "an image", ""),
     (rb"%PDF", "a PDF", ""),
 )
