@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -69,7 +70,7 @@ class Row:
 
     node: str
     bottoms: tuple[Shape, ...]
-    constants: tuple[tuple[str, Sequence[int] | int], ...] = ()
+    constants: tuple[tuple[str, Sequence[Any] | int], ...] = ()
     passes: str = "any zero order strict both"
     refuses: str = ""
     opset: int = 18
@@ -92,10 +93,10 @@ class Row:
         return model
 
 
-def _constant(name: str, values: Sequence[int] | int) -> str:
+def _constant(name: str, values: Sequence[Any] | int) -> str:
     kind, listed = "double" if name.startswith("f") else "int64", values if isinstance(values, Sequence) else [values]
-    axes = f"[{len(listed)}]" if listed is values else ""
-    return f"{name} = Constant <value = {kind}{axes} {{{','.join(map(str, listed))}}}> ()"
+    axes = f"[{','.join(map(str, np.shape(values)))}]" if listed is values else ""
+    return f"{name} = Constant <value = {kind}{axes} {{{','.join(map(str, np.ravel(listed)))}}}> ()"
 
 
 PLANE = (2, 4, 6, 6)
@@ -139,6 +140,16 @@ ROWS = [
         passes="gain",
         refuses="any zero order strict both",
     ),
+    Row("t0 = CumSum (x, axis)", (PLANE,), (("axis", 2),), passes="zero both", refuses="any order"),
+    Row("t0 = CumSum <reverse = 1> (x, axis)", (PLANE,), (("axis", -3),), passes="zero both", refuses="any order"),
+    Row("t0 = CumSum <exclusive = 1> (x, axis)", (PLANE,), (("axis", 0),), passes="zero both", refuses="any order"),
+    Row("t0 = Trilu <upper = 0> (x)", (PLANE,), passes="zero both", refuses="any order"),
+    Row("t0 = TopK <axis = 2> (x, k)", (PLANE,), (("k", [3]),), passes="order both", refuses="any zero"),
+    Row("t0 = TopK <largest = 0, sorted = 1> (x, k)", (PLANE,), (("k", [4]),), "order both", "any zero"),
+    Row("t0 = GatherElements <axis = 1> (x, places)", ((2, 4, 3),), (("places", [[[3, 0, 1], [2, 2, 2]]] * 2),)),
+    Row("t0 = GatherElements <axis = 2> (x, places)", ((2, 4, 3),), (("places", [[[2], [0], [1], [0]]] * 2),)),
+    Row("t0 = ReverseSequence <time_axis = 1, batch_axis = 0> (x, long)", ((2, 5, 3),), (("long", [3, 4]),)),
+    Row("t0 = ReverseSequence (x, long)", ((5, 2, 3),), (("long", [1, 5]),)),
     Row("t0 = Concat <axis = 1> (x, y)", ((2, 3, 2), (2, 2, 2))),
     Row("t0 = Concat <axis = -1> (x, y)", ((2, 3, 2), (2, 3, 4))),
     Row("t0, t1 = Split <axis = 1> (x, sizes)", ((2, 5, 3),), (("sizes", [2, 3]),)),

@@ -171,6 +171,43 @@ def _reduction(context: NodeContext, zero: str = "", order: str = "", strict: st
     return Pass(zero=zero, order=order, strict=strict, plane=set(axes), steps=steps)
 
 
+def cumulated(context: NodeContext) -> Operator:
+    """CumSum: sums of all values up to each along an axis."""
+    axis = context.node.integers(1)
+    if axis is None or len(axis) != 1:
+        raise Unfit("its axis is known only when it runs")
+    more = "it sums one value more at each step, so a shift would grow"
+    return Pass(zero=more, plane={axis_of(axis[0], len(context.bottom()))})
+
+
+def triangle(context: NodeContext) -> Operator:
+    """Trilu: `x` on one side of a diagonal, 0 on the other."""
+    del context
+    return Pass(zero="it writes zeros, and a shift would be missing there")
+
+
+def top_k(context: NodeContext) -> Operator:
+    """TopK: the largest or smallest along an axis, and where they are."""
+    if context.node.outputs[0] != 0:
+        raise Unfit("where the largest are does not tell how large they are")
+    strict = "where the largest are needs every scale > 0" if len(context.layer.tops) > 1 else ""
+    axis = axis_of(context.node.attribute("axis", -1), len(context.bottom()))
+    return Pass(order="what is largest needs every scale >= 0", strict=strict, plane={axis})
+
+
+def gather_elements(context: NodeContext) -> Operator:
+    """GatherElements: elements by their index along an axis, each by one of its own; of other axes the first ones."""
+    bottom, top = context.bottom(), context.top()
+    axis = axis_of(context.node.attribute("axis", 0), len(bottom))
+    same = {other for other, size in enumerate(bottom) if other != axis and size == top[other] != UNKNOWN}
+    return Pass(plane=set(range(len(bottom))) - same)
+
+
+def reverse_sequence(context: NodeContext) -> Operator:
+    """ReverseSequence: as many steps as each sequence has in the other order."""
+    return Pass(plane={context.node.attribute("time_axis", 0)})
+
+
 def resize(context: NodeContext) -> Operator:
     """Resize, Upsample: weighted means of neighbours, the weights summing to 1, along the axes whose size changes."""
     node = context.node
