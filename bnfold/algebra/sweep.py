@@ -145,6 +145,7 @@ class _Sweep:
     moving: Layer | None = None
     met: dict[int, list[Layer | None]] = field(default_factory=dict)
     gone: set[int] = field(default_factory=set)
+    repeated: dict[int, list[str]] = field(default_factory=dict)
 
     def run(self) -> None:
         """Sweep once; what is merged into on the way is looked at again."""
@@ -158,11 +159,12 @@ class _Sweep:
         self.report.shapes.update(self.front.shapes(self.net))
         self.names = Names((*self.report.shapes, *self.net.public.values(), *self.front.taken_names(self.net)), "_")
         scene = self._scene(layers)
-        movable = [layer for layer in layers if self._may_move(layer)]
+        movable = {id(layer) for layer in layers if self._may_move(layer)}
         for layer in layers:
             if id(layer) in self.aliases and id(layer) not in scene.excluded:
                 self._drop(scene, layer)
-        waiting = deque(layer for layer in movable if id(layer) not in self.gone)
+        moving = (layer for layer in layers if id(layer) in movable or self._reads_once(scene, layer))
+        waiting = deque(layer for layer in moving if id(layer) not in self.gone)
         self._move(scene, waiting)
         while self._drop_emptied() | (self.join and self._join_branches(scene, layers)):
             # What is gone may have stood in the way of an affine.
@@ -223,6 +225,21 @@ class _Sweep:
             return isinstance(operator, Affine) or (isinstance(operator, Product) and bool(operator.no_affine))
         except Blocked:
             return True
+
+    def _reads_once(self, scene: Scene, layer: Layer) -> bool:
+        """Have a sum of one blob alone read it once, as an affine; whether it is one.
+
+        Given:   sum(x, x) -> y      Result:  x -> 2*x -> y, which becomes the sum again where it stays
+        """
+        if len({*layer.bottoms}) != 1 or len(layer.bottoms) == 1 or id(layer) in scene.excluded:
+            return False
+        operator = scene.known_operator(layer)
+        if not isinstance(operator, Sum) or operator.gates or not sum(operator.coefficients):
+            return False
+        self.repeated[id(layer)] = layer.bottoms
+        self.net.reads(layer, layer.bottoms[:1])
+        self.operators[id(layer)] = Affine(sum(operator.coefficients))
+        return True
 
     # One affine.
 
@@ -511,7 +528,10 @@ class _Sweep:
             affine = self.operators.get(id(layer))
             if isinstance(affine, Clip) and id(layer) in self.composed:
                 self.front.clip(layer, affine)
-            if isinstance(record, Kept) and isinstance(affine, Affine) and id(layer) not in self.context.excluded:
+            if id(layer) in self.repeated and id(layer) not in self.composed:
+                self.net.reads(layer, layer.bottoms * len(self.repeated[id(layer)]))
+                del self.records[id(layer)]
+            elif isinstance(record, Kept) and isinstance(affine, Affine) and id(layer) not in self.context.excluded:
                 self.front.rewrite(layer, affine, self.context, composed=id(layer) in self.composed)
                 self.records[id(layer)] = Kept(record.layer, record.type, record.reason, layer.type)
 

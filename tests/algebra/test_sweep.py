@@ -102,6 +102,36 @@ def test_a_sum_of_one_blob_is_a_scale() -> None:
     ]
 
 
+THRICE = layer("e", "Eltwise", "c c c", "", "eltwise_param { coeff: 1 coeff: -2.5 coeff: 0.25 }")
+
+
+def test_a_sum_that_reads_one_blob_several_times_is_a_scale() -> None:
+    result = checked(net_of(data() + conv("c", "data") + bn("b", "c") + THRICE.replace('"c"', '"b"')))
+    assert result.report.records == [Folded("b", "BatchNorm", into=("c",)), Folded("e", "Eltwise", into=("c",))]
+    behind_dropout = layer("d", "Dropout", "c") + layer("e", "Eltwise", "c d") + layer("t", "TanH", "e")
+    assert checked(net_of(data() + conv("c", "data") + behind_dropout)).report.records == [
+        Dropped("d", "Dropout"),
+        Folded("e", "Eltwise", into=("c",)),
+    ]
+
+
+def test_a_sum_of_one_blob_that_stays_is_the_sum_that_it_was() -> None:
+    around = layer("c", "TanH", "data") + THRICE
+    result = checked(net_of(data() + around + layer("t", "TanH", "e")))
+    assert not result.report.records
+    assert [(one.type, one.bottoms) for one in result.net.layers[2:]] == [("Eltwise", ["c"] * 3), ("TanH", ["e"])]
+    merged = checked(net_of(data() + around + bn("b", "e") + layer("t", "TanH", "b")))
+    assert merged.report.records[0] == Merged(("e",), "Eltwise", into=("b",))
+    assert [one.type for one in merged.net.layers[2:]] == ["Scale", "TanH"]
+    excluded = fold(net_of(data() + conv("c", "data") + THRICE), exclude="e")
+    assert [one.type for one in excluded.net.layers[1:]] == ["Convolution", "Eltwise"]
+
+
+def test_a_sum_of_one_blob_that_cancels_stays() -> None:
+    nothing = THRICE.replace("0.25", "1.5")
+    assert not checked(net_of(data() + conv("c", "data") + nothing)).report.records
+
+
 def test_a_shift_behind_a_sum_of_a_blob_and_its_mean_stays() -> None:
     text = POOLED.replace("kernel_size: 3 stride: 1 pad: 1", "kernel_size: 1").replace("scale: -3", "shift: -3")
     (kept,) = checked(net_of(text)).report.kept
@@ -316,15 +346,16 @@ def test_one_reader_that_refuses_stops_the_affine_for_all() -> None:
 
 
 def test_an_eltwise_that_reads_a_blob_twice_wants_it_scaled_once() -> None:
-    text = data() + conv("c", "data") + layer("e", "Eltwise", "c c") + layer("s", "Scale", "e")
-    result = checked(net_of(text))
-    assert result.report.records == [Folded("s", "Scale", into=("c",), through=("e",))]
+    text = data() + conv("c", "data") + conv("d", "data") + layer("e", "Eltwise", "c d c") + layer("s", "Scale", "e")
+    result = checked(net_of(text), join=False)
+    assert result.report.records == [Folded("s", "Scale", into=("c", "d"), through=("e",))]
 
 
 def test_a_sum_of_a_blob_with_itself_takes_its_part_of_a_shift() -> None:
     text = data() + conv("c", "data") + layer("e", "Eltwise", "c c", "", "eltwise_param { coeff: 0.5 coeff: 1 }")
-    assert checked(net_of(text + scale("s", "e"))).report.records == [
-        Folded("s", "Scale", into=("c",), through=("e",)),
+    beside = data() + conv("d", "data") + conv("c", "data") + layer("e", "Eltwise", "c d c")
+    assert checked(net_of(beside + scale("s", "e")), join=False).report.records == [
+        Folded("s", "Scale", into=("c", "d"), through=("e",)),
     ]
     minus = text.replace("coeff: 0.5 coeff: 1", "coeff: 1 coeff: -1")
     (kept,) = checked(net_of(minus + scale("s", "e"))).report.kept

@@ -89,6 +89,24 @@ def test_a_shift_stays_behind_a_map_in_front_of_what_takes_none() -> None:
 @pytest.mark.parametrize(
     ("nodes", "left"),
     [
+        (f"c = Conv (x, w, b) d = {NORM % 'c'} y = Add (d, d)", ["Conv"]),
+        ("c = Conv (x, w, b) d = Identity (c) e = Sum (c, d, c) y = Relu (e)", ["Conv", "Relu"]),
+        ("c = Conv (x, w, b) d = Tanh (c) e = Add (d, d) y = Tanh (e)", ["Conv", "Tanh", "Add", "Tanh"]),
+        (f"c = Conv (x, w) d = Tanh (c) e = Add (d, d) y = {NORM % 'e'}", ["Conv", "Tanh", "BatchNormalization"]),
+        ("c = Conv (x, w, b) y = Sub (c, c)", ["Conv", "Sub"]),
+    ],
+)
+def test_a_sum_of_one_blob_is_a_factor(nodes: str, left: list[str]) -> None:
+    before = image(nodes)
+    after = folded(before)
+    assert types(after) == left
+    assert folded(after) == after
+    assert_same(before, after, IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "left"),
+    [
         ("c = Gather (t, i) y = Add (c, v)", ["Gather"]),
         ("c = Gather (t, i) d = Mul (c, s) y = Sub (v, d)", ["Gather"]),
         ("c = Gather (t, i) d = Add (c, v) y = Add (d, r)", ["Gather", "Add"]),
