@@ -500,7 +500,7 @@ def test_a_field_that_no_dialect_knows_is_no_reason_to_say_nothing() -> None:
 
 
 def test_a_text_that_is_no_prototxt_is_an_error() -> None:
-    with pytest.raises(ParseError):
+    with pytest.raises(ParseError, match=r"the '\{' of 'layer' is never closed"):
         advise("layer {")
 
 

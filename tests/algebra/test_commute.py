@@ -173,28 +173,33 @@ def test_an_affine_of_a_mask_cannot_move() -> None:
         moved_back(Back(POOL_MAX_MASK, top=1), channel_affine(2.0, 0.0, 4), [])
 
 
-def test_a_reshape_of_a_vector_has_no_channels_to_give_an_affine_to() -> None:
+def test_a_reshape_of_a_vector_of_samples_makes_no_channels_that_an_affine_comes_from() -> None:
     row = Row("reshape", 'type: "Reshape" reshape_param { shape { dim: 2 dim: 3 } }', ((6,),))
-    with pytest.raises(Blocked):
+    with pytest.raises(Blocked, match="depends on a size that is unknown"):
         moved_back(Back(row), channel_affine([2.0, 3.0, -1.0], 0.0, 3), [])
 
 
 @pytest.mark.parametrize(
-    ("text", "shape", "channels"),
+    ("text", "shape", "channels", "said"),
     [
-        ('type: "Flatten"', (2, 3, -1, 4), 3),
-        ('type: "Crop" crop_param { axis: 1 }', (2, -1, 4, 4), 3),
-        ('type: "ShuffleChannel" shuffle_channel_param { group: 3 }', (2, -1, 2, 2), 3),
-        ('type: "Reshape" reshape_param { shape { dim: -1 dim: 6 } }', (-1, 3), 6),
+        ('type: "Flatten"', (2, 3, -1, 4), 3, "depends on a size that is unknown"),
+        ('type: "Crop" crop_param { axis: 1 }', (2, -1, 4, 4), 3, "how long axis 1 is, is unknown"),
+        ('type: "ShuffleChannel" shuffle_channel_param { group: 3 }', (2, -1, 2, 2), 3, "on a size that is unknown"),
+        (
+            'type: "Reshape" reshape_param { shape { dim: -1 dim: 6 } }',
+            (-1, 3),
+            6,
+            "hold different elements",
+        ),
     ],
 )
-def test_sizes_that_depend_on_the_data_stop_what_needs_them(text: str, shape: Shape, channels: int) -> None:
+def test_sizes_that_depend_on_the_data_stop_what_needs_them(text: str, shape: Shape, channels: int, said: str) -> None:
     bottoms = (shape, shape) if "Crop" in text else (shape,)
     row = Row("unknown sizes", text, bottoms)
     affine = any_affine(np.random.default_rng(0), channels)
-    with pytest.raises(Blocked):
+    with pytest.raises(Blocked, match=said):
         moved_back(Back(row), affine, [])
-    with pytest.raises(Blocked):
+    with pytest.raises(Blocked, match=said):
         moved_forward(row, [affine, *[None] * (len(bottoms) - 1)], [])
 
 

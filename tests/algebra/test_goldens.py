@@ -119,7 +119,7 @@ def test_the_folded_net_gives_the_outputs_of_a_real_caffe(name: str, folded: dic
     _, result = load_and_fold(name, folded)
     blobs = run(result.net, GOLDEN / name)
     expected = stored(GOLDEN / name / "outputs.npz")
-    assert result.net.outputs == list(expected) or set(result.net.outputs) >= set(expected)
+    assert set(result.net.outputs) >= set(expected)
     for output, values in expected.items():
         span = float(np.ptp(values)) or float(np.abs(values).max()) or 1.0
         np.testing.assert_allclose(blobs[output], values, rtol=0, atol=TOLERANCE * span, err_msg=output)

@@ -271,5 +271,5 @@ layers { name: "conv" type: CONVOLUTION bottom: "data" top: "conv" blobs_lr: 1 b
     text, caffemodel = saved(load(prototxt))
     assert "layers" not in text
     assert 'type: "Convolution"' in text
-    assert "input_dim: 1 input_dim: 2" in text or "dim: 1" in text
+    assert re.findall(r"dim: (\d)", text) == ["1", "2", "4", "4"]
     assert caffemodel == CAFFEMODEL

@@ -128,7 +128,7 @@ def test_a_function_that_draws_otherwise_is_no_proof() -> None:
 def test_a_function_that_calls_itself_ends_in_a_sentence() -> None:
     net = network([called("Round", "a")])
     net.functions.append(helper.make_function("f", "Round", ["i"], ["o"], [called("Round", "i", written="o")], OPSETS))
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match="must not be recursive"):
         compare(net, net)
 
 

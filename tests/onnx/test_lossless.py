@@ -195,8 +195,7 @@ def test_a_weight_that_one_node_reads_keeps_its_name_and_the_statistics_go() -> 
     before = conv_bn()
     after = folded(before)
     assert types(after) == ["Conv"]
-    assert list(stored(after)) == ["w", "Conv.bias"] or "w" in stored(after)
-    assert not {"gamma", "beta", "mean", "variance"} & set(stored(after))
+    assert list(stored(after)) == ["w", "c.bias"]
     require_same(before, after)
 
 
@@ -635,7 +634,7 @@ net (float[1,2,5,5] x, bool b) => (float[1,3,3,3] y, float[1,3,3,3] z)
 
 def test_what_a_body_captures_is_used_and_neither_changes_nor_goes() -> None:
     before = conv_bn(LOOPED.replace("CAPTURED", "c"))
-    assert "read 2 times" in reasons(before)[0] or "is read in a body" in reasons(before)[0]
+    assert "is read in a body" in reasons(before)[0]
     assert folded(before) == before
 
 
@@ -1037,8 +1036,13 @@ def test_what_is_no_graph_is_a_sentence() -> None:
     del proto.opset_import[:]
     with pytest.raises(ParseError, match="does not say which version"):
         net_of(proto)
-    for data in (b"", b"\x08\x08", b"PK\x03\x04junk", conv_bn().SerializeToString()[:-7]):
-        with pytest.raises(ParseError):
+    for data, said in (
+        (b"", "is empty"),
+        (b"\x08\x08", "is not an ONNX model, or one without any node"),
+        (b"PK\x03\x04junk", "is an archive and not a model in ONNX"),
+        (conv_bn().SerializeToString()[:-7], "is cut off"),
+    ):
+        with pytest.raises(ParseError, match=f"^model.onnx: {said}"):
             load_bytes(data)
 
 
