@@ -1,4 +1,4 @@
-"""The command line: options in, exit code out. The only file that prints; what it prints is rendered elsewhere.
+"""The command line: options in, exit code out. It prints the reports, which are rendered elsewhere.
 
 Exit codes: 0 done and equal, 1 the networks differ beyond the tolerance (or, with --strict, there are findings),
 2 wrong usage or unreadable input, 70 a fault of bnfold itself, 130 interrupted.
