@@ -33,11 +33,13 @@ class BatchLayout:
         feeds: input of the reference -> what it takes, sizes known wherever either network knows them.
         batch: samples per run; 1 where the inputs share no first axis, and a sample is then a whole run.
         batched: whether the first axis of every input is the sample.
+        planned: whether the batch is decided, also where it is open.
     """
 
     feeds: Mapping[str, Feed]
     batch: int
     batched: bool
+    planned: bool = False
 
     @property
     def is_open(self) -> bool:

@@ -15,6 +15,7 @@ from bnfold.compare.batches import run_at
 from bnfold.compare.divergence import blame, upstream
 from bnfold.compare.engine import Engine
 from bnfold.compare.metrics import BlobError
+from bnfold.compare.planning import Networks
 from bnfold.compare.records import BlobDiff, FirstDivergent
 from bnfold.compare.ties import Ties
 from bnfold.data.samples import Noise
@@ -81,7 +82,7 @@ def _measured(opened: Opened, name: str, sample: int, store: WeightStore) -> Blo
     error = BlobError(opened.options.limit, isinstance(opened.data, Noise))
     layout = opened.layout
     run = run_at(opened.data, layout, sample // layout.batch * layout.batch)
-    with Engine(opened.ours, [side], layout, opened.data, opened.options, store, fixed=True) as engine:
+    with Engine(Networks(opened.ours, [side]), layout, opened.data, opened.options, store) as engine:
         for first, second in engine.give(run):
             r, c = first[name], second[partner]
             if r.size == c.size:

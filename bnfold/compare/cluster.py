@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 from bnfold.compare.backends import MANY, worthwhile
 from bnfold.compare.batches import BatchLayout
 from bnfold.compare.checkpoint import digest_of
-from bnfold.compare.engine import Engine, Side
+from bnfold.compare.engine import Engine
 from bnfold.compare.measure import Measurement, Progress
 from bnfold.compare.models import Model, open_model
+from bnfold.compare.planning import Networks, Side
 from bnfold.compare.widening import with_batch
 from bnfold.data.samples import Samples
 from bnfold.errors import BnfoldError, ModelError, UnsupportedError, UsageError, few
@@ -283,8 +284,8 @@ def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Clie
         lacking = [place for place, there in _answers(client, worthwhile, MANY).items() if not there]
         if lacking:
             raise UsageError(NO_NUMBA.format(few(lacking)))
-    sides = tuple(_without_model(side) for side in engine.sides)
-    reference, *candidates = (Sent.of(model) for model in (engine.reference, *(side.model for side in engine.sides)))
+    sides = tuple(_without_model(side) for side in engine.networks.sides)
+    reference, *candidates = map(Sent.of, engine.networks.models)
     plain = replace(options, cluster=None, checkpoint=None)
     share = max(map(places.count, places))
     # A key of its own keeps it apart from all else on the scheduler, be it the same comparison once more.
@@ -512,17 +513,8 @@ def _opened(work: Work, weights: Mapping[str, Any]) -> Engine:
             sides.append(replace(side, model=model, ties=replace(side.ties, candidate=model)))
         reference = work.reference.opened(options, weights)
         packed = weights[EXACT]
-        engine = Engine(
-            reference,
-            sides,
-            work.layout,
-            work.data,
-            options,
-            store,
-            exact=None if packed is None else partial(pickle.loads, packed),
-            threads=threads,
-            fixed=True,
-            share=work.share,
-        )
+        exact = None if packed is None else partial(pickle.loads, packed)
+        networks = Networks(reference, sides)
+        engine = Engine(networks, work.layout, work.data, options, store, exact=exact, share=work.share)
         _OPEN[work.key] = kept.enter_context(engine), kept
     return _OPEN[work.key][0]

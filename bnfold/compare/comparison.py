@@ -31,6 +31,7 @@ from bnfold.compare.noise import choose_noise, muted, watched_blobs
 from bnfold.compare.opened import Opened
 from bnfold.compare.pairing import pair
 from bnfold.compare.partial import agreeing, counterparts, read_alike, run_in_one
+from bnfold.compare.planning import Networks
 from bnfold.compare.records import DiffReport, Gate
 from bnfold.compare.rounding import RoundingJudge
 from bnfold.compare.widening import widened
@@ -424,31 +425,23 @@ class Comparison:
 
         if not any(one.pairs for one in opened):
             return [one.report(Measurement(), (None, None)) for one in opened]
-        layout, data = opened[0].layout, self._data(opened[0].layout)
+        ours, layout, data = opened[0].ours, opened[0].layout, self._data(opened[0].layout)
         state = Checkpoint(self.options.checkpoint)
+        if state.batch is not None:
+            layout = replace(layout, batch=state.batch if layout.is_open else layout.batch, planned=True)
         with WeightStore() as store:
-            further = list(watched_blobs(opened[0].ours)) if isinstance(data, Noise) else []
-            sides = [one.side() for one in opened]
-            notes = list(state.notes)
-            with Engine(
-                opened[0].ours,
-                sides,
-                replace(layout, batch=state.batch) if state.batch is not None and layout.is_open else layout,
-                data,
-                self.options,
-                store,
-                exact=partial(open_exact, opened[0].ours, notes) if self.options.exact else None,
-                further=further,
-                fixed=state.batch is not None,
-            ) as engine:
-                is_free = layout.is_open and self.options.batch is None and state.batch is None
-                data, shapes = self._begun(engine, opened[0].ours, data, store if is_free else None, notes)
-                for one, side, second in zip(opened, sides, shapes[1:], strict=True):
+            further = list(watched_blobs(ours)) if isinstance(data, Noise) else []
+            networks, notes = Networks(ours, [one.side() for one in opened], further), list(state.notes)
+            exact = partial(open_exact, ours, notes) if self.options.exact else None
+            with Engine(networks, layout, data, self.options, store, exact=exact) as engine:
+                is_free = layout.is_open and self.options.batch is None and not layout.planned
+                data, shapes = self._begun(engine, data, store if is_free else None, notes)
+                for one, side, second in zip(opened, networks.sides, shapes[1:], strict=True):
                     one.data, one.layout = data, engine.layout
                     side.plan = one.decide(shapes[0], second)
                     one.notes += dict.fromkeys(notes)
                 found = self._pass_over(engine, data, state, progress, notes)
-                for model in (opened[0].ours, *(one.theirs for one in opened)):
+                for model in networks.models:
                     require_unchanged(model.mapped)  # or a look at weights that were cut off ends the process
                 for place, one in enumerate(opened):
                     RoundingJudge(one, found[place]).run(engine, place, store, unasked=self._typed)
@@ -466,13 +459,12 @@ class Comparison:
         return reports
 
     def _begun(
-        self, engine: Engine, ours: Model, data: Samples, store: WeightStore | None, notes: list[str]
+        self, engine: Engine, data: Samples, store: WeightStore | None, notes: list[str]
     ) -> tuple[Samples, list[dict[str, Shape]]]:
         """The data, noise as the reference needs it, and of each network the shapes of what is compared.
 
         Args:
             engine: its batch becomes 1, with a note, where that is free and the reference takes one sample alone.
-            ours: the reference.
             data: the samples, or noise.
             store: of the weights, where the batch is free.
             notes: where the note goes.
@@ -486,7 +478,7 @@ class Comparison:
                 notes.append(f"{named('blob', mute)}: {MUTED}")
             return drawn, engine.shapes(drawn)
 
-        batch = engine.layout.batch
+        ours, batch = engine.networks.reference, engine.layout.batch
         try:
             return begin()
         except ModelError as error:
@@ -534,7 +526,7 @@ class Comparison:
     ) -> list[Measurement]:
         """Every piece of the data, merged in order; here or on a cluster, from the start or a checkpoint on."""
         options, pieces = self.options, engine.pieces(data.count)
-        models = [engine.reference, *(side.model for side in engine.sides)]
+        models = engine.networks.models
         state.begin(models, data, options, engine.layout.batch, engine.compiled, notes)
         first = state.pieces
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,10 +13,7 @@ from bnfold.compare.batches import BatchLayout
 from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.detect import detector_reads, find_detections, same_detector
 from bnfold.compare.divergence import first_divergent_layer, upstream
-from bnfold.compare.engine import Side
-from bnfold.compare.exact import (
-    same_makers,
-)
+from bnfold.compare.exact import same_makers
 from bnfold.compare.gates import (
     agreement_gate,
     boxes_gate,
@@ -31,6 +27,7 @@ from bnfold.compare.measure import Measurement, MeasurePlan, Spans
 from bnfold.compare.metrics import BlobError, figures
 from bnfold.compare.models import Model
 from bnfold.compare.partial import differing_behind, made_otherwise, same_behind
+from bnfold.compare.planning import Side
 from bnfold.compare.records import (
     NO_PARTNER,
     OTHER_SHAPE,
@@ -51,9 +48,6 @@ from bnfold.errors import named, quoted
 from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
 from bnfold.runtime import Execution
-
-if TYPE_CHECKING:
-    pass
 
 WORSE = 2.0  # a ratio of weight ranges that is twice as large: the median channel loses a bit
 GROWN = "more than rounding mostly adds, though within the tolerance; --exact tells whether it is rounding"

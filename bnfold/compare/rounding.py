@@ -32,6 +32,7 @@ from bnfold.compare.gates import rounding_gate
 from bnfold.compare.kernels import span
 from bnfold.compare.measure import Measurement
 from bnfold.compare.metrics import beside_mask, extremes, magnitude, relative
+from bnfold.compare.planning import Networks
 from bnfold.compare.records import BlobDiff, Gate
 from bnfold.compare.saturation import SQUASHING
 from bnfold.compare.stretches import FAIR, MadeBlob, straying
@@ -93,7 +94,8 @@ class RoundingJudge:
             elif starts:  # each stretch of layers counts, and not what all of them together make
                 whole = one.whole()
                 engine.close_sessions()
-                with Engine(one.ours, [whole.side()], one.layout, one.data, one.options, store, fixed=True) as opened:
+                networks = Networks(one.ours, [whole.side()])
+                with Engine(networks, one.layout, one.data, one.options, store) as opened:
                     RoundingJudge(whole, found)._hold_against(opened, 0, starts, asked, unasked)
         except (UnsupportedError, UsageError) as error:
             found.notes.append(f"no float64 run decides about rounding: {error}")
@@ -119,7 +121,7 @@ class RoundingJudge:
         one, found, coarse = self.one, self.found, self.coarse is not None
         matters = {*asked, *upstream("", {**one.ours.reads, "": tuple(asked)})}  # nothing else can matter to them
         judged = [] if coarse else [name for name in one.ours.writers if name in one.pairs and name in matters]
-        opening = partial(open_exact, engine.reference, found.notes)
+        opening = partial(open_exact, engine.networks.reference, found.notes)
         truth = engine.open_exact(opening, judged) if starts and (judged or coarse) else None
         if truth is None:
             return

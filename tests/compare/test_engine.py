@@ -14,7 +14,7 @@ from onnx import ModelProto, helper, parser
 from onnx_models import change, classifier, model
 from present import present
 
-from bnfold.compare import backends, memory
+from bnfold.compare import backends, memory, planning
 from bnfold.compare import engine as engines
 from bnfold.compare.batches import BatchLayout
 from bnfold.compare.checkpoint import plain
@@ -181,7 +181,7 @@ def test_where_both_networks_do_not_fit_one_is_open_at_a_time(monkeypatch: pytes
     opened = []
     real = engines.Engine._given
 
-    def given(self: engines.Engine, segment: engines.Segment, place: int, feeds: Any) -> Any:
+    def given(self: engines.Engine, segment: planning.Segment, place: int, feeds: Any) -> Any:
         values = real(self, segment, place, feeds)
         opened.append({other: list(one.sessions) for other, one in enumerate(self.segments) if place in one.sessions})
         return values
@@ -203,15 +203,15 @@ def test_room_for_compiled_code_is_held_only_where_it_may_be_loaded(
     many: int, least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = set()
-    real = engines.Engine._code
+    real = planning.Planner._code
 
-    def code(self: engines.Engine, needs: Any) -> int:
-        kept.add(real(self, needs))
-        return real(self, needs)
+    def code(self: planning.Planner) -> int:
+        kept.add(real(self))
+        return real(self)
 
-    monkeypatch.setattr(engines, "find_spec", lambda _: object())
-    monkeypatch.setattr(engines, "MANY", many)
-    monkeypatch.setattr(engines.Engine, "_code", code)
+    monkeypatch.setattr(planning, "find_spec", lambda _: object())
+    monkeypatch.setattr(planning, "MANY", many)
+    monkeypatch.setattr(planning.Planner, "_code", code)
     compare(*pair(), images(8), memory=1 << 40)
     assert kept == {least}
 

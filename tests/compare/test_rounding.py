@@ -21,7 +21,7 @@ from present import present
 
 import bnfold
 from bnfold import pipeline
-from bnfold.compare import engine, memory, rounding
+from bnfold.compare import engine, memory, planning, rounding
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.conditioning import ill_conditioned
 from bnfold.compare.exact import Coarse, Distances, as_exact, same_function
@@ -565,7 +565,8 @@ def run_in_segments(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def plan(self: engine.Engine, *given: Any, **named: Any) -> None:
         real(self, *given, **named)
-        self.segments = list(self._cut(self._whole, self._needs(), 0))
+        planner = planning.Planner(self._needs, self.layout, self._whole, judged=named.get("judged", False))
+        self.segments = list(planner._cut(0))
         counts.append(len(self.segments))
 
     monkeypatch.setattr(engine.Engine, "_plan", plan)
@@ -875,7 +876,7 @@ def test_runs_with_weights_rounded_otherwise_are_in_the_budget(monkeypatch: pyte
         return int(present(re.search(r"takes at least (\d+)M", str(refused.value)))[1])
 
     whole = least()
-    monkeypatch.setattr(engine, "COARSE", ())
+    monkeypatch.setattr(planning, "COARSE", ())
     assert whole - least() > 14  # 2 million values, in the message and as arrays
 
 

@@ -17,6 +17,7 @@ from bnfold.compare import comparison
 from bnfold.compare import engine as engines
 from bnfold.compare.comparison import compare
 from bnfold.compare.models import Model
+from bnfold.compare.planning import Segment
 from bnfold.compare.ties import Pointer, Steps, Ties, along_classes, in_plane, in_tensor, on_step, ties
 from bnfold.net import Array, Net
 from bnfold.onnx.graph import WeightStore
@@ -365,7 +366,7 @@ def test_segments_settle_as_one_run_does_and_shapes_take_one_run_of_each_network
     given, shapes, ran, again = engines.Engine._given, engines.Engine.shapes, list[int](), list[int]()
     seen: list[tuple[int, list[int]]] = []
 
-    def counted(self: engines.Engine, segment: engines.Segment, place: int, feeds: Any) -> Any:
+    def counted(self: engines.Engine, segment: Segment, place: int, feeds: Any) -> Any:
         values = given(self, segment, place, feeds)
         ran.append(place)
         again.append(sum(ties._again is not None for one in self.segments for ties in one.ties))
