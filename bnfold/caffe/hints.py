@@ -22,6 +22,11 @@ from bnfold.net import Layer, Net, Shape
 MAX_PLANE = 2048
 STEPS = 16
 RECURRENT = ("LSTM", "RNN")
+CALLED = {
+    "gt_boxes": ((1, 5), "boxes with the class of each"),
+    "im_info": ((1, 3), "the image's height, width and scale"),
+}
+"""Inputs of networks that propose regions, whose code names them so (py-faster-rcnn, roi_data_layer/layer.py)."""
 KEEPS_CHANNELS = types_where(lambda row: row.kept)
 
 
@@ -42,8 +47,9 @@ def hint_of(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) ->
         if row is not None and index in row.fixed:
             shape, words = row.fixed[index]
             return InputHint(shape, reason=f"'{layer.name}' ({layer.type}) reads {words}")
-    if blob == "im_info":
-        return InputHint((1, 3), reason="it is called like the image's height, width and scale")
+    if blob in CALLED:
+        shape, words = CALLED[blob]
+        return InputHint(shape, reason=f"it is called like {words}")
     if (steps := _steps(layers, files, blob)).shape is not None:
         return steps
     through = list(_through(layers, blob))

@@ -67,6 +67,17 @@ DISPUTED: Mapping[str, str] = {
 """Types without a row, since forks that have them compute different things, and in what they differ."""
 
 
+ELSEWHERE: Mapping[str, str] = {
+    "celu": "",
+    "gelu": "",
+    "hsigmoid": "HardSigmoid",
+    "hswish": "HardSwish",
+    "leakyrelu": "ReLU",
+    "silu": "Swish",
+}
+"""What other frameworks call functions, in small letters, and the type that computes them; none where no Caffe does."""
+
+
 METRICS = frozenset(
     {
         "AlignmentAccuracy",

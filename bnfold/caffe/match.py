@@ -7,7 +7,8 @@ reported at once: one wrong layer is a typo, a hundred are the caffemodel of ano
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -52,6 +53,7 @@ def give_weights(
     owners = _owners([*layers, *omitted], records)
     faults: list[str] = []
     by_filler: list[Layer] = []
+    unclaimed = _unclaimed([*layers, *omitted], files)
     for layer in layers:
         record = records.get(layer.name)
         if layer.blobs and not (record and record.blobs):
@@ -64,7 +66,8 @@ def give_weights(
                 by_filler.append(layer)
                 layer.blobs = values
                 continue
-            layer.blobs = _fitted(layer, layer.blobs, expected, "" if shared or not record else record.problem)
+            problem = "" if shared or not record else record.problem
+            layer.blobs = _fitted(layer, layer.blobs, expected, problem, unclaimed)
         except WeightsError as error:
             faults.append(str(error))
             continue
@@ -214,7 +217,26 @@ def _expected(layer: Layer, shapes: Mapping[str, Shape | None]) -> list[Shape] |
         raise WeightsError(str(error)) from None
 
 
-def _fitted(layer: Layer, blobs: Blobs, expected: list[Shape] | None, problem: str) -> Blobs:
+def _unclaimed(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> Callable[[Sequence[Shape]], list[str]]:
+    """Blobs of some shapes -> the records that have such and that no layer has the name of, as after a renaming."""
+
+    @cache
+    def names_by_shapes() -> dict[tuple[Shape, ...], list[str]]:
+        claimed, names = {layer.name for layer in layers}, dict[tuple[Shape, ...], list[str]]()
+        for record in (record for file in files for record in file.records if record.name not in claimed):
+            names.setdefault(tuple(map(_without_ones, record.blobs.shapes)), []).append(record.name)
+        return names
+
+    return lambda shapes: names_by_shapes().get(tuple(map(_without_ones, shapes)), [])
+
+
+def _fitted(
+    layer: Layer,
+    blobs: Blobs,
+    expected: list[Shape] | None,
+    problem: str,
+    unclaimed: Callable[[Sequence[Shape]], list[str]],
+) -> Blobs:
     """The blobs in the shapes that are expected, or in plain ones where nothing is known. Raises WeightsError."""
     if problem:
         raise WeightsError(f"{layer}: {problem}")
@@ -228,9 +250,10 @@ def _fitted(layer: Layer, blobs: Blobs, expected: list[Shape] | None, problem: s
     if not blobs:
         called = layer.source.param.name if layer.source else layer.name
         twice = f" (two layers are called '{called}', and Caffe gives what is stored to the first)"
-        raise WeightsError(
-            f"{layer}: has no weights there{twice if called != layer.name else ''}, and needs {_listed(expected)}"
-        )
+        twin = twice if called != layer.name else ""
+        others = unclaimed(expected)
+        renamed = f"; '{others[0]}' there has such, and no layer is called so" if len(others) == 1 else ""
+        raise WeightsError(f"{layer}: has no weights there{twin}, and needs {_listed(expected)}{renamed}")
     if [_without_ones(shape) for shape in blobs.shapes] != [_without_ones(shape) for shape in expected]:
         raise WeightsError(_misfit(layer, blobs, expected))
     return _reshaped(blobs, expected)
@@ -244,7 +267,11 @@ def _lacks_weights(layer: Layer) -> bool:
 
 def _misfit(layer: Layer, blobs: Blobs, expected: Sequence[Shape]) -> str:
     needs = f"needs {_listed(expected)}" if expected else "learns nothing"
-    return f"{layer}: has {_listed(blobs.shapes) or 'no weights'}, and {needs}"
+    stored = list(blobs.shapes)
+    turned = layer.type == "InnerProduct" and stored and [stored[0][::-1], *stored[1:]] == list(expected)
+    other = "false" if layer.param.inner_product_param.transpose else "true"
+    advice = f"; with `transpose: {other}` they fit" if turned else ""
+    return f"{layer}: has {_listed(stored) or 'no weights'}, and {needs}{advice}"
 
 
 def _plain(layer: Layer, index: int, shape: Shape) -> Shape:

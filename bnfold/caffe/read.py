@@ -323,7 +323,9 @@ def _unknown(layers: Sequence[Layer]) -> list[str]:
             (own if is_own else unknown).setdefault(layer.type, []).append(layer.name)
     guesses, notes, none = Guesses(), [], "no dialect that is known here has"
     for layer_type, names in unknown.items():
-        if guess := guesses.at(layer_type, LAYERS):
+        meant = layer_types.ELSEWHERE.get(layer_type.lower())
+        guess = guesses.at(layer_type, LAYERS) if meant is None else f" (did you mean '{meant}'?)" * bool(meant)
+        if guess:
             notes.append(f"{none} a layer of type '{layer_type}'{guess}: {_left(names)}")
         else:
             own.setdefault(layer_type, []).extend(names)

@@ -101,7 +101,17 @@ def test_all_faults_of_the_weights_are_named_at_once(tmp_path: Path) -> None:
 
 
 def test_equal_counts_of_another_order_are_no_fit(tmp_path: Path) -> None:
-    assert "has 144x5 and 5" in refusal(tmp_path, SHAPES | {"fc": [(144, 5), (5,)]})
+    message = refusal(tmp_path, SHAPES | {"fc": [(144, 5), (5,)]})
+    assert "has 144x5 and 5, and needs 5x144 and 5; with `transpose: true` they fit" in message
+
+
+def test_the_record_of_a_layer_that_was_renamed_is_pointed_out(tmp_path: Path) -> None:
+    others = {name: shapes for name, shapes in SHAPES.items() if name != "bn"}
+    renamed = others | {"conv/bn": [(1, 4, 1, 1), (1, 4, 1, 1), (1, 1, 1, 1)]}
+    said = "and needs 4 and 4 and 1; 'conv/bn' there has such, and no layer is called so"
+    assert refusal(tmp_path, renamed).endswith(said)
+    assert "called so" not in refusal(tmp_path, renamed | {"bn2": SHAPES["bn"]})
+    assert "called so" not in refusal(tmp_path, others | {"bn2": [(5,), (5,), (1,)]})
 
 
 def test_the_weights_of_another_network_are_said_to_be_that(tmp_path: Path) -> None:
@@ -313,6 +323,24 @@ def test_a_type_that_looks_misspelt_is_kept_and_pointed_out_once(tmp_path: Path)
         "no dialect that is known here has layers of type 'Whatever': "
         "'x' stays as written; nothing folds through it, and it has no ONNX form",
     ]
+
+
+def test_the_boxes_of_the_truth_are_no_image(tmp_path: Path) -> None:
+    reader = 'layer { name: "p" type: "Python" bottom: "data" bottom: "gt_boxes" top: "p" }'
+    (tmp_path / "net.prototxt").write_text(f'input: "data" input: "gt_boxes" {reader}')
+    net = load(tmp_path / "net.prototxt", guess_shapes=True)
+    assert net.inputs["gt_boxes"] == (1, 5)
+    assert any("'gt_boxes' is taken as 1x5" in note and "called like boxes" in note for note in net.notes)
+
+
+@pytest.mark.parametrize(
+    ("layer_type", "meant"),
+    [("Hsigmoid", "HardSigmoid"), ("HSwish", "HardSwish"), ("LeakyRelu", "ReLU"), ("SiLU", "Swish"), ("GELU", "")],
+)
+def test_what_other_frameworks_call_a_function_is_no_slip(layer_type: str, meant: str, tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_text(NET + f'layer {{ name: "x" type: "{layer_type}" bottom: "fc" top: "x" }}')
+    (note,) = load(tmp_path / "net.prototxt").notes
+    assert f"(did you mean '{meant}'?)" in note if meant else "did you mean" not in note
 
 
 def test_a_type_that_ends_in_data_and_reads_blobs_is_no_data_layer(tmp_path: Path) -> None:
