@@ -530,7 +530,7 @@ def test_weights_in_memory_go_with_a_prototxt_on_the_disk(tmp_path: Path) -> Non
     assert bnfold.load(PROTOTXT, CAFFEMODEL.read_bytes()).file == str(PROTOTXT)
     with pytest.raises(bnfold.ParseError, match=r"^.*missing\.prototxt: cannot be read: No such file"):
         bnfold.load(tmp_path / "missing.prototxt", CAFFEMODEL.read_bytes())
-    with pytest.raises(bnfold.ParseError, match=r"^weights\.caffemodel: is damaged") as caught:
+    with pytest.raises(bnfold.ParseError, match=r"^weights\.caffemodel: is text and not a caffemodel") as caught:
         bnfold.load(PROTOTXT, b"abc")
     assert caught.value.file is None
 
