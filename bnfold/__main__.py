@@ -95,11 +95,11 @@ def _command() -> Commands:
     except (EOFError, ImportError, MemoryError, OSError) as error:
         said = str(error)
         if isinstance(error, EOFError):
-            from bnfold.report.streams import CUT_SHORT
+            from bnfold.report.messages import CUT_SHORT
 
             said = CUT_SHORT
         if isinstance(error, ModuleNotFoundError):
-            from bnfold.report.streams import not_loaded
+            from bnfold.report.messages import not_loaded
 
             said = not_loaded(error)
         sys.stderr.write(f"bnfold: cannot start: {said}\n")

@@ -43,17 +43,8 @@ from bnfold.options import (
     parse_plane,
     parse_sizes,
 )
-from bnfold.report.streams import (
-    UNUSABLE,
-    Printed,
-    ReportLost,
-    answer,
-    forget,
-    misused,
-    telling,
-    with_notes,
-    write_error,
-)
+from bnfold.report.messages import UNUSABLE, message_of, usage_message, with_notes
+from bnfold.report.streams import Printed, ReportLost, discard, noting_files, write_error
 from bnfold.report.words import visible
 
 if TYPE_CHECKING:
@@ -264,20 +255,20 @@ class Commands(click.Group):
             sys.exit(stop.exit_code)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx is not None else "bnfold"
-            _stop(misused(error.format_message(), command, words), UNUSABLE)
+            _stop(usage_message(error.format_message(), command, words), UNUSABLE)
         except ReportLost as lost:
-            forget(sys.stdout)
+            discard(sys.stdout)
             _stop(with_notes(str(lost), lost), UNUSABLE, quiet=lost.reader_has_gone)
         except (click.Abort, KeyboardInterrupt) as abort:
             if isinstance(abort.__cause__, EOFError):  # click takes it for the end of what is typed
-                _stop(*answer(abort.__cause__))
+                _stop(*message_of(abort.__cause__))
             # click has its own exception for Ctrl-C, and the notes are on Python's.
             code = 128 + stopped_by[0] if stopped_by else INTERRUPTED
             _stop(with_notes("interrupted", abort.__cause__ or abort, "nothing was left half-written"), code)
         except Exception as error:
             if stopped_by:  # a library in C has made something of its own of the signal
                 _stop(with_notes("interrupted", error, "nothing was left half-written"), 128 + stopped_by[0])
-            _stop(*answer(error))
+            _stop(*message_of(error))
         sys.exit(code or 0)
 
 
@@ -287,7 +278,7 @@ def _stop(message: str, code: int, quiet: bool = False) -> NoReturn:
     try:
         click.echo("" if quiet else f"bnfold: {message}", err=True, nl=not quiet)
     except OSError:  # the code is an answer, too
-        forget(sys.stderr)
+        discard(sys.stderr)
     sys.exit(code)
 
 
@@ -339,7 +330,7 @@ def fold(prototxt: Path, caffemodel: str | None, no_verify: bool, **params: Any)
     with progress_bar() as progress:
         report = run(job, progress)
     facts = _facts(reading.files, report.written, params["data"], params["mean"])
-    with telling(report):
+    with noting_files(report):
         _render(params, of_run(report, facts, params["verbosity"] or 0, _reports(params)))
     return 0 if report.passed else DIFFERENT
 
@@ -389,7 +380,7 @@ def _write_unfolded(prototxt: Path, caffemodel: str | None, params: dict[str, An
     reading, writing = _reading(prototxt, caffemodel, params), _writing(prototxt, params)
     require_paths(reading.files, writing)
     report = export(reading, writing, only)
-    with telling(report):
+    with noting_files(report):
         _render(params, of_run(report, _facts(reading.files, report.written)))
     return 0
 
@@ -487,7 +478,7 @@ def _note_failure(codes: list[int], row: PairRow, error: Exception) -> str:
     """
     if not row.number or main.stopped_by:
         raise error
-    message, code = answer(error)
+    message, code = message_of(error)
     codes.append(code)
     with suppress(OSError):  # the code is an answer, too
         click.echo(f"bnfold: {row.place}{message}", err=True)

@@ -12,7 +12,7 @@ import click
 
 from bnfold.errors import UsageError
 from bnfold.options import require_words
-from bnfold.report.streams import too_many
+from bnfold.report.messages import extra_argument_message
 
 if TYPE_CHECKING:
     Option = click.ParamType[Any]
@@ -152,7 +152,7 @@ class Command(click.Command):
             with suppress(click.UsageError):
                 extra = self.make_parser(ctx).parse_args([*given])[1]
                 if extra:
-                    raise UsageError(too_many(str(self.name), extra, given)) from None
+                    raise UsageError(extra_argument_message(str(self.name), extra, given)) from None
             raise
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from bnfold.errors import is_everyday
+
+if TYPE_CHECKING:
+    from bnfold.compare.records import ClassifierDiff
 
 
 def small(value: float | None) -> str:
@@ -54,6 +58,18 @@ def counted_share(share: float, whole: int) -> str:
         '3,000 of 4,500'
     """
     return f"{round(share * whole):,} of {whole:,}"
+
+
+def answers(found: ClassifierDiff) -> list[tuple[str, str, str]]:
+    """(share, reference, candidate): how often each is right, where labels are known, and how often they agree."""
+    agreement = ("same answer", percent(found.agreement), counted_share(found.agreement, found.samples))
+    if not found.labelled:
+        return [agreement]
+    return [
+        ("top-1", percent(found.reference_top1), percent(found.candidate_top1)),
+        ("top-5", percent(found.reference_top5), percent(found.candidate_top5)),
+        agreement,
+    ]
 
 
 def decibels(value: float) -> str:

@@ -12,7 +12,7 @@ from bnfold.errors import counted, few
 from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.columns import cell, columns
 from bnfold.report.cost import COSTS, changes
-from bnfold.report.figures import bits, counted_share, ordinary, percent, small
+from bnfold.report.figures import answers, bits, ordinary, percent, small
 from bnfold.report.run import RunReport
 from bnfold.report.words import visible
 
@@ -112,11 +112,7 @@ def diff_markdown(report: DiffReport, rows: int) -> Iterator[str]:
 
 
 def _classifier(found: ClassifierDiff, rows: int) -> Iterator[str]:
-    cells = [("same answer", percent(found.agreement), counted_share(found.agreement, found.samples))]
-    if found.labelled:
-        cells.insert(0, ("top-1", percent(found.reference_top1), percent(found.candidate_top1)))
-        cells.insert(1, ("top-5", percent(found.reference_top5), percent(found.candidate_top5)))
-    yield from _table((found.blob, "reference", "candidate"), cells, left=1)
+    yield from _table((found.blob, "reference", "candidate"), answers(found), left=1)
     if found.flips:
         flips = [
             (

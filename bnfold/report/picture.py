@@ -6,7 +6,7 @@ Layers are known by their number, since names need not be unique in a file, and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
 from bnfold.net import Net
@@ -117,24 +117,24 @@ def _roles(records: Iterable[Record]) -> dict[str, str]:
 
 
 def _outcomes(original: Net, report: FoldReport, roles: Mapping[str, str]) -> Iterable[Outcome]:
-    told: dict[str, Record] = {}
+    by_layer: dict[str, Record] = {}
     for record in report.records:
         layers = record.layers if isinstance(record, Merged) else (record.layer,)
         if isinstance(record, Joined):
-            layers = tuple(name for name in (record.layer, *record.branches) if name not in told)
-        told |= dict.fromkeys(layers, record)
+            layers = tuple(name for name in (record.layer, *record.branches) if name not in by_layer)
+        by_layer |= dict.fromkeys(layers, record)
     for row, layer in enumerate(original.layers):
-        found = told.get(layer.name)
         outcome = Outcome(row, layer.name, layer.type, roles.get(layer.name, "rest"))
-        if isinstance(found, Folded | Merged):
-            outcome = Outcome(row, layer.name, layer.type, "gone", found.into, found.through)
-        elif isinstance(found, Joined):
-            outcome = Outcome(row, layer.name, layer.type, "gone", found.into, reason="parallel branches became one")
-        elif isinstance(found, Kept):
-            now = f"; now a {found.now}" if found.now != found.type else ""
-            outcome = Outcome(row, layer.name, layer.type, "kept", reason=found.reason + now)
-        elif isinstance(found, Dropped):
-            outcome = Outcome(row, layer.name, layer.type, "gone", reason="it does nothing at inference")
+        match by_layer.get(layer.name):
+            case Folded() | Merged() as found:
+                outcome = replace(outcome, role="gone", into=found.into, through=found.through)
+            case Joined() as found:
+                outcome = replace(outcome, role="gone", into=found.into, reason="parallel branches became one")
+            case Kept() as found:
+                now = f"; now a {found.now}" if found.now != found.type else ""
+                outcome = replace(outcome, role="kept", reason=found.reason + now)
+            case Dropped():
+                outcome = replace(outcome, role="gone", reason="it does nothing at inference")
         yield outcome
 
 

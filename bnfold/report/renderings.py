@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bnfold.algebra import FoldReport, FoldResult
     from bnfold.compare.records import DiffReport
     from bnfold.io.environment import Environment
+    from bnfold.report.grid import Part
     from bnfold.report.run import RunReport
 
 Facts = Callable[[], "Environment"]
@@ -66,7 +67,7 @@ def of_run(run: RunReport, facts: Facts | None = None, verbosity: int = 0, files
 
         return as_markdown(run)
 
-    def text() -> Any:
+    def text() -> list[Part]:
         from bnfold.report.text import as_text
 
         return as_text(run, verbosity=verbosity, files=files)

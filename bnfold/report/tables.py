@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from bnfold.compare.metrics import PAGE, Metric
 from bnfold.compare.records import (
@@ -27,6 +27,7 @@ NAME, TEXT, NUMBER, SENTENCE = "name", "t", "n", "why"
 """Kinds of column, as CSS classes: the name of the row, a word, a number, a sentence."""
 
 Record = TypeVar("Record")
+Number = TypeVar("Number", bound=float | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def word(
 
 
 def number(
-    heading: str, value: Callable[[Record], float | None], written: Callable[[Any], str] = str
+    heading: str, value: Callable[[Record], Number], written: Callable[[Number], str] = str
 ) -> PageColumn[Record]:
     """A column of numbers; one that is not known is written as `written` does and sorts last."""
 

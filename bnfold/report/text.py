@@ -15,7 +15,7 @@ from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Me
 from bnfold.errors import counted, few
 from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.cost import COSTS, changes
-from bnfold.report.figures import class_name, counted_share, ordinary, percent, small
+from bnfold.report.figures import answers, class_name, ordinary, percent, small
 from bnfold.report.grid import Column, Grid, Part, Style, words
 
 if TYPE_CHECKING:
@@ -240,19 +240,17 @@ def _blob_table(report: DiffReport, rows: int) -> Iterator[Part]:
 
 def _classifier(found: ClassifierDiff, rows: int) -> Iterator[Part]:
     grid = Grid([Column(f"'{found.blob}'"), Column("reference", number=True), Column("candidate", number=True)])
-    if found.labelled:
-        grid.add("top-1", percent(found.reference_top1), percent(found.candidate_top1))
-        grid.add("top-5", percent(found.reference_top5), percent(found.candidate_top5))
-    grid.add("same answer", percent(found.agreement), counted_share(found.agreement, found.samples))
+    for cells in answers(found):
+        grid.add(*cells)
     yield grid
     if found.flips:
         grid = Grid([Column("flipped sample"), Column("label", 1), Column("reference"), Column("candidate")])
         for flip in found.flips[:rows]:
-            answers = [
+            both = [
                 f"{class_name(answer.label, found.class_names)} ({ordinary(answer.score)})"
                 for answer in (flip.reference, flip.candidate)
             ]
-            grid.add(flip.name, "" if flip.label is None else class_name(flip.label, found.class_names), *answers)
+            grid.add(flip.name, "" if flip.label is None else class_name(flip.label, found.class_names), *both)
         yield grid
         if found.flipped > rows:
             yield words(f"... and {found.flipped - rows:,} more flipped", QUIET)
