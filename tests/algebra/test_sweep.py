@@ -115,6 +115,12 @@ def test_a_sum_that_reads_one_blob_several_times_is_a_scale() -> None:
     ]
 
 
+def test_what_cancels_on_the_way_leaves_a_sum_of_one_blob() -> None:
+    there_and_back = power("p", "c", "", "scale: -1") + power("q", "p", "", "scale: -1")
+    result = checked(net_of(data() + conv("c", "data") + there_and_back + layer("e", "Eltwise", "q c")))
+    assert names(result.net) == ["data", "c"]
+
+
 def test_a_sum_of_one_blob_that_stays_is_the_sum_that_it_was() -> None:
     around = layer("c", "TanH", "data") + THRICE
     result = checked(net_of(data() + around + layer("t", "TanH", "e")))
