@@ -14,11 +14,11 @@ import signal
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from bnfold.compare.backends import MANY, worthwhile
@@ -28,6 +28,7 @@ from bnfold.compare.engine import Engine
 from bnfold.compare.measure import Measurement, Progress
 from bnfold.compare.models import Model, open_model
 from bnfold.compare.planning import Networks, Side
+from bnfold.compare.threads import Threads, result_of
 from bnfold.compare.widening import with_batch
 from bnfold.data.samples import Samples
 from bnfold.errors import BnfoldError, ModelError, UnsupportedError, UsageError, few
@@ -234,38 +235,45 @@ def _local_cluster(number: int) -> LocalCluster:
     from distributed.core import Status
 
     nannies: list[Nanny] = []
+    begun, started, ended = list[bool](), list[LocalCluster](), list[bool]()  # what `start` has come to
 
     class Kept(Nanny):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             nannies.append(self)
             super().__init__(*arguments, **options)
 
-    with ThreadPoolExecutor(1) as pool:
-        with defer_signals():  # by all threads that it starts, too
-            starting = pool.submit(
-                LocalCluster,
-                n_workers=number,
-                threads_per_worker=1,
-                worker_class=Kept,
-                memory_limit=None,
-                dashboard_address=None,
-                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # a port that nobody has, and nobody outside
-                silence_logs=50,
-                preload=[WITHOUT_SIGINT],
-            )
+    def start() -> LocalCluster:
+        begun.append(True)
         try:
-            while wait([starting], 0.1).not_done:  # a signal that another thread gets would end no longer wait
-                pass
-            return starting.result()
+            started.append(
+                LocalCluster(
+                    n_workers=number,
+                    threads_per_worker=1,
+                    worker_class=Kept,
+                    memory_limit=None,
+                    dashboard_address=None,
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # a port that nobody has, and nobody outside
+                    silence_logs=50,
+                    preload=[WITHOUT_SIGINT],
+                )
+            )
+            return started[0]
+        finally:
+            ended.append(True)
+
+    with Threads(1) as pool:
+        try:
+            return result_of(pool.submit(start), 0.1)  # a signal that another thread gets would end no longer wait
         except BaseException:
-            while not starting.done():
+            pool.shutdown(wait=False, cancel_futures=True)  # what has not begun never does
+            while begun and not ended:
                 with suppress(BaseException):  # one more signal, which would leave it to wait for the start
                     for pid in [nanny.pid for nanny in nannies if nanny.status == Status.init and nanny.pid]:
                         with suppress(OSError):
                             os.kill(pid, KILL)
-                    wait([starting], 0.1)
-            if starting.exception() is None:
-                starting.result().close()
+                    sleep(0.1)
+            for cluster in started:
+                cluster.close()
             raise
 
 
