@@ -11,6 +11,8 @@ from command_line import MODEL, TEXT, Outcome, Run
 from hypothesis import settings
 
 from bnfold.cli import main
+from bnfold.compare import models
+from bnfold.runtime import Session
 
 # The same examples in each run; `--hypothesis-profile=default` draws others.
 settings.register_profile("repeatable", derandomize=True)
@@ -47,3 +49,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return Outcome(stop.value.code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models that would run in a process of their own run here, since starting one takes longer than most models.
+
+    For files whose models all end. That such a process gives the same values, and when, tests/compare/test_isolated.py
+    says.
+    """
+    monkeypatch.setattr(models, "IsolatedSession", Session)

@@ -15,6 +15,8 @@ from bnfold.net import Array
 from bnfold.onnx.nudging import NUDGED
 from bnfold.runtime import Session
 
+pytestmark = pytest.mark.usefixtures("in_one_process")
+
 SHAPE: dict[str, tuple[int | str, ...]] = {"x": (2, 3, 6, 6)}
 RANDOM = np.random.default_rng(4)
 NORM = {

@@ -33,6 +33,8 @@ from bnfold.onnx.detection_operators import NonMaxSuppression
 from bnfold.onnx.evaluator import Evaluator
 from bnfold.pipeline import Folding, Job, Reading, Writing
 
+pytestmark = pytest.mark.usefixtures("in_one_process")
+
 LARGE_SCORES = """
     input: "data" input_shape { dim: 1 dim: 3 dim: 16 dim: 16 }
     layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"

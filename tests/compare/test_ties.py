@@ -23,6 +23,8 @@ from bnfold.net import Array, Net
 from bnfold.onnx.graph import WeightStore
 from bnfold.runtime import Provider, Session
 
+pytestmark = pytest.mark.usefixtures("in_one_process")
+
 UNPOOLING = """
 input: "data" input_shape { dim: 1 dim: 2 dim: 8 dim: 8 }
 layer { name: "one" type: "Convolution" bottom: "data" top: "one" convolution_param { num_output: 3 kernel_size: 1 } }

@@ -20,6 +20,8 @@ from bnfold.pipeline import Folding, Job, Reading, Writing
 from bnfold.pipeline import run as fold_files
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g'
+pytestmark = pytest.mark.usefixtures("in_one_process")
+
 NORM = "BatchNormalization (%s, gamma, beta, mean, variance)"
 BRANCHES = f"""{HEAD} (float[2,3,6,6] x, bool s) => (float[2,3,4,4] y, float[2,3,4,4] z)
     {{ e = Relu (x)  z = Conv (x, w)
