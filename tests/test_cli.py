@@ -299,6 +299,26 @@ def test_help_waits_for_no_heavy_import(args: list[str], tmp_path: Path) -> None
     assert "Usage:" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("args", "spared"),
+    [
+        (["inspect", "net.prototxt"], {"numpy.ma", "onnx", "onnxruntime", "rich"}),
+        (["inspect", *NET], {"numpy.ma", "onnx", "onnxruntime", "rich"}),
+        (["fold", *NET, "--no-verify", "-o", "out.prototxt"], {"numpy.ma", "onnx", "onnxruntime", "rich"}),
+        (["fold", *NET, "--no-verify", "-o", "out.onnx"], {"numpy.ma", "onnxruntime", "rich"}),
+    ],
+)
+def test_a_command_waits_for_no_import_that_it_does_not_need(args: list[str], spared: set[str], run: Run) -> None:
+    script = (
+        "import sys\nfrom bnfold.cli import main\n"
+        f"try: main({args})\nexcept SystemExit as left: assert not left.code\n"
+        f"loaded = {spared} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    done = python("-c", script, folder=Path.cwd())
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bnfold", "inspect", str(GOLDEN.prototxt), "--json", "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
