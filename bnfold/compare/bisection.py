@@ -21,17 +21,17 @@ from bnfold.compare.ties import Ties
 from bnfold.data.samples import Noise
 
 if TYPE_CHECKING:
-    from bnfold.compare.opened import Opened
+    from bnfold.compare.matched import MatchedCandidate
     from bnfold.onnx.graph import WeightStore
 
 
 def first_beyond(
-    opened: Opened, output: BlobDiff, sample: int, store: WeightStore
+    matched: MatchedCandidate, output: BlobDiff, sample: int, store: WeightStore
 ) -> tuple[FirstDivergent, int] | None:
     """The first blob that differs by more than the tolerance of its range, in one sample where it is noise.
 
     Args:
-        opened: the candidate, with all blobs that both networks have.
+        matched: the candidate, with all blobs that both networks have.
         output: one that differs.
         sample: in which sample.
         store: where the weights lie.
@@ -39,27 +39,27 @@ def first_beyond(
     Returns:
         The blob with its layer, and how many runs it took; None where the output is within the tolerance in that run.
     """
-    partners = {partner: name for name, partner in opened.pairs.items()}
-    reads, writers = opened.theirs.reads, opened.theirs.writers
+    partners = {partner: name for name, partner in matched.pairs.items()}
+    reads, writers = matched.theirs.reads, matched.theirs.writers
     measured: dict[str, BlobError] = {}
 
     def differs(name: str) -> bool:
         if name not in measured:
-            measured[name] = _measured(opened, name, sample, store)
-        return measured[name].judged > opened.options.limit
+            measured[name] = _measured(matched, name, sample, store)
+        return measured[name].judged > matched.options.limit
 
     wrong: str | None = output.blob
     if not differs(output.blob):
         return None
     while wrong is not None:
-        made_of = set(upstream(opened.pairs[wrong], reads))
+        made_of = set(upstream(matched.pairs[wrong], reads))
         names = [*(partners[tensor] for tensor in writers if tensor in partners and tensor in made_of), wrong]
         name = _halved(names, differs)
-        stretch = upstream(opened.pairs[name], reads, partners)
+        stretch = upstream(matched.pairs[name], reads, partners)
         before = [partners[tensor] for tensor in stretch if tensor in partners]
         wrong = next(filter(differs, before), None)
     error = max((measured[read].worst_channel[1] for read in before), default=0.0)
-    return blame(opened.ours, opened.theirs, name, opened.pairs, error, measured[name].worst_channel), len(measured)
+    return blame(matched.ours, matched.theirs, name, matched.pairs, error, measured[name].worst_channel), len(measured)
 
 
 def _halved(names: Sequence[str], differs: Callable[[str], bool]) -> str:
@@ -74,15 +74,15 @@ def _halved(names: Sequence[str], differs: Callable[[str], bool]) -> str:
     return names[beyond]
 
 
-def _measured(opened: Opened, name: str, sample: int, store: WeightStore) -> BlobError:
+def _measured(matched: MatchedCandidate, name: str, sample: int, store: WeightStore) -> BlobError:
     """One blob, in the run of one sample."""
-    partner = opened.pairs[name]
-    ties = Ties.of(opened.ours, opened.theirs, {name: partner}, opened.options.limit)
-    side = replace(opened.side(), pairs={name: partner}, watched=((), ()), ties=ties)
-    error = BlobError(opened.options.limit, isinstance(opened.data, Noise))
-    layout = opened.layout
-    run = run_at(opened.data, layout, sample // layout.batch * layout.batch)
-    with Engine(Networks(opened.ours, [side]), layout, opened.data, opened.options, store) as engine:
+    partner = matched.pairs[name]
+    ties = Ties.of(matched.ours, matched.theirs, {name: partner}, matched.options.limit)
+    side = replace(matched.side(), pairs={name: partner}, watched=((), ()), ties=ties)
+    error = BlobError(matched.options.limit, isinstance(matched.data, Noise))
+    layout = matched.layout
+    run = run_at(matched.data, layout, sample // layout.batch * layout.batch)
+    with Engine(Networks(matched.ours, [side]), layout, matched.data, matched.options, store) as engine:
         for first, second in engine.give(run):
             r, c = first[name], second[partner]
             if r.size == c.size:

@@ -24,11 +24,11 @@ from bnfold.compare.exact import open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.hidden_channels import hidden_channels
 from bnfold.compare.inside import changed_bodies, with_bodies
+from bnfold.compare.matched import MatchedCandidate
 from bnfold.compare.measure import Measurement, Progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
 from bnfold.compare.models import SELDOM, Model, open_model, require_numbers, split_pair
 from bnfold.compare.noise import choose_noise, muted, watched_blobs
-from bnfold.compare.opened import Opened
 from bnfold.compare.pairing import pair
 from bnfold.compare.partial import agreeing, counterparts, read_alike, run_in_one
 from bnfold.compare.planning import Networks
@@ -350,7 +350,7 @@ class Comparison:
             equal=True,
         )
 
-    def _open(self, theirs: Model, known: bool) -> Opened:
+    def _open(self, theirs: Model, known: bool) -> MatchedCandidate:
         """One candidate beside the reference; `known` says that equal names are equal blobs."""
         options = self.options
         require_numbers(self.reference)
@@ -381,7 +381,7 @@ class Comparison:
             notes.append(f"the candidate, whose values are stored as {stored}, {held}")
         if self.options.seed and self._samples is not None:
             notes.append(f"--seed {self.options.seed} changes nothing: it is of noise, and samples are given")
-        return Opened(
+        return MatchedCandidate(
             ours,
             theirs,
             inputs,
@@ -419,7 +419,7 @@ class Comparison:
                 return ours, theirs, inputs, pairs
             fed = left
 
-    def _run(self, opened: Sequence[Opened], progress: Progress | None) -> list[DiffReport]:
+    def _run(self, opened: Sequence[MatchedCandidate], progress: Progress | None) -> list[DiffReport]:
         """One pass over the data for candidates that take the same runs."""
         from bnfold.onnx.graph import WeightStore
 
@@ -500,7 +500,7 @@ class Comparison:
             return False
         return True
 
-    def _bisected(self, one: Opened, report: DiffReport, store: WeightStore) -> DiffReport:
+    def _bisected(self, one: MatchedCandidate, report: DiffReport, store: WeightStore) -> DiffReport:
         """The report with the first blob that differs, where an output does, or what it is judged by."""
         from bnfold.compare.bisection import first_beyond
 

@@ -31,7 +31,7 @@ from bnfold.runtime import to_host
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
-    from bnfold.compare.opened import Opened
+    from bnfold.compare.matched import MatchedCandidate
     from bnfold.onnx.graph import WeightStore
     from bnfold.onnx.nudging import Operand
 
@@ -74,16 +74,16 @@ class _Asked(NamedTuple):
     axis: int | None
 
 
-def hidden_channels(one: Opened, store: WeightStore) -> Iterator[str]:
+def hidden_channels(matched: MatchedCandidate, store: WeightStore) -> Iterator[str]:
     """The notes on one candidate.
 
     Args:
-        one: the candidate.
+        matched: the candidate.
         store: where its weights lie.
     """
     from bnfold.onnx.nudging import nudged
 
-    search = _Search(one)
+    search = _Search(matched)
     if choosing := list(search.choosing()):
         node, name = choosing[0]
         others = len({other for _, other in choosing} - {name})
@@ -92,18 +92,19 @@ def hidden_channels(one: Opened, store: WeightStore) -> Iterator[str]:
             + (f", and so do {others} other{'s' * (others > 1)}" if others else "")
             + ", and none of its values shows in what was compared, so it is not proved, nor what makes it"
         )
-    asked, types = list(search.asked()), list(one.theirs.float_types)
+    asked, types = list(search.asked()), list(matched.theirs.float_types)
     if not asked or len(types) != 1:
         return
     flags = [each.operand.flags for each in asked]
-    grown = replace(one.theirs, proto=nudged(one.theirs.proto, [each.operand for each in asked], types[0]))
-    count, shown = min(one.data.count, EVERY_SAMPLE), dict.fromkeys(flags, np.asarray(False))
+    grown = replace(matched.theirs, proto=nudged(matched.theirs.proto, [each.operand for each in asked], types[0]))
+    count, shown = min(matched.data.count, EVERY_SAMPLE), dict.fromkeys(flags, np.asarray(False))
     try:
-        session = grown.session(flags, store, one.options.threads, one.options.provider)
-        for start in range(0, count, one.layout.batch):
+        session = grown.session(flags, store, matched.options.threads, matched.options.provider)
+        for start in range(0, count, matched.layout.batch):
             if not (left := [name for name in flags if not shown[name].all()]):
                 break
-            feeds = {one.inputs[name]: values for name, values in run_at(one.data, one.layout, start).feeds.items()}
+            run = run_at(matched.data, matched.layout, start)
+            feeds = {matched.inputs[name]: values for name, values in run.feeds.items()}
             given = session.run(feeds, left)
             for each, name in zip(asked, flags, strict=True):
                 if name in given:
@@ -115,7 +116,7 @@ def hidden_channels(one: Opened, store: WeightStore) -> Iterator[str]:
     if hidden := [each for each in found if each[1]]:
         (operand, name, axis), most, size = max(hidden, key=lambda each: each[1])
         channels = "" if axis is None else f" ({most:,} of {size:,} channels)"
-        where = "no sample" if count == one.data.count else f"none of the first {count:,} samples"
+        where = "no sample" if count == matched.data.count else f"none of the first {count:,} samples"
         others = len({each.name for each, *_ in hidden}) - 1
         yield (
             f"'{name}'{channels} shows in {where} behind {operand.node.op_type} '{operand.node.output[0]}'"
@@ -162,22 +163,20 @@ def _seen(flags: Array, axis: int | None) -> Array:
 class _Search:
     """What of a candidate may hide something."""
 
-    one: Opened
+    matched: MatchedCandidate
 
     def asked(self) -> Iterator[_Asked]:
         """What is to be made larger, each by itself."""
         from bnfold.onnx.nudging import Operand, number_said
 
-        nodes = self.one.theirs.proto.graph.node
+        before, nodes = self.matched.ours.proto.graph.node, self.matched.theirs.proto.graph.node
         hiding = [node for node in nodes if node.op_type in HIDING and self._hides(node)]
         read = [name for node in hiding for name in node.input if name not in self.compared]
-        changed = self._changed({*read, *upstream("", {**self.one.theirs.inputs, "": read}, self.compared)})
+        changed = self._changed({*read, *upstream("", {**self.matched.theirs.inputs, "": read}, self.compared)})
         others = set(changed)
         for node in nodes if changed else ():
             others.update(node.output if others.intersection(node.input) - self.compared else ())
-        numbers = {
-            (node.op_type, number_said(node, HIDING.get(node.op_type, ""))) for node in self.one.ours.proto.graph.node
-        }
+        numbers = {(node.op_type, number_said(node, HIDING.get(node.op_type, ""))) for node in before}
         for node in hiding:
             for place, name in enumerate(node.input):
                 is_flags = (node.op_type, place) == ("Where", 0)  # and not made larger: what makes them chooses
@@ -190,7 +189,7 @@ class _Search:
 
     def choosing(self) -> Iterator[tuple[NodeProto, str]]:
         """The nodes that choose, with what they choose by, where that shows nowhere else and is not the reference's."""
-        theirs, shown, waiting = self.one.theirs, set[str](), list(self.one.pairs.values())
+        theirs, shown, waiting = self.matched.theirs, set[str](), list(self.matched.pairs.values())
         met: dict[str, NodeProto] = {}
         while waiting:
             if (name := waiting.pop()) in shown or (node := theirs.makers.get(name)) is None:
@@ -209,16 +208,16 @@ class _Search:
     @cached_property
     def compared(self) -> set[str]:
         """The candidate's blobs that are compared or fed."""
-        return {*self.one.pairs.values(), *self.one.inputs.values()}
+        return {*self.matched.pairs.values(), *self.matched.inputs.values()}
 
     def _hides(self, node: NodeProto) -> bool:
         """Whether a node reads anything that is computed and not compared."""
-        theirs = self.one.theirs
+        theirs = self.matched.theirs
         return any(name in theirs.makers and name not in theirs.constants for name in {*node.input} - self.compared)
 
     def _changed(self, names: set[str]) -> dict[str, int]:
         """Those of some names under which floats are stored that the reference has not under the same, and how many."""
-        models = self.one.ours, self.one.theirs
+        models = self.matched.ours, self.matched.theirs
         ours, theirs = (model.stored(names) for model in models)
         found = {
             name: prod(held.shape)
@@ -231,6 +230,6 @@ class _Search:
 
     def _axis(self, name: str) -> int:
         """The axis of a blob's channels: 1, or the last one where a MatMul makes it."""
-        while (node := self.one.theirs.makers.get(name)) is not None and node.op_type not in LINEAR:
+        while (node := self.matched.theirs.makers.get(name)) is not None and node.op_type not in LINEAR:
             name = node.input[0] if node.input else ""
         return -1 if node is not None and node.op_type == "MatMul" else 1

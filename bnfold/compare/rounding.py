@@ -41,7 +41,7 @@ from bnfold.net import Array
 from bnfold.options import TOLERANCES
 
 if TYPE_CHECKING:
-    from bnfold.compare.opened import Opened
+    from bnfold.compare.matched import MatchedCandidate
     from bnfold.onnx.evaluator import Evaluator
     from bnfold.onnx.graph import WeightStore
 
@@ -61,18 +61,18 @@ class RoundingJudge:
     """Decides for one candidate whether rounding explains what differs.
 
     Attributes:
-        one: the candidate.
+        matched: the candidate.
         found: what was measured of it; distances from the float64 run, and notes, go there.
     """
 
-    one: Opened
+    matched: MatchedCandidate
     found: Measurement
 
     @property
     def coarse(self) -> Coarse | None:
         """What holds of weights of 2 bytes, where the candidate has such."""
-        theirs = self.one.theirs
-        return Coarse.of(theirs.own.stored_type, theirs.stored_type, self.one.options.limit)
+        theirs = self.matched.theirs
+        return Coarse.of(theirs.own.stored_type, theirs.stored_type, self.matched.options.limit)
 
     def run(self, engine: Engine, place: int, store: WeightStore, *, unasked: bool) -> None:
         """Make the float64 run, if there is a reason, and hold both networks against it.
@@ -83,19 +83,19 @@ class RoundingJudge:
             store: where the weights lie.
             unasked: whether it may be made where nothing is beyond the tolerance.
         """
-        one, found = self.one, self.found
+        matched, found = self.matched, self.found
         doubtful, notes = self._doubtful(), list(found.notes)
         unasked = unasked and not doubtful and self._is_coarse_and_small()
-        asked = [name for name in one.ours.outputs if name in found.errors] if unasked else doubtful
+        asked = [name for name in matched.ours.outputs if name in found.errors] if unasked else doubtful
         starts = self._starts(asked)
         try:
-            if one.options.layers or self.coarse is not None:
+            if matched.options.layers or self.coarse is not None:
                 self._hold_against(engine, place, starts, asked, unasked)
             elif starts:  # each stretch of layers counts, and not what all of them together make
-                whole = one.whole()
+                whole = matched.whole()
                 engine.close_sessions()
-                networks = Networks(one.ours, [whole.side()])
-                with Engine(networks, one.layout, one.data, one.options, store) as opened:
+                networks = Networks(matched.ours, [whole.side()])
+                with Engine(networks, matched.layout, matched.data, matched.options, store) as opened:
                     RoundingJudge(whole, found)._hold_against(opened, 0, starts, asked, unasked)
         except (UnsupportedError, UsageError) as error:
             found.notes.append(f"no float64 run decides about rounding: {error}")
@@ -106,33 +106,33 @@ class RoundingJudge:
 
     def _starts(self, asked: Sequence[str]) -> list[int]:
         """The first samples of the runs that are made: of all samples, or of those in which some blobs differ most."""
-        one = self.one
+        matched = self.matched
         worst = [self.found.errors[name].worst for name in asked]
         numbers = sorted({at.sample for at in worst if at is not None})
-        if one.data.count <= EVERY_SAMPLE:
-            numbers = list(range(one.data.count))
-        batch = one.layout.batch
+        if matched.data.count <= EVERY_SAMPLE:
+            numbers = list(range(matched.data.count))
+        batch = matched.layout.batch
         return list(dict.fromkeys(number // batch * batch for number in numbers)) if worst else []
 
     def _hold_against(
         self, engine: Engine, place: int, starts: Sequence[int], asked: Sequence[str], unasked: bool
     ) -> None:
         """Hold the runs that begin with some samples against a float64 run, which is asked about some blobs."""
-        one, found, coarse = self.one, self.found, self.coarse is not None
-        matters = {*asked, *upstream("", {**one.ours.reads, "": tuple(asked)})}  # nothing else can matter to them
-        judged = [] if coarse else [name for name in one.ours.writers if name in one.pairs and name in matters]
+        matched, found, coarse = self.matched, self.found, self.coarse is not None
+        matters = {*asked, *upstream("", {**matched.ours.reads, "": tuple(asked)})}  # nothing else can matter to them
+        judged = [] if coarse else [name for name in matched.ours.writers if name in matched.pairs and name in matters]
         opening = partial(open_exact, engine.networks.reference, found.notes)
         truth = engine.open_exact(opening, judged) if starts and (judged or coarse) else None
         if truth is None:
             return
         for start in starts:
-            run = run_at(one.data, one.layout, start)
+            run = run_at(matched.data, matched.layout, start)
             # What the float64 run takes over from the networks, which give it a segment at a time.
             chosen, known, waiting = dict[str, Array](), dict[str, Array](), list[tuple[str, Array]]()
             whole = truth.each(run.feeds, judged, partial(_as_chosen, chosen), known=known)
             for segment, given in engine.give_by_segment(run):
                 known |= self._agreed(given[0], given[1 + place])
-                chosen |= {name: given[0][name] for name in one.ties.partners if name in given[0]}
+                chosen |= {name: given[0][name] for name in matched.ties.partners if name in given[0]}
                 exact = _part_of(whole, segment.names, waiting)
                 if coarse:
                     exact = truth.each(run.feeds, given[0], partial(_as_chosen, chosen), known=known)
@@ -152,9 +152,9 @@ class RoundingJudge:
             Each blob that is beyond the tolerance -> whether rounding brought it there; the gate of types of 2 bytes,
             and a note, where nothing is beyond it.
         """
-        one, found = self.one, self.found
+        matched, found = self.matched, self.found
         doubtful = [name for name in self._doubtful() if name in found.distances]
-        exact = as_exact(one.ours, one.theirs, one.all_pairs, found.distances)
+        exact = as_exact(matched.ours, matched.theirs, matched.all_pairs, found.distances)
         inexact = {name: apart for name, apart in found.distances.items() if name not in exact}
         decided = {name: name in exact and (self.coarse is None or not inexact) for name in doubtful}
         if self.coarse is None or doubtful:
@@ -164,7 +164,7 @@ class RoundingJudge:
             gate = rounding_gate({name: apart for name, apart in inexact.items() if apart.tells})
             said = [f"{named('blob', mute)}: {MUTE}"] if mute else []
             return decided, [gate], [*said, *self._unseen()]
-        unlooked = any(blob.judged for blob in blobs) and one.options.limit > TOLERANCES["float32"]
+        unlooked = any(blob.judged for blob in blobs) and matched.options.limit > TOLERANCES["float32"]
         return decided, [], [UNLOOKED] if unlooked else []
 
     def _unseen(self) -> Iterator[str]:
@@ -174,17 +174,17 @@ class RoundingJudge:
             worst = max(shares, key=lambda name: shares[name])
             yield (
                 f"a channel of blob '{worst}' may be {shares[worst] * 100:.2g} % off as a whole, and pass for rounding "
-                f"to {self.one.theirs.own.stored_type}, and a part of its weights by more: closer it is not proved"
+                f"to {self.matched.theirs.own.stored_type}, and a part of its weights by more: closer it is not proved"
             )
 
     def _doubtful(self) -> list[str]:
         """The blobs beyond the tolerance, if rounding may have brought them there and a float64 run could tell."""
-        one, found, tolerance = self.one, self.found, self.one.options.limit
+        matched, found, tolerance = self.matched, self.found, self.matched.options.limit
         if tolerance < LEAST_TOLERANCE:
             return []
-        indices = {*one.ties.partners, found.detection.blob if found.detection is not None else ""}
+        indices = {*matched.ties.partners, found.detection.blob if found.detection is not None else ""}
         errors = {name: error.judged for name, error in found.errors.items()}
-        beyond = [name for name in one.ours.writers if errors.get(name, 0.0) > tolerance and name not in indices]
+        beyond = [name for name in matched.ours.writers if errors.get(name, 0.0) > tolerance and name not in indices]
         if not beyond:
             return []
         first = found.errors[beyond[0]]
@@ -195,9 +195,9 @@ class RoundingJudge:
         # are added cancel, since the mean of what was centred is what rounding left, and where a Sigmoid, which
         # float32 computes to a unit of 1, is near 0 everywhere. Of others the unit is their own.
         farthest = min(first.judged, relative(first.max_abs, magnitude(first.low, first.high)))
-        adds = one.ours.writers[beyond[0]].type in SUMS
-        read = [found.errors[name] for name in one.ours.reads[beyond[0]] if name in found.errors and adds]
-        squashed = float(one.ours.writers[beyond[0]].type in SQUASHING)
+        adds = matched.ours.writers[beyond[0]].type in SUMS
+        read = [found.errors[name] for name in matched.ours.reads[beyond[0]] if name in found.errors and adds]
+        squashed = float(matched.ours.writers[beyond[0]].type in SQUASHING)
         added = max((magnitude(error.low, error.high) for error in read), default=squashed)
         return beyond if farthest <= ROUNDING * tolerance or first.max_abs <= tolerance * added else []
 
@@ -208,25 +208,25 @@ class RoundingJudge:
             blob: of the reference.
             enlarging: the operators that are asked for.
         """
-        ours, pairs = self.one.ours, self.one.pairs
+        ours, pairs = self.matched.ours, self.matched.pairs
         stretch = {blob, *upstream(blob, ours.inputs, pairs)} - (pairs.keys() - {blob})
         types = {ours.makers[name].op_type for name in stretch & ours.makers.keys()}
-        return not types.isdisjoint(enlarging) and stretch.isdisjoint(self.one.ties.pointers)
+        return not types.isdisjoint(enlarging) and stretch.isdisjoint(self.matched.ties.pointers)
 
     def _is_coarse_and_small(self) -> bool:
         """Whether the float64 run decides unasked: the tolerance of 2 bytes hides faults of a few per cent."""
-        one, errors = self.one, self.found.errors.values()
-        stored = [prod(tensor.dims) for tensor in one.theirs.proto.graph.initializer]
-        stored += [prod(weight.shape) for weight in one.theirs.weights]
-        alike = one.ours.own.stored_type == one.theirs.own.stored_type
-        cpu = set(one.options.providers) == {"cpu"}
+        matched, errors = self.matched, self.found.errors.values()
+        stored = [prod(tensor.dims) for tensor in matched.theirs.proto.graph.initializer]
+        stored += [prod(weight.shape) for weight in matched.theirs.weights]
+        alike = matched.ours.own.stored_type == matched.theirs.own.stored_type
+        cpu = set(matched.options.providers) == {"cpu"}
         values = sum(error.values for error in errors)
-        within = all(error.judged <= one.options.limit for error in errors)
+        within = all(error.judged <= matched.options.limit for error in errors)
         return self.coarse is not None and alike and cpu and within and max(sum(stored), values) <= SMALL
 
     def _agreed(self, first: Mapping[str, Array], second: Mapping[str, Array]) -> dict[str, Array]:
         """The whole numbers that are compared as decisions and equal in both: a float64 run decides no otherwise."""
-        decided = ((first[name], second[partner], name) for name, partner in self.one.ties.partners.items())
+        decided = ((first[name], second[partner], name) for name, partner in self.matched.ties.partners.items())
         return {name: r for r, c, name in decided if r.dtype.kind in "biu" and np.array_equal(r, c)}
 
     def _judge(
@@ -245,14 +245,14 @@ class RoundingJudge:
             first, second: what either network gave.
             moved: what the candidate gave in float32, as it is and with its weights rounded otherwise.
         """
-        one, found, coarse = self.one, self.found, self.coarse
+        matched, found, coarse = self.matched, self.found, self.coarse
         for name, truth in exact:
-            partner = one.pairs.get(name, "")
+            partner = matched.pairs.get(name, "")
             r, c = first.get(name), second.get(partner)
             boxes = found.detection is not None and name == found.detection.blob
             if r is None or c is None or boxes or truth.size != r.size or c.size != r.size:
                 continue
-            by_row = one.layout.has_rows(r)
+            by_row = matched.layout.has_rows(r)
             for row in range(len(run.numbers)) if by_row else [...]:
                 true, ours, theirs = (values.reshape(r.shape)[row] for values in (truth, r, c))
                 error = found.errors.get(name)
@@ -286,17 +286,17 @@ class RoundingJudge:
             first, second: what either network gave.
             beside: blobs among these that stretches begin at, and whose own are held elsewhere.
         """
-        one, found, stretches, known = self.one, self.found, {}, {}
-        for name, partner in one.pairs.items():
+        matched, found, stretches, known = self.matched, self.found, {}, {}
+        for name, partner in matched.pairs.items():
             r, c = first.get(name), second.get(partner)
             if name in found.distances and r is not None and c is not None and 0 < r.size == c.size:
-                rows = len(run.numbers) if one.layout.has_rows(r) else None
+                rows = len(run.numbers) if matched.layout.has_rows(r) else None
                 if name in beside:
                     known[name] = r, c.reshape(r.shape)
                 else:
                     stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, self._enlarges(name))
-        fair = FAIR if set(one.options.providers) == {"cpu"} else np.inf
-        off = straying(truth, run.feeds, stretches, one.options.limit, fair, known)
+        fair = FAIR if set(matched.options.providers) == {"cpu"} else np.inf
+        off = straying(truth, run.feeds, stretches, matched.options.limit, fair, known)
         for name in stretches:
             apart = found.distances[name]
             found.distances[name] = replace(apart, strays=apart.strays or name in off)
@@ -312,19 +312,19 @@ class RoundingJudge:
         from bnfold.onnx.graph import WeightStore, with_inputs
 
         found: list[Mapping[str, Array]] = []
-        one = self.one
+        matched = self.matched
         if self.coarse is None:
             return found
-        feeds = {one.inputs[name]: values for name, values in run.feeds.items()}
-        chosen = {name: FINER.of(blobs[name]) for name in one.ties.partners.values() if name in blobs}
+        feeds = {matched.inputs[name]: values for name, values in run.feeds.items()}
+        chosen = {name: FINER.of(blobs[name]) for name in matched.ties.partners.values() if name in blobs}
         for seed in (None, *range(MOVED)):
-            model = one.theirs.own.rounded_otherwise(one.ours.own, seed)
+            model = matched.theirs.own.rounded_otherwise(matched.ours.own, seed)
             fed = {name: values.astype(model.feeds[name].dtype, copy=False) for name, values in feeds.items()}
             cut = with_inputs(model.proto, {name: (values.dtype, values.ndim) for name, values in chosen.items()})
             wanted = [name for name in blobs if name not in chosen]
             try:
                 with WeightStore() as store:
-                    session = replace(model, proto=cut).session(wanted, store, one.options.threads)
+                    session = replace(model, proto=cut).session(wanted, store, matched.options.threads)
                     found.append({**session.run({**fed, **chosen}, wanted), **chosen})
             except ModelError:  # nothing is known of its rounding then
                 return []

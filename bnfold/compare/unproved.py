@@ -21,18 +21,18 @@ from bnfold.errors import named
 from bnfold.options import ROUNDING
 
 if TYPE_CHECKING:
-    from bnfold.compare.opened import Opened
+    from bnfold.compare.matched import MatchedCandidate
 
 BY_CHANNEL = ("Conv", "ConvTranspose", "Gemm", "Convolution", "Deconvolution", "InnerProduct")  # axis 1 of what is read
 
 
 def unproved(
-    one: Opened, found: Measurement, blobs: Sequence[BlobDiff], classifier: ClassifierDiff | None
+    matched: MatchedCandidate, found: Measurement, blobs: Sequence[BlobDiff], classifier: ClassifierDiff | None
 ) -> Iterator[str]:
     """The notes on one candidate.
 
     Args:
-        one: the candidate.
+        matched: the candidate.
         found: in all samples.
         blobs: what is reported.
         classifier: likewise.
@@ -40,15 +40,15 @@ def unproved(
     if classifier is not None:
         yield from _unanswered(found.count, classifier)
     yield from _not_finite(blobs)
-    yield from _empty_windows(one.ours, blobs)
-    yield from _unread(one.ours, blobs)
-    yield from _blank_channels(one.ours, one.layout, found)
-    yield from _constant(one.layout, found.reference_spans)
-    yield from _small_channels(one, found, blobs)
-    yield from _beside_masks(found, blobs, one.options.limit)
+    yield from _empty_windows(matched.ours, blobs)
+    yield from _unread(matched.ours, blobs)
+    yield from _blank_channels(matched.ours, matched.layout, found)
+    yield from _constant(matched.layout, found.reference_spans)
+    yield from _small_channels(matched, found, blobs)
+    yield from _beside_masks(found, blobs, matched.options.limit)
     errors = {blob.blob: blob.judged for blob in blobs}
-    yield from hidden_differences(one.ours, one.theirs, one.partners, errors)
-    yield from replace(one.ties, counts=found.ties).notes()
+    yield from hidden_differences(matched.ours, matched.theirs, matched.partners, errors)
+    yield from replace(matched.ties, counts=found.ties).notes()
 
 
 def _unanswered(count: int, classifier: ClassifierDiff) -> Iterator[str]:
@@ -118,15 +118,15 @@ def _constant(layout: BatchLayout, spans: Spans) -> Iterator[str]:
         yield f"input {said}, so the weights that read it are not proved; give data that varies by --data"
 
 
-def _small_channels(one: Opened, found: Measurement, blobs: Sequence[BlobDiff]) -> Iterator[str]:
+def _small_channels(matched: MatchedCandidate, found: Measurement, blobs: Sequence[BlobDiff]) -> Iterator[str]:
     """Channels that differ by much of themselves, and are too small for the tolerance of their blob."""
-    rounding = ROUNDING.get(one.theirs.stored_type, ROUNDING["float32"])
-    indices = {*one.ties.partners, found.detection.blob if found.detection is not None else ""}
+    rounding = ROUNDING.get(matched.theirs.stored_type, ROUNDING["float32"])
+    indices = {*matched.ties.partners, found.detection.blob if found.detection is not None else ""}
     small: dict[str, tuple[int, float]] = {}
     for name in (blob.blob for blob in blobs if blob.blob not in indices):
         error = found.errors[name]
         channel = error.small_channel(rounding)
-        if channel is not None and not error.whole and error.judged <= one.options.limit:
+        if channel is not None and not error.whole and error.judged <= matched.options.limit:
             small[name] = channel
     if small:
         first, *others = small

@@ -15,7 +15,7 @@ from compare.small_pair import images, models, said
 from onnx_models import change, classifier
 
 import bnfold
-from bnfold.compare import checkpoint, engine, opened
+from bnfold.compare import checkpoint, engine, matched
 from bnfold.compare.checkpoint import plain, restored
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.measure import Measurement
@@ -93,11 +93,11 @@ def test_a_checkpoint_is_not_gone_on_from_by_code_that_rounds_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("numba")
-    monkeypatch.setattr(opened, "worthwhile", bool)
+    monkeypatch.setattr(matched, "worthwhile", bool)
     pair, file = models(tmp_path), tmp_path / "state.json"
     compare(*pair, images(), checkpoint=file)
     compare(*pair, images(), checkpoint=file)
-    monkeypatch.setattr(opened, "worthwhile", lambda _values: False)  # as where there is no numba
+    monkeypatch.setattr(matched, "worthwhile", lambda _values: False)  # as where there is no numba
     with pytest.raises(UsageError, match=r"\(different: use of numba\); resume the same one"):
         compare(*pair, images(), checkpoint=file)
 

@@ -20,7 +20,7 @@ from compare.hostile_samples import LOUD, Float64, Hostile
 from compare.small_pair import images, models, said
 from onnx_models import change, classifier
 
-from bnfold.compare import cluster, engine, opened
+from bnfold.compare import cluster, engine, matched
 from bnfold.compare.backends import MANY, worthwhile
 from bnfold.compare.checkpoint import digest_of
 from bnfold.compare.comparison import compare
@@ -445,7 +445,7 @@ def test_a_worker_without_the_numba_that_is_measured_with_is_named(
 ) -> None:
     pytest.importorskip("numba")
     pair = models(tmp_path)
-    monkeypatch.setattr(opened, "worthwhile", bool)  # as it is of many values
+    monkeypatch.setattr(matched, "worthwhile", bool)  # as it is of many values
     with workers_with([], [WITHOUT]) as client:
         there = client.run(worthwhile, MANY)
         (having,), (lacking,) = ([worker for worker, has in there.items() if has is wanted] for wanted in (True, False))
@@ -457,7 +457,7 @@ def test_a_worker_without_the_numba_that_is_measured_with_is_named(
         with pytest.raises(ModelError, match=r"^samples \d+ to \d+ .*, 2 times: there is no numba that works on this"):
             compare(*pair, images(), batch=2, cluster=client)
         # Where the process that asks has none, all measure by numpy.
-        monkeypatch.setattr(opened, "worthwhile", lambda _values: False)
+        monkeypatch.setattr(matched, "worthwhile", lambda _values: False)
         assert said(compare(*pair, images(), batch=2, cluster=client)) == said(compare(*pair, images(), batch=2))
 
 
@@ -468,7 +468,7 @@ def test_workers_measure_by_numba_to_the_byte(tmp_path: Path, client: Client, mo
     # Sums of values of one magnitude may be equal in any order.
     values = images() * np.random.default_rng(2).lognormal(0, 8, images().shape).astype(np.float32)
     plain = compare(*pair, values, batch=2)
-    monkeypatch.setattr(opened, "worthwhile", bool)
+    monkeypatch.setattr(matched, "worthwhile", bool)
     alone = compare(*pair, values, batch=2)
     assert said(compare(*pair, values, batch=2, cluster=client)) == said(alone) != said(plain)
 

@@ -1,4 +1,4 @@
-"""One candidate that is open beside its reference: what of the two is compared, and the report of what was found."""
+"""A candidate matched with its reference: what of the two is compared, and the report of what was found."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from bnfold.compare.records import (
     ClassifierDiff,
     DetectorDiff,
     DiffReport,
+    FirstDivergent,
     Gate,
     LayerRange,
     Uncompared,
@@ -66,8 +67,8 @@ TF32_NOTE = (
 
 
 @dataclass(slots=True)
-class Opened:
-    """A candidate beside its reference, and what is known of the two before anything runs.
+class MatchedCandidate:
+    """A candidate with the reference that it is compared with, and what is known of both before anything runs.
 
     Attributes:
         ours, theirs: the reference and the candidate.
@@ -119,7 +120,7 @@ class Opened:
         """The candidate as the pass over the data needs it."""
         return Side(self.theirs, self.inputs, self.pairs, self.watched, self.ties)
 
-    def whole(self) -> Opened:
+    def whole(self) -> MatchedCandidate:
         """The same, of which every blob is compared that both have."""
         return replace(self, options=replace(self.options, layers=True), pairs=dict(self.all_pairs))
 
@@ -213,18 +214,15 @@ class Opened:
             *self._answer_gates(detector, steady, classifier),
         ]
         notes = [*self.notes, *found.notes, *unlooked, *unproved(self, found, blobs, classifier)]
-        notes += [f"{named('output', bare)}: {BARE}"] if bare else []
-        if unlike := [name for name in self._differing_behind() if name not in (*lost, *otherwise)]:
-            notes.append(f"{named('output', unlike)}: {UNLIKE}")
+        notes += self._output_notes(bare, [*lost, *otherwise])
         notes += [self._hidden(name, found.positions[name].share) for name in hiding]
         notes += [rounding_note(name, found.distances[name], by_rounding) for name, by_rounding in decided.items()]
         notes += [TF32_NOTE] if any(execution is not None and execution.tf32 for execution in ran) else []
         first = first_divergent_layer(self.ours, self.theirs, judged) if options.layers else None
         # Of types of 2 bytes, and of what a float64 run was asked about, there are words already.
         if first is not None and judge.coarse is None and not rounded and all(gate.passed for gate in gates):
-            growth = f"from {first.before or 0:.1g} to {first.after:.1e}"
-            notes.append(f"the relative error grows {growth} at {first.place}, {GROWN}")
-        paired = set(self.pairs.values())
+            notes.append(_growth_note(first))
+        unpaired, extra = self._unpaired() if options.layers else (lost, [])
         return DiffReport(
             reference=self.ours.name,
             candidate=self.theirs.name,
@@ -233,8 +231,8 @@ class Opened:
             tolerance=options.limit,
             blobs=tuple(blobs),
             samples=tuple(sorted(found.samples, key=lambda sample: sample.sample)),
-            unpaired=tuple([name for name in self.ours.writers if name not in self.pairs] if options.layers else lost),
-            extra=tuple(name for name in self.theirs.writers if name not in paired) if options.layers else (),
+            unpaired=tuple(unpaired),
+            extra=tuple(extra),
             classifier=classifier,
             detector=detector,
             first_divergent=first,
@@ -258,6 +256,24 @@ class Opened:
             yield agreement_gate(classifier, self.options.min_agreement)
         if self.options.max_top1_drop is not None:
             yield top1_gate(classifier, self.options.max_top1_drop)
+
+    def _output_notes(self, bare: Sequence[str], known: Collection[str]) -> Iterator[str]:
+        """What of the outputs is not proved.
+
+        Args:
+            bare: those in which nothing was compared, by equal layers.
+            known: those that fail already.
+        """
+        if bare:
+            yield f"{named('output', bare)}: {BARE}"
+        if unlike := [name for name in self._differing_behind() if name not in known]:
+            yield f"{named('output', unlike)}: {UNLIKE}"
+
+    def _unpaired(self) -> tuple[list[str], list[str]]:
+        """The blobs of the reference and of the candidate that are compared with nothing."""
+        partners = set(self.pairs.values())
+        ours = [name for name in self.ours.writers if name not in self.pairs]
+        return ours, [name for name in self.theirs.writers if name not in partners]
 
     def _hides(self, name: str, positions: Positions, found: Measurement) -> bool:
         """Whether an output is saturated, or equal where what it is made of differs: classes that never win, steps."""
@@ -397,6 +413,11 @@ class Opened:
             )
             for layer, ratio in _ratios(self.theirs).items()
         )
+
+
+def _growth_note(first: FirstDivergent) -> str:
+    growth = f"from {first.before or 0:.1g} to {first.after:.1e}"
+    return f"the relative error grows {growth} at {first.place}, {GROWN}"
 
 
 def _activations(tops: Mapping[str, str], spans: Spans) -> dict[str, float]:
