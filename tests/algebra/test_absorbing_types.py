@@ -16,6 +16,7 @@ from onnxruntime import InferenceSession
 import bnfold
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Constant, Linear
+from bnfold.algebra.records import block
 from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.operators import BACKWARD_ONLY, FORWARD_ONLY, LINEAR, OPERATORS
@@ -243,6 +244,54 @@ def test_a_recurrent_onnx_operator_takes_what_stands_in_front_alone(op: str, dir
         for each in (model, bnfold.to_onnx(folded.net))
     )
     np.testing.assert_allclose(np.asarray(after), np.asarray(before), rtol=1e-5, atol=1e-5)
+
+
+SHIFT_REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "Conv with pads": ("Conv", {"pads": [1, 0, 0, 0]}, "a shift in front of its padding"),
+    "Conv padded to the same size": ("Conv", {"auto_pad": "SAME_UPPER"}, "a shift in front of its padding"),
+    "ConvTranspose": ("ConvTranspose", {}, "a shift in front of it reaches its outputs unevenly"),
+    "DeformConv": ("DeformConv", {"group": 2}, "would be missing where it reads outside of the image"),
+    "Einsum": ("Einsum", {"equation": "bij,ik->bk"}, "it sums what it reads along an axis that its weight has not got"),
+}
+"""What takes no shift from in front: an operator, its attributes, and why."""
+
+
+def shifted_model(op: str, attributes: dict[str, Any]) -> onnx.ModelProto:
+    """An Add of one number for each channel, the operator behind it, and another Add, which takes any shift."""
+    model = model_of(op, front=True)
+    add, linear = model.graph.node
+    add.op_type, add.name, linear.output[0] = "Add", "front", "y"
+    del linear.attribute[:]
+    linear.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+    model.graph.node.append(helper.make_node("Add", ["y", "c"], ["z"], "behind"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0.75), "c"))
+    return model
+
+
+def values_of(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    (found,) = ReferenceEvaluator(model).run(None, {"x": x})
+    return np.asarray(found)
+
+
+@pytest.mark.parametrize("name", SHIFT_REFUSED)
+def test_a_shift_that_a_linear_onnx_operator_refuses_would_be_wrong(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    op, attributes, why = SHIFT_REFUSED[name]
+    model = shifted_model(op, attributes)
+    net, x = bnfold.load(model.SerializeToString()), np.random.default_rng(6).normal(size=NODES[op][1])
+    folded = bnfold.fold(net)
+    assert [why in kept.reason for kept in folded.report.kept if kept.layer == "front"] == [True]
+    np.testing.assert_allclose(values_of(bnfold.to_onnx(folded.net), x), values_of(model, x), rtol=1e-9, atol=1e-9)
+    monkeypatch.setattr("bnfold.algebra.absorb.block", lambda reason: block("" if why in reason else reason))
+    anyway = bnfold.fold(net)
+    assert "front" not in [layer.name for layer in anyway.net.layers]
+    assert np.abs(values_of(bnfold.to_onnx(anyway.net), x) - values_of(model, x)).max() > 1e-3
+
+
+def test_a_shift_in_front_of_a_conv_without_padding_goes_into_its_bias() -> None:
+    model, x = shifted_model("Conv", {}), np.random.default_rng(6).normal(size=NODES["Conv"][1])
+    folded = bnfold.fold(bnfold.load(model.SerializeToString()))
+    assert [layer.type for layer in folded.net.layers] == ["Conv"]
+    np.testing.assert_allclose(values_of(bnfold.to_onnx(folded.net), x), values_of(model, x), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("front", [False, True], ids=["behind", "in front"])
