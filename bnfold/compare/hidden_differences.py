@@ -29,6 +29,7 @@ from bnfold.options import ROUNDING
 if TYPE_CHECKING:
     from onnx import NodeProto
 
+    from bnfold.onnx.functions import Key
     from bnfold.onnx.weight import Weight
 
 Stored = Mapping[str, "Weight | Array"]
@@ -115,6 +116,8 @@ def _differences(
     Two that compute each value from one are compared as functions, with what is in front of them up to a blob that both
     networks have, since there are many ways to write one; others by what they hold.
     """
+    from bnfold.onnx.functions import functions_said
+
     blobs = {name: blob for blob, name in pairs.items() if blob in ours.makers}
     couples: dict[str, tuple[NodeProto, NodeProto]] = {}
     for node in theirs.proto.graph.node:
@@ -124,8 +127,10 @@ def _differences(
     sides = (ours, [node for node, _ in couples.values()]), (theirs, [node for _, node in couples.values()])
     stored = [model.stored({name for node in nodes for name in _inputs(node)}) for model, nodes in sides]
     opsets = [{one.domain: one.version for one in model.proto.opset_import} for model in (ours, theirs)]
+    functions = [functions_said(model.proto) for model in (ours, theirs)]
     held = {
-        name: _difference(node, partner, stored, pairs, [known.get(node.domain, 1) for known in opsets])
+        name: _called_otherwise((node, partner), functions)
+        or _difference(node, partner, stored, pairs, [known.get(node.domain, 1) for known in opsets])
         for name, (node, partner) in couples.items()
     }
     unlike = {name: blobs[name] for name, found in held.items() if found is None or found.size}
@@ -211,10 +216,9 @@ def _difference(
     if node.domain != partner.domain or not (squashes or same_places(node, opsets[0], partner, opsets[1])):
         return None
     settings, others = settings_of(node, opsets[0]), settings_of(partner, opsets[1])
-    # Bodies that differ are compared by themselves (`bnfold.compare.inside`), with what they capture.
-    apart = {one.name for one in node.attribute if one.HasField("g") and settings[one.name] != others.get(one.name)}
-    apart = apart if node.output == partner.output else set()
-    ours, theirs = ([*one.input] if apart else _inputs(one) for one in (node, partner))
+    # Bodies are compared by themselves (`bnfold.compare.inside`), with what they capture.
+    inner = {one.name for one in node.attribute if one.HasField("g") and node.output == partner.output}
+    ours, theirs = ([*one.input] if inner else _inputs(one) for one in (node, partner))
     ours += [""] * (len(theirs) - len(ours))
     theirs += [""] * (len(ours) - len(theirs))
     known = [(one, other, stored[0].get(one), stored[1].get(other)) for one, other in zip(ours, theirs, strict=True)]
@@ -226,11 +230,24 @@ def _difference(
         return Difference(f"{partner.op_type} in the place of {node.op_type}", 1.0, UNITS)
     found = [
         (f"attribute '{name}'", _apart(*(floats_said(held.get(name)) for held in (settings, others))))
-        for name in sorted((settings.keys() | others.keys()) - apart)
+        for name in sorted((settings.keys() | others.keys()) - inner)
         if settings.get(name) != others.get(name)
     ]
     found += [(f"'{one or other}'", _apart_stored(mine, its)) for one, other, mine, its in known if one + other]
     return Difference(*max(found, key=lambda one: one[1], default=("", 0.0)), UNITS)
+
+
+def _called_otherwise(
+    nodes: tuple[NodeProto, NodeProto], functions: Sequence[Mapping[Key, Sequence[bytes]]]
+) -> Difference | None:
+    """A function of the model's own that both nodes call, also in their bodies, and that is another one; or None."""
+    from bnfold.onnx.functions import all_nodes, key_of
+
+    called = [
+        {key_of(one) for one in all_nodes([node])} & said.keys() for node, said in zip(nodes, functions, strict=True)
+    ]
+    others = [key for key in sorted(called[0] & called[1]) if functions[0][key] != functions[1][key]]
+    return Difference(f"function '{others[0][1]}'", 1.0, UNITS) if others else None
 
 
 def _apart_stored(one: Weight | Array | None, other: Weight | Array | None) -> float:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import nan
 from typing import TYPE_CHECKING, NamedTuple
 
+from bnfold.compare.hidden_differences import same_stored
 from bnfold.compare.records import DiffReport, Gate
 from bnfold.errors import BnfoldError, UsageError, quoted
 from bnfold.loading import load
@@ -14,18 +15,25 @@ from bnfold.net import Net
 from bnfold.options import CompareOptions
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import AttributeProto, ModelProto
 
     from bnfold.algebra.frontend import InnerNet
     from bnfold.compare.models import Model, Source
 
 
 class Bodies(NamedTuple):
-    """A body of the reference and that of the candidate; None for what is no network."""
+    """A body of the reference and that of the candidate; None for what is no network.
+
+    Attributes:
+        name: what it is called.
+        ours, theirs: the two.
+        held: stored values around them that they read and that differ.
+    """
 
     name: str
     ours: Net | None
     theirs: Net | None
+    held: tuple[str, ...] = ()
 
 
 def with_bodies(
@@ -40,12 +48,14 @@ def with_bodies(
         required: what cannot be compared by itself does not pass; otherwise a note says it.
     """
     gates, notes, limit = list(report.gates), list(report.notes), report.tolerance
-    for name, ours, theirs in bodies:
+    for name, ours, theirs, held in bodies:
         try:
             if ours is None or theirs is None:
                 raise UsageError("the shape or type of what it reads is unknown")
             if ours.inputs.keys() != theirs.inputs.keys():
                 raise UsageError(f"it reads {quoted(theirs.inputs)} in the place of {quoted(ours.inputs)}")
+            if large := [one for one in held if one in ours.inputs]:  # which would be fed, the same to both
+                raise UsageError(f"it reads {quoted(large)} from outside, which is another one there")
             found = compare(ours, theirs)
         except BnfoldError as error:
             notes.append(f"{name} is another one in the candidate, and is not compared by itself: {error}")
@@ -59,7 +69,8 @@ def with_bodies(
 def changed_bodies(
     ours: Model, theirs: Model, sources: tuple[Source, Source], options: CompareOptions
 ) -> Iterator[Bodies]:
-    """The bodies of nodes that make values of the same names, where they are not the same.
+    """The bodies of nodes that make values of the same names, where they are not the same, or what they read is not
+    that is stored around them.
 
     Args:
         ours, theirs: the two models, opened.
@@ -69,22 +80,36 @@ def changed_bodies(
     if ours.net is not None or theirs.net is not None:
         return
     before, after = _said(ours.own.proto), _said(theirs.own.proto)
-    changed = sorted(key for key in before.keys() & after.keys() if before[key] != after[key])
+    held = {key: _held_otherwise(ours.own, theirs.own, before[key]) for key in before.keys() & after.keys()}
+    changed = sorted(key for key, names in held.items() if names or _message(before[key]) != _message(after[key]))
     found = [_bodies(source, options) if changed else {} for source in sources]
     for key in changed:
-        names = next((held[key].name for held in found if key in held), f"{key[-1]} of '{key[0]}'")
-        one, other = (held[key].net if key in held else None for held in found)
-        yield Bodies(names, one, other)
+        names = next((bodies[key].name for bodies in found if key in bodies), f"{key[-1]} of '{key[0]}'")
+        one, other = (bodies[key].net if key in bodies else None for bodies in found)
+        yield Bodies(names, one, other, held[key])
 
 
-def _said(model: ModelProto) -> dict[tuple[str, ...], bytes]:
+def _said(model: ModelProto) -> dict[tuple[str, ...], AttributeProto]:
     """The bodies in a model's nodes, by the names of what these make and of the attribute."""
     return {
-        (*filter(None, node.output), said.name): said.SerializeToString(deterministic=True)
+        (*filter(None, node.output), said.name): said
         for node in model.graph.node
         for said in node.attribute
         if said.HasField("g")
     }
+
+
+def _message(said: AttributeProto) -> bytes:
+    return said.SerializeToString(deterministic=True)
+
+
+def _held_otherwise(ours: Model, theirs: Model, said: AttributeProto) -> tuple[str, ...]:
+    """What a body reads from around it that either model stores, and not both the same."""
+    from bnfold.onnx.node import captured_by
+
+    names = captured_by(said.g)
+    before, after = ours.stored(names), theirs.stored(names)
+    return tuple(name for name in names if not same_stored(before.get(name), after.get(name)))
 
 
 def _bodies(source: Source, options: CompareOptions) -> dict[tuple[str, ...], InnerNet]:

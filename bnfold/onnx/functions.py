@@ -109,6 +109,30 @@ def functions_of(model: ModelProto) -> dict[Key, FunctionProto]:
     return {key_of(function): function for function in model.functions}
 
 
+def functions_said(model: ModelProto) -> dict[Key, list[bytes]]:
+    """What each of a model's own functions says, and those that it calls, but for the names of nodes and comments."""
+    functions, calls, _ = _calls_of(model)
+
+    def message(key: Key) -> bytes:
+        said = FunctionProto.FromString(functions[key].SerializeToString())
+        for one in (said, *all_nodes(said.node)):
+            one.ClearField("doc_string")
+        for node in all_nodes(said.node):
+            node.ClearField("name")
+        return said.SerializeToString(deterministic=True)
+
+    messages, found = {key: message(key) for key in functions}, dict[Key, list[bytes]]()
+    for first in functions:
+        reached = dict.fromkeys([first])
+        waiting = [first]
+        while waiting:
+            further = [key for key in calls[waiting.pop()] if key not in reached]
+            reached |= dict.fromkeys(further)
+            waiting += further
+        found[first] = [messages[key] for key in reached]
+    return found
+
+
 def _versions(model: ModelProto, functions: dict[Key, FunctionProto], called: Iterable[Key]) -> dict[str, int]:
     """The version of each domain of the operators that stay; a model need not name those of functions alone."""
     versions = {_domain(item.domain): item.version for item in model.opset_import}

@@ -19,7 +19,6 @@ from onnx import (
     AttributeProto,
     GraphProto,
     ModelProto,
-    NodeProto,
     TensorProto,
     ValueInfoProto,
     helper,
@@ -32,7 +31,7 @@ from bnfold.net import Layer, Net, Shape
 from bnfold.onnx.behind import ARITHMETIC
 from bnfold.onnx.file import element_type
 from bnfold.onnx.functions import NORMALISATIONS, all_nodes
-from bnfold.onnx.node import Node, captured, constants_among, is_float, names_in
+from bnfold.onnx.node import Node, captured, captured_by, constants_among, is_float, names_in
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.write import whole_message
 from bnfold.options import ReadOptions
@@ -125,10 +124,6 @@ def _carried(layer: Layer, said: AttributeProto) -> dict[str, str]:
     return {port.name: top for port, top in zip(ports, made, strict=False) if not _is_typed(port)}
 
 
-def _captured(said: AttributeProto) -> list[str]:
-    return captured(NodeProto(attribute=[said]))
-
-
 def _is_typed(port: ValueInfoProto) -> bool:
     return port.type.tensor_type.HasField("shape") and bool(port.type.tensor_type.elem_type)
 
@@ -155,8 +150,8 @@ def _model(net: Net, layer: Layer, said: AttributeProto) -> ModelProto:
     for port, name, axis in _given(layer, model.graph):
         if not _is_typed(port):
             give(port, name, axis)
-    readers = Counter(name for one in layer.param.proto.attribute for name in _captured(one))
-    for name in _captured(said):
+    readers = Counter(name for one in layer.param.proto.attribute for name in captured_by(one.g))
+    for name in captured_by(said.g):
         value, alone = origin.constants.get(name), readers[name] == origin.readings.get(name) == 1
         if value is not None and (alone or value.nbytes <= MAX_COPIED):
             model.graph.initializer.append(numpy_helper.from_array(value, name))
@@ -192,7 +187,7 @@ def _known_inside(inside: Net, net: Net, said: AttributeProto) -> Net:
     origin: OnnxOrigin = inside.origin
     around: OnnxOrigin = net.origin
     blobs = {blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops)}
-    readings = Counter(origin.readings) + Counter(_captured(said))
+    readings = Counter(origin.readings) + Counter(captured_by(said.g))
     inside.origin = replace(origin, names=origin.names | around.names | blobs, readings=readings)
     return inside
 
@@ -200,7 +195,7 @@ def _known_inside(inside: Net, net: Net, said: AttributeProto) -> Net:
 def _put(net: Net, layer: Layer, attribute: str, inside: Net) -> None:
     """Have a layer of a net hold a net in the place of one of its bodies."""
     node: Node = layer.param
-    around = {*_captured(node.attributes[attribute])}
+    around = {*captured_by(node.attributes[attribute].g)}
     graph = whole_message(inside).graph
     for held in (graph.initializer, graph.value_info):
         for one in [one for one in held if one.name in around]:

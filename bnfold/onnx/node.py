@@ -306,9 +306,13 @@ def with_attributes(node: NodeProto, *without: str, **attributes: object) -> Nod
 
 def captured(node: NodeProto) -> list[str]:
     """The names that the bodies of a node read from outside, each once, in the order in which they are met."""
+    return list(dict.fromkeys(name for body in bodies(node) for name in captured_by(body)))
+
+
+def captured_by(body: GraphProto) -> list[str]:
+    """The names that a body and those in it read from outside, likewise."""
     found: dict[str, None] = {}
-    for body in bodies(node):
-        _captured(body, [], found)
+    _captured(body, [], found)
     return list(found)
 
 

@@ -99,6 +99,30 @@ def test_equal_values_and_values_that_were_measured_need_no_word(
     assert not any("other values" in note for note in report.notes)
 
 
+CALL = """<ir_version: 8, opset_import: ["": 17, "own": 1]> g (float[N,4] x, bool s) => (float[N,4] y)
+{ %s }
+<domain: "own", opset_import: ["": 17, "own": 1]> outer (x, s) => (y) { y = own.inner (x, s) }
+<domain: "own", opset_import: ["": 17]> inner (x, s) => (y)
+{ z = If (s) <then_branch = t () => (p) { p = Relu (x) },
+               else_branch = e () => (q) { k = Constant <value = float {%s}> () q = Mul (x, k) }>
+  y = Identity (z) }"""
+IN_A_BODY = """y = If (s) <then_branch = a () => (float[N,4] b) { b = own.inner (x, s) },
+                           else_branch = c () => (float[N,4] d) { d = own.outer (x, s) }>"""
+
+
+@pytest.mark.parametrize("text", ["y = own.inner (x, s)", "y = own.outer (x, s)", IN_A_BODY])
+def test_what_no_data_has_shown_of_a_function_is_said_not_to_be_proved(text: str) -> None:
+    said, renamed, wrong = (onnx.parser.parse_model(CALL % (text, value)) for value in ("2.0", "2.0", "3.0"))
+    for function in renamed.functions:
+        for node in function.node:
+            node.name, node.doc_string = f"{function.name}/{node.op_type}", "by another exporter"
+    data = {"x": X, "s": np.array(True)}
+    assert not bnfold.compare(said, renamed, data).notes
+    report = bnfold.compare(said, wrong, data)
+    assert any("layer 'y' has other values in the candidate (function '" in note for note in report.notes)
+    assert not bnfold.compare(said, wrong, data | {"s": np.array(False)}).passed
+
+
 def scaled(scale: float, high: float) -> onnx.ModelProto:
     """x -> Mul -> s -> Clip -> c -> Relu -> y."""
     found = clip(high)

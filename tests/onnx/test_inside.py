@@ -280,6 +280,45 @@ def test_a_wrong_body_fails_whatever_branch_the_data_takes(
     assert [gate.sentence.split()[0] for gate in wrong.gates if gate.name == "body" and not gate.passed] == [body]
 
 
+def other_around(proto: ModelProto, name: str, edit: Callable[[Array], Array]) -> ModelProto:
+    """A model that stores other values under a name, outside of all bodies."""
+    other = ModelProto.FromString(proto.SerializeToString())
+    (tensor,) = (tensor for tensor in other.graph.initializer if tensor.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(edit(numpy_helper.to_array(tensor)), name))
+    return other
+
+
+@pytest.mark.parametrize("moved", [0, 3e-5], ids=["all else equal", "all else off by more than rounding"])
+@pytest.mark.parametrize(
+    "edit", [one_channel, lambda held: held[[1, 0, 2]], np.negative], ids=["one percent", "swapped", "sign"]
+)
+@pytest.mark.parametrize("name", ["u", "k"])
+def test_a_branch_that_captures_other_weights_fails_though_it_is_not_taken(
+    name: str, edit: Callable[[Array], Array], moved: float
+) -> None:
+    before = made(BRANCHES.replace("b = Sigmoid (q)", "b = Neg (q)"))
+    near = other_around(before, "w", lambda held: np.asarray(held * np.float32(1 + moved)))
+    data = {"x": X, "s": np.array(True)}
+    assert bnfold.compare(before, near, data).passed
+    report = bnfold.compare(before, other_around(near, name, edit), data)
+    assert not report.passed
+    assert [gate.sentence.split()[0] for gate in report.gates if not gate.passed] == ["else_branch"]
+
+
+def test_a_large_weight_that_others_read_too_is_not_compared_by_a_body_itself() -> None:
+    text = f"""{HEAD} (float[2,3] x, bool s) => (float[2,3] y, float[3,3] z)
+        {{ z = Relu (v)
+           y = If (s) <then_branch = t () => (float[2,3] a) {{ a = Neg (x) }},
+                       else_branch = o () => (float[2,3] b) {{ b = MatMul (x, v) }}> }}"""
+    before = model(text, v=values(3, 3))
+    other = other_around(before, "v", lambda held: np.where(held < 0, held * 1.5, held))  # of which z shows nothing
+    data = {"x": X[:, :, 0, 0], "s": np.array(True)}
+    with mock.patch.object(inside, "MAX_COPIED", 8):
+        told = bnfold.compare(before, other, data)
+        assert any("it reads 'v' from outside, which is another one there" in note for note in told.notes)
+        assert not bnfold.compare(net_of(before), net_of(other), data).passed
+
+
 def test_branches_that_changed_places_fail() -> None:
     before = made(BRANCHES.replace("b = Sigmoid (q)", "b = Neg (q)"))
     swapped = folded(before)
