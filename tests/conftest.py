@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from itertools import count
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from bnfold.runtime import Session
 # The same examples in each run; `--hypothesis-profile=default` draws others.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A script's shell has what it starts in the background ignore Ctrl-C, and all that tests start would do so, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PASSED_PER_DOT = 100
 _passed = count(1)

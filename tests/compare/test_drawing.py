@@ -14,6 +14,8 @@ from bnfold.compare.comparison import compare
 from bnfold.errors import ModelError
 from bnfold.net import Array
 
+pytestmark = pytest.mark.usefixtures("in_one_process")
+
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
 
 

@@ -12,6 +12,8 @@ from onnx_texts import folded, model, reasons, types, values
 
 from bnfold import compare
 
+pytestmark = pytest.mark.usefixtures("in_one_process")
+
 TEXT = """<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]> g (float[n,4] x) => (float[n,3] y)
 { a = ai.onnx.ml.Scaler <scale = SCALE, offset = OFFSET> (x) m = MatMul (a, w) y = Relu (m) }"""
 BATCH_NORM = "BatchNormalization"
