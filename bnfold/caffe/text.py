@@ -16,8 +16,6 @@ twice. Caffe stops at each; so do we, with place and guess, except that
 Notes say each of these.
 """
 
-from __future__ import annotations
-
 import codecs
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -92,9 +90,18 @@ def read_prototxt(path: Path, *, ignore_unknown_fields: bool = False, strict_fie
     content = read_file(path, MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ParseError("has more than 1 GiB, which is too large for a prototxt", path)
-    return parse_prototxt(
-        decode_prototxt(content, path), path, ignore_unknown_fields=ignore_unknown_fields, strict_fields=strict_fields
-    )
+    try:
+        return parse_prototxt(
+            decode_prototxt(content, path),
+            path,
+            ignore_unknown_fields=ignore_unknown_fields,
+            strict_fields=strict_fields,
+        )
+    except ParseError:
+        head = _unmarked(content[: 2 * HEAD]).encode("utf-8", "surrogateescape")  # UTF-16 has two bytes for a letter
+        if other := other_format(head[:HEAD], "prototxt"):
+            raise ParseError(other, path) from None
+        raise
 
 
 def parse_prototxt(
@@ -155,18 +162,20 @@ def decode_prototxt(content: bytes, path: Path | None = None) -> str:
     error handler gives them back, and in strings they are read as Latin-1, as in a caffemodel's names.
     Raises ParseError for a file that is no text.
     """
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = content.decode("utf-16", "replace")
-    else:
-        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
-    if other := other_format(text[:HEAD].encode("utf-8", "surrogateescape"), "prototxt"):
-        raise ParseError(other, path)
+    text = _unmarked(content)
     if "\0" in text or _BINARY.match(text):
         raise ParseError("is binary and not a prototxt: was a caffemodel, or an ONNX model, given in its place?", path)
     text = text.replace("\r\n", "\n")
     if _ESCAPED.search(text):
         text = _TOKEN.sub(_latin1_string, text)
     return text
+
+
+def _unmarked(content: bytes) -> str:
+    """Bytes as text, without the mark of its encoding."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
+    return content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
 
 
 BEHIND_RETURN = (

@@ -515,6 +515,7 @@ def test_brackets_and_hashes_in_strings_are_no_structure() -> None:
         ('layer { name: "a" }\nlayers { name: "b" }', "`layers` (V1) in a file with 1 `layer` (V2", None),
         ("\0\0\1", "is binary", None),
         ("\n<!DOCTYPE html><html>", "is a web page and not a prototxt", (None, None)),
+        ("<!DOCTYPE html><html>".encode("utf-16"), "is a web page and not a prototxt", (None, None)),
         ('{"payload": {"blob": {"rawBlob": "layer { }"}}}', "is JSON and not a prototxt", (None, None)),
         ("version https://git-lfs.github.com/spec/v1", "is a git-lfs pointer", (None, None)),
         ("404: Not Found", "the download failed", (None, None)),
