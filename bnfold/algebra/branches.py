@@ -11,8 +11,6 @@ It is done where the multiply-adds do not grow (a 1x3 and a 3x1 alone would beco
 branches. The new weight is summed in float64 and rounded once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple

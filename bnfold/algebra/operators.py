@@ -18,19 +18,15 @@ order of `layer.bottoms` and `layer.tops`. Axes are counted from 0, the batch ax
 A condition is stored as the sentence that tells the user why it is needed; an empty one means that there is none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from bnfold.algebra.affine import Affine, Values
-
-if TYPE_CHECKING:
-    from bnfold.net import Array, DType, LazyArray, Shape
+from bnfold.net import Array, DType, LazyArray, Shape
 
 UNKNOWN_SIZE = -1
 """A size that depends on the data. A law that needs it says so; the others go on."""

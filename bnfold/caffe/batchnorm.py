@@ -23,8 +23,6 @@ Sources: batch_norm_layer.cpp of BVLC, Intel and NVCaffe; bn_layer.cpp of PSPNet
 cudnn_batch_norm_layer.cu of GENet. The normalisation is Ioffe and Szegedy's (arXiv:1502.03167).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from math import prod

@@ -7,8 +7,6 @@ A blob is a *label* when all that reads it is losses and metrics, at the places 
 make nothing but labels. Whatever reads the top of a loss or metric goes too. A net with none of these is not touched.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace

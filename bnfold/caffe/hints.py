@@ -4,8 +4,6 @@ Given:   data -> conv1 (weight 4x1x5x5) -> pool1 -> ip (weight 10x576)
 Hint:    1 channel; and of square planes, 28x28 gives ip what it reads
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import prod

@@ -9,8 +9,6 @@ What else a data layer does to its samples is said in words, since at inference 
     pixels = (crop(sample) - mean) * scale        data_transformer.cpp; mirroring and other chance belong to training
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace

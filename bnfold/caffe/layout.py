@@ -4,8 +4,6 @@ Everything finds a place: comments and blank lines before a layer are the layer'
 comments before other fields go to the next layer, and what stands at the end to the last one.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple

@@ -6,8 +6,6 @@ scanner knows the grammar of fields alone: a name, a colon or not, and a scalar,
 Never done here: knowing what a field means, recursion (a hostile file nests as deep as it likes), changing the text.
 """
 
-from __future__ import annotations
-
 import re
 from array import array
 from bisect import bisect_right

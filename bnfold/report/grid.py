@@ -3,8 +3,6 @@
 Lines break between words. Of tables columns go by rank, names lose their middle, and a number never breaks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias

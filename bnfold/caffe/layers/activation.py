@@ -1,7 +1,5 @@
 """Layers that treat every element alike."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self

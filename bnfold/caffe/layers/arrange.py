@@ -1,7 +1,5 @@
 """Layers that join, cut or repeat what they read, without weights of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, zip_longest
 from typing import Any, NamedTuple, Self

@@ -1,7 +1,5 @@
 """Convolutions of every kind, Deconvolution, and Im2col, which has their windows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple, Self

@@ -1,19 +1,15 @@
 """Prior boxes, and the decoding of detections, whose number is unknown: SSD's layers, OpenVINO's and YOLO's."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
+from bnfold.caffe.caffe_pb2 import PriorBoxParameter
 from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, fields_at_least_1, written
 from bnfold.caffe.layers.row import DETECTORS, LayerType, count, four_axes
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
-
-if TYPE_CHECKING:
-    from bnfold.caffe.caffe_pb2 import PriorBoxParameter
 
 BOX_ROW = 7
 """Image, label, score, xmin, ymin, xmax, ymax: SSD's DetectionOutput."""

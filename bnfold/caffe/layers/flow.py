@@ -1,7 +1,5 @@
 """Layers that compare two images, or move one: FlowNet's Correlation and FlowWarp, SpatialTransformer."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import NamedTuple, Self

@@ -1,7 +1,5 @@
 """Synopsys' layers that pick elements by where they are: StridedSlice, Piece, Gather, GatherND, GatherV2."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import NamedTuple, Self

@@ -1,7 +1,5 @@
 """Layers that multiply by learned weights without windows: InnerProduct, Embed; and Parameter, which is one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 

@@ -1,7 +1,5 @@
 """Layers that add elements around a blob: Pad, MirrorPad, Padding."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -26,7 +24,7 @@ class Pad(NamedTuple):
     value: float = 0.0
 
     @classmethod
-    def of(cls, layer: Layer, bottom: Shape) -> Pad:
+    def of(cls, layer: Layer, bottom: Shape) -> "Pad":
         """Read such a layer.
 
         Raises:

@@ -6,8 +6,6 @@ Caffe rounds the number of windows up, and may then take one back:
     if any pad is not 0 and (out - 1)*s >= H + before: out -= 1  (the last window would start outside image and padding)
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple, Self

@@ -1,7 +1,5 @@
 """LSTM, RNN, CRNN's Lstm, a step of an LSTM, and what tells them where a sequence starts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import NamedTuple, Self

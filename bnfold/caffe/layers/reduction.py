@@ -1,7 +1,5 @@
 """Layers that reduce axes: ArgMax, CTCGreedyDecoder, Reduction, and Synopsys' ReduceMean and its like."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 

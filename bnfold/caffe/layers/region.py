@@ -1,7 +1,5 @@
 """Layers that pool regions of interest, and the one that proposes them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Self

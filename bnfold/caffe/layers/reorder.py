@@ -1,7 +1,5 @@
 """Layers that give the elements of a blob another order or another shape."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import isqrt, prod
 from typing import NamedTuple, Self

@@ -1,7 +1,5 @@
 """Layers that change the resolution: Interp, Resample, the Resizes, UnPooling, Unpooling, the Upsamples."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Self

@@ -3,8 +3,6 @@
 A size of -1 depends on the data. It is equal to any size, and a product with it is unknown.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from types import MappingProxyType

@@ -1,7 +1,5 @@
 """A layer with the shapes around it: all that a row of the tables may look at."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 
