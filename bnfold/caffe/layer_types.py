@@ -127,7 +127,7 @@ def loss_of(param: LayerParameter) -> Loss | None:
     """What is known of a layer as a loss: by its type, by its Python class, or by a weight that training gives it."""
     if not param.bottom or (known := loss(param.type)) is not None:
         return known if param.bottom else None
-    if param.type == "Python" and _LOSS_CLASS.search(param.python_param.layer):
+    if param.type == "Python" and re.search(_LOSS_CLASS, param.python_param.layer):
         return Loss()
     return Loss() if not is_known(param.type) and any(param.loss_weight) else None
 
@@ -136,7 +136,7 @@ def judges(param: LayerParameter) -> bool:
     """Whether a layer is a metric, by its type or by its Python class, or a loss."""
     if not param.bottom:
         return False
-    python = param.type == "Python" and _METRIC_CLASS.search(param.python_param.layer) is not None
+    python = param.type == "Python" and re.search(_METRIC_CLASS, param.python_param.layer) is not None
     return python or is_metric(param.type) or loss_of(param) is not None
 
 
@@ -152,8 +152,8 @@ def is_known(layer_type: str) -> bool:
     return layer_type in LAYERS or layer_type in LOSSES or is_metric(layer_type) or brings_samples(layer_type)
 
 
-_METRIC_CLASS = re.compile(r"(accuracy|metrics?|eval|evaluation|evaluator)(_?layer)?$", re.IGNORECASE)
-_LOSS_CLASS = re.compile(r"loss(_?layer)?$", re.IGNORECASE)
+_METRIC_CLASS = r"(?i)(accuracy|metrics?|eval|evaluation|evaluator)(_?layer)?$"
+_LOSS_CLASS = r"(?i)loss(_?layer)?$"
 
 LEARNED = types_where(lambda row: row.blobs)
 """Layers that learn make predictions, never labels."""

@@ -10,7 +10,7 @@ import re
 MAX_SHOWN = 20_000
 
 # Control characters, what turns the direction of writing, line and paragraph separators, bytes that were no text.
-_UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSEEN = "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 def visible(text: str) -> str:
@@ -20,7 +20,9 @@ def visible(text: str) -> str:
         >>> print(visible("a\\x1b[2Jb"))
         a\\x1b[2Jb
     """
-    return _UNSEEN.sub(lambda found: found.group().encode("unicode-escape").decode("ascii"), text)
+    if text.replace("\n", "").isprintable():  # as nearly always, and then no pattern need be compiled
+        return text
+    return re.sub(_UNSEEN, lambda found: found.group().encode("unicode-escape").decode("ascii"), text)
 
 
 def on_one_line(text: str) -> str:

@@ -18,6 +18,7 @@ from bnfold.report.html import as_html
 from bnfold.report.markdown import as_markdown
 from bnfold.report.run import RunReport
 from bnfold.report.text import as_text
+from bnfold.report.words import visible
 
 
 def text(*proofs: DiffReport, fold: FoldReport | None = None, width: int = 200, verbosity: int = 0) -> str:
@@ -253,3 +254,12 @@ def test_notes_that_differ_in_names_alone_are_told_once_everywhere() -> None:
 
 def test_a_net_without_affines_is_told_so() -> None:
     assert "there is no affine layer to fold" in text(fold=FoldReport())
+
+
+def test_each_character_that_a_terminal_obeys_is_written_out_and_no_letter_is() -> None:
+    obeyed = [*range(10), *range(11, 32), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F]
+    obeyed += [*range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)]
+    for code in obeyed:
+        assert visible(f"a{chr(code)}b").isprintable(), hex(code)
+    for kept in ("\n", "a\nb", "\u00a0", "\u200d", "\u5c42", "\U000f0001"):
+        assert visible(kept) == kept
