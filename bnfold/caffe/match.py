@@ -8,6 +8,7 @@ reported at once: one wrong layer is a typo, a hundred are the caffemodel of ano
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 
 import numpy as np
@@ -18,6 +19,7 @@ from bnfold.caffe.blobs import Half
 from bnfold.caffe.fillers import filled, has_filler
 from bnfold.caffe.layers import KERNELS
 from bnfold.caffe.layers.arithmetic import ROWS as ARITHMETIC
+from bnfold.caffe.layers.convolution import channels_read
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes, infer_shapes
 from bnfold.caffe.weights import Record, WeightsFile
 from bnfold.errors import ModelError, WeightsError, few
@@ -212,9 +214,30 @@ def _shared_names(layer: Layer) -> dict[int, str]:
 def _expected(layer: Layer, shapes: Mapping[str, Shape | None]) -> list[Shape] | None:
     bottoms = bottom_shapes(layer, shapes)
     try:
-        return None if bottoms is None else blob_shapes(layer, bottoms)
+        expected = None if bottoms is None else blob_shapes(layer, bottoms)
     except ModelError as error:
         raise WeightsError(str(error)) from None
+    if expected is None and layer.blobs:
+        with suppress(ModelError):
+            if bottom := _supposed(layer, layer.blobs.shapes[0]):
+                return blob_shapes(layer, [bottom] * len(layer.bottoms))
+    return expected
+
+
+def _supposed(layer: Layer, weight: Shape) -> Shape | None:
+    """The shape of a bottom that a stored weight would fit, where it is unknown: the parameters promise the rest."""
+    if layer.type in KERNELS and len(weight) > 2:
+        before = max(1, layer.param.convolution_param.axis)
+        return (*[1] * before, channels_read(layer, weight), *[1] * (len(weight) - 2))
+    if layer.type == "InnerProduct" and len(weight) > 1:
+        axis: int = layer.param.inner_product_param.axis
+        plain = _without_ones(weight)
+        read = (plain if len(plain) == 2 else weight)[-2 if layer.param.inner_product_param.transpose else -1]
+        return (*[1] * axis, read) if axis >= 0 else (1, read, *[1] * (-axis - 1))
+    axis, count = layer.param.scale_param.axis, layer.param.scale_param.num_axes
+    if layer.type == "Scale" and len(layer.bottoms) == 1 and axis >= 0 and count in (-1, 0, 1, len(weight)):
+        return (*[1] * axis, *(_without_ones(weight) if count == 1 else weight))
+    return None
 
 
 def _unclaimed(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> Callable[[Sequence[Shape]], list[str]]:

@@ -316,6 +316,80 @@ def test_what_learns_needs_its_weights_behind_a_layer_of_unknown_type(layer_type
     assert said == f"layer 'b' ({layer_type}): has no weights there, and learns some"
 
 
+CONVOLUTION, INNER = "convolution_param { num_output: 3 kernel_size: 1", "inner_product_param { num_output: 3"
+
+
+@pytest.mark.parametrize(
+    ("layer_type", "param", "shapes", "needed"),
+    [
+        ("Convolution", CONVOLUTION, [(3, 4, 1, 1), (5,)], "3x4x1x1 and 3"),
+        ("Convolution", CONVOLUTION, [(5, 4, 1, 1), (5,)], "3x4x1x1 and 3"),
+        ("Convolution", CONVOLUTION, [(3, 4, 2, 2), (3,)], "3x4x1x1 and 3"),
+        ("Convolution", CONVOLUTION, [(3, 4, 1, 1)], "3x4x1x1 and 3"),
+        ("Convolution", f"{CONVOLUTION} bias_term: false", [(3, 4, 1, 1), (3,)], "3x4x1x1"),
+        ("Convolution", f"{CONVOLUTION} axis: 2", [(3, 4, 1, 1), (1,)], "3x4x1x1 and 3"),
+        ("Deconvolution", CONVOLUTION, [(4, 5, 1, 1), (3,)], "4x3x1x1 and 3"),
+        ("InnerProduct", INNER, [(5, 4), (5,)], "3x4 and 3"),
+        ("InnerProduct", INNER, [(1, 1, 3, 4), (1, 1, 1, 5)], "3x4 and 3"),
+        ("InnerProduct", f"{INNER} transpose: true axis: -1", [(4, 5), (3,)], "4x3 and 3"),
+        ("Scale", "scale_param { bias_term: true", [(4,), (5,)], "4 and 4"),
+        ("Scale", "scale_param { bias_term: true", [(4,), (1,)], "4 and 4"),
+        ("Scale", "scale_param { axis: 2", [(4,), (4,)], "4"),
+        ("Scale", "scale_param { num_axes: 2 bias_term: true", [(4, 5), (4,)], "4x5 and 4x5"),
+    ],
+)
+def test_weights_are_held_to_the_parameters_behind_a_layer_of_unknown_type(
+    layer_type: str, param: str, shapes: list[tuple[int, ...]], needed: str, tmp_path: Path
+) -> None:
+    (tmp_path / "net.prototxt").write_text(f"""
+        input: "data" input_shape {{ dim: 1 dim: 3 dim: 2 dim: 2 }}
+        layer {{ name: "m" type: "Mystery" bottom: "data" top: "m" }}
+        layer {{ name: "b" type: "{layer_type}" bottom: "m" top: "b" {param} }} }}
+        layer {{ name: "n" type: "BatchNorm" bottom: "b" top: "n" }}
+    """)
+    stored = [blob([1.0] * int(np.prod(shape)), *shape) for shape in shapes]
+    statistics = [blob([1.0] * 3, 3), blob([1.0] * 3, 3), blob([1.0], 1)]
+    (tmp_path / "net.caffemodel").write_bytes(
+        layer_record("b", layer_type, *stored) + layer_record("n", "BatchNorm", *statistics)
+    )
+    with pytest.raises(WeightsError, match=rf"layer 'b' \({layer_type}\): has .*, and needs {needed}$"):
+        bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+
+
+@pytest.mark.parametrize(
+    ("layer_type", "param", "shapes"),
+    [
+        ("Convolution", f"{CONVOLUTION} group: 3", [(3, 2, 1, 1), (1, 1, 1, 3)]),
+        ("Convolution", f"{CONVOLUTION} axis: 2", [(3, 4, 1, 1), (3,)]),
+        ("Convolution", f"{CONVOLUTION} axis: -3", [(3, 4, 1, 1), (3,)]),
+        ("Convolution", CONVOLUTION, [(3, 4, 1, 1, 1), (3,)]),
+        ("Deconvolution", f"{CONVOLUTION} group: 3 bias_term: false", [(6, 1, 1, 1)]),
+        ("InnerProduct", INNER, [(1, 1, 3, 4), (1, 1, 1, 3)]),
+        ("InnerProduct", INNER, [(3, 4, 1, 1), (3,)]),
+        ("InnerProduct", f"{INNER} axis: 2 transpose: true bias_term: false", [(4, 3)]),
+        ("InnerProduct", f"{INNER} axis: -2", [(3, 8), (3,)]),
+        ("Scale", "scale_param { bias_term: true", [(1, 3, 1, 1), (3,)]),
+        ("Scale", "scale_param { axis: 3 num_axes: 2", [(3, 1)]),
+        ("Scale", "scale_param { axis: -1", [(3,)]),
+        ("Scale", "scale_param { num_axes: -1", [(3, 2, 2)]),
+        ("Scale", "scale_param { num_axes: 0", [()]),
+    ],
+)
+def test_weights_that_keep_what_parameters_promise_are_taken_behind_one(
+    layer_type: str, param: str, shapes: list[tuple[int, ...]], tmp_path: Path
+) -> None:
+    (tmp_path / "net.prototxt").write_text(f"""
+        input: "data" input_shape {{ dim: 1 dim: 3 dim: 2 dim: 2 }}
+        layer {{ name: "m" type: "Mystery" bottom: "data" top: "m" }}
+        layer {{ name: "b" type: "{layer_type}" bottom: "m" top: "b" {param} }} }}
+    """)
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    stored = [blob(list(range(size)), *shape) for size, shape in zip(sizes, shapes, strict=True)]
+    (tmp_path / "net.caffemodel").write_bytes(layer_record("b", layer_type, *stored))
+    net = bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+    assert [values.ravel().tolist() for values in net["b"].blobs] == [list(range(size)) for size in sizes]
+
+
 @pytest.mark.parametrize("layer_type", ["BatchNorm", "Normalize", "PReLU"])
 def test_a_layer_that_is_not_understood_may_learn_nothing(layer_type: str, tmp_path: Path) -> None:
     text = f"""
