@@ -237,12 +237,12 @@ def _images_at(
     true = found if labels is None else labels
     if true is not None and len(true) != pictures.count:
         raise UsageError(f"{len(true):,} labels for {pictures.count:,} images of {place}")
-    said = preparation() if callable(preparation) else preparation
-    if said is not None and said.swap_channels and channels == 1:
+    prepared = preparation() if callable(preparation) else preparation
+    if prepared is not None and prepared.swap_channels and channels == 1:
         raise UsageError(f"--swap-channels would be ignored: input '{blob}' has one channel")
     first = part.most if part.most and part.seed is None else LOOKED_AT
     kinds = tuple(pictures.kind(number) for number in range(min(pictures.count, first, LOOKED_AT)))
-    return Images(blob, channels, size, pictures, said or Preparation(), true, names, source, kinds)
+    return Images(blob, channels, size, pictures, prepared or Preparation(), true, names, source, kinds)
 
 
 def data_files(path: str | os.PathLike[str]) -> list[Path]:

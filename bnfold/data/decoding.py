@@ -59,5 +59,5 @@ def _opened(stream: IO[bytes], path: Path, who: str, *, whole: bool, grey: bool 
         stream.seek(0)
         if isinstance(error, UnidentifiedImageError) and (other := other_format(stream.read(HEAD), "an image")):
             raise ParseError(f"{who}{other}", path) from None
-        said = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
-        raise ParseError(f"{who}cannot be read as an image: {said}", path) from None
+        reason = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
+        raise ParseError(f"{who}cannot be read as an image: {reason}", path) from None

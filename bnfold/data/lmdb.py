@@ -135,8 +135,8 @@ class Database:
         size = channels * height * width
         raw, floats = datum.data or b"", b"".join(datum.floats)
         if min(shape) < 1 or size not in (len(raw), len(floats) // 4):
-            said = f"{channels}x{height}x{width} and has {len(raw):,} bytes and {len(floats) // 4:,} floats"
-            raise ParseError(f"record '{self.name(number)}' is {said}", self.path)
+            claimed = f"{channels}x{height}x{width} and has {len(raw):,} bytes and {len(floats) // 4:,} floats"
+            raise ParseError(f"record '{self.name(number)}' is {claimed}", self.path)
         values: Array = np.frombuffer(raw, np.uint8) if size == len(raw) else np.frombuffer(floats, "<f4")
         return values.reshape(shape).transpose(1, 2, 0)
 

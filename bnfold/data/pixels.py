@@ -57,12 +57,12 @@ def turn_of(image: Image.Image) -> str | None:
     """What of Pillow's `Transpose` puts an image upright by its EXIF orientation; None where nothing has to."""
     from PIL.Image import Exif
 
-    exif, said = Exif(), 1
+    exif, orientation = Exif(), 1
     with suppress(Exception), warnings.catch_warnings():  # damaged, it says nothing
         warnings.simplefilter("ignore")
         exif.load(image.info.get("exif", b""))
-        said = exif.get(ORIENTATION, 1)
-    return TURNS[said] if said in range(len(TURNS)) else None
+        orientation = exif.get(ORIENTATION, 1)
+    return TURNS[orientation] if orientation in range(len(TURNS)) else None
 
 
 def turned(image: Image.Image) -> Image.Image:

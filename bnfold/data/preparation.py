@@ -59,25 +59,25 @@ class Preparation:
 
     def __post_init__(self) -> None:
         require_type("origin", self.origin, "str")
-        said = self.origin or "the preparation"
+        subject = self.origin or "the preparation"
         try:
             finite = np.isfinite(self.scale) and (self.mean is None or np.isfinite(self.mean).all())
             given = {"resize": self.resize, "crop": self.crop}
             planes = {name: tuple(map(operator.index, size)) for name, size in given.items() if size is not None}
             if np.ma.is_masked(self.mean):
-                raise UsageError(f"{said}: its mean is masked; fill it")
+                raise UsageError(f"{subject}: its mean is masked; fill it")
         except (TypeError, ValueError):
-            raise UsageError(f"{said}: mean and scale are numbers, resize and crop (height, width)") from None
+            raise UsageError(f"{subject}: mean and scale are numbers, resize and crop (height, width)") from None
         if not finite:
-            raise UsageError(f"{said}: the mean and the scale of images must be finite")
+            raise UsageError(f"{subject}: the mean and the scale of images must be finite")
         if self.scale == 0:
-            raise UsageError(f"{said}: a scale of 0 makes every image the same")
+            raise UsageError(f"{subject}: a scale of 0 makes every image the same")
         if not all(len(size) == 2 and min(size) > 0 for size in planes.values()):
-            raise UsageError(f"{said}: resize and crop are (height, width), in pixels")
+            raise UsageError(f"{subject}: resize and crop are (height, width), in pixels")
         for name, size in planes.items():
             object.__setattr__(self, name, size)  # whatever kind of pair was given
         for name in ("swap_channels", "grey"):
-            require_type(f"{said}: {name}", getattr(self, name), "bool")
+            require_type(f"{subject}: {name}", getattr(self, name), "bool")
 
     def __str__(self) -> str:
         """The settings as a sentence's end."""
@@ -173,9 +173,9 @@ def _mean_for(mean: Array, channels: int, size: Size, whole: Sequence[int]) -> A
         if values.shape[1:] in (size, tuple(whole)):
             return _middle(values, size)
         if min(np.subtract(values.shape[1:], size)) >= 0:
-            said = f"the mean image is {sizes(values.shape[1:])}, and the images before the crop are {sizes(whole)}"
+            misfit = f"the mean image is {sizes(values.shape[1:])}, and the images before the crop are {sizes(whole)}"
             raise UsageError(
-                f"{said}; in Caffe they are equally large: see --resize and --crop, or give another --mean"
+                f"{misfit}; in Caffe they are equally large: see --resize and --crop, or give another --mean"
             )
     raise UsageError(f"the mean has shape {values.shape}, and the input is {channels}x{sizes(size)}")
 
@@ -258,8 +258,8 @@ def from_net(net: Net) -> Preparation | None:
         UsageError: the mean file is not there.
     """
     data = net.origin.data.values() if isinstance(net.origin, Origin) else ()
-    said = next((layer for layer in data if layer.HasField("transform_param")), None)
-    return None if said is None else _from_layer(said, Path(net.file))
+    layer = next((layer for layer in data if layer.HasField("transform_param")), None)
+    return None if layer is None else _from_layer(layer, Path(net.file))
 
 
 def _from_layer(layer: LayerParameter, path: Path) -> Preparation:

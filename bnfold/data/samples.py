@@ -196,8 +196,8 @@ class Arrays:
         if not self.arrays or 0 in counts.values():
             raise UsageError(f"{self.source}: there are no samples")
         if len(several := {count for count in counts.values() if count > 1}) > 1:
-            said = ", ".join(f"{count:,} for '{blob}'" for blob, count in counts.items())
-            raise UsageError(f"{self.source}: unequal numbers of samples: {said}")
+            numbers = ", ".join(f"{count:,} for '{blob}'" for blob, count in counts.items())
+            raise UsageError(f"{self.source}: unequal numbers of samples: {numbers}")
         count = max(several, default=1)
         if self.labels is not None and np.shape(self.labels) != (count,):
             raise UsageError(f"{self.source}: {labels_misfit(np.shape(self.labels), count)}")

@@ -98,8 +98,8 @@ def open_tables(files: Sequence[Path], source: str, feeds: Mapping[str, Feed], l
         with opened(path, UsageError(MISSING)) as (h5py, file):
             counts = {name: len(_table(h5py, file, path, name)) for name in feeds}
             if len(set(counts.values())) != 1:
-                said = ", ".join(f"{count:,} for '{name}'" for name, count in counts.items())
-                raise UsageError(f"{path}: unequal numbers of samples: {said}")
+                numbers = ", ".join(f"{count:,} for '{name}'" for name, count in counts.items())
+                raise UsageError(f"{path}: unequal numbers of samples: {numbers}")
             label = label_among(file, feeds) if labels is None else None
             count = next(iter(counts.values()))
             if label is not None:

@@ -77,8 +77,8 @@ def _over_all(proofs: Sequence[DiffReport]) -> Iterator[str]:
 
 def diff_markdown(report: DiffReport, rows: int) -> Iterator[str]:
     """One comparison."""
-    said = f"{escape(report.data)}. {escape(report.ran)}".rstrip()
-    yield f"`{_code(report.reference)}` against `{_code(report.candidate)}`: {said}\n"
+    data = f"{escape(report.data)}. {escape(report.ran)}".rstrip()
+    yield f"`{_code(report.reference)}` against `{_code(report.candidate)}`: {data}\n"
     for gate in report.gates:
         yield f"- {'✅' if gate.passed else '❌'} **{gate.name}**: {escape(gate.sentence)}"
     yield ""

@@ -54,16 +54,18 @@ def not_loaded(error: ImportError) -> str:
     """What keeps a library from being loaded, and what to do: it is missing, it is broken, or memory is short."""
     package = (error.name or "").partition(".")[0]
     # numpy says on several lines what the loader said on one.
-    said = visible(" ".join(str(error).strip().splitlines()[-1:]))
+    reason = visible(" ".join(str(error).strip().splitlines()[-1:]))
     name = visible(DISTRIBUTIONS.get(package, package))
     if isinstance(error, ModuleNotFoundError) and package:
         if error.name == package:
             return f"the Python package {name} is missing; 'pip install {name}' installs it"
-        return f"the Python package {name} is incomplete: {said}; 'pip install --force-reinstall {name}' may repair it"
+        return (
+            f"the Python package {name} is incomplete: {reason}; 'pip install --force-reinstall {name}' may repair it"
+        )
     if any(word in str(error) for word in OF_MEMORY):
-        return f"a library cannot be loaded (out of memory?): {said}"
+        return f"a library cannot be loaded (out of memory?): {reason}"
     again = f"; 'pip install --force-reinstall {name}' may repair it" if name else ""
-    return f"a library cannot be loaded: {said}{again}"
+    return f"a library cannot be loaded: {reason}{again}"
 
 
 def with_notes(message: str, error: BaseException, otherwise: str = "") -> str:
@@ -73,14 +75,14 @@ def with_notes(message: str, error: BaseException, otherwise: str = "") -> str:
 
 def usage_message(message: str, command: str, words: Sequence[str]) -> str:
     """The message for a wrong command line; a file whose name begins with a dash was taken for options."""
-    said = visible(message.rstrip(".").replace("\n", " "))
+    sentence = visible(message.rstrip(".").replace("\n", " "))
     options = takewhile(lambda word: word != "--", words)
     file = visible(next((word for word in options if word.startswith("-") and os.path.isfile(word)), ""))
-    said += f"; write the file '{file}' as './{file}', since options begin with a dash" if file else ""
-    if said.startswith("No such command") and os.path.isfile(words[0]):
-        said = f"a command stands in front of a file, as in 'bnfold inspect {visible(words[0])}'"
-    said = re.sub(" is not a valid (integer|float)( range)?$", lambda kind: f" is {NO_NUMBER[kind[1]]}", said)
-    return f"{said} ('{command} --help' lists what there is)"
+    sentence += f"; write the file '{file}' as './{file}', since options begin with a dash" if file else ""
+    if sentence.startswith("No such command") and os.path.isfile(words[0]):
+        sentence = f"a command stands in front of a file, as in 'bnfold inspect {visible(words[0])}'"
+    sentence = re.sub(" is not a valid (integer|float)( range)?$", lambda kind: f" is {NO_NUMBER[kind[1]]}", sentence)
+    return f"{sentence} ('{command} --help' lists what there is)"
 
 
 def extra_argument_message(command: str, extra: list[str], words: list[str]) -> str:

@@ -22,8 +22,8 @@ def net_summary(net: Net) -> str:
         return _summary(repr(net), (), ())
     types = Counter(layer.type for layer in net.layers)
     inputs = ", ".join(f"{name} {sizes(shape)}" for name, shape in net.inputs.items())
-    said = f"inputs: {inputs}; outputs: {', '.join(net.outputs)}"
-    return _summary(repr(net), ("layer type", "layers"), types.most_common(), said)
+    ends = f"inputs: {inputs}; outputs: {', '.join(net.outputs)}"
+    return _summary(repr(net), ("layer type", "layers"), types.most_common(), ends)
 
 
 def fold_summary(report: FoldReport) -> str:

@@ -60,13 +60,13 @@ class RunReport(Rendered):
         for proof in sorted(self.proofs, key=lambda proof: proof.passed):
             alike.setdefault(_FIGURE.sub("", proof.verdict) if proof.passed else proof.verdict, []).append(proof)
         failed = sum(not proof.passed for proof in self.proofs)
-        said = []
+        verdicts = []
         for proofs in alike.values():  # of those that pass alike the worst speaks
             if failed and proofs[0].passed:
                 break
             worst = max(proofs, key=lambda proof: proof.judged)
-            said.append((few([proof.candidate for proof in proofs], 3), worst.verdict))
+            verdicts.append((few([proof.candidate for proof in proofs], 3), worst.verdict))
         if len(alike) == 1:
-            return said[0][1]
+            return verdicts[0][1]
         how = f"{failed:,} of {counted(len(self.proofs), 'comparison')} failed" if failed else "All comparisons passed"
-        return " ".join([f"{how}.", *(f"{files}: {verdict}" for files, verdict in said[:MAX_SAID])])
+        return " ".join([f"{how}.", *(f"{files}: {verdict}" for files, verdict in verdicts[:MAX_SAID])])

@@ -78,10 +78,10 @@ class PageColumn(Generic[Record]):
 
 
 def word(
-    heading: str, said: Callable[[Record], str], kind: str = TEXT, href: Callable[[Record], str] = lambda _: ""
+    heading: str, text: Callable[[Record], str], kind: str = TEXT, href: Callable[[Record], str] = lambda _: ""
 ) -> PageColumn[Record]:
     """A column of words, each of which may lead somewhere."""
-    return PageColumn(heading, kind, lambda record: Cell(said(record), href=href(record)))
+    return PageColumn(heading, kind, lambda record: Cell(text(record), href=href(record)))
 
 
 def number(

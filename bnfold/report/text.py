@@ -157,12 +157,12 @@ def _proof_lines(proofs: Sequence[DiffReport]) -> Iterator[Part]:
     for proof in proofs:
         if not proof.equal or len(proofs) > 1:  # of a single one the verdict has said so
             files.setdefault((proof.passed, proof.data, _found(proof)), []).append(proof.candidate)
-    told = ""
+    last_data = ""
     for (passed, data, found), candidates in files.items():
-        said = "the same data" if data == told else data
-        told = data
+        shown_data = "the same data" if data == last_data else data
+        last_data = data
         mark = "proved" if passed else "FAILED"
-        yield words(f"{mark} {few(candidates)}: {said}{found}", "" if passed else BAD)
+        yield words(f"{mark} {few(candidates)}: {shown_data}{found}", "" if passed else BAD)
     for names in dict.fromkeys(_worse(proof) for proof in proofs):
         if names:
             layers = f"{counted(len(names), 'layer')}; quantise them per channel"
@@ -175,19 +175,19 @@ def _worse(proof: DiffReport) -> tuple[str, ...]:
 
 def _found(proof: DiffReport) -> str:
     """The worst blob and the answers."""
-    said = ""
+    text = ""
     if proof.worst is not None and proof.worst.max_abs == 0:
-        said = "; equal bit for bit" if proof.passed else ""
+        text = "; equal bit for bit" if proof.passed else ""
     elif proof.worst is not None:
-        said = f"; worst blob '{proof.worst.blob}', {small(proof.worst.judged)} of its range"
+        text = f"; worst blob '{proof.worst.blob}', {small(proof.worst.judged)} of its range"
     found, boxes = proof.classifier, proof.detector
     if found is not None and found.labelled:
-        said += f"; top-1 {percent(found.reference_top1)} -> {percent(found.candidate_top1)}"
+        text += f"; top-1 {percent(found.reference_top1)} -> {percent(found.candidate_top1)}"
     elif found is not None:
-        said += f"; same answer {percent(found.agreement)}"
+        text += f"; same answer {percent(found.agreement)}"
     if boxes is not None:
-        said += f"; {boxes.matched:,} of {counted(boxes.reference_boxes, 'box')} matched"
-    return said
+        text += f"; {boxes.matched:,} of {counted(boxes.reference_boxes, 'box')} matched"
+    return text
 
 
 def _beginning(proof: DiffReport, named: bool) -> Iterator[Part]:
