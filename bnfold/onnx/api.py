@@ -131,10 +131,10 @@ def _require_own(net: Net, options: OnnxOptions) -> None:
 def _require_sizes(net: Net) -> None:
     """Refuse sizes that were given where the model says others, since it is written as it was. Raises UsageError."""
     for name, given in net.inputs.items():
-        said = net.origin.declared.shapes.get(name) or ()
-        if any(size >= 0 and size != other for size, other in zip(said, given, strict=False)):
+        declared = net.origin.declared.shapes.get(name) or ()
+        if any(size >= 0 and size != other for size, other in zip(declared, given, strict=False)):
             raise UsageError(
-                f"{net.file}: input '{name}' is {sizes(said)} there, and stays so in what is written: sizes can be "
+                f"{net.file}: input '{name}' is {sizes(declared)} there, and stays so in what is written: sizes can be "
                 "given where a model leaves them open"
             )
 

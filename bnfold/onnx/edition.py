@@ -258,8 +258,8 @@ class _Editing:
         """Stop where a program has written into a node, whose shapes were found as it was. Raises UsageError."""
         place, proto = self._places[layer.param.number], layer.param.proto
         read = bytes(self._origin.document.buffer[place.at : place.end])
-        slim, said = layer.param.number in self._origin.document.constants, proto.SerializeToString()
-        if not slim and said != read and said != NodeProto.FromString(read).SerializeToString():
+        slim, now = layer.param.number in self._origin.document.constants, proto.SerializeToString()
+        if not slim and now != read and now != NodeProto.FromString(read).SerializeToString():
             raise UsageError(
                 f"{layer}: a program has written into its node; set layer.param to param.edited(...) instead"
             )
@@ -382,8 +382,8 @@ def _require_ports(layer: Layer) -> None:
     }
     for noun, (given, wanted) in places.items():
         if given != wanted:
-            said = "makes" if noun == "top" else "reads"
-            raise UsageError(f"{layer}: it has {counted(given, noun)}, and its param {said} {wanted}")
+            verb = "makes" if noun == "top" else "reads"
+            raise UsageError(f"{layer}: it has {counted(given, noun)}, and its param {verb} {wanted}")
     inner = [name for name in captured(param.proto) if name not in param.captures] if param.inner else []
     if inner != list(layer.bottoms[len(layer.bottoms) - param.inner :]):
         raise UsageError(f"{layer}: its bodies read {quoted(inner)}, and a param with other bodies would read others")

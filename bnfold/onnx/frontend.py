@@ -173,7 +173,7 @@ class OnnxFrontEnd:
         return ""
 
     def rewrite(self, layer: Layer, affine: Affine, context: FoldContext, *, composed: bool) -> None:
-        """One BatchNormalization, or along another axis a Mul, an Add or a Sub, for what took others in; else as it is.
+        """Write an affine that took others in as a BatchNormalization, or along another axis as a Mul, Add or Sub.
 
         A BatchNormalization in training that was taken by its stored statistics has these from now on.
         """
@@ -203,10 +203,10 @@ class OnnxFrontEnd:
         node: Node = layer.param
         bounds = [None if np.isinf(bound) else bound for bound in (clip.low, clip.high)]
         if layer.type == "Clip" and node.opset < 11:
-            said: dict[str, Any] = {
+            changed: dict[str, Any] = {
                 name: bound for name, bound in zip(("min", "max"), bounds, strict=True) if bound is not None
             }
-            layer.param = node.rewritten("min", "max", **said)
+            layer.param = node.rewritten("min", "max", **changed)
             return
         if layer.type != "Clip":
             layer.type = "Min" if bounds[0] is None else "Max"
@@ -274,10 +274,10 @@ class OnnxFrontEnd:
 
     def pickled(self, net: Net) -> tuple[Any, ...]:
         """As the model that would be written, and what was said when it was read of what is left."""
-        stream, said = BytesIO(), net.origin.options
+        stream, given = BytesIO(), net.origin.options
         write_stream(net, stream, inside=True)
-        shapes = {name: tuple(shape) for name, shape in (said.input_shapes or {}).items() if name in net.inputs}
-        options = ReadOptions(batch=said.batch, freeze_initializers=said.freeze_initializers, input_shapes=shapes)
+        shapes = {name: tuple(shape) for name, shape in (given.input_shapes or {}).items() if name in net.inputs}
+        options = ReadOptions(batch=given.batch, freeze_initializers=given.freeze_initializers, input_shapes=shapes)
         return self._read, (stream.getvalue(), options, net.file)
 
 
@@ -361,10 +361,10 @@ def _scaler_of(affine: Affine) -> dict[str, Array] | None:
 
 
 def _may_enlarge(layer: Layer, affine: Affine, own: Affine, context: FoldContext) -> bool:
-    """Whether an affine in the place of a node's own asks what it reads for a size that the file does not say."""
+    """Whether an affine in the place of a node's own would broadcast an axis whose size the file does not state."""
     shape, sizes = _shape_of(layer, context), own.shape + (1,) * len(affine.shape)
     return shape is not None and any(
-        size not in (1, before, said) for size, before, said in zip(affine.shape, sizes, shape, strict=False)
+        size not in (1, before, declared) for size, before, declared in zip(affine.shape, sizes, shape, strict=False)
     )
 
 

@@ -27,7 +27,7 @@ from bnfold.onnx.weight import Weight, little_endian
 IN_MEMORY = 1 << 26
 """Bytes of weights up to which a model is run from memory; more go through a file."""
 SHAPES = 1 << 10
-"""Bytes of a weight up to which it may be a shape, by which other shapes are known."""
+"""Bytes of the largest weight whose values may decide about shapes."""
 WEIGHTED = {"Conv": "weight", "ConvTranspose": "transposed", "Gemm": "gemm", "MatMul": "columns"}
 
 
@@ -51,12 +51,12 @@ def sent_model(
 
 
 def with_first_axis(model: onnx.ModelProto, inputs: Sequence[str], size: int) -> onnx.ModelProto:
-    """The model with another first axis of its inputs; what it says of its other shapes is left out."""
+    """The model with another size of its inputs' first axis, and without the shapes that it states elsewhere."""
     return with_input_sizes(model, dict.fromkeys(inputs, (size,)))
 
 
 def with_input_sizes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int | None]]) -> onnx.ModelProto:
-    """The model with other sizes of its inputs, from the first on, and None for those that stay; likewise."""
+    """The same with other sizes of the inputs' first axes: input -> sizes, None for one that stays."""
     cut = _unsaid(deepcopy(model))
     for port in cut.graph.input:
         for dim, size in zip(port.type.tensor_type.shape.dim, shapes.get(port.name, ()), strict=False):
@@ -66,7 +66,7 @@ def with_input_sizes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int |
 
 
 def _unsaid(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Leave out what a model says of shapes besides its inputs', and return it."""
+    """Remove the shapes that a model states of anything but its inputs; returns the model."""
     del model.graph.value_info[:]
     for port in model.graph.output:
         port.type.tensor_type.ClearField("shape")
@@ -74,7 +74,7 @@ def _unsaid(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_inputs_for(model: onnx.ModelProto, weights: Iterable[Weight]) -> onnx.ModelProto:
-    """The model with inputs in the place of weights that it is without; those that may be shapes get their values."""
+    """The model with an input for each large weight that it lacks, and the values of the small ones."""
     whole = deepcopy(model)
     have = {port.name for port in model.graph.input}
     for weight in weights:
@@ -183,7 +183,7 @@ def _makes_no_numbers(node: onnx.NodeProto) -> bool:
 
 
 OWN = "@own"
-"""What a tensor that became an input adds to its name, so that what the network computes for it can be read, too."""
+"""Suffix of the value that the network computes for a tensor that became an input."""
 
 
 def with_inputs(model: onnx.ModelProto, tensors: Mapping[str, tuple[DType, int]]) -> onnx.ModelProto:
@@ -207,7 +207,13 @@ def with_inputs(model: onnx.ModelProto, tensors: Mapping[str, tuple[DType, int]]
 
 
 def _call_otherwise(body: onnx.GraphProto, names: Collection[str], around: Mapping[str, str]) -> None:
-    """Give what a body makes under some names others: what is fed may be made nowhere."""
+    """Rename what a body makes under the names of inputs, which no node may make.
+
+    Args:
+        body: changed in place.
+        names: the inputs.
+        around: old name -> new one, of what the graphs around it make.
+    """
     made = {port.name for port in body.input} | {tensor.name for tensor in body.initializer}
     made |= {name for node in body.node for name in node.output}
     called = {**around, **{name: f"{name}{OWN}@body" for name in made.intersection(names)}}
@@ -223,7 +229,7 @@ def _call_otherwise(body: onnx.GraphProto, names: Collection[str], around: Mappi
 
 
 SHAPE = "@shape"
-"""What the shape of a tensor adds to its name."""
+"""Suffix of the output that holds the shape of a tensor."""
 
 
 def telling_shapes(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
@@ -346,13 +352,13 @@ Parts = tuple[onnx.ModelProto, Sequence[Weight], Path | None]
 
 def equal_models(ours: Parts, theirs: Parts) -> bool:
     """Whether two models hold the same nodes and the same values, wherever these lie."""
-    said = []
+    contents = []
     for model, _, _ in (ours, theirs):
         graph = deepcopy(model.graph)
         del graph.initializer[:]
         versions = sorted((version.domain, version.version) for version in model.opset_import)
-        said.append((graph, versions, list(model.functions)))
-    if said[0] != said[1]:
+        contents.append((graph, versions, list(model.functions)))
+    if contents[0] != contents[1]:
         return False
     stored, others = (_stored(model, weights) for model, weights, _ in (ours, theirs))
     return stored.keys() == others.keys() and all(

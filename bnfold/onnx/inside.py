@@ -52,27 +52,27 @@ def bodies_of(net: Net, read: Callable[[bytes, ReadOptions, str], Net]) -> Itera
         read: what makes a net of a model in memory.
     """
     for layer in net.layers:
-        for said in list(layer.param.proto.attribute):
-            if said.type != AttributeProto.GRAPH:
+        for attribute in list(layer.param.proto.attribute):
+            if attribute.type != AttributeProto.GRAPH:
                 continue
-            name, inside, why = f"{said.name} of {layer}", None, ""
+            name, inside, why = f"{attribute.name} of {layer}", None, ""
             try:
-                inside = _read(net, layer, said, read)
+                inside = _read(net, layer, attribute, read)
             except _Untyped as untyped:
-                why = _left(said.g, name, str(untyped), _floats(net))
+                why = _left(attribute.g, name, str(untyped), _floats(net))
             except (BnfoldError, ValueError) as error:  # protobuf holds no message above 2 GiB
-                why = _left(said.g, name, str(error), _floats(net))
-            yield InnerNet(said.name, layer, inside, why, partial(_put, net, layer, said.name))
+                why = _left(attribute.g, name, str(error), _floats(net))
+            yield InnerNet(attribute.name, layer, inside, why, partial(_put, net, layer, attribute.name))
 
 
-def _read(net: Net, layer: Layer, said: AttributeProto, read: Callable[[bytes, ReadOptions, str], Net]) -> Net:
+def _read(net: Net, layer: Layer, attribute: AttributeProto, read: Callable[[bytes, ReadOptions, str], Net]) -> Net:
     """The net of a body. A size of what goes from turn to turn that a turn may change is taken for unknown.
 
     Raises:
         _Untyped: of what it reads a type or a number of axes is unknown.
     """
-    model = _model(net, layer, said)
-    carried = _carried(layer, said)
+    model = _model(net, layer, attribute)
+    carried = _carried(layer, attribute)
     while True:
         inside = read(model.SerializeToString(), ReadOptions(), net.file)
         shapes: Mapping[str, Shape] = inside.origin.types.shapes
@@ -86,7 +86,7 @@ def _read(net: Net, layer: Layer, said: AttributeProto, read: Callable[[bytes, R
                     dim.Clear()
                     is_same = False
         if is_same:
-            return _known_inside(inside, net, said)
+            return _known_inside(inside, net, attribute)
 
 
 def _left(body: GraphProto, name: str, why: str, floats: Collection[str]) -> str:
@@ -114,9 +114,9 @@ def _floats(net: Net) -> set[str]:
     return {name for name, value in constants if value is not None and is_float(value.dtype)}
 
 
-def _carried(layer: Layer, said: AttributeProto) -> dict[str, str]:
+def _carried(layer: Layer, attribute: AttributeProto) -> dict[str, str]:
     """What a turn of a Loop or Scan reads of the one before it, without a shape of its own -> what makes it there."""
-    inputs, outputs = said.g.input, [port.name for port in said.g.output]
+    inputs, outputs = attribute.g.input, [port.name for port in attribute.g.output]
     node: Node = layer.param
     first, last = (2, None) if layer.type == "Loop" else (0, len(inputs) - node.attribute("num_scan_inputs", 0))
     made = outputs[1:] if layer.type == "Loop" else outputs
@@ -128,14 +128,14 @@ def _is_typed(port: ValueInfoProto) -> bool:
     return port.type.tensor_type.HasField("shape") and bool(port.type.tensor_type.elem_type)
 
 
-def _model(net: Net, layer: Layer, said: AttributeProto) -> ModelProto:
+def _model(net: Net, layer: Layer, attribute: AttributeProto) -> ModelProto:
     """A body of a layer as a model."""
     origin: OnnxOrigin = net.origin
     whole, model = origin.document.model, ModelProto()
     model.ir_version = whole.ir_version
     model.opset_import.extend(whole.opset_import)
     model.functions.extend(whole.functions)
-    model.graph.CopyFrom(said.g)
+    model.graph.CopyFrom(attribute.g)
     types = origin.declared  # a fold is right for all sizes that the file leaves open
     called = types.called(origin.sizes_named)
 
@@ -151,7 +151,7 @@ def _model(net: Net, layer: Layer, said: AttributeProto) -> ModelProto:
         if not _is_typed(port):
             give(port, name, axis)
     readers = Counter(name for one in layer.param.proto.attribute for name in captured_by(one.g))
-    for name in captured_by(said.g):
+    for name in captured_by(attribute.g):
         value, alone = origin.constants.get(name), readers[name] == origin.readings.get(name) == 1
         if value is not None and (alone or value.nbytes <= MAX_COPIED):
             model.graph.initializer.append(numpy_helper.from_array(value, name))
@@ -182,12 +182,12 @@ def _given(layer: Layer, body: GraphProto) -> Iterator[tuple[ValueInfoProto, str
         yield from zip(body.input, names, axes, strict=False)
 
 
-def _known_inside(inside: Net, net: Net, said: AttributeProto) -> Net:
+def _known_inside(inside: Net, net: Net, attribute: AttributeProto) -> Net:
     """The net of a body, which takes no name of those around it, and whose captured weights others read, too."""
     origin: OnnxOrigin = inside.origin
     around: OnnxOrigin = net.origin
     blobs = {blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops)}
-    readings = Counter(origin.readings) + Counter(captured_by(said.g))
+    readings = Counter(origin.readings) + Counter(captured_by(attribute.g))
     inside.origin = replace(origin, names=origin.names | around.names | blobs, readings=readings)
     return inside
 

@@ -38,9 +38,9 @@ def with_narrow_values_read(model: ModelProto, weights: Sequence[Weight]) -> Mod
     """
     stored = {tensor.name for tensor in model.graph.initializer if tensor.data_type in NARROW}
     stored |= {weight.name for weight in weights if weight.element in NARROW}
-    said = {one.i for node in model.graph.node for one in node.attribute if one.name in ("to", "output_dtype")}
+    targets = {one.i for node in model.graph.node for one in node.attribute if one.name in ("to", "output_dtype")}
     makers = (node for node in model.graph.node if node.op_type not in ("Cast", "DequantizeLinear"))
-    if NARROW.isdisjoint(said) and all(stored.isdisjoint(node.input) for node in makers):
+    if NARROW.isdisjoint(targets) and all(stored.isdisjoint(node.input) for node in makers):
         return model
     types = {port.name: port.type.tensor_type.elem_type for port in inferred_ports(with_inputs_for(model, weights))}
     inside = {name for node in model.graph.node for name in captured(node)}

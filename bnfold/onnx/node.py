@@ -38,7 +38,7 @@ def is_float(dtype: DType) -> bool:
 
 
 def fed_tensor(port: ValueInfoProto) -> TypeProto.Tensor | None:
-    """The tensor that an input is fed, of one that may be left out, too; None of lists and maps."""
+    """The tensor type of an input, which may be optional; None where it takes a list or a map."""
     kind = port.type.optional_type.elem_type if port.type.HasField("optional_type") else port.type
     return kind.tensor_type if kind.HasField("tensor_type") else None
 
@@ -208,16 +208,16 @@ _TYPES: dict[type, tuple[int, ...]] = {
 
 
 def why_misstated(node: NodeProto, opset: int) -> str:
-    """Why the attributes of a node of a standard operator are none that runtimes take; empty where they are."""
+    """Why runtimes refuse the attributes of a standard operator's node; empty where they take them."""
     if node.domain not in STANDARD or (known := _attributes(node.op_type, opset)) is None:
         return ""
-    said = set[str]()
+    seen = set[str]()
     for one in node.attribute:
-        if one.name in said:
+        if one.name in seen:
             return f"its attribute '{one.name}' is given twice"
         if known.get(one.name) != one.type:
             return f"its attribute '{one.name}' is none of the operator's, or of another type"
-        said.add(one.name)
+        seen.add(one.name)
     return ""
 
 
@@ -236,11 +236,11 @@ def _number_of(kind: Any) -> int:
 
 def settings_of(node: NodeProto, opset: int) -> dict[str, bytes]:
     """The attributes of a node, serialised, with the defaults of a standard operator where it says nothing."""
-    said = {one.name: one for one in node.attribute}
+    attributes = {one.name: one for one in node.attribute}
     if node.domain in STANDARD and defs.has(node.op_type, opset, ""):
         known = defs.get_schema(node.op_type, opset, "").attributes
-        said = {name: one.default_value for name, one in known.items() if one.default_value.name} | said
-    return {name: one.SerializeToString(deterministic=True) for name, one in said.items()}
+        attributes = {name: one.default_value for name, one in known.items() if one.default_value.name} | attributes
+    return {name: one.SerializeToString(deterministic=True) for name, one in attributes.items()}
 
 
 def same_places(one: NodeProto, opset: int, other: NodeProto, others: int) -> bool:
@@ -252,16 +252,16 @@ def same_places(one: NodeProto, opset: int, other: NodeProto, others: int) -> bo
     schemas = [defs.get_schema(one.op_type, version, "") for version in (opset, others)]
     inputs, attributes = (
         [[port.name for port in schema.inputs] for schema in schemas],
-        [{name: said.default_value for name, said in schema.attributes.items()} for schema in schemas],
+        [{name: attribute.default_value for name, attribute in schema.attributes.items()} for schema in schemas],
     )
     return inputs[0] == inputs[1] and attributes[0] == attributes[1]
 
 
 def floats_said(attribute: bytes | None) -> Array | None:
     """The values of one of `settings_of`; None where they are no floats."""
-    said = AttributeProto.FromString(attribute or b"")
-    is_float = said.type in (AttributeProto.FLOAT, AttributeProto.FLOATS)
-    return np.asarray(helper.get_attribute_value(said)) if is_float else None
+    parsed = AttributeProto.FromString(attribute or b"")
+    is_float = parsed.type in (AttributeProto.FLOAT, AttributeProto.FLOATS)
+    return np.asarray(helper.get_attribute_value(parsed)) if is_float else None
 
 
 def bodies(node: NodeProto) -> Iterator[GraphProto]:
@@ -292,7 +292,7 @@ def keeps_outside(node: NodeProto) -> bool:
 def constants_among(nodes: Iterable[NodeProto]) -> dict[str, TensorProto]:
     """Name -> the tensor that it is, of what Constants among some nodes make."""
     makers = (node for node in nodes if node.op_type == "Constant")
-    return {node.output[0]: said.t for node in makers for said in node.attribute if said.HasField("t")}
+    return {node.output[0]: attribute.t for node in makers for attribute in node.attribute if attribute.HasField("t")}
 
 
 def with_attributes(node: NodeProto, *without: str, **attributes: object) -> NodeProto:

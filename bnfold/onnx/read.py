@@ -156,7 +156,13 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
 
 
 def _needed_for(names: Iterable[str], model: ModelProto, captures: Sequence[Sequence[str]]) -> set[str]:
-    """All that values are computed of, themselves among them; also what is known beforehand, whose nodes stay."""
+    """The names with all values that they are computed from, constants among them.
+
+    Args:
+        names: what is needed.
+        model: its nodes stand in the order in which they run.
+        captures: of each node, the names that its bodies read from outside.
+    """
     needed = set(names)
     for node, inner in zip(reversed(model.graph.node), reversed(captures), strict=True):
         if any(name in needed for name in node.output if name):
@@ -291,7 +297,7 @@ def _known(
 
 
 def _other_reads(document: Document) -> Iterator[str]:
-    """Every reading of a name by what is no node and no output: by annotations, by what is for training."""
+    """The names that quantisation annotations and the training part read, once for each reading."""
     for note in document.model.graph.quantization_annotation:
         yield from (entry.value for entry in note.quant_parameter_tensor_names)
     for training in document.model.training_info:
@@ -302,17 +308,17 @@ def _other_reads(document: Document) -> Iterator[str]:
 
 
 LEAVES_OUT = {"BatchNormalization": 7, "Dropout": 7, "LayerNormalization": 17, "MaxPool": 8}
-"""What gives the same y without further outputs, which exporters name though nobody reads them, since which opset."""
+"""Operator -> the opset since which its first output is the same without the others, which exporters often name."""
 GIVES_ALL = frozenset({"BatchNormalization"})
-"""Those of them whose further outputs keep their names: before opset 14 they alone say that it is in training mode, and
-since then it is not valid in training mode without them."""
+"""Operators of `LEAVES_OUT` whose outputs keep their names: before opset 14 they alone tell training mode, and since
+then training mode is not valid without them."""
 
 
 def _needs_all(node: NodeProto) -> bool:
-    """Whether onnxruntime runs it with its further outputs alone: a MaxPool that is padded as SAME and skips pixels."""
-    said = {attribute.name: attribute for attribute in node.attribute}
-    strides, kernel = (attribute_of(said.get(name), ()) for name in ("strides", "kernel_shape"))
-    is_same = attribute_of(said.get("auto_pad"), "").startswith("SAME")
+    """Whether onnxruntime cannot run a node without its further outputs: a MaxPool with SAME that skips pixels."""
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    strides, kernel = (attribute_of(attributes.get(name), ()) for name in ("strides", "kernel_shape"))
+    is_same = attribute_of(attributes.get("auto_pad"), "").startswith("SAME")
     return node.op_type == "MaxPool" and is_same and any(map(gt, strides, kernel))
 
 

@@ -135,10 +135,10 @@ def _activations(given: dict[str, Any], names: tuple[str, ...], directions: int)
 
     The third, of an LSTM's cell, is of what is not clipped, as in onnxruntime.
     """
-    said = [list(given.get(key) or []) for key in ("activation_alpha", "activation_beta")]
+    stated = [list(given.get(key) or []) for key in ("activation_alpha", "activation_beta")]
     for place, name in enumerate(given.get("activations") or names * directions):
         function, *defaults = ACTIVATIONS[name.lower()]
-        known = [values.pop(0) if values else default for default, values in zip(defaults, said, strict=False)]
+        known = [values.pop(0) if values else default for default, values in zip(defaults, stated, strict=False)]
         limit = given.get("clip") if place % len(names) < 2 else None
         yield partial(_activated, function, limit or np.inf, known)
 

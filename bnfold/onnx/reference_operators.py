@@ -357,8 +357,8 @@ class LogSoftmax(OpRun):
 
 def _said_axis(operator: OpRun, x: Array) -> int:
     """The attribute `axis`, which is 1 by default before opset 13."""
-    said = [attribute.i for attribute in operator.onnx_node.attribute if attribute.name == "axis"]
-    return (said or [1])[0] % max(x.ndim, 1)
+    axes = [attribute.i for attribute in operator.onnx_node.attribute if attribute.name == "axis"]
+    return (axes or [1])[0] % max(x.ndim, 1)
 
 
 class OneHot(OpRun):

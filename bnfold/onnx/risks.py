@@ -79,17 +79,17 @@ def needs_own_process(model: ModelProto) -> bool:
 
 def _kind(node: NodeProto, place: int, kinds: dict[str, int]) -> int:
     """The element type of an output, 0 where it is not known."""
-    said = {attribute.name: attribute for attribute in node.attribute}
+    attributes = {attribute.name: attribute for attribute in node.attribute}
     if node.op_type == "Cast":
-        return said["to"].i if "to" in said else 0
+        return attributes["to"].i if "to" in attributes else 0
     if node.op_type in COUNTING or (place == 1 and node.op_type in {"MaxPool", "TopK"}):
         return TensorProto.INT64
     if node.op_type in ASKING or (place == 1 and node.op_type == "Dropout"):
         return TensorProto.BOOL
     if node.op_type in {"Constant", "ConstantOfShape"}:
-        if "value" in said:
-            return said["value"].t.data_type
-        return TensorProto.FLOAT if node.op_type == "ConstantOfShape" or "value_float" in said else 0
+        if "value" in attributes:
+            return attributes["value"].t.data_type
+        return TensorProto.FLOAT if node.op_type == "ConstantOfShape" or "value_float" in attributes else 0
     giver = {"Where": 1, "OneHot": 2, "DequantizeLinear": 1, "QuantizeLinear": 2}.get(node.op_type, 0)
     return kinds.get(node.input[giver], 0) if len(node.input) > giver else 0
 

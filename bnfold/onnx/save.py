@@ -50,9 +50,9 @@ class Initialiser:
 
     def __init__(self, header: TensorProto, weight: Weight) -> None:
         self.header, self.weight = header, weight
-        said = header.SerializeToString(deterministic=True)
-        said += field_head(TensorProto.RAW_DATA_FIELD_NUMBER, weight.nbytes)
-        self.head = field_head(GraphProto.INITIALIZER_FIELD_NUMBER, len(said) + weight.nbytes) + said
+        message = header.SerializeToString(deterministic=True)
+        message += field_head(TensorProto.RAW_DATA_FIELD_NUMBER, weight.nbytes)
+        self.head = field_head(GraphProto.INITIALIZER_FIELD_NUMBER, len(message) + weight.nbytes) + message
         self.size = len(self.head) + weight.nbytes
 
     def write(self, sink: Sink) -> None:

@@ -30,8 +30,8 @@ def with_raw_scores(model: ModelProto) -> tuple[ModelProto, list[str]]:
 
 def saturates(node: NodeProto) -> str:
     """The type of the layer that a linear model puts behind its scores, if that may saturate."""
-    said = [one.s.decode() for one in node.attribute if one.name == "post_transform" and node.op_type in LINEAR]
-    return POST_TRANSFORMS.get(said[0], "") if said else ""
+    transforms = [one.s.decode() for one in node.attribute if one.name == "post_transform" and node.op_type in LINEAR]
+    return POST_TRANSFORMS.get(transforms[0], "") if transforms else ""
 
 
 def _raw(node: NodeProto) -> NodeProto:

@@ -106,8 +106,8 @@ class Types:
             shape: what was computed.
             known: how many sizes had a name before.
         """
-        said = self.shapes.get(name, ())
-        for new, old in zip(shape, said, strict=True) if len(said) == len(shape) else ():
+        declared = self.shapes.get(name, ())
+        for new, old in zip(shape, declared, strict=True) if len(declared) == len(shape) else ():
             form = self.forms.made.get(coded(new))
             if new < UNKNOWN - known and old < UNKNOWN and form is not None and form.name != coded(old):
                 self._named[form] = old
@@ -153,8 +153,8 @@ def infer(
             compute.
         large: number of a Constant node -> its value, where that is mapped.
     """
-    copy, types, said = _of_ports(model, tensors, constants)
-    if _adds_to(said, types, {size for port in model.graph.input for size in types.shapes.get(port.name, ())}):
+    copy, types, declared = _of_ports(model, tensors, constants)
+    if _adds_to(declared, types, {size for port in model.graph.input for size in types.shapes.get(port.name, ())}):
         copy, types, _ = _of_ports(model, tensors, constants, believed=True)
     for name, value in constants.items():
         if value is not None:
@@ -186,28 +186,28 @@ def _of_ports(
     for port in (*copy.graph.output, *copy.graph.value_info):
         if port.name in made and port.type.HasField("tensor_type"):
             port.type.tensor_type.ClearField("shape")
-    said = {name: types.shapes.pop(name) for name in sorted(made & types.shapes.keys())}
+    declared = {name: types.shapes.pop(name) for name in sorted(made & types.shapes.keys())}
     for header in (*(tensor.header for tensor in tensors), *model.graph.initializer):
         types.shapes.setdefault(header.name, tuple(header.dims))
         types.elements.setdefault(header.name, header.data_type)
     _put_in(copy.graph, tensors)
     for port in _without_misread(copy, types, constants):
         types.add(port)
-    return copy, types, said
+    return copy, types, declared
 
 
-def _adds_to(said: Mapping[str, Shape], types: Types, traced: Collection[int]) -> bool:
+def _adds_to(declared: Mapping[str, Shape], types: Types, traced: Collection[int]) -> bool:
     """Whether a model says something of sizes beside what follows from its inputs, and nothing against it.
 
     Who opens the batch of an input often leaves the sizes behind it as they were, and runtimes go by what nodes make.
 
     Args:
-        said: the shapes that it says.
+        declared: the shapes that it says.
         types: what follows.
         traced: the sizes of the inputs, those that are open among them.
     """
     adds = False
-    for name, shape in said.items():
+    for name, shape in declared.items():
         found = types.shapes.get(name, (UNKNOWN,) * len(shape))
         if len(found) != len(shape):
             return False
@@ -248,13 +248,13 @@ def _readable(model: ModelProto) -> ModelProto:
 
 def _unfuse_matrices(node: NodeProto) -> None:
     """Make a FusedMatMul an Einsum, as far as its sizes go: `alpha*A*B`, of which A or B may be transposed."""
-    said = {one.name: one.i for one in node.attribute}
-    if said.get("transBatchA") or said.get("transBatchB"):
+    attributes = {one.name: one.i for one in node.attribute}
+    if attributes.get("transBatchA") or attributes.get("transBatchB"):
         return
-    if not said.get("transA") and not said.get("transB"):  # of vectors, too
+    if not attributes.get("transA") and not attributes.get("transB"):  # of vectors, too
         node.CopyFrom(helper.make_node("MatMul", node.input, node.output, node.name))
         return
-    rows, columns = "ki" if said.get("transA") else "ik", "jk" if said.get("transB") else "kj"
+    rows, columns = "ki" if attributes.get("transA") else "ik", "jk" if attributes.get("transB") else "kj"
     equation = f"...{rows},...{columns}->...ij"
     node.CopyFrom(helper.make_node("Einsum", node.input, node.output, node.name, equation=equation))
 

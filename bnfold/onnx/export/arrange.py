@@ -298,8 +298,8 @@ def tile(block: Block) -> str:
 
 def tile_nd(block: Block) -> str:
     """The bottom as often as is said along each axis: Tile."""
-    said = tuple(block.layer.param.tile_nd_param.multiples)
-    return block("Tile", block.bottom, block.integers([*said, *[1] * (block.rank - len(said))], "repeats"))
+    multiples = tuple(block.layer.param.tile_nd_param.multiples)
+    return block("Tile", block.bottom, block.integers([*multiples, *[1] * (block.rank - len(multiples))], "repeats"))
 
 
 def broadcast_to(block: Block) -> str:

@@ -168,9 +168,9 @@ class Block:
         """The number of axes of the first bottom."""
         return len(self.shape)
 
-    def axis(self, said: int) -> int:
+    def axis(self, number: int) -> int:
         """An axis of the first bottom, counted from the front. Raises ModelError where there is no such axis."""
-        return canonical_axis(said, self.rank, self.layer)
+        return canonical_axis(number, self.rank, self.layer)
 
     def __call__(self, operator: str, *inputs: str, step: str = "", **attributes: Any) -> str:
         """Add a node with one output and return that tensor."""

@@ -58,11 +58,11 @@ class NodeContext(NamedTuple):
         named = blobs  # of a layer that a program has put in, as the model calls them
         if source is not None:
             named = source.bottoms if blobs is self.layer.bottoms else source.tops
-        said = origin.declared.shapes.get(named[index] if len(named) == len(blobs) else "", ())
-        if len(said) != len(shape):
+        declared = origin.declared.shapes.get(named[index] if len(named) == len(blobs) else "", ())
+        if len(declared) != len(shape):
             return (UNKNOWN,) * len(shape)
         return tuple(
-            one if one in (size, min(one, UNKNOWN)) else UNKNOWN for one, size in zip(said, shape, strict=True)
+            one if one in (size, min(one, UNKNOWN)) else UNKNOWN for one, size in zip(declared, shape, strict=True)
         )
 
     def _shape(self, blobs: Sequence[str], index: int) -> Shape:
