@@ -116,7 +116,7 @@ def contents_of(model: Model) -> bytes | None:
             raise UsageError("a str is the path of a model; give the text of a prototxt as bytes")
         return None
     if isinstance(model, bytes):
-        return _some(model, "what was given as a model has 0 bytes; give the contents of its file")
+        return _required(model, "what was given as a model has 0 bytes; give the contents of its file")
     if hasattr(model, "SerializeToString"):
         try:
             return bytes(model.SerializeToString())
@@ -134,10 +134,10 @@ def contents_of(model: Model) -> bytes | None:
         raise UsageError(f"the stream that a model is read from cannot be read: {error}") from None
     if not isinstance(contents, bytes):
         raise UsageError("a stream that a model is read from gives bytes; open it with 'rb'")
-    return _some(contents, "the stream that a model is read from is empty or at its end; stream.seek(0) rewinds it")
+    return _required(contents, "the stream that a model is read from is empty or at its end; stream.seek(0) rewinds it")
 
 
-def _some(contents: bytes, message: str) -> bytes:
+def _required(contents: bytes, message: str) -> bytes:
     if not contents:
         raise UsageError(message)
     return contents

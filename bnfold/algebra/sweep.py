@@ -166,8 +166,8 @@ class _Sweep:
         moving = (layer for layer in layers if id(layer) in movable or self._reads_once(scene, layer))
         waiting = deque(layer for layer in moving if id(layer) not in self.gone)
         self._move(scene, waiting)
+        # Both are done in each turn, hence `|` and not `or`: what either removes may have stood in an affine's way.
         while self._drop_emptied() | (self.join and self._join_branches(scene, layers)):
-            # What is gone may have stood in the way of an affine.
             self._move(scene, deque(self._kept()))
         self.context.settled = True
         self._move(scene, deque(self._kept_to_try_last()))

@@ -121,7 +121,7 @@ def read_net(file: WeightsFile, dialect: str | None = None) -> list[DialectReadi
     chosen: dict[tuple[bytes, ...], set[str]] = {}
     for one in DIALECTS:
         if one in alive:
-            picked = tuple(_pick(read, one, alive) for _, _, read in whole)
+            picked = tuple(_reading_in(read, one, alive) for _, _, read in whole)
             chosen.setdefault(picked, set()).add(one)
     readings: dict[frozenset[Effect], DialectReading] = {}
     for picked, some in chosen.items():
@@ -153,7 +153,7 @@ def _document(
     for layer in net.layer:
         # Caffe takes a phase that a layer states over the net's own, so a BatchNorm would train.
         layer.ClearField("phase")
-        _decide(layer)
+        _keep_phase(layer)
     kept = _undo_splits(net)
     layers: list[LayerParameter | V1LayerParameter] = [*net.layer, *net.layers]
     if not any(layer.bottom for layer in layers) or not all([*layer.bottom, *layer.top] for layer in net.layer):
@@ -162,15 +162,15 @@ def _document(
     return PrototxtDocument(net, file=file.path, foreign=foreign)
 
 
-def told_apart(readings: Sequence[DialectReading], opaque: Sequence[bool]) -> int | None:
-    """Which of several readings the file speaks for: the only one by which their differences compute something.
+def sole_effect(readings: Sequence[DialectReading], opaque: Sequence[bool]) -> int | None:
+    """Index of the only reading whose parameters have an effect that the others lack, which is then the likely one.
 
     Args:
         readings: what remains.
-        opaque: whether each has a layer that is not understood.
+        opaque: of each, whether it has a layer that is not understood; such a reading does not count.
 
     Returns:
-        None where there are several.
+        None where there is no such reading, or more than one.
     """
     common = frozenset.intersection(*(reading.effects for reading in readings))
     telling = [index for index, reading in enumerate(readings) if reading.effects != common and not opaque[index]]
@@ -185,7 +185,7 @@ def difference(readings: Sequence[DialectReading]) -> str:
     ways = []
     for effects, reading in zip(apart, readings, strict=True):
         words = " ".join(f"{field}: {value}" for other, _, field, value in effects if other == position)
-        ways.append(f"{f'`{words}`' if words else 'nothing'} in {_some(reading.dialects)}")
+        ways.append(f"{f'`{words}`' if words else 'nothing'} in {_listed(reading.dialects)}")
     return f"{who}: a number in its parameters means {', '.join(ways[:-1])} and {ways[-1]}"
 
 
@@ -211,12 +211,13 @@ def _effects(net: NetParameter) -> Iterable[Effect]:
                     yield position, who, field.name, " ".join(text.split())
 
 
-def _some(dialects: Dialects) -> str:
+def _listed(dialects: Dialects) -> str:
+    """Dialects in the order of `DIALECTS`, three at the most by name."""
     return few([one for one in DIALECTS if one in dialects], 3)
 
 
-def _pick(readings: Readings, dialect: str, alive: Dialects) -> bytes:
-    """What a message says in a dialect, else in another one that may be, else in any."""
+def _reading_in(readings: Readings, dialect: str, alive: Dialects) -> bytes:
+    """A message as read in a dialect; else in one of those that may have written the file, else in any."""
     for some in (frozenset({dialect}), alive, ALL):
         for encoded, dialects in readings.items():
             if dialects & some:
@@ -231,8 +232,8 @@ def _merge(message: Message, encoded: bytes, who: str, file: WeightsFile) -> Non
         raise ParseError(f"{who} is damaged: {error}", file.path) from None
 
 
-def _decide(layer: LayerParameter) -> None:
-    """Leave of a layer's rules what they say of the phase: the layer was in the net, so its stages and levels held."""
+def _keep_phase(layer: LayerParameter) -> None:
+    """Keep only the phases among a layer's rules: it was in the net, so the stages and levels that it asks for held."""
     for rule in layer.include:
         for name in ("min_level", "max_level", "stage", "not_stage"):
             rule.ClearField(name)

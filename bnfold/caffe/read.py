@@ -123,7 +123,7 @@ def _alone(path: Path, caffemodels: Sequence[Path], options: ReadOptions) -> Net
         raise problems[0]
     left = [reading for reading, _ in nets]
     chosen = (
-        0 if len(nets) == 1 else binary.told_apart(left, [any(one.opaque for one in net.layers) for _, net in nets])
+        0 if len(nets) == 1 else binary.sole_effect(left, [any(one.opaque for one in net.layers) for _, net in nets])
     )
     if chosen is None:
         raise ParseError(

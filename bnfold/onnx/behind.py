@@ -19,21 +19,21 @@ KEEPING = frozenset({"BatchNormalization", "Cast", "CastLike", "Dropout", "Ident
 
 
 def behind_edits(net: Net) -> set[str]:
-    """The blobs behind nodes that a program may have made to give other sizes than the file says."""
+    """The blobs whose sizes may differ from those in the file, since a program edited a layer in front of them."""
     behind: set[str] = set()
-    for layer, kept in _told_apart(net):
+    for layer, kept in _with_sizes_kept(net):
         if not kept or not behind.isdisjoint(layer.bottoms):
             behind.update(layer.tops)
     return behind
 
 
 def edited_layers(net: Net) -> list[Layer]:
-    """The layers of the file that a program may have made to give other sizes or types."""
-    return [layer for layer, kept in _told_apart(net) if not kept and isinstance(layer.source, NodeSource)]
+    """The layers of the file that a program has edited, so that their tops may have other sizes or types."""
+    return [layer for layer, kept in _with_sizes_kept(net) if not kept and isinstance(layer.source, NodeSource)]
 
 
-def _told_apart(net: Net) -> Iterator[tuple[Layer, bool]]:
-    """Each layer, and whether it gives the sizes that the file says where it reads such."""
+def _with_sizes_kept(net: Net) -> Iterator[tuple[Layer, bool]]:
+    """Each layer, and whether its tops have the sizes that the file states, if its bottoms have."""
     known = _Known(net.origin.types.shapes, _kept(net.origin))
     read: dict[str, str] = {}  # what a blob is called now -> in the file
     for layer in net.layers:
@@ -80,7 +80,7 @@ def _kept(origin: OnnxOrigin) -> dict[str, str]:
 
 
 def _is_laid(small: Shape | None, large: Shape | None) -> bool:
-    """Whether a constant broadcasts over a blob without making it larger, as a number without axes does over any."""
+    """Whether a constant broadcasts over a blob without enlarging it; a scalar never enlarges one."""
     if small == ():
         return True
     if small is None or large is None or len(small) > len(large):
