@@ -286,8 +286,8 @@ class _Sweep:
         stored = affine.stored_as(self.context.stored_type) if id(layer) in self.composed else affine
         if not stored.is_identity:
             return self._first_open_way(scene, layer, affine)
+        readers = [use.layer for use in self.net.uses(layer.tops[0])]
         if self._drop(scene, layer):
-            readers = [use.layer for blob in (layer.bottoms[0], layer.tops[0]) for use in self.net.uses(blob)]
             return [*self._to_settle_again(layer), *(one for one in readers if self._reads_once(scene, one))]
         return self._keep(layer, f"it changes nothing, but both '{layer.bottoms[0]}' and '{layer.tops[0]}' must stay")
 

@@ -458,6 +458,10 @@ class ScatterElements(OpRun):
         return (_scattered(x, tuple(places), update, reduction),)
 
 
+class Scatter(ScatterElements):
+    """What opset 9 and 10 call ScatterElements, which onnx does not evaluate."""
+
+
 class ScatterND(OpRun):
     """`y[index[i]] = update[i]`, or a sum with it, with places along the index's last axis; the same of onnx's own."""
 
@@ -529,6 +533,7 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     ReduceMean: 1000,
     Resize: 1000,
     RoiAlign: 1000,
+    Scatter: 1000,
     ScatterElements: 1000,
     ScatterND: 1000,
     Slice: 1000,

@@ -463,7 +463,7 @@ def test_an_input_without_a_shape_has_as_many_axes_as_sizes_are_given() -> None:
 
 @pytest.mark.parametrize(
     ("layer_type", "first", "left"),
-    [("Scale", "data", ""), ("Scale", "sum", "y"), ("Bias", "data", "y"), ("Bias", "sum", "")],
+    [("Scale", "data", "x"), ("Scale", "sum", "xy"), ("Bias", "data", "xy"), ("Bias", "sum", "")],
 )
 def test_a_second_bottom_of_one_number_lies_along_no_axis(layer_type: str, first: str, left: str) -> None:
     """Nor does Caffe ask it for one (scale_layer.cpp): the axis may be one that a sum of everything has not got."""
@@ -478,7 +478,7 @@ def test_a_second_bottom_of_one_number_lies_along_no_axis(layer_type: str, first
             layer {{ name: "y" type: "Power" bottom: "x" top: "y" power_param {{ scale: 2 }} }}
         """)
     )
-    assert [layer.name for layer in result.net.layers][1:] == ["c", "sum", "x", *left]
+    assert [layer.name for layer in result.net.layers][1:] == ["c", "sum", *left]
 
 
 @pytest.mark.parametrize("said", ["p", "c, p"])

@@ -178,7 +178,8 @@ def test_gelu_has_all_digits_of_float64(approximate: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reduction", "opset"), [("none", 11), ("none", 18), ("add", 18), ("mul", 18), ("max", 18), ("min", 18)]
+    ("reduction", "opset"),
+    [("none", 9), ("none", 10), ("none", 11), ("none", 18), ("add", 18), ("mul", 18), ("max", 18), ("min", 18)],
 )
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_elements_are_scattered_as_onnxruntime_scatters_them(axis: int, reduction: str, opset: int) -> None:
@@ -186,7 +187,8 @@ def test_elements_are_scattered_as_onnxruntime_scatters_them(axis: int, reductio
     index = random.permuted(np.tile(np.arange(-3, 3), (5, 2, 1)), axis=2)[..., :3] if reduction == "none" else None
     index = random.integers(-3, 3, (5, 2, 3)) if index is None else index
     index = np.moveaxis(index, 2, axis)
-    node = helper.make_node("ScatterElements", ["data", "index", "update"], ["y"], axis=axis)
+    operator = "ScatterElements" if opset > 10 else "Scatter"
+    node = helper.make_node(operator, ["data", "index", "update"], ["y"], axis=axis)
     if reduction != "none":
         node.attribute.append(helper.make_attribute("reduction", reduction))
     data, update = random.normal(size=(6, 6, 6)), random.normal(size=index.shape)
