@@ -62,6 +62,7 @@ class DepthChart:
     left: float = LEFT
     right: float = WIDTH - RIGHT
     bottom: float = HEIGHT - BOTTOM
+    band: int = BAND
     width: int = WIDTH
     height: int = HEIGHT
 

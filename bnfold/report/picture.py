@@ -47,6 +47,8 @@ class Drawing:
     edges: tuple[str, ...]
     width: float
     height: float
+    node_width: int = NODE_WIDTH
+    node_height: int = NODE_HEIGHT
 
 
 @dataclass(frozen=True, slots=True)
