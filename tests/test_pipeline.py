@@ -239,6 +239,9 @@ def test_what_stands_behind_a_layer_that_cannot_be_run_and_is_another_is_not_pro
     changed = net.copy()
     changed["bn2"].blobs = Blobs([np.array([9, 9, 9, 9], np.float32)])
     assert not compare(net, changed).passed
+    data = {"data": np.random.default_rng(0).normal(0, 8, (3, 3, 8, 8)).astype(np.float32)}  # it need not bring 'drop'
+    assert compare(net, net.copy(), data).passed
+    assert not compare(net, changed, data).passed
     drop = deepcopy(changed["drop"].param)
     drop.python_param.param_str = "another"
     changed["drop"].param = drop

@@ -243,6 +243,7 @@ def test_an_input_that_takes_no_numbers_is_told(fed: str, made: str, kind: str, 
     assert Comparison(reference).against_all([reference], run_equal=False)[0].equal
 
 
+@pytest.mark.usefixtures("in_one_process")
 @pytest.mark.parametrize("exact", [False, True])
 def test_an_input_that_may_be_left_out_is_fed(exact: bool) -> None:
     made = "read = OptionalGetElement (other)"

@@ -1,8 +1,9 @@
 """Partners by name: what an in-place name means depends on what comes after it."""
 
 import pytest
+from nets import net
 
-from bnfold.compare.pairing import later_writers, pair
+from bnfold.compare.pairing import later_writers, named_as, pair
 from bnfold.errors import UsageError
 
 
@@ -39,3 +40,15 @@ def test_a_pair_of_unknown_blobs_is_refused_with_all_names() -> None:
 
 def test_a_name_with_an_at_sign_of_its_own_is_just_a_name() -> None:
     assert later_writers(["mail@home", "other"], {}) == {"mail@home": 0, "other": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "tops"), [("split", 'top: "b"'), ("other", 'top: "b" top: "c"'), ("split", 'top: "b" top: "c"')]
+)
+def test_a_net_that_was_read_back_takes_the_names_of_one_with_the_same_layers_only(name: str, tops: str) -> None:
+    text = 'input: "data" input_shape { dim: 1 dim: 3 } layer { name: "%s" type: "Split" bottom: "data" %s }'
+    written, read = net(text % ("split", 'top: "x" top: "y"')), net(text % (name, tops))
+    alike = (name, tops) == ("split", 'top: "b" top: "c"')
+    named = named_as(read, written)
+    assert list(named.layers[-1].tops) == (["x", "y"] if alike else list(read.layers[-1].tops))
+    assert (named is read) == (not alike)
