@@ -172,7 +172,7 @@ def choose_samples(
         seed: of noise.
         preparation: of images; or what finds it, when there are images.
         part: the samples that will be looked at.
-        most_rows: how many samples of noise there may be where the rows of a run may be none, but belong together; 0
+        most_rows: of a run up to which each is drawn and measured where rows may be no samples, but belong together; 0
             where they are samples.
 
     Raises:
@@ -180,9 +180,9 @@ def choose_samples(
     """
     if given is None:
         feeds = {name: (_sample_shape(name, feed, layout), feed.meaning) for name, feed in layout.feeds.items()}
-        if LEAST_NOISE * layout.batch <= most_rows:  # a run of each scale: rows of several would hide the smaller
+        if layout.batch <= most_rows:  # a run of each scale: rows of several would hide the smaller
             return Noise(feeds, LEAST_NOISE * layout.batch, seed, repeated=layout.batch)
-        return Noise(feeds, max(LEAST_NOISE, min(layout.batch, most_rows)), seed)
+        return Noise(feeds, max(LEAST_NOISE, most_rows), seed)
     from bnfold.data.datasets import is_arrays, needed, open_samples, read_inputs
 
     if isinstance(given, np.ndarray):

@@ -183,7 +183,27 @@ def test_rows_that_are_too_many_to_be_samples_are_said_not_to_be_proved(monkeypa
     made = model([helper.make_node("Relu", ["x"], ["y"])], {"x": (20, 3)}, ["y"])
     report = compare(made, made)
     assert report.sample_count == 16
-    assert "of the 20 rows of a run 16 were compared, and no others are proved" in report.notes
+    (said,) = (note for note in report.notes if note.startswith("of the 20 rows of a run 16 were compared"))
+    assert "blobs without a row for each show the largest alone" in said
+
+
+@pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize("rows", [6, 16])
+def test_all_rows_that_are_drawn_have_one_scale_in_a_run(
+    rows: int, layers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a Reshape to (-1, 3) a blob has no row for each sample, and is measured a run at a time."""
+    monkeypatch.setattr(comparison, "ROWS", 16)
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["split"]), helper.make_node("Add", ["split", "bias"], ["y"])]
+    bias = np.array([0.3, -0.2, 0.5], np.float32)
+    right, wrong = (
+        model(nodes, {"x": (rows, 6)}, ["y"], {"shape": np.array([-1, 3]), "bias": values})
+        for values in (bias, bias * np.array([1, 1, 1.02], np.float32))
+    )
+    assert compare(right, right, layers=layers).passed
+    report = compare(right, wrong, layers=layers)
+    assert not report.passed
+    assert f"s = 1, 8, 64 in turn for {rows} each" in report.data
 
 
 def test_a_seed_beside_samples_is_said_to_change_nothing() -> None:
