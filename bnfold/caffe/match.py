@@ -218,6 +218,8 @@ def _expected(layer: Layer, shapes: Mapping[str, Shape | None]) -> list[Shape] |
     except ModelError as error:
         raise WeightsError(str(error)) from None
     if expected is None and layer.blobs:
+        if len(layer.blobs.shapes[0]) < 2 and (layer.type in KERNELS or layer.type == "InnerProduct"):
+            raise WeightsError(f"{layer}: has {_listed(layer.blobs.shapes)}, and needs a weight of two axes at least")
         with suppress(ModelError):
             if bottom := _supposed(layer, layer.blobs.shapes[0]):
                 return blob_shapes(layer, [bottom] * len(layer.bottoms))
