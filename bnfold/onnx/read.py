@@ -103,16 +103,14 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
     _require_sense(document, tensors, captures)
     # A model stays open for other sizes than those that are given: what nodes compute of these is known to no law.
     _give_ranks(model, options.input_shapes or {})
-    declared, constants = types, sized = _known(document, tensors, {name: stored[name] for name in stored.keys() - fed})
+    fixed = {name: stored[name] for name in stored.keys() - fed}
+    declared, constants = types, sized = _known(document, tensors, dict(fixed))
     if options.input_shapes or options.batch is not None:
         give_sizes(model, options.input_shapes or {}, document.path)
         if options.batch is not None:
             _give_batch(document, options.batch)
-        types, sized = _known(document, tensors, {name: stored[name] for name in stored.keys() - fed})
-        whole = {name for name, value in sized.items() if value is not None and value.dtype.kind in "biu"}
-        constants = {
-            name: value if name in constants else None for name, value in sized.items() if name in {*constants, *whole}
-        }
+        types, sized = _known(document, tensors, fixed)
+        constants = _known_by_sizes(constants, sized)
     pinned = list(_other_reads(document))
     read = _Layers(model, constants, captures, {*pinned, *options.until})
     layers, inputs = read.layers, inputs_of(model, types, constants)
@@ -144,15 +142,25 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
         _layers=layers,
         inputs=inputs,
         outputs=outputs,
-        notes=[
-            *[SORTS] * (not found.is_sorted),
-            *filter(None, [note]),
-            *[FREEZES_NOTHING] * freezes_nothing,
-        ],
+        notes=[*[SORTS] * (not found.is_sorted), *filter(None, [note]), *[FREEZES_NOTHING] * freezes_nothing],
         file=str(document.path),
         origin=origin,
         front=ONNX,
     )
+
+
+def _known_by_sizes(
+    constants: Mapping[str, Array | None], sized: Mapping[str, Array | None]
+) -> dict[str, Array | None]:
+    """The constants where the user gives sizes: what follows from the sizes alone is one without a value (None).
+
+    Args:
+        constants: those of the file as it is.
+        sized: those that there are with the sizes; only integers and flags count of what the file leaves open.
+    """
+    whole = {name for name, value in sized.items() if value is not None and value.dtype.kind in "biu"}
+    kept = constants.keys() | whole
+    return {name: value if name in constants else None for name, value in sized.items() if name in kept}
 
 
 def _needed_for(names: Iterable[str], model: ModelProto, captures: Sequence[Sequence[str]]) -> set[str]:
