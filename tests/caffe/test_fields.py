@@ -15,8 +15,8 @@ from single_layer import assert_close, by_oracle, exported, layer_net, noise
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.descriptors import is_message, is_repeated
-from bnfold.caffe.layers import LAYERS, unread_fields
-from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
+from bnfold.caffe.layers import LAYERS, fields, unread_fields
+from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER, of_no_meaning
 from bnfold.errors import BnfoldError, UnsupportedError
 from bnfold.net import Blobs, Layer, Net, Shape
 from bnfold.onnx import to_onnx
@@ -95,6 +95,15 @@ def test_a_noise_that_is_filled_is_added_at_test_too() -> None:
 def test_a_reason_stands_beside_each_field_that_means_nothing() -> None:
     assert all(IDLE.values())
     assert all(IDLE_OF_LAYER.values())
+    assert not of_no_meaning(LayerParameter.DESCRIPTOR)
+
+
+def test_a_field_of_a_layer_itself_without_a_reason_makes_it_opaque(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fields, "IDLE_OF_LAYER", {name: why for name, why in IDLE_OF_LAYER.items() if name != "phase"})
+    monkeypatch.setattr(fields, "of_no_meaning", of_no_meaning.__wrapped__)
+    said = [LayerParameter(type="ReLU", phase=phase) for phase in ("TRAIN", "TEST")]  # TRAIN is the default
+    reasons = [unread_fields(Layer("x", "ReLU", ["a"], ["b"], Blobs(), param)) for param in said]
+    assert reasons == ["", "its `phase` has no meaning that is known here"]
 
 
 @cache

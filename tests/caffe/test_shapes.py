@@ -13,7 +13,8 @@ from google.protobuf import text_format
 from growing import growth
 
 from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter, NetStateRule
-from bnfold.caffe.layers import blob_shapes, infer_shapes, output_shapes
+from bnfold.caffe.layers import Convolution, blob_shapes, infer_shapes, output_shapes
+from bnfold.caffe.layers.convolution import MAX_VIEWS, VIEWS
 from bnfold.errors import ModelError
 from bnfold.net import Blobs, Layer, Net, Shape
 
@@ -131,6 +132,42 @@ def test_pooling_rounds_and_clips_as_caffe_does(text: str, bottom: Shape, top: S
 )
 def test_convolution_sizes_are_given_once_or_per_axis(text: str, bottom: Shape, top: Shape) -> None:
     assert tops_of(f'type: "Convolution" convolution_param {{ num_output: 8 {text} }}', bottom) == [top]
+
+
+def test_a_window_that_a_program_changes_in_place_makes_another_top() -> None:
+    layer = layer_of('type: "Convolution" convolution_param { num_output: 4 kernel_size: 3 }')
+    assert output_shapes(layer, [(1, 2, 8, 8)]) == [(1, 4, 6, 6)]
+    layer.param.convolution_param.pad.append(1)
+    assert output_shapes(layer, [(1, 2, 8, 8)]) == [(1, 4, 8, 8)]
+    layer.type = "Deconvolution"
+    assert output_shapes(layer, [(1, 2, 8, 8)]) == [(1, 4, 8, 8)]
+    layer.param.convolution_param.stride.append(2)
+    assert output_shapes(layer, [(1, 2, 8, 8)]) == [(1, 4, 15, 15)]
+
+
+def test_layers_that_say_the_same_of_other_types_and_bottoms_are_not_taken_for_each_other() -> None:
+    said = "convolution_param { num_output: 8 kernel_size: 3 pad_type: 1 stride: 2 }"
+    assert tops_of(f'type: "Convolution" {said}', (1, 4, 7, 7)) == [(1, 8, 4, 4)]
+    assert tops_of(f'type: "Convolution" {said}', (1, 4, 8, 8)) == [(1, 8, 4, 4)]
+    views = [Convolution.of(layer_of(f'type: "{name}" {said}'), 2, (1, 4, size, size)) for name, size in KINDS]
+    assert [(view.group, view.before, view.after) for view in views] == [
+        (1, (1, 1), (1, 1)),
+        (1, (0, 0), (1, 1)),
+        (4, (1, 1), (1, 1)),
+        (8, (1, 1), (1, 1)),
+    ]
+
+
+KINDS = [("Convolution", 7), ("Convolution", 8), ("ConvolutionDepthwise", 7), ("DepthwiseConv", 7)]
+
+
+def test_few_of_the_windows_of_a_hostile_net_are_kept() -> None:
+    layer = layer_of('type: "Convolution" convolution_param { num_output: 1 kernel_size: 1 }')
+    for number in range(1, 2 * MAX_VIEWS):
+        layer.param.convolution_param.num_output = number
+        assert Convolution.of(layer).num_output == number
+        assert Convolution.of(layer) is Convolution.of(layer)
+    assert len(VIEWS) <= MAX_VIEWS
 
 
 def test_deconvolution_inverts_the_convolution() -> None:

@@ -124,7 +124,19 @@ class Convolution(NamedTuple):
         Raises:
             ModelError: a value is missing, too small, or given twice.
         """
-        param = ROWS[layer.type].parameters(layer)
+        message = ROWS[layer.type].message(layer)
+        param = getattr(layer.param, message)
+        # Layers repeat few windows, and each is asked for when a net is loaded, checked, folded and written.
+        key = layer.type, message, param.SerializeToString(), spatial, bottom and tuple(bottom)
+        view: Self | None = VIEWS.get(key)
+        if view is None:
+            if len(VIEWS) >= MAX_VIEWS:
+                VIEWS.clear()
+            view = VIEWS[key] = cls._of(layer, param, spatial, bottom)
+        return view
+
+    @classmethod
+    def _of(cls, layer: Layer, param: Any, spatial: int, bottom: Shape | None) -> Self:
         said = all_written(param)
         kernel = _values(layer, said, "kernel_size", spatial)
         stride = _values(layer, said, "stride", spatial)
@@ -170,6 +182,11 @@ class Convolution(NamedTuple):
         windows = (self.stride, self.before, self.after, self.extent)
         return each_size(lambda size, s, b, a, e: s * (size - 1) + e - b - a, image, *windows)
 
+
+VIEWS: dict[tuple[str, str, bytes, int, Shape | None], Any] = {}
+"""What was read, by all that it follows from: type, field and bytes of the parameters, spatial axes, the bottom."""
+MAX_VIEWS = 1 << 10
+"""How much of that is kept; a hostile net has a quarter of a million windows."""
 
 Param = Any
 """ConvolutionParameter, or what Tengine, C3D and Synopsys have for some types, with the same names."""

@@ -13,7 +13,7 @@ from functools import cache
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from bnfold.caffe.descriptors import is_repeated
+from bnfold.caffe.descriptors import Descriptor, is_repeated
 from bnfold.caffe.layers.table import LAYERS
 from bnfold.net import Layer
 
@@ -84,13 +84,20 @@ def unread_fields(layer: Layer) -> str:
     for message, names in row.reads.items():
         if param.HasField(message) and (problem := _unread(getattr(param, message), _words(names), message)):
             return problem
-    elsewhere = row.dialects and row.reads and not any(param.HasField(message) for message in row.reads)
-    for field, value in param.ListFields():
-        if elsewhere and field.name.endswith("_param") and field.name not in COMMON_PARAMS:
-            return f"its parameters are in {field.name}, where no {layer.type} that is known here has them"
-        if field.message_type is None and field.name not in IDLE_OF_LAYER and value != field.default_value:
+    if row.dialects and row.reads and not any(param.HasField(message) for message in row.reads):
+        for field, _ in param.ListFields():
+            if field.name.endswith("_param") and field.name not in COMMON_PARAMS:
+                return f"its parameters are in {field.name}, where no {layer.type} that is known here has them"
+    for field in of_no_meaning(param.DESCRIPTOR):
+        if getattr(param, field.name) != field.default_value:
             return f"its `{field.name}` has no meaning that is known here"
     return ""
+
+
+@cache
+def of_no_meaning(layer: Descriptor) -> list[FieldDescriptor]:
+    """The fields of a layer itself that nobody knows. There should be none; to list all that is set takes long."""
+    return [field for field in layer.fields if field.message_type is None and field.name not in IDLE_OF_LAYER]
 
 
 @cache
