@@ -275,12 +275,11 @@ def keeps_digits(blob: Scaled) -> bool:
     A channel is what one value of a factor multiplies. One whose products are less than `LIGHT` of what the largest
     could be counts as dead. Bounds decide where they can.
     """
-    extremes = [
-        (float(sizes.max(initial=0.0)), float(sizes.min(initial=np.inf))) for sizes in map(np.abs, blob.factors)
-    ]
-    most, least = (math.prod(bounds) for bounds in zip(*extremes, strict=True))
+    sizes = [np.abs(factor) for factor in blob.factors]
+    most = math.prod(float(size.max(initial=0.0)) for size in sizes)
     if blob.largest is None and not loses_digits(most * LIGHT, blob.dtype):
         return True
+    least = math.prod(float(size.min(initial=np.inf)) for size in sizes)
     largest = _largest(blob.weight) if blob.largest is None else blob.largest
     dead = largest * most * LIGHT
     if loses_digits(largest * most, blob.dtype):

@@ -65,11 +65,14 @@ def _join(
     layer: LayerParameter | V1LayerParameter, head: list[tuple[str, str]], body: LayerParameter | V1LayerParameter
 ) -> None:
     """Make `layer` what its head and its body say. Raises ValueError where the two say one thing twice."""
-    layer.bottom.extend([value for word, value in head if word == "bottom"])
-    layer.top.extend([value for word, value in head if word == "top"])
+    said: dict[str, list[str]] = {"name": [], "type": [], "bottom": [], "top": []}
     for word, value in head:
-        if word in ("name", "type"):
-            if layer.HasField(word) or body.HasField(word) or (word == "type" and isinstance(layer, V1LayerParameter)):
+        said[word].append(value)
+    layer.bottom.extend(said["bottom"])
+    layer.top.extend(said["top"])
+    for word in ("name", "type"):
+        if said[word]:
+            if len(said[word]) > 1 or body.HasField(word) or (word == "type" and isinstance(layer, V1LayerParameter)):
                 raise ValueError(f"{word} is given twice, or is no string")
-            setattr(layer, word, value)
+            setattr(layer, word, said[word][0])
     layer.MergeFrom(body)  # type: ignore[arg-type]  # both are of one kind
