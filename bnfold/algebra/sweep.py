@@ -234,11 +234,20 @@ class _Sweep:
         if len({*layer.bottoms}) != 1 or len(layer.bottoms) == 1 or id(layer) in scene.excluded:
             return False
         operator = scene.known_operator(layer)
-        if not isinstance(operator, Sum) or operator.gates or not sum(operator.coefficients):
+        if not isinstance(operator, Sum) or operator.gates or not sum(operator.coefficients) or self._is_tower(layer):
             return False
         self.repeated[id(layer)] = layer.bottoms
         self.net.reads(layer, layer.bottoms[:1])
         self.operators[id(layer)] = Affine(sum(operator.coefficients))
+        return True
+
+    def _is_tower(self, layer: Layer) -> bool:
+        """Whether many such sums stand in front of one: each would be an affine that walks past all others."""
+        for _ in range(MAX_TOWER):
+            maker = self.net.producer(layer.bottoms[0])
+            if maker is None or not (id(maker) in self.repeated or len(maker.bottoms) > len({*maker.bottoms}) == 1):
+                return False
+            layer = maker
         return True
 
     # One affine.
@@ -599,3 +608,4 @@ def _size(layers: Sequence[Layer]) -> tuple[int, int]:
 
 EXCLUDED = "--exclude names it"
 NOTHING_ASSUMED = "--assume-global-stats changes nothing: no layer that may fold has statistics and follows its batch"
+MAX_TOWER = 16  # sums of one blob alone, one behind the other
