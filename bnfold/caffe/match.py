@@ -228,7 +228,7 @@ def _expected(layer: Layer, shapes: Mapping[str, Shape | None]) -> list[Shape] |
 
 def _supposed(layer: Layer, weight: Shape) -> Shape | None:
     """The shape of a bottom that a stored weight would fit, where it is unknown: the parameters promise the rest."""
-    if layer.type in KERNELS and len(weight) > 2:
+    if layer.type in KERNELS and len(weight) > 1:
         before = max(1, layer.param.convolution_param.axis)
         return (*[1] * before, channels_read(layer, weight), *[1] * (len(weight) - 2))
     if layer.type == "InnerProduct" and len(weight) > 1:

@@ -332,6 +332,7 @@ CONVOLUTION, INNER = "convolution_param { num_output: 3 kernel_size: 1", "inner_
         ("InnerProduct", INNER, [(5, 4), (5,)], "3x4 and 3"),
         ("InnerProduct", INNER, [(1, 1, 3, 4), (1, 1, 1, 5)], "3x4 and 3"),
         ("InnerProduct", f"{INNER} transpose: true axis: -1", [(4, 5), (3,)], "4x3 and 3"),
+        ("Convolution", CONVOLUTION, [(3, 4), (3, 4)], "3x4 and 3"),
         ("Deconvolution", CONVOLUTION, [(12,), (3,)], "a weight of two axes at least"),
         ("InnerProduct", INNER, [(12,), (3,)], "a weight of two axes at least"),
         ("Scale", "scale_param { bias_term: true", [(4,), (5,)], "4 and 4"),
