@@ -124,7 +124,7 @@ def test_a_killed_workers_pieces_are_done_again(tmp_path: Path, client: Client) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 3])  # two, and as many at once, are the shared ones above
+@pytest.mark.parametrize("workers", [2, 7])
 def test_any_number_of_workers_gives_the_report_of_one_process_to_the_byte(tmp_path: Path, workers: int) -> None:
     pair, labels = models(tmp_path), np.arange(200) % 5
     alone = compare(*pair, images(), labels=labels, batch=2)
