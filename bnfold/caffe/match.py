@@ -8,7 +8,6 @@ reported at once: one wrong layer is a typo, a hundred are the caffemodel of ano
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 
 import numpy as np
@@ -220,9 +219,15 @@ def _expected(layer: Layer, shapes: Mapping[str, Shape | None]) -> list[Shape] |
     if expected is None and layer.blobs:
         if len(layer.blobs.shapes[0]) < 2 and (layer.type in KERNELS or layer.type == "InnerProduct"):
             raise WeightsError(f"{layer}: has {_listed(layer.blobs.shapes)}, and needs a weight of two axes at least")
-        with suppress(ModelError):
-            if bottom := _supposed(layer, layer.blobs.shapes[0]):
+        weight = layer.blobs.shapes[0]
+        try:
+            if bottom := _supposed(layer, weight):
                 return blob_shapes(layer, [bottom] * len(layer.bottoms))
+        except ModelError as error:
+            if layer.type in KERNELS:
+                raise WeightsError(f"{error}, by its stored weight of {sizes(weight)}") from None
+        if layer.type == "Scale" and len(layer.bottoms) == 1:  # over which axes, only the bottom tells
+            return [_plain(layer, 0, weight)] * (1 + layer.param.scale_param.bias_term)
     return expected
 
 

@@ -339,6 +339,8 @@ CONVOLUTION, INNER = "convolution_param { num_output: 3 kernel_size: 1", "inner_
         ("Scale", "scale_param { bias_term: true", [(4,), (1,)], "4 and 4"),
         ("Scale", "scale_param { axis: 2", [(4,), (4,)], "4"),
         ("Scale", "scale_param { num_axes: 2 bias_term: true", [(4, 5), (4,)], "4x5 and 4x5"),
+        ("Scale", "scale_param { num_axes: 2 bias_term: true", [(20,), (4, 5)], "20 and 20"),
+        ("Scale", "scale_param { axis: -1 bias_term: true", [(4,), (5,)], "4 and 4"),
     ],
 )
 def test_weights_are_held_to_the_parameters_behind_a_layer_of_unknown_type(
@@ -356,6 +358,18 @@ def test_weights_are_held_to_the_parameters_behind_a_layer_of_unknown_type(
         layer_record("b", layer_type, *stored) + layer_record("n", "BatchNorm", *statistics)
     )
     with pytest.raises(WeightsError, match=rf"layer 'b' \({layer_type}\): has .*, and needs {needed}$"):
+        bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+
+
+def test_a_weight_whose_channels_no_group_divides_is_refused_behind_a_layer_of_unknown_type(tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_text("""
+        input: "data" input_shape { dim: 1 dim: 3 dim: 2 dim: 2 }
+        layer { name: "m" type: "Mystery" bottom: "data" top: "m" }
+        layer { name: "b" type: "Deconvolution" bottom: "m" top: "b"
+            convolution_param { num_output: 2 kernel_size: 2 group: 2 bias_term: false } }
+    """)
+    (tmp_path / "net.caffemodel").write_bytes(layer_record("b", "Deconvolution", blob([1.0] * 12, 3, 1, 2, 2)))
+    with pytest.raises(WeightsError, match=r"group 2 does not divide 3 input .* by its stored weight of 3x1x2x2"):
         bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
 
 
