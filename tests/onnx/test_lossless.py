@@ -1040,7 +1040,7 @@ def test_what_is_no_graph_is_a_sentence() -> None:
         (b"", "is empty"),
         (b"\x08\x08", "is not an ONNX model, or one without any node"),
         (b"PK\x03\x04junk", "is an archive and not a model in ONNX"),
-        (conv_bn().SerializeToString()[:-7], "is cut off"),
+        (conv_bn().SerializeToString()[:-7], "is not an ONNX model, or is damaged or cut short"),
     ):
         with pytest.raises(ParseError, match=f"^model.onnx: {said}"):
             load_bytes(data)
