@@ -231,7 +231,7 @@ class _Sweep:
 
         Given:   sum(x, x) -> y      Result:  x -> 2*x -> y, which becomes the sum again where it stays
         """
-        if len({*layer.bottoms}) != 1 or len(layer.bottoms) == 1 or id(layer) in scene.excluded:
+        if not _repeats_one(layer) or id(layer) in scene.excluded:
             return False
         operator = scene.known_operator(layer)
         if not isinstance(operator, Sum) or operator.gates or not sum(operator.coefficients) or self._is_tower(layer):
@@ -245,7 +245,7 @@ class _Sweep:
         """Whether many such sums stand in front of one: each would be an affine that walks past all others."""
         for _ in range(MAX_TOWER):
             maker = self.net.producer(layer.bottoms[0])
-            if maker is None or not (id(maker) in self.repeated or len(maker.bottoms) > len({*maker.bottoms}) == 1):
+            if maker is None or not (id(maker) in self.repeated or _repeats_one(maker)):
                 return False
             layer = maker
         return True
@@ -587,6 +587,11 @@ def _blobs(net: Net) -> list[str]:
 def _matching(names: Sequence[str], patterns: Iterable[str]) -> list[str]:
     """The names that patterns match, each once."""
     return list(dict.fromkeys(name for pattern in patterns for name in names if _is_called(name, pattern)))
+
+
+def _repeats_one(layer: Layer) -> bool:
+    """Whether a layer reads one blob alone, several times."""
+    return len(layer.bottoms) > 1 == len({*layer.bottoms})
 
 
 def _is_called(name: str, pattern: str) -> bool:

@@ -60,11 +60,7 @@ def with_bodies(document: Document) -> tuple[Document, str]:
     """
     model = document.model
     functions, calls, first = _calls_of(model)
-    called, waiting = set(first), list(first)
-    while waiting:
-        further = set(calls[waiting.pop()]) - called
-        called |= further
-        waiting += further
+    called = _reached(first, calls)
     if not any(map(_may_fold, (functions[one] for one in called))):
         return document, ""
     said = f"{counted(len(first), 'call')} of {counted(len(called), 'function')} of the model's own"
@@ -121,16 +117,19 @@ def functions_said(model: ModelProto) -> dict[Key, list[bytes]]:
             node.ClearField("name")
         return said.SerializeToString(deterministic=True)
 
-    messages, found = {key: message(key) for key in functions}, dict[Key, list[bytes]]()
-    for first in functions:
-        reached = dict.fromkeys([first])
-        waiting = [first]
-        while waiting:
-            further = [key for key in calls[waiting.pop()] if key not in reached]
-            reached |= dict.fromkeys(further)
-            waiting += further
-        found[first] = [messages[key] for key in reached]
-    return found
+    messages = {key: message(key) for key in functions}
+    return {first: [messages[key] for key in _reached([first], calls)] for first in functions}
+
+
+def _reached(first: Iterable[Key], calls: dict[Key, list[Key]]) -> list[Key]:
+    """The functions that are called from some of them, these first."""
+    reached = dict.fromkeys(first)
+    waiting = list(reached)
+    while waiting:
+        further = [key for key in calls[waiting.pop()] if key not in reached]
+        reached |= dict.fromkeys(further)
+        waiting += further
+    return list(reached)
 
 
 def _versions(model: ModelProto, functions: dict[Key, FunctionProto], called: Iterable[Key]) -> dict[str, int]:
