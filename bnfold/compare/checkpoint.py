@@ -29,13 +29,13 @@ from bnfold.compare.models import Model
 from bnfold.compare.records import Answer, Box, Flip, SampleDiff, Stray
 from bnfold.compare.saturation import Positions
 from bnfold.data.arrays import row_of
-from bnfold.data.samples import Samples
+from bnfold.data.samples import Arrays, Samples, Subset
 from bnfold.errors import ParseError, UsageError
 from bnfold.io.files import os_path
 from bnfold.io.mapping import open_regular, require_unchanged
 from bnfold.options import CompareOptions
 
-SCHEMA = "bnfold-checkpoint-5"
+SCHEMA = "bnfold-checkpoint-6"
 EVERY = 10.0  # seconds between two times of writing
 FREE = frozenset({"checkpoint", "cluster", "memory", "threads", "min_agreement", "max_top1_drop"})
 """Options that change nothing in what is measured."""
@@ -169,24 +169,28 @@ def digest_of(model: Model) -> str:
 
 
 def _data_digest(data: Samples) -> str:
-    """The hash of all names and labels, of how images are prepared, of the arrays, and of the files' sizes and times.
+    """The hash of all names and labels, of how images are prepared, and of what is in the samples.
 
-    Of samples that come from neither, the first one speaks for all.
+    That is the bytes that images are decoded from, and the values of arrays and tables. Of samples that are none of
+    these, the first one speaks for all.
     """
-    source = getattr(data, "whole", data)
-    arrays = getattr(source, "arrays", {})
-    files = getattr(getattr(source, "pictures", source), "files", ())
+    from bnfold.data.datasets import Images
+    from bnfold.data.tables import Tables
+
+    source, numbers = (data.whole, data.numbers) if isinstance(data, Subset) else (data, range(data.count))
     parts = [data.description, data.count, list(data.class_names), data.labels, getattr(source, "preparation", None)]
     parts += [data.name(number) for number in range(data.count)]
-    parts += [] if arrays or files else [data.sample(0)]
-    for name, array in arrays.items():
-        content = hashlib.sha256()
-        for number in range(len(array)):  # a row at a time, since they may be more than there is memory for
-            content.update(row_of(array, number).tobytes())
-        parts += [name, array.shape, array.dtype.str, content.hexdigest()]
-    for path in files:
-        status = os.stat(path)
-        parts += [status.st_size, status.st_mtime_ns]
+    if isinstance(source, Arrays):
+        for name, array in source.arrays.items():
+            content = hashlib.sha256()
+            for number in range(len(array)):  # a row at a time, since they may be more than there is memory for
+                content.update(row_of(array, number).tobytes())
+            parts += [name, array.shape, array.dtype.str, content.hexdigest()]
+    elif isinstance(source, Images):
+        parts += [hashlib.sha256(source.pictures.content(number)).hexdigest() for number in numbers]
+    else:
+        read = numbers if isinstance(source, Tables) else numbers[:1]
+        parts += [_hash(plain(source.sample(number))) for number in read]
     return _hash(plain(parts))
 
 

@@ -19,7 +19,7 @@ from bnfold.data.samples import ALL, Arrays, Feed, Part, Samples, labels_misfit
 from bnfold.errors import BnfoldError, ParseError, UsageError, few, plural
 from bnfold.io.files import absence, nearby
 from bnfold.io.formats import HEAD, MODELS, other_format
-from bnfold.io.mapping import read_file
+from bnfold.io.mapping import open_regular, read_file
 from bnfold.net import Array
 
 if TYPE_CHECKING:
@@ -42,15 +42,14 @@ class PictureSource(Protocol):
     def count(self) -> int:
         """How many there are."""
 
-    @property
-    def files(self) -> Sequence[Path]:
-        """The files that they lie in, by which a checkpoint knows them again."""
-
     def name(self, number: int) -> str:
         """What to call one in a report."""
 
     def where(self, number: int) -> str:
         """The same for a message, which says the whole path."""
+
+    def content(self, number: int) -> bytes:
+        """The bytes that one is decoded from, by which a checkpoint knows it again. Raises ParseError."""
 
     def kind(self, number: int) -> Kind:
         """What one holds, without decoding it."""
@@ -155,6 +154,11 @@ class Files:
     def where(self, number: int) -> str:
         """The whole path."""
         return str(self.files[number])
+
+    def content(self, number: int) -> bytes:
+        """The whole file."""
+        with open_regular(self.files[number]) as stream:
+            return stream.read()
 
     def kind(self, number: int) -> Kind:
         """By its header."""

@@ -106,11 +106,6 @@ class Database:
         """How many records there are."""
         return len(self.keys)
 
-    @property
-    def files(self) -> list[Path]:
-        """The file that it is."""
-        return [_file_of(self.path)]
-
     def name(self, number: int) -> str:
         """The key: `convert_imageset` writes the sample's number in eight digits, and its path."""
         return self.keys[number].decode(errors="backslashreplace")
@@ -118,6 +113,11 @@ class Database:
     def where(self, number: int) -> str:
         """Database and key."""
         return f"{self.path}: record '{self.name(number)}'"
+
+    def content(self, number: int) -> bytes:
+        """The record."""
+        with _reading(self._opened(), self.path) as transaction:
+            return transaction.get(self.keys[number]) or b""
 
     def kind(self, number: int) -> Kind:
         """What a record holds."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from bnfold.compare import checkpoint, engine, matched
 from bnfold.compare.checkpoint import plain, restored
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.measure import Measurement
+from bnfold.compare.records import DiffReport
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Samples
 from bnfold.errors import BnfoldError, UsageError
@@ -154,6 +158,56 @@ def test_a_checkpoint_of_a_mean_file_that_changed_is_refused(tmp_path: Path) -> 
             compare(text, text, folder, checkpoint=file)
 
 
+def bitmaps(folder: Path, planes: Array) -> Path:
+    """Images whose files have one size, whatever is on them."""
+    from PIL import Image
+
+    (folder / "bitmaps").mkdir(exist_ok=True)
+    for number, plane in enumerate(planes):
+        Image.fromarray(plane.transpose(1, 2, 0)).save(folder / "bitmaps" / f"{number}.bmp")
+    return folder / "bitmaps"
+
+
+def database(folder: Path, planes: Array) -> Path:
+    """An LMDB of raw records."""
+    pytest.importorskip("lmdb")
+    from data.test_lmdb import datum, write
+
+    shutil.rmtree(folder / "lmdb", ignore_errors=True)
+    return write(folder / "lmdb", {f"{number:08}": datum(plane) for number, plane in enumerate(planes)})
+
+
+def table(folder: Path, planes: Array) -> Path:
+    """A list of one HDF5 file."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(folder / "rows.h5", "w") as file:
+        file["data"] = planes
+    (folder / "rows.txt").write_text("rows.h5\n")
+    return folder / "rows.txt"
+
+
+@pytest.mark.parametrize("written", [bitmaps, database, table])
+def test_data_of_other_values_is_refused_though_its_files_have_the_same_size_and_time(
+    tmp_path: Path, written: Callable[[Path, Array], Path]
+) -> None:
+    pair, file = models(tmp_path), tmp_path / "state.json"
+    planes = np.random.default_rng(1).integers(0, 256, (6, 3, 8, 8), np.uint8)
+
+    def compared(**options: int) -> DiffReport:
+        place = written(tmp_path, planes)
+        for path in (place, *place.rglob("*"), tmp_path / "rows.h5"):
+            if path.exists():
+                os.utime(path, (1e9, 1e9))
+        return compare(*pair, place, checkpoint=file, **options)  # type: ignore[arg-type]
+
+    first = compared(sample_limit=5)
+    planes[5] ^= 1  # which nobody reads
+    assert said(compared(sample_limit=5)) == said(first)
+    planes[4, 1, 3, 3] ^= 1
+    with pytest.raises(UsageError, match=r"another comparison \(different: data\)"):
+        compared(sample_limit=5)
+
+
 def test_samples_of_the_callers_own_are_told_apart_by_their_values(tmp_path: Path) -> None:
     pair, file = models(tmp_path), tmp_path / "state.json"
     compare(*pair, Steady(8, 1.0), checkpoint=file)
@@ -186,7 +240,7 @@ def test_a_memory_that_is_too_little_is_refused_where_a_checkpoint_is_gone_on_fr
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{}", "[]", '{"schema": "other"}', '{"schema": "bnfold-checkpoint-5"}', "\0", "[" * 9_000]
+    "content", ["", "{}", "[]", '{"schema": "other"}', '{"schema": "bnfold-checkpoint-6"}', "\0", "[" * 9_000]
 )
 def test_a_file_that_is_no_checkpoint_is_a_sentence(tmp_path: Path, content: str) -> None:
     file = tmp_path / "state.json"
