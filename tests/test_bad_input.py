@@ -101,7 +101,11 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
     "a missing caffemodel for an export": (("export", "net.prototxt", "-o", "a.onnx"), {}, "no caffemodel was given"),
     "a model to compare that does not exist": (("diff", "net.prototxt", "nix.onnx"), {}, "nix.onnx: cannot be read"),
     "a model to compare that is none": (("diff", "net.prototxt", "b.onnx"), {"b.onnx": b"hello"}, "b.onnx: is not an"),
-    "a model to compare of unknown suffix": (("diff", "net.prototxt", "b.pb"), {}, "candidate 'b.pb' is neither an"),
+    "a model to compare of unknown suffix": (
+        ("diff", "net.prototxt", "b.pb"),
+        {"b.pb": b"hello"},
+        "candidate 'b.pb' is neither an",
+    ),
     "a NaN in a mean": (FOLD, {"net.caffemodel": with_statistics(put(0, 2, np.nan))}, "mean of channel 2 is nan"),
     "a NaN in a variance, exported": (
         ("export", *NET, "-o", "out.onnx"),

@@ -68,8 +68,10 @@ NEARLY_RIGHT = {
     ),
     "a network to compare without its suffix": (
         ("diff", "net", "net.prototxt"),
-        "nor a caffemodel that carries its network (there are 'net.caffemodel', 'net.prototxt')",
+        "net: cannot be read: No such file or directory (there are 'net.caffemodel', 'net.prototxt')",
     ),
+    "a folder to compare": (("diff", "net.prototxt", "."), ".: is a folder; give a file"),
+    "standard input to compare": (("diff", "net.prototxt", "-"), "; standard input is called /dev/stdin"),
     "a file that is misspelt": (
         ("inspect", "nett.prototxt"),
         "nett.prototxt: cannot be read: No such file or directory (did you mean 'net.prototxt'?)",

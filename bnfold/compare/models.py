@@ -22,7 +22,7 @@ from bnfold.data.samples import UNRANKED, Feed
 from bnfold.data.standins import FLAG, Indices
 from bnfold.errors import ModelError, UnsupportedError, UsageError, telling_which
 from bnfold.io.files import descriptor_of, nearby, os_path
-from bnfold.io.mapping import release_pages, require_unchanged
+from bnfold.io.mapping import open_regular, release_pages, require_unchanged
 from bnfold.net import Array, Net, Shape, require_net
 from bnfold.options import ROUNDING, TEXT, CompareOptions
 from bnfold.runtime import ELEMENTS, Session
@@ -386,6 +386,8 @@ def _from_path(path: str, role: str, options: CompareOptions) -> Model:
         return replace(model, folder=file.folder, mapped=file.mapped)
     network, weights = split_pair(path)
     if not network.name.lower().endswith((*TEXT, ".caffemodel")) and descriptor_of(network) is None:
+        if ":" not in path:
+            open_regular(network).close()  # which says it where there is no such file
         raise UsageError(
             f"the {role} '{path}' is neither an .onnx, nor a .prototxt with the .caffemodel of the same stem, "
             f"nor NET.prototxt:WEIGHTS.caffemodel, nor a caffemodel that carries its network{nearby(path)}"
