@@ -130,7 +130,7 @@ def run() -> None:
         # What is left is Python's own leaving, with the answer that was given already.
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
-        # Python seeks cycles among all that is left before it ends: 20 of the 227 ms of an `inspect`, for nothing.
+        # Python seeks cycles among all that is left before it ends, for nothing: see docs/architecture.md.
         gc.freeze()
 
 
