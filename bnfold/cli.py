@@ -355,7 +355,7 @@ def convert(prototxt: Path, caffemodel: str | None, **params: Any) -> int:
     return _write_unfolded(prototxt, caffemodel, params, "prototxt")
 
 
-@main.command("help")
+@main.command("help", cls=Command, example="help fold")
 @click.argument(
     "name",
     required=False,

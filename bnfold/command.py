@@ -91,9 +91,9 @@ class Command(click.Command):
 
         self.format_usage(ctx, formatter)
         self.format_help_text(ctx, formatter)
-        formatter.write_paragraph()
         groups = self._groups(ctx)
         del groups[OTHER]
+        formatter.write("\n" * bool(groups))
         for name, group in groups.items():
             usual = [(record[0], param.help or "") for param, record in group if EVERYDAY.intersection(param.opts)]
             others = [(param.secondary_opts or param.opts)[-1] for param, _ in group if param.opts[0] not in EVERYDAY]
@@ -148,7 +148,8 @@ class Command(click.Command):
                 if not param.multiple and said.count(param) > 1 and not ctx.resilient_parsing:
                     raise UsageError(f"{param.opts[0]} is given {said.count(param)} times; give it once")
             return rest
-        except click.UsageError:
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # click leaves it out where a value is missing, or is one too many
             with suppress(click.UsageError):
                 extra = self.make_parser(ctx).parse_args([*given])[1]
                 if extra:

@@ -39,6 +39,7 @@ def test_fold_writes_what_is_asked_for_and_says_what_it_did(run: Run) -> None:
         ("inspect", "1 findings, with --strict"),
         ("export", ""),
         ("convert", ""),
+        ("help", ""),
     ],
 )
 def test_help_says_what_a_command_takes_and_what_its_exit_codes_mean(run: Run, command: str, means: str) -> None:
@@ -48,7 +49,7 @@ def test_help_says_what_a_command_takes_and_what_its_exit_codes_mean(run: Run, c
     assert ("NET.prototxt|MODEL.onnx" in said) == (command in ("fold", "inspect"))
 
 
-@pytest.mark.parametrize("command", [name for name in main.commands if name != "help"])
+@pytest.mark.parametrize("command", main.commands)
 def test_short_help_fits_on_a_screen_and_names_every_option(
     monkeypatch: pytest.MonkeyPatch, run: Run, command: str
 ) -> None:
@@ -56,6 +57,8 @@ def test_short_help_fits_on_a_screen_and_names_every_option(
     lines = run(command, "--help").out.splitlines()
     assert len(lines) <= 50
     assert max(map(len, lines)) < 80
+    assert "\n\n\n" not in "\n".join(lines)
+    assert any(line.startswith(f"Example: bnfold {command} ") for line in lines)
     said = set(re.findall(r"--[\w-]+", " ".join(lines)))
     shown = [one for one in main.commands[command].params if isinstance(one, click.Option) and not one.hidden]
     assert [one.name for one in shown if said.isdisjoint([*one.opts, *one.secondary_opts])] == []

@@ -130,6 +130,8 @@ NEARLY_RIGHT = {
         "the argument after --data is empty: is a variable of the shell not set?",
     ),
     "a value that is empty": ((*FOLD, "--html="), "--html= is empty: is a variable of the shell not set?"),
+    "an option without its value": ((*FOLD, "--data"), "requires an argument ('bnfold fold --help' lists"),
+    "a value for a flag": ((*FOLD, "--strip=1"), "does not take a value ('bnfold fold --help' lists"),
     "no command": (("net.prototxt", "net.caffemodel"), "as in 'bnfold inspect net.prototxt'"),
     "a caffemodel twice": (
         ("inspect", "net.prototxt", "net.caffemodel,./net.caffemodel"),

@@ -107,9 +107,9 @@ def require_usable(options: CompareOptions) -> None:
         raise UsageError("a seed must be 0 or more")
     if not 0 <= options.threads < 1 << 31:
         raise UsageError(f"the option threads is a number of threads, 0 for any, and not {options.threads}")
-    for share, option in ((options.min_agreement, "min_agreement"), (options.max_top1_drop, "max_top1_drop")):
+    for share, option in ((options.min_agreement, "--min-agreement"), (options.max_top1_drop, "--max-top1-drop")):
         if share is not None and not 0 <= share <= 1:
-            raise UsageError(f"the option {option} is a share, from 0 to 1, and not {share:g}")
+            raise UsageError(f"{option} is a share, from 0 to 1, and not {share:g}")
     asked = zip(("--provider", "--reference-provider"), options.providers[::-1], strict=True)
     names = [one if one == "cpu" else require_provider(one, option)[0] for option, one in asked]
     if options.tf32 and TF32.isdisjoint(names):

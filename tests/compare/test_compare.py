@@ -182,7 +182,7 @@ def test_a_label_that_is_no_number_is_named(layer: str) -> None:
         ({"provider": None}, "the option provider takes str, and not NoneType"),
         ({"memory": "4G"}, "the option memory takes int or None, and not str"),
         ({"layers": "no"}, "the option layers takes bool, and not str"),
-        ({"min_agreement": 2}, "the option min_agreement is a share, from 0 to 1, and not 2"),
+        ({"min_agreement": 2}, "--min-agreement is a share, from 0 to 1, and not 2"),
         ({"options": {"tolerance": 1}}, "options are a CompareOptions, or its fields as keywords, and not dict"),
         ({"preparation": Preparation()}, "given arrays: what prepares images does nothing to arrays"),
         ({"labels": ["cat"] * 4}, "a label is the number of a class, and these are <U3"),
@@ -467,6 +467,9 @@ def test_models_are_read_from_files_and_others_are_refused(tmp_path: Path) -> No
         compare(tmp_path / "a.onnx", tmp_path / "b.onnx")
     with pytest.raises(ModelError, match="cannot be read"):
         compare(tmp_path / "missing.onnx", tmp_path / "a.onnx")
+    with pytest.raises(ModelError, match=r"a\.tflite: cannot be read: No such file"):
+        compare(tmp_path / "a.onnx", tmp_path / "a.tflite")
+    (tmp_path / "a.tflite").write_bytes(b"TFL3")
     with pytest.raises(UsageError, match=r"neither an \.onnx"):
         compare(tmp_path / "a.onnx", tmp_path / "a.tflite")
 
