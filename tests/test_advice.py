@@ -579,7 +579,19 @@ def test_advice_on_a_caffemodel_alone_is_about_the_net_that_was_read_from_it() -
     assert pool.layer.param.pooling_param.dilation == 2  # Synopsys would call it pad_type
 
 
-def test_a_model_in_the_place_of_a_prototxt_is_said_to_be_one(tmp_path: Path) -> None:
-    (tmp_path / "net.prototxt").write_bytes(b"\x08\x08\x12\x00:\x02\x12\x00")
-    with pytest.raises(ParseError, match="is binary and not a prototxt: was a caffemodel, or an ONNX model, given"):
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"\x08\x08\x12\x00:\x02\x12\x00", "is an ONNX model and not a prototxt"),
+        (b"\x08\x64\x12\x01a\x1a\x06*\x04\0\0\0\0 \x01", "is the state of a solver and not a prototxt"),
+        (b"\x08\x01\x10\x03\x18\x01 \x01*\x04\0\0\0\0", "is one blob, as the file of a mean is, and not a prototxt"),
+        (
+            b"\xa2\x06\x03\n\x01a",
+            "is binary and not a prototxt: was a caffemodel, or an ONNX model, given",
+        ),
+    ],
+)
+def test_a_model_in_the_place_of_a_prototxt_is_said_to_be_one(tmp_path: Path, content: bytes, what: str) -> None:
+    (tmp_path / "net.prototxt").write_bytes(content)
+    with pytest.raises(ParseError, match=what):
         advise(tmp_path / "net.prototxt")

@@ -22,7 +22,8 @@ from bnfold.io.mapping import read_file
 from bnfold.net import Array
 
 MAX_GROUPS = 250_000
-SOLVER_STATE = "is the state of a solver and not a caffemodel: give the .caffemodel that was saved beside it"
+SOLVER_STATE = "the state of a solver"
+SAVED_BESIDE = ": give the .caffemodel that was saved beside it"
 
 
 def read_layers(path: Path, buffer: mmap.mmap) -> list[tuple[str, dict[int, Array], str]]:
@@ -35,7 +36,7 @@ def read_layers(path: Path, buffer: mmap.mmap) -> list[tuple[str, dict[int, Arra
     with opened(path, missing) as (h5py, file):
         if file.get("data", getclass=True) is not h5py.Group:
             if "history" in file and "iter" in file:
-                raise ParseError(SOLVER_STATE, path)
+                raise ParseError(f"is {SOLVER_STATE} and not a caffemodel{SAVED_BESIDE}", path)
             raise ParseError("is an HDF5 file and no snapshot of Caffe's, which has a group 'data'", path)
         return [_layer(h5py, name, group, buffer) for name, group in _groups(h5py, file["data"])]
 

@@ -164,7 +164,11 @@ def decode_prototxt(content: bytes, path: Path | None = None) -> str:
     """
     text = _unmarked(content)
     if "\0" in text or _BINARY.match(text):
-        raise ParseError("is binary and not a prototxt: was a caffemodel, or an ONNX model, given in its place?", path)
+        from bnfold.caffe.weights import message_of  # rare
+
+        what = message_of(content) or "binary"
+        asked = ": was a caffemodel, or an ONNX model, given in its place?" if what == "binary" else ""
+        raise ParseError(f"is {what} and not a prototxt{asked}", path)
     text = text.replace("\r\n", "\n")
     if _ESCAPED.search(text):
         text = _TOKEN.sub(_latin1_string, text)
@@ -182,7 +186,7 @@ BEHIND_RETURN = (
     "a carriage return alone ends no comment, so this is part of one and is not read, by Caffe neither; give the file "
     "line feeds if it should be"
 )
-_BINARY = re.compile(r"\s*[\x01-\x08\x0e-\x1f]")
+_BINARY = re.compile("\\s*(?:[\x01-\x08\x0e-\x1f]|\udca2\x06)")  # the last is the tag of a layer
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _LINE = re.compile(r"\r\s*+(\S)")
 _NUMBER = re.compile(r"-?[0-9]{1,10}")

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bnfold.caffe.blobs import read_blob
-from bnfold.caffe.hdf5 import SOLVER_STATE, read_layers
+from bnfold.caffe.hdf5 import SAVED_BESIDE, SOLVER_STATE, read_layers
 from bnfold.errors import ParseError
 from bnfold.io.files import descriptor_of
 from bnfold.io.formats import HEAD, other_format
@@ -279,20 +279,20 @@ def _other_format(buffer: mmap.mmap) -> str:
                 "(protoc --encode=caffe.NetParameter caffe.proto)"
             )
         return "is text and not a caffemodel: was the prototxt given in its place?"
-    return _other_message(buffer)
+    return f"is {what} and not a caffemodel{_NEXT.get(what, '')}" if (what := message_of(buffer)) else ""
 
 
-def _other_message(buffer: mmap.mmap) -> str:
+def message_of(contents: Buffer) -> str:
     """What a message of protobuf's is that has fields which no network has; empty for any other."""
     kinds = set[tuple[int, int]]()
     with suppress(WireError):
-        kinds.update(one[:2] for one in fields(buffer, 0, len(buffer)))
+        kinds.update(one[:2] for one in fields(contents, 0, len(contents)))
     if kinds >= _BLOB_WITH_SHAPE or {(1, VARINT), (2, VARINT)} <= kinds:
-        return "is one blob, as the file of a mean is, and not a caffemodel"
+        return "one blob, as the file of a mean is,"
     if (1, VARINT) not in kinds:
         return ""
     if _ONNX_GRAPH in kinds:
-        return "is an ONNX model and not a caffemodel, and needs no prototxt beside it"
+        return "an ONNX model"
     return SOLVER_STATE if kinds <= _SOLVER_STATE else ""
 
 
@@ -302,3 +302,5 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _BLOB_WITH_SHAPE = {(5, LENGTH), (7, LENGTH)}
 # SolverState: iter, learned_net, history, current_step.
 _SOLVER_STATE = {(1, VARINT), (2, LENGTH), (3, LENGTH), (4, VARINT)}
+# What a message is that was given as weights -> what to do.
+_NEXT = {"an ONNX model": ", and needs no prototxt beside it", SOLVER_STATE: SAVED_BESIDE}
