@@ -645,7 +645,7 @@ def _rescaled(own: Affine, passing: Affine) -> Affine:
 
     `s*(a*x + b) = a*(s*x) + s*b`, and with a shift, where a is 1 or -1, `s*(a*x + b) + h = a*(s*x + a*h) + s*b`.
     """
-    return Affine(own.scale, Affine(shift=own.shift).then(passing.without_shift()).shift)
+    return Affine(own.scale, own.then(passing.without_shift()).shift)
 
 
 def _rescaled_by_inverse(own: Affine, passing: Affine) -> Affine:

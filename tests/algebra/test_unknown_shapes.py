@@ -533,3 +533,22 @@ def test_an_axis_of_size_1_that_a_shape_leaves_open_is_one_axis(
     steps, affine = (Regroup(*shapes),), Affine.along(axis, [2.0, -3.0, 0.5][:size], -0.25)
     assert movement.forward(steps, affine).equals(affine)
     assert movement.back(steps, affine).equals(affine)
+
+
+@pytest.mark.parametrize("reader", ["ReLU", "Odd"])
+def test_affines_of_other_numbers_of_channels_do_not_pass_each_other(reader: str) -> None:
+    """No Caffe runs such a net, which the shapes in front of it do not tell."""
+    result = fold(
+        net_of(
+            f"""
+            layer {{ name: "four" type: "Scale" bottom: "odd" top: "four" }}
+            layer {{ name: "shift" type: "Power" bottom: "four" top: "shift" power_param {{ shift: 0.5 }} }}
+            layer {{ name: "five" type: "Scale" bottom: "shift" top: "five" }}
+            layer {{ name: "last" type: "{reader}" bottom: "five" top: "last" }}
+            """,
+            four=FACTORS[:1],
+            five=[np.array([0.5, -2.0, 3.0, 1.5, -1.0])],
+        )
+    )
+    assert "layer 'shift' (Power): the two affines have different numbers of channels" in str(result.report.records)
+    assert [layer.name for layer in result.net.layers][-3:] == ["shift", "five", "last"]
