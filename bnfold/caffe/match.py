@@ -81,7 +81,7 @@ def give_weights(
     for layer in omitted:
         if (record := records.get(layer.name)) and layer.source:
             layer.blobs, layer.source = record.blobs, layer.source._replace(record=record)
-    return [*_filler_notes(by_filler), *_share(layers, files, omitted)]
+    return [*_filler_notes(by_filler), *_stored_twice(layers, files), *_share(layers, files, omitted)]
 
 
 def require_fitting(net: Net, *, complete: bool = False) -> None:
@@ -164,6 +164,22 @@ def _share(net: Sequence[Layer], files: Sequence[WeightsFile], omitted: Sequence
     for position, blobs in replaced.items():
         layers[position].blobs = Blobs(blobs)
     return notes
+
+
+def _stored_twice(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> list[str]:
+    """Where one file has two records of a layer with different blobs, of which Caffe copies the last."""
+    twice: dict[str, None] = {}
+    names = {layer.name for layer in layers}
+    for file in files:
+        for record in file.records:
+            last = file.find(record.name)
+            if last is None or last is record or not record.blobs or record.name not in names:
+                continue
+            blobs = record.blobs.stored, last.blobs.stored
+            if len(record.blobs) != len(last.blobs) or not all(map(same_in_order, *blobs)):
+                twice[f"'{record.name}' in {file.path.name}"] = None
+    named = few(list(twice), _NAMED)
+    return [f"two records of one layer differ, and the last holds, as in Caffe: {named}"] if twice else []
 
 
 def _filler_notes(layers: Sequence[Layer]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from saving import Read
+from saving import CONV, WEIGHT, Load, Read
 from wire_encoder import (
     blob,
     doubles,
@@ -83,6 +83,15 @@ def test_the_last_of_two_layers_of_one_name_wins_unless_it_learned_nothing(read:
     assert values(found.blobs[0]) == [2]
     assert file.find("b") is file.records[3]
     assert file.find("c") is None
+
+
+@pytest.mark.parametrize("first", [WEIGHT, [2.0, *WEIGHT[1:]]])
+def test_that_a_layer_is_stored_twice_is_said_where_the_records_differ(load: Load, first: list[float]) -> None:
+    once = layer("act", "ReLU"), layer("gone", "Scale", blob([1], 1)), layer("gone", "Scale", blob([2], 1))
+    net = load(caffemodel=b"".join([layer("conv", "Convolution", blob(first, 3, 2, 1, 1)), CONV, *once]))
+    assert values(net.layers[-2].blobs[0]) == WEIGHT
+    said = ["two records of one layer differ, and the last holds, as in Caffe: 'conv' in net.caffemodel"]
+    assert net.notes == (said if first != WEIGHT else [])
 
 
 def test_a_name_that_is_not_utf8_is_read_as_latin1(read: Read) -> None:
