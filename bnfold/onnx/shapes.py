@@ -38,6 +38,8 @@ FUSED = "com.microsoft"
 """The domain of what onnxruntime makes of several nodes where it writes a model that it has optimised."""
 ACTIVATIONS = frozenset({"BiasGelu", "FastGelu", "Gelu", "QuickGelu", "SkipLayerNormalization"})
 """Operators of that domain whose first output has the sizes and the type of their first input."""
+COLUMNWISE = {"Binarizer": 0, "Imputer": 0, "Normalizer": TensorProto.FLOAT, "Scaler": TensorProto.FLOAT}
+"""Operators of ai.onnx.ml that keep sizes, of which onnx infers nothing -> the type they give; 0 for what they read."""
 _SMALL = 1 << 13
 """Bytes of a constant up to which its values, and not its shape alone, decide about shapes."""
 
@@ -225,8 +227,10 @@ def _readable(model: ModelProto) -> ModelProto:
         if node.op_type in UNINFERRED:
             node.op_type = "Identity"
             del node.input[1:]
-        elif node.op_type == "Scaler" and node.domain == "ai.onnx.ml" and opset_of(model):
-            node.CopyFrom(helper.make_node("Cast", node.input[:1], node.output, node.name, to=TensorProto.FLOAT))
+        elif node.domain == "ai.onnx.ml" and node.op_type in COLUMNWISE and opset_of(model):
+            kind = COLUMNWISE[node.op_type]
+            node.CopyFrom(helper.make_node("Cast" if kind else "Identity", node.input[:1], node.output, node.name))
+            node.attribute.extend([helper.make_attribute("to", kind)] if kind else [])
         elif node.domain == FUSED and node.op_type in ACTIVATIONS:
             node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output[:1], node.name))
         elif node.domain == FUSED and node.op_type in {"FusedConv", "FusedGemm"}:

@@ -84,7 +84,7 @@ class Row:
         inputs = ", ".join(f"double[{','.join(map(str, s))}] {n}" for n, s in zip("xyz", self.bottoms, strict=False))
         fixed = "\n".join(_constant(name, values) for name, values in self.constants)
         outputs = ", ".join(f"double[?] {top}" for top in tops)
-        text = f"""<ir_version: 8, opset_import: ["" : {self.opset}]>
+        text = f"""<ir_version: 8, opset_import: ["" : {self.opset}, "ai.onnx.ml" : 3]>
             g ({inputs}) => ({outputs}) {{ {fixed}
             {self.node} }}"""
         model = onnx.parser.parse_model(text)
@@ -161,6 +161,8 @@ ROWS = [
     ),
     Row("t0 = Gather <axis = 1> (x, indices)", ((2, 6, 4),), (("indices", [4, 0, 3]),)),
     Row("t0 = Gather <axis = 1> (x, index)", ((2, 6, 4),), (("index", -2),)),
+    Row("t0 = ai.onnx.ml.ArrayFeatureExtractor (x, indices)", ((3, 6),), (("indices", [4, 0, 3]),)),
+    Row("t0 = ai.onnx.ml.ArrayFeatureExtractor (x, indices)", ((2, 3, 6),), (("indices", [[5, 1]]),)),
     Row("t0 = Add (x, y)", ((2, 4, 3), (2, 4, 3))),
     Row("t0 = Add (x, y)", ((2, 4, 3), (4, 1))),
     Row("t0 = Sub (x, y)", ((2, 4, 3), (2, 4, 3))),

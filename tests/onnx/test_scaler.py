@@ -82,6 +82,38 @@ def test_a_scaler_without_an_offset_that_says_the_same_stays() -> None:
     assert (run(after, {"x": x})["y"][:, 0] == -6).all()
 
 
+@pytest.mark.parametrize(
+    ("front", "kept"),
+    [
+        ("Imputer <imputed_value_floats = [0.5, -1.0, 2.0, 0.25], replaced_value_float = 3.0>", "Imputer"),
+        ('Normalizer <norm = "L2">', "Normalizer"),
+        ("Binarizer <threshold = 0.25>", "Binarizer"),
+    ],
+)
+def test_a_scaler_behind_what_keeps_the_columns_goes_into_the_matmul(front: str, kept: str) -> None:
+    """onnx infers no shape of what these make."""
+    text = TEXT.replace("SCALE", SCALE).replace("OFFSET", OFFSET).replace("a = ", f"f = ai.onnx.ml.{front} (x) a = ")
+    before = model(text.replace("> (x) m", "> (f) m"), w=values(4, 3))
+    after = folded(before)
+    assert types(after) == [kept, "Gemm", "Relu"]
+    x = values(5, 4, seed=3)
+    x[1, 2] = 3.0
+    wanted = run(before, {"x": x})["y"]
+    assert (wanted > 0).any()
+    np.testing.assert_allclose(run(after, {"x": x})["y"], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_scaler_passes_the_columns_that_a_selection_takes() -> None:
+    """As scikit-learn's SelectKBest and ColumnTransformer write it; the numbers of what is fixed are no columns."""
+    nodes = f"a = ai.onnx.ml.Scaler <scale = {SCALE}, offset = {OFFSET}> (x)"
+    nodes += " k = Constant <value = int64[2] {3, 1}> () b = ai.onnx.ml.ArrayFeatureExtractor (a, k) y = MatMul (b, w)"
+    before = model(TEXT[: TEXT.index("(float")] + f"(float[n,4] x) => (float[n,3] y) {{ {nodes} }}", w=values(2, 3))
+    after = folded(before)
+    assert types(after) == ["Constant", "ArrayFeatureExtractor", "Gemm"]
+    x = values(5, 4, seed=3)
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-5, atol=1e-5)
+
+
 REGRESSOR = "LinearRegressor <coefficients = [1.0, 2.0, -1.0, 0.5, 3.0, -0.5, 0.25, 1.5], targets = 2"
 CLASSES = "classlabels_ints = [3, 5]"
 CLASSIFIER = f"LinearClassifier <coefficients = [1.0, 2.0, -1.0, 0.5, 3.0, -0.5, 0.25, 1.5], {CLASSES}"

@@ -87,6 +87,7 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "Trilu": passing.triangle,
     "Unsqueeze": movement.unsqueeze,
     "Upsample": passing.resize,
+    "ai.onnx.ml.ArrayFeatureExtractor": movement.array_feature_extractor,
     "ai.onnx.ml.LinearClassifier": linear.linear_model,
     "ai.onnx.ml.LinearRegressor": linear.linear_model,
     "ai.onnx.ml.Scaler": affine.scaler,

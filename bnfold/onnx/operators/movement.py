@@ -177,6 +177,14 @@ def gather(context: NodeContext) -> Operator:
     return Move((tuple(steps),))
 
 
+def array_feature_extractor(context: NodeContext) -> Operator:
+    """ai.onnx.ml.ArrayFeatureExtractor: elements by their index along the last axis."""
+    shape, indices = context.bottom(), context.values(1)
+    if indices is None or context.data(0) != 0 or len(shape) < 2:
+        raise Unfit("what it takes, or how many axes it gives, is known only when it runs")
+    return Move(((Take(len(shape) - 1, indices.reshape(-1).astype(np.intp), shape[-1]),),))
+
+
 def _embedding(context: NodeContext, axis: int) -> Operator:
     weight = context.learned(0)
     if weight is None or axis != 0 or len(weight.shape) != 2 or context.data(1) != 0:
