@@ -131,6 +131,9 @@ def computed_sizes(call: Call, forms: Forms) -> Array | None:
             if unknown[place]:
                 value[place] = forms.size(LINEAR[op_type](*(forms.of(int(one[place])) for one in operands)))
         return value
+    if op_type == "ReduceProd" and places == [0] and value.size == 1:
+        form = reduce(_product, map(forms.of, call.inputs[0].reshape(-1).tolist()))  # type: ignore[union-attr]
+        return np.full_like(value, forms.size(form)) if value.dtype in WHOLE else None
     moved = op_type in {"Concat", "Shape"} or (op_type in MOVING and places == [0])
     return value if moved and value.dtype in WHOLE else None
 

@@ -96,6 +96,23 @@ def test_a_batchnorm_in_front_of_a_view_to_computed_sizes_folds_into_what_is_beh
     require_true(before)
 
 
+@pytest.mark.parametrize("opset", [13, 18])
+def test_an_affine_in_front_of_a_dense_layer_of_keras_on_a_sequence_folds(opset: int) -> None:
+    """tf2onnx writes a Tensordot: the sizes in front of the features are multiplied, in int32, for a matrix."""
+    axes, read = ("", ", first") if opset >= 18 else ("axes = [0], ", "")
+    nodes = f"""z = Mul (x, c) y = Add (z, d) s = Shape (y) q = Cast <to = 6> (s) a = Gather (q, free)
+        b = Gather (q, last) p = ReduceProd <{axes}keepdims = 0> (a{read}) k = ReduceProd <{axes}keepdims = 0> (b{read})
+        p1 = Unsqueeze (p, first) k1 = Unsqueeze (k, first) to32 = Concat <axis = 0> (p1, k1) to = Cast <to = 7> (to32)
+        f = Reshape (y, to) u = MatMul (f, w)"""
+    ints = {"free": np.array([0, 1]), "last": np.array([2]), "first": np.array([0])}
+    before = written(nodes, opset, "float[n,h,6] x", c=values(6), d=values(6, seed=2), w=values(6, 5), **ints)
+    after = folded(before)
+    assert types(after)[-2:] == ["Reshape", "Gemm"]
+    assert not {"Mul", "Add"} & {*types(after)}
+    require_same(before, after)
+    require_true(before)
+
+
 @pytest.mark.parametrize("dim", [{}, {"dim_value": -1}])
 def test_the_batch_may_be_open_without_a_name(dim: dict[str, int]) -> None:
     nodes = BN + sized("n -1", 13, "y", "f").replace("Shape (y)", "Shape (x)") + "u = Gemm (f, w, b)"
@@ -178,6 +195,9 @@ def constants_of(nodes: str) -> dict[str, Array]:
         "pads = [1, 1, 1, 0]> (c) e = MaxPool <kernel_shape = [2, 1], strides = [2, 2], ceil_mode = 1> (x)"
         'f = Conv <auto_pad = "SAME_UPPER", strides = [2, 2]> (x, taps) u = Relu (x)',
         "t = Pad (x, around) s = Shape (t) h = Shape (x) d = Sub (s, h) u = Identity (t)",
+        "s = Shape (x) i = Constant <value_ints = [0,1]> () a = Gather (s, i) b = ReduceProd <axes = [0]> (a)"
+        "j = Constant <value_ints = [3,2]> () c = Gather (s, j) d = ReduceProd <axes = [0]> (c)"
+        "e = Concat <axis = 0> (b, d) u = Reshape (x, e)",
         "s = Shape (x) t = Tile (s, two) i = Constant <value_ints = [4,5,6,7]> () j = Gather (t, i) u = Reshape (x, j)",
     ],
 )
