@@ -49,7 +49,7 @@ class Column(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Grid:
-    """A table that fits the terminal it is printed on.
+    """A table that fits the terminal it is printed on; a column goes where names without their middles look the same.
 
     Attributes:
         columns: from left to right.
@@ -71,7 +71,12 @@ class Grid:
             yield Line(self._row([cells[place] for place in shown], shown, widths), style)
 
     def _fitted(self, width: int) -> tuple[list[int], dict[int, int]]:
-        """The places of the columns that are shown, and how wide each is."""
+        """The places of the columns that are shown, and how wide each is: the most that tell all names apart."""
+        fits = list(self._fits(width))
+        return next((fit for fit in fits if self._tells_apart(fit[1])), fits[0])
+
+    def _fits(self, width: int) -> Iterator[tuple[list[int], dict[int, int]]]:
+        """Choices of columns for a terminal, from the most columns to the fewest, and how wide each is."""
         shown = list(range(len(self.columns)))
         while True:
             widths = {place: self._wanted(place) for place in shown}
@@ -82,8 +87,16 @@ class Grid:
                 spare += 1
             droppable = [place for place in shown if self.columns[place].rank]
             if spare >= 0 or not droppable:
-                return shown, widths
-            shown.remove(max(droppable, key=lambda place: (self.columns[place].rank, place)))
+                yield shown, widths
+            if not droppable:
+                return
+            dropped = max(droppable, key=lambda place: (self.columns[place].rank, place))
+            shown = [place for place in shown if place != dropped]
+
+    def _tells_apart(self, widths: dict[int, int]) -> bool:
+        """Whether no two names of a column look the same without their middles."""
+        columns = ((most, {cells[place] for cells, _ in self.rows}) for place, most in widths.items())
+        return all(len({_shortened(name, most) for name in names}) == len(names) for most, names in columns)
 
     def _wanted(self, place: int) -> int:
         return max([len(_as_wide(self.columns[place].heading)), *(len(cells[place]) for cells, _ in self.rows)])

@@ -202,6 +202,17 @@ def test_columns_go_by_rank_and_names_lose_their_middle() -> None:
     assert slim[1].endswith("3.4e-05")
 
 
+def test_a_column_goes_where_two_names_would_look_the_same() -> None:
+    grid = Grid([Column("name"), Column("kind", 2), Column("error", 1, True), Column("of range", 0, True)])
+    for block in (1, 2):
+        grid.add(f"/layer4/block.{block}/conv1/Conv_output_0", "Conv", "1.2e-07", "3.4e-05")
+    shown = {width: printed([grid], width).splitlines() for width in range(40, 70)}
+    assert {len({line.split()[0] for line in lines[1:]}) for lines in shown.values()} == {2}
+    assert [shown[width][0].split()[1:-2] for width in (40, 50, 60)] == [[], ["error"], ["kind", "error"]]
+    # Where no choice of columns tells them apart, as many are shown as fit.
+    assert printed([grid], 38).splitlines()[0].split()[1:-2] == ["kind", "error"]
+
+
 def test_wide_letters_take_two_columns() -> None:
     grid = Grid([Column("layer"), Column("error", 0, True)])
     for name in ("conv", "\u5c64\u4e00" * 12, "a\u5c64\u4e00" * 9, "\U0001f600"):
