@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -52,6 +53,17 @@ def samples_and_order(rng: Rng) -> list[Array]:
 def samples_and_selector(rng: Rng) -> list[Array]:
     """Four samples of two blobs, of which two are picked."""
     return [signed(rng, (4, 4, 3)), signed(rng, (4, 2)), rng.permutation([0.0, -0.5, 0.0, 2.0]).reshape(4, 1, 1)]
+
+
+def regions(channels: int) -> Callable[[Rng], list[Array]]:
+    """Two samples, and a region within one, one of the other that leaves the image, and one outside of it."""
+    boxes = np.array([[1.0, 0, 1, 4, 3], [0, 2, -4, 9, 5], [1, 40, 40, 50, 50]])
+    return lambda rng: [signed(rng, (2, channels, 5, 6)), boxes]
+
+
+def tap_by_tap(rng: Rng) -> Affine:
+    """Three channels, each alike in all nine taps of a window."""
+    return take(any_affine(rng, 3), np.repeat(np.arange(3), 9))
 
 
 def reduction(param: str) -> Row:
@@ -111,6 +123,25 @@ INTERP_CROP = Row(
     "interp crop", 'type: "Interp" interp_param { pad_beg: -1 pad_end: -1 height: 7 width: 4 }', ((1, 4, 5, 6),)
 )
 REINDEX = Row("samples by index", 'type: "BatchReindex"', ((3, 4, 2, 5), (5,)), inputs=samples_and_order)
+ROI = Row(
+    "largest pixels of regions",
+    'type: "ROIPooling" roi_pooling_param { pooled_h: 2 pooled_w: 3 spatial_scale: 0.75 }',
+    ((2, 4, 5, 6), (3, 5)),
+    inputs=regions(4),
+)
+ROI_ALIGN = replace(
+    ROI,
+    name="samples of regions",
+    text='type: "ROIAlign" roi_align_param { pooled_h: 2 pooled_w: 3 spatial_scale: 0.75 }',
+)
+ROI_BY_PLACE = Row(
+    "means of regions by place",
+    'type: "PSROIPooling" psroi_pooling_param { output_dim: 3 group_size: 2 spatial_scale: 0.75 }',
+    ((2, 12, 5, 6), (3, 5)),
+    inputs=regions(12),
+)
+COLUMNS = Row("windows", 'type: "Im2col" convolution_param { kernel_h: 2 kernel_w: 3 stride: 2 }', ((2, 4, 5, 6),))
+COLUMNS_PAD = Row("padded windows", 'type: "Im2col" convolution_param { kernel_size: 3 pad: 1 }', ((2, 3, 4, 5),))
 FILTER = Row(
     "samples that are picked", 'type: "Filter"', ((4, 4, 3), (4, 2), (4, 1, 1)), tops=2, inputs=samples_and_selector
 )
@@ -243,6 +274,16 @@ BACK = [
     Back(TILE_W, any_affine),
     Back(TILE_N, any_affine),
     Back(REINDEX, any_affine),
+    Back(ROI, keeps_both, (keeps_zero, keeps_strict_order)),
+    Back(ROI_ALIGN, keeps_both, (keeps_zero, keeps_strict_order)),
+    Back(ROI_BY_PLACE, keeps_zero, (any_affine,), lambda affine: [take(affine, np.arange(12) // 4), None]),
+    Back(COLUMNS, movable(COLUMNS)),
+    Back(
+        COLUMNS_PAD,
+        lambda rng, _: tap_by_tap(rng).without_shift(),
+        (lambda rng, _: tap_by_tap(rng), keeps_zero),
+        lambda affine: [take(affine, np.arange(0, 27, 9))],
+    ),
     Back(FILTER, any_affine, top=0),
     Back(UPSAMPLE, any_affine),
     Back(UPSAMPLE_MASK, keeps_zero, (any_affine,)),
@@ -335,6 +376,16 @@ FORWARD = [
     Forward(TILE_W, once(any_affine)),
     Forward(TILE_N, once(any_affine)),
     Forward(REINDEX, once(any_affine, None)),
+    Forward(ROI, once(keeps_both, None), (once(keeps_zero, None), once(keeps_strict_order, None))),
+    Forward(ROI_ALIGN, once(keeps_both, None), (once(keeps_zero, None), once(keeps_strict_order, None))),
+    Forward(ROI_BY_PLACE, once(keeps_zero, None, channels=12), (once(any_affine, None, channels=12),), taking(0, 4, 8)),
+    Forward(COLUMNS, once(any_affine)),
+    Forward(
+        COLUMNS_PAD,
+        once(keeps_zero, channels=3),
+        (once(any_affine, channels=3),),
+        taking(*np.arange(27) // 9),
+    ),
     Forward(FILTER, once(any_affine, None, None)),
     Forward(UPSAMPLE, once(any_affine)),
     Forward(UPSAMPLE_MASK, once(keeps_zero, None), (once(any_affine, None), once(None, uniform))),

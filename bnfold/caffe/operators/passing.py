@@ -9,7 +9,17 @@ import numpy as np
 
 from bnfold.algebra.operators import PLANE, Axes, Clip, Opaque, Operator, Pass, Regroup, Take
 from bnfold.algebra.records import require
-from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resizing, SpaceToBatch, UnPooling, Upsampling
+from bnfold.caffe.layers import (
+    UNKNOWN,
+    Convolution,
+    Pad,
+    Pooling,
+    ReLU,
+    Resizing,
+    SpaceToBatch,
+    UnPooling,
+    Upsampling,
+)
 from bnfold.caffe.layers.activation import clip_bounds
 from bnfold.caffe.layers.reduction import Reduced, reduction_operation
 from bnfold.caffe.layers.row import count
@@ -93,6 +103,41 @@ def pooling(context: LayerContext) -> Operator:
     return Opaque(f"{pool.method} pooling is no fixed function")
 
 
+def regions(_: LayerContext) -> Pass:
+    """The largest pixel, or of ROIAlign the largest of four sums, of each bin of a region, which names its sample.
+
+    Source: roi_pooling_layer.cpp of Fast R-CNN; roi_align_layer.cpp of CaffeROIAlign.
+    """
+    return Pass(zero=EMPTY_BIN, order="a maximum needs every scale >= 0", plane=(0, *PLANE))
+
+
+def regions_by_place(context: LayerContext) -> Pass:
+    """The mean of channel `(c*g + i)*g + j` over bin (i, j) of a region, which names its sample.
+
+    Source: psroi_pooling_layer.cu of R-FCN.
+    """
+    param = context.layer.param.psroi_pooling_param
+    group, outputs = param.group_size, param.output_dim
+    shape = (_BATCH, outputs * group * group, _HEIGHT, _WIDTH)
+    steps = (Regroup(shape, (_BATCH, outputs, group, group, _HEIGHT, _WIDTH)), Axes((0, 1, 2, 3)))
+    return Pass(zero=EMPTY_BIN, plane=(0, *PLANE), steps=steps)
+
+
+def columns(context: LayerContext) -> Pass:
+    """Each channel k times, once for each tap of the window.
+
+    Source: im2col_layer.cpp.
+    """
+    axis, shape = context.axis(context.layer.param.convolution_param.axis), context.bottom
+    require(len(context.layer.bottoms) == 1, "it lays out several blobs")
+    require(axis != 0, MIXES_SAMPLES)
+    require(shape[axis] != UNKNOWN, SIZE_UNKNOWN)
+    view = Convolution.of(context.layer, len(shape) - axis - 1, shape)
+    each = np.repeat(np.arange(shape[axis]), math.prod(view.kernel))
+    zero = "zeros are put around, so every shift must be 0" if view.padded else ""
+    return Pass(zero=zero, plane=range(axis + 1, len(shape)), steps=(Take(axis, each, shape[axis]),))
+
+
 def samples(_: LayerContext) -> Pass:
     """Whole samples in another order, some of them or some twice; other bottoms say which.
 
@@ -148,6 +193,7 @@ def sampling(context: LayerContext) -> Pass:
     return Pass(zero="" if nan else outside, plane=PLANE)
 
 
+EMPTY_BIN = "an empty bin gives 0, and a shift would be missing there"
 SUM_OF_ANY_SIZE = "a sum over as many values as the data has takes a scale, but no shift"
 
 
