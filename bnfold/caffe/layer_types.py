@@ -59,6 +59,7 @@ DISPUTED: Mapping[str, str] = {
         "forks disagree about the axes over which it sums, and about what it adds to the sum",
     ),
     "PSROIAlign": "forks disagree about the points of a bin that are read, and about what lies outside of the image",
+    "PassThrough": "forks disagree about the order of the channels that they make of pixels",
     "Region": "forks leave what becomes of its anchors to programs outside of the network, and disagree about the rest",
     "Resize": "forks disagree about where the pixels of the smaller plane lie in the larger one",
     "Sqrt": "forks disagree about the roots of negative numbers",

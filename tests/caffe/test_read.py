@@ -425,7 +425,9 @@ def test_a_type_with_parameters_of_its_own_is_not_taken_for_misspelt(tmp_path: P
     assert note.startswith("no dialect that is known here has layers of type 'OneHot': 'm' stays as written")
 
 
-@pytest.mark.parametrize("layer_type", ["ConvLSTM", "L2Normalization", "PSROIAlign", "Resize", "Sqrt", "Warp"])
+@pytest.mark.parametrize(
+    "layer_type", ["ConvLSTM", "L2Normalization", "PSROIAlign", "PassThrough", "Resize", "Sqrt", "Warp"]
+)
 def test_a_type_about_which_forks_disagree_gets_no_guess(tmp_path: Path, layer_type: str) -> None:
     disputed = f'layer {{ name: "n" type: "{layer_type}" bottom: "fc" top: "n" }}'
     (tmp_path / "net.prototxt").write_text(NET + disputed)
