@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from shutil import copy
 
 import numpy as np
 import pytest
@@ -161,6 +162,34 @@ def test_a_call_that_is_nearly_right_is_told_what_to_write(run: Run, what: str) 
     assert sentence in outcome.err
     assert outcome.err.count("\n") == 1
     assert files() == before
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("inspect", "a\nc.prototxt"),
+        ("fold", "a\nb.prototxt", "-o", "o.onnx"),
+        ("fold", "a\nb.prototxt", *NET[1:], "-o", "a\nb.txt"),
+        ("diff", *NET[:1], "a\nb"),
+        ("diff", *NET[:1], *NET[:1], "--data", "a\nb"),
+        ("fold", *NET, "-o", "o.onnx", "--html", "/dev/full", "-o", "a\nb.onnx"),
+    ],
+)
+def test_a_line_end_in_a_name_ends_no_line(run: Run, args: tuple[str, ...]) -> None:
+    copy("net.prototxt", "a\nb.prototxt")
+    outcome = run(*args)
+    assert outcome.code == 2
+    assert "a\\nb" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_weights_of_another_network_are_listed_a_line_for_each_layer(run: Run) -> None:
+    text = Path("net.prototxt").read_text().replace("num_output: ", "num_output: 1")
+    Path("net.prototxt").write_text(text.replace('"bn2a_branch1"', '"bn\\n2a"'))
+    lines = run(*FOLD).err.splitlines()
+    assert len(lines) > 3
+    assert all(line.startswith("  layer '") for line in lines[1:])
+    assert sum("'bn\\n2a'" in line for line in lines) == 1
 
 
 def test_an_output_need_not_be_readable(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,15 @@ from pathlib import Path
 
 from bnfold.errors import BnfoldError
 from bnfold.options import WEIGHTS
-from bnfold.report.words import shortened, visible
+from bnfold.report.words import on_one_line, shortened, visible
 
 DISTRIBUTIONS = {"PIL": "Pillow", "google": "protobuf"}
 """Module -> the package that has it, where the two have different names."""
 OF_MEMORY = ("memory", "failed to map segment")
 """Words of the loader where it was given no memory."""
 CUT_SHORT = "code that Python keeps of a module is cut short, as by a full disk; remove the folders __pycache__"
+LISTED = "\n  "
+"""What stands in front of each line of a list in a message."""
 UNUSABLE, FAULTY = 2, 70
 """Exit codes: wrong usage or a file that cannot be used; a fault of bnfold itself."""
 NO_NUMBER = {"float": "no number", "integer": "no whole number"}
@@ -27,12 +29,13 @@ NO_NUMBER = {"float": "no number", "integer": "no whole number"}
 def message_of(error: Exception) -> tuple[str, int]:
     """The message for an exception, and the exit code."""
     if isinstance(error, BnfoldError):
-        return with_notes(shortened(visible(str(error))), error), UNUSABLE
+        lines = str(error).split(LISTED)  # other line ends belong to names of files and layers
+        return with_notes(shortened(LISTED.join(map(on_one_line, lines))), error), UNUSABLE
     if isinstance(error, MemoryError):
         return with_notes("out of memory", error, "nothing was left half-written"), UNUSABLE
     if isinstance(error, OSError):
         # Files that are read or written have their own sentences; this is what the system refuses otherwise.
-        name = f"{visible(str(error.filename))}: " if error.filename is not None else ""
+        name = f"{on_one_line(str(error.filename))}: " if error.filename is not None else ""
         return with_notes(f"the system refuses: {name}{error.strerror or error}", error), UNUSABLE
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return with_notes("the system allows no further thread (see `ulimit -u`)", error), UNUSABLE
@@ -70,7 +73,7 @@ def not_loaded(error: ImportError) -> str:
 
 def with_notes(message: str, error: BaseException, otherwise: str = "") -> str:
     """A message with what became of the files, as it was noted on the exception."""
-    return "; ".join([message, *map(visible, getattr(error, "__notes__", [otherwise] if otherwise else []))])
+    return "; ".join([message, *map(on_one_line, getattr(error, "__notes__", [otherwise] if otherwise else []))])
 
 
 def usage_message(message: str, command: str, words: Sequence[str]) -> str:
