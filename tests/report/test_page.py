@@ -53,6 +53,19 @@ def test_nothing_is_wider_than_the_screen(chromium: Chromium, page: Path, scheme
     assert chromium.run("return document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_word_is_wider_than_its_cell(chromium: Chromium, fold_page: Path, tmp_path: Path, width: int) -> None:
+    page = tmp_path / "onnx.html"
+    html = fold_page.read_text(encoding="utf-8").replace("BatchNorm<", "BatchNormalization<")
+    page.write_text(html.replace("BatchNorm ", "BatchNormalization "), encoding="utf-8")
+    chromium.open(page, width=width)
+    cells = """return [...document.querySelectorAll("th, td")].filter(cell => cell.checkVisibility())
+        .map(cell => [cell.textContent, cell.scrollWidth, cell.clientWidth])"""
+    shown = chromium.run(cells)
+    assert any(text == "BatchNormalization" for text, _, _ in shown)
+    assert [cell for cell in shown if cell[1] > cell[2]] == []
+
+
 @pytest.mark.parametrize("width", [1440, 1024, 390])
 def test_no_number_of_a_sentence_breaks_over_lines(chromium: Chromium, page: Path, width: int) -> None:
     chromium.open(page, width=width)
