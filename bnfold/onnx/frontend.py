@@ -125,7 +125,7 @@ class OnnxFrontEnd:
             return Opaque(str(unfit))
         except (ArithmeticError, LookupError, TypeError, ValueError):
             return Opaque("its attributes and inputs do not fit together")
-        if isinstance(found, Alias | Clip | Move | Pass) and place.data(0) != 0:
+        if isinstance(found, Alias | Move | Pass) and place.data(0) != 0:
             return Opaque("it reads a constant")
         if isinstance(found, Affine) and len(layer.bottoms) != 1:
             return Opaque("it does not read one blob")
@@ -216,7 +216,7 @@ class OnnxFrontEnd:
         stored: list[Array | LazyArray] = []
         for place, bound in enumerate(bounds, 1):
             if bound is not None:
-                old = node.constant(place) or ConstantInput("", None)
+                old = node.constant(place) or node.constant(0) or ConstantInput("", None)
                 blob = layer.blobs.stored[old.blob] if old.blob >= 0 else Rounded(np.array(np.nan), clip.dtype)
                 slots[place] = replace(old, blob=len(stored))
                 same = bool(np.all(exact_values(blob) == bound))

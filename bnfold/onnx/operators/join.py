@@ -41,7 +41,7 @@ def mean(context: NodeContext) -> Operator:
 
 def extreme(context: NodeContext) -> Operator:
     """Max, Min: the largest or the smallest of data; of data and one number, a Clip."""
-    bound = context.learned(1) if len(context.node.slots) == 2 else None
+    bound = context.learned(int(context.data(0) is not None)) if len(context.node.slots) == 2 else None
     if bound is not None and prod(bound.shape) == 1 and len(bound.shape) <= len(context.bottom()):
         number = float(exact_values(bound).item())
         return between(context, number, np.inf) if context.layer.type == "Max" else between(context, -np.inf, number)
