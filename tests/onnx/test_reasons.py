@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import ModelProto
 from onnx_cases import run
 from onnx_texts import model, reasons, values
+from onnx_traps import Trap
 
 CONSTANTS = {
     "scale": values(3, 1, 1, seed=3),
@@ -64,3 +66,192 @@ def test_a_fold_that_would_change_the_values_is_refused_with_the_reason(reason: 
     assert any(reason in kept for kept in reasons(before)), reasons(before)
     feeds = {"x": 3 * values(2, 3, 4, 4, seed=13), "z": values(2, 3, 4, 4, seed=17)}
     assert np.abs(run(wrong, feeds)["y"] - run(before, feeds)["y"]).max() > 0.1
+
+
+# The reason, the inputs, the nodes in the shorthand of traps, and what they would be after the fold that is refused.
+OTHERS = [
+    (
+        "its equation leaves letters out",
+        "x[2,3,3]",
+        'm = Mul(x, s{3}) y = Einsum <equation = "...i,ij->...j"> (m, w{3,3})',
+        'm = Einsum <equation = "...i,ij->...j"> (x, w{3,3}) y = Mul(m, s{3})',
+    ),
+    (
+        "its equation takes a diagonal",
+        "x[3,3,3]",
+        'm = Mul(x, s{3}) y = Einsum <equation = "bii->b"> (m)',
+        'm = Einsum <equation = "bii->b"> (x) y = Mul(m, s{3})',
+    ),
+    (
+        "what it works on is a constant, too",
+        "x[2,4]",
+        "m = Gemm(k{2,3}, w{3,4}, x) y = Mul(m, s{4})",
+        "m = Mul(x, s{4}) y = Gemm(k{2,3}, w{3,4}, m)",
+    ),
+    (
+        "it normalises several axes at once",
+        "x[2,3,4]",
+        "m = LayerNormalization <axis = 1> (x, g{3,4}) y = Mul(m, s{3,1})",
+        "m = Mul(x, s{3,1}) y = LayerNormalization <axis = 1> (m, g{3,4})",
+    ),
+    (
+        "it takes from a constant",
+        "i:int64[3]",
+        "m = Gather <axis = 1> (t{3,3}, i) y = Mul(m, s{3})",
+        "m = Mul(t{3,3}, s{3}) y = Gather <axis = 1> (m, i)",
+    ),
+    (
+        "its bounds leave nothing between them",
+        "x[2,3,4,4]",
+        "c = Conv(x, w{3,3,1,1}) m = Clip(c, lo{==1.0}, hi{==-0.5}) y = Mul(m, s{3,1,1})",
+        "c = Conv(x, w{3,3,1,1}) m = Mul(c, s{3,1,1}) y = Clip(m, lo{==1.0}, hi{==-0.5})",
+    ),
+    (
+        "a constant stands among what it reads",
+        "x[3]",
+        "m = Mul(x, s{3}) a = Max(m, k{1,1}) y = MatMul(a, w{3,2})",
+        "m = Max(x, k{1,1}) a = Mul(m, s{3}) y = MatMul(a, w{3,2})",
+    ),
+    (
+        "it puts a value of its own where its region ends",
+        "x[2,3,4,4]",
+        "m = Mul(x, s{3,1,1}) r = Resize RESIZED (m, roi{=0.0,0.0,0.0,0.0,1.0,1.0,3.0,3.0}, , n{=2,3,8,8})"
+        " y = Conv(r, w{3,3,1,1})",
+        "r = Resize RESIZED (x, roi{=0.0,0.0,0.0,0.0,1.0,1.0,3.0,3.0}, , n{=2,3,8,8}) m = Mul(r, s{3,1,1})"
+        " y = Conv(m, w{3,3,1,1})",
+    ),
+    (
+        "it pads with a value of its own that is not 0",
+        "x[2,3,4,4]",
+        "m = Mul(x, s{3,1,1}) p = Pad(m, n{=0,0,1,1,0,0,1,1}, v{==2.0}) y = Conv(p, w{3,3,1,1})",
+        "p = Pad(x, n{=0,0,1,1,0,0,1,1}, v{==2.0}) m = Mul(p, s{3,1,1}) y = Conv(m, w{3,3,1,1})",
+    ),
+    (
+        "its product is not linear in this blob",
+        "x[2,3,4,4] z[2,3,4,4]",
+        "m = Mul(z, s{3,1,1}) d = Div(x, m) y = Conv(d, w{3,3,1,1})",
+        "d = Div(x, z) m = Mul(d, s{3,1,1}) y = Conv(m, w{3,3,1,1})",
+    ),
+]
+
+RESIZED = '<coordinate_transformation_mode = "tf_crop_and_resize", extrapolation_value = 2.0>'
+
+
+def trap_of(inputs: str, nodes: str, **said: str) -> ModelProto:
+    """The model without outputs called `unread`, and of TopK without that top."""
+    made = Trap("", nodes.replace("RESIZED", RESIZED), {"inputs": inputs, **said}).model()
+    outputs = [port for port in made.graph.output if port.name != "unread"]
+    del made.graph.output[:]
+    made.graph.output.extend(outputs)
+    for node in made.graph.node:
+        node.output[:] = ["" if name == "unread" and len(node.output) > 1 else name for name in node.output]
+    return made
+
+
+@pytest.mark.parametrize(("reason", "inputs", "nodes", "refused"), OTHERS, ids=[row[0] for row in OTHERS])
+def test_a_fold_of_other_inputs_that_would_change_the_values_is_refused_with_the_reason(
+    reason: str, inputs: str, nodes: str, refused: str
+) -> None:
+    before, wrong = trap_of(inputs, nodes), trap_of(inputs, refused)
+    assert any(reason in kept for kept in reasons(before)), reasons(before)
+    feeds = Trap("", nodes, {"inputs": inputs}).feeds()
+    assert np.abs(run(wrong, feeds)["y"] - run(before, feeds)["y"]).max() > 0.1
+
+
+# The reason, the inputs, the nodes and what else is said: what no runtime runs, or what has no place to go.
+UNRUN = [
+    ("nobody reads 'unread'", "x[2,3,4,4]", "unread = Mul(x, s{3,1,1}) y = Relu(x)", {}),
+    ("'y' (Add) has no bottom that could take it", "x[3,1] z[1,4]", "y = Add(x, z) e = Add(y, h{3,4})", {}),
+    (
+        "where the largest are does not tell how large they are",
+        "x[2,3,4,4]",
+        "m = Mul(x, s{3,1,1}) unread, i = TopK <axis = 1> (m, k{=3}) f = Cast <to = 1> (i) y = Conv(f, w{3,3,1,1})",
+        {},
+    ),
+    ("its mask is read", "x[2,3,4,4]", "c = Conv(x, w{3,3,1,1}) d, m = Dropout(c) y = Mul(d, s{3,1,1})", {}),
+    (
+        "its parameters have not the shape of one sample (spatial 0)",
+        "x[2,3,4,4]",
+        "c = Conv(x, w{3,3,1,1}) y = BN(c, 3, spatial = 0)",
+        {"opset": "8"},
+    ),
+    (
+        "its keepdims is neither 0 nor 1",
+        "x[2,3,4,4]",
+        "m = Mul(x, s{3,1,1}) r = ReduceMax <axes = [1], keepdims = 2> (m) y = Conv(r, w{3,1,1,1})",
+        {},
+    ),
+    ("its weight is no matrix", "x[2,3]", "m = Mul(x, s{3}) y = Gemm(m, w{3})", {}),
+    (
+        "its weight is no matrix for each direction",
+        "x[5,2,3]",
+        "m = Mul(x, s{3}) y = RNN <hidden_size = 3> (m, w{3,3}, r{1,3,3})",
+        {},
+    ),
+    (
+        "its scale is one of each group, of which it has another number",
+        "x[2,6,4]",
+        "m = GroupNormalization <num_groups = 3> (x, g{2}, b{2}) y = Mul(m, s{6,1})",
+        {"opset": "18"},
+    ),
+    ("it works on blobs of four axes", "x[2,4,4]", "m = Mul(x, s{4,1}) y = DepthToSpace <blocksize = 2> (m)", {}),
+    ("its pads do not fit its axes", "x[2,4,4]", "m = Mul(x, s{4,1}) y = Pad(m, n{=1,1})", {}),
+    (
+        "its mode 'mirror' has no law",
+        "x[2,4,4]",
+        'm = Mul(x, s{4,1}) y = Pad <mode = "mirror"> (m, n{=0,0,0,0,1,1})',
+        {},
+    ),
+]
+
+
+@pytest.mark.parametrize(("reason", "inputs", "nodes", "said"), UNRUN, ids=[row[0] for row in UNRUN])
+def test_what_cannot_be_run_is_kept_with_the_reason(reason: str, inputs: str, nodes: str, said: dict[str, str]) -> None:
+    found = reasons(trap_of(inputs, nodes, **said))
+    assert any(reason in kept for kept in found), found
+
+
+# The reason, where the limit stands, the inputs and the nodes: one value more than may be followed.
+LIMITS = [
+    (
+        "its constant has 12 values, more than an affine may have",
+        "onnx.operators.affine",
+        "x[3,5]",
+        "c = MatMul(x, w{5,4}) a = Add(c, h{3,4}) y = Mul(a, s{4})",
+    ),
+    (
+        "axis 1 is too long to follow",
+        "onnx.operators.movement",
+        "x[2,12,4,4]",
+        "m = Mul(x, s{12,1,1}) k = Slice(m, b{=11}, e{=-13}, a{=1}, j{=-1}) y = Conv(k, w{3,12,1,1})",
+    ),
+    (
+        "it repeats axis 1, which is too long to follow",
+        "onnx.operators.movement",
+        "x[2,6,4,4]",
+        "c = Conv(x, w{6,6,1,1}) k = Tile(c, b{=1,2,1,1}) y = Mul(k, s{12,1,1})",
+    ),
+    (
+        "an axis of 6 is too long to be followed",
+        "algebra.movement",
+        "x[2,6,4,4]",
+        "c = Conv(x, w{6,6,1,1}) k = Slice(c, b{=1}, e{=3}, a{=1}) y = Mul(k, s{2,1,1})",
+    ),
+    (
+        "elements are too many to follow one by one",
+        "algebra.movement",
+        "x[2,12,4,4]",
+        "c = Conv(x, w{12,12,1,1}) k = Reshape(c, b{=2,2,6,4,4}) y = Mul(k, s{2,1,1,1})",
+    ),
+]
+
+
+@pytest.mark.parametrize(("reason", "module", "inputs", "nodes"), LIMITS, ids=[row[0] for row in LIMITS])
+def test_more_values_than_are_followed_are_a_reason_and_as_many_are_not(
+    reason: str, module: str, inputs: str, nodes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = trap_of(inputs, nodes)
+    for most, expected in ((11, True), (12, False)):
+        monkeypatch.setattr(f"bnfold.{module}.MAX_VALUES", most)
+        found = reasons(before)
+        assert any(reason in kept for kept in found) == expected, found

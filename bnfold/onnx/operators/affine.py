@@ -154,7 +154,9 @@ def _laid_constant(context: NodeContext, axes: int = 1) -> Array:
     shape = tuple(constant.shape)
     if not shape:
         return exact_values(constant)
-    if sum(size != 1 for size in shape) > axes or prod(shape) > MAX_VALUES:
+    if prod(shape) > MAX_VALUES:
+        raise Unfit(f"its constant has {prod(shape):,} values, more than an affine may have")
+    if sum(size != 1 for size in shape) > axes:
         raise Unfit("its constant varies along more than one axis")
     bottom = context.bottom()
     if len(shape) > len(bottom):
