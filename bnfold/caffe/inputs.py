@@ -169,11 +169,12 @@ def _stated(layer: Layer) -> list[Sample | None]:
 def _as_far_as_stated(layer: Layer, index: int, guess: Sample) -> Sample:
     """A guess with the axes and sizes that the `Input` layer states: of 1x1x-1x-1 the channel is no guess."""
     shapes = [tuple(shape.dim) for shape in layer.param.input_param.shape]
-    sizes = for_each_top(layer, shapes)[index] if shapes else ()
-    if not sizes:
+    stated = for_each_top(layer, shapes)[index] if shapes else ()
+    if not stated:
         return guess
-    others = guess.shape if len(guess.shape) == len(sizes) else (1,) * len(sizes)
-    return Sample(tuple(said if said > 0 else other for said, other in zip(sizes, others, strict=True)), guess.reason)
+    others = guess.shape if len(guess.shape) == len(stated) else (1,) * len(stated)
+    shape = tuple(said if said > 0 else other for said, other in zip(stated, others, strict=True))
+    return Sample(shape, guess.reason.replace(UNSAID, f"it says no more than {sizes(stated)}"))
 
 
 def _concluded(top: str, data: Mapping[str, LayerParameter], known: Mapping[str, Shape], hints: Hints) -> Sample | None:

@@ -302,6 +302,14 @@ def test_a_guess_is_said_aloud() -> None:
     ]
 
 
+def test_a_guess_beside_sizes_that_are_stated_is_of_the_others_alone() -> None:
+    shape = "input_param { shape { dim: -1 dim: 3 dim: 16 dim: 0 } }"
+    net = read(layer("Input", "data", "", "data", shape), layer("ReLU", "r", "data", "r"), guess_shapes=True)
+    assert net.notes == [
+        "input 'data' is taken as 1x3x16x224: it says no more than ?x3x16x0; --input-shape sets another"
+    ]
+
+
 @pytest.mark.parametrize(
     ("layer_type", "param"),
     [
