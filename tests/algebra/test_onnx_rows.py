@@ -100,6 +100,8 @@ def _constant(name: str, values: Sequence[Any] | int) -> str:
 
 
 PLANE = (2, 4, 6, 6)
+REGIONS = (("f", [[0.5, 1.0, 4.0, 3.0], [-3.0, 2.0, 9.0, 5.5], [20.0, 20.0, 30.0, 30.0]]), ("i", [1, 0, 1]))
+"""Of which the second leaves the plane and the last lies outside of it; and the sample of each."""
 ROWS = [
     Row("t0 = Abs (x)", (PLANE,), passes="both", refuses="any zero order strict"),
     Row("t0 = Relu (x)", (PLANE,), passes="both", refuses="any zero strict"),
@@ -119,6 +121,14 @@ ROWS = [
     Row("t0 = GlobalMaxPool (x)", (PLANE,), passes="order both", refuses="any zero"),
     Row("t0 = LpPool <kernel_shape = [3, 3], p = 3> (x)", (PLANE,), passes="gain", refuses="any zero strict both"),
     Row("t0 = GridSample (x, y)", (PLANE, (2, 3, 5, 2)), passes="zero gain", refuses="any order"),
+    Row("t0 = RoiAlign <output_height = 2, output_width = 2> (x, f, i)", (PLANE,), REGIONS, "zero both", "any order"),
+    Row(
+        't0 = RoiAlign <mode = "max", output_height = 2, output_width = 3, sampling_ratio = 2> (x, f, i)',
+        (PLANE,),
+        REGIONS,
+        passes="both",
+        refuses="any zero strict",
+    ),
     Row("t0 = ReduceMean <keepdims = 1> (x, axes)", (PLANE,), (("axes", [2, 3]),)),
     Row("t0 = ReduceMean <keepdims = 0> (x, axes)", (PLANE,), (("axes", [-1, -2]),)),
     Row("t0 = ReduceMean <keepdims = 0> (x, axes)", (PLANE,), (("axes", [1]),)),
@@ -243,6 +253,7 @@ NOT_HERE = {
     "InstanceNormalization": "absorbs",
     "LSTM": "absorbs",
     "LayerNormalization": "absorbs",
+    "MaxRoiPool": "onnx does not evaluate it; tests/onnx/test_lossless.py has it",
     "Neg": "an affine",
     "RMSNormalization": "absorbs",
     "RNN": "absorbs",

@@ -1222,6 +1222,29 @@ def test_a_size_below_0_is_no_end_of_the_process_wherever_it_comes_from(size: in
     assert in_a_process(script, parser.parse_model(text))
 
 
+@pytest.mark.parametrize(("scale", "folds"), [([2.0, 0.5, 3.0], True), ([2.0, -0.5, 3.0], False)])
+def test_a_positive_scale_alone_passes_a_pooling_of_regions(scale: list[float], folds: bool) -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    net (float[2, 2, 5, 6] x, float[3, 5] r) => (float[3, 3, 2, 2] y)
+    {
+        c = Conv (x, weight)
+        p = MaxRoiPool <pooled_shape = [2, 2]> (c, r)
+        y = Mul (p, scale)
+    }
+    """
+    proto = model(text, weight=values(3, 2, 1, 1), scale=np.array(scale, np.float32).reshape(3, 1, 1))
+    regions = np.array([[1, 0, 1, 4, 3], [0, 2, 2, 9, 9], [1, 40, 40, 50, 50]], np.float32)
+    feeds = {"x": values(2, 2, 5, 6), "r": regions}
+    assert types(folded(proto)) == ["Conv", "MaxRoiPool"] + ([] if folds else ["Mul"])
+    np.testing.assert_allclose(run(folded(proto), feeds)["y"], run(proto, feeds)["y"], rtol=1e-5)
+    in_front = model(
+        text.replace("(x, weight)", "(x, scaled)").replace("Mul (p, scale)", "Identity (p)"),
+        scaled=stored(proto)["weight"] * np.array(scale, np.float32).reshape(3, 1, 1, 1),
+    )
+    assert (error(run(in_front, feeds)["y"], run(proto, feeds)["y"]) < 1e-5) == folds
+
+
 def test_sizes_that_contradict_each_other_are_kept_with_a_reason() -> None:
     text = """
     <ir_version: 8, opset_import: ["" : 17]>

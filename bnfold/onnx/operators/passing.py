@@ -269,6 +269,13 @@ def grid_sample(context: NodeContext) -> Operator:
     )
 
 
+def regions(context: NodeContext) -> Pass:
+    """MaxRoiPool, RoiAlign: the maximum or mean of each bin of a region, which names its sample; 0 if it is empty."""
+    largest = context.layer.type == "MaxRoiPool" or context.node.attribute("mode", "avg") == "max"
+    order = "a maximum needs every scale >= 0" if largest else ""
+    return Pass(zero="an empty bin gives 0, and a shift would be missing there", order=order, plane=(0, *PLANE))
+
+
 COPYING = frozenset({"edge", "reflect", "wrap"})
 """The modes of Pad that put copies of what is inside around it."""
 
