@@ -29,6 +29,11 @@ class Stopped(KeyboardInterrupt):
     process at its end whoever has caught it; not so a subclass.
     """
 
+    def __del__(self) -> None:
+        """Send the signal again where code has dropped it: a destructor, a callback of a weak reference, code in C."""
+        if not isinstance(self.__context__, Stopped) and signal.getsignal(arrived[-1]) is _stop:  # none is answered
+            _send_again(arrived[-1])
+
 
 def _stop(number: int, frame: FrameType | None) -> None:
     """Answer Ctrl-C, SIGTERM and SIGHUP alike: what is half done is cleared up on the way out."""
@@ -54,11 +59,9 @@ def _send_again(number: int) -> None:
     threading.Timer(0.01, again, [number]).start()
 
 
-def _ask_again(lost: sys.UnraisableHookArgs) -> None:
-    """Send a signal again that came in a destructor or a callback of a weak reference; exceptions end there."""
-    if isinstance(lost.exc_value, Stopped):
-        _send_again(arrived[0])
-    else:
+def _tell_unraisable(lost: sys.UnraisableHookArgs) -> None:
+    """Say nothing of a signal that came in a destructor or a callback of a weak reference; it is sent again."""
+    if not isinstance(lost.exc_value, Stopped):
         sys.__unraisablehook__(lost)
 
 
@@ -112,7 +115,7 @@ def run() -> None:
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     # `nohup` and shells without job control have a process ignore some, and mean it.
     numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    sys.unraisablehook = _ask_again
+    sys.unraisablehook = _tell_unraisable
     try:
         for number in numbers:
             signal.signal(number, _stop)
@@ -126,6 +129,10 @@ def run() -> None:
     except MemoryError:  # again, while the first one was answered
         sys.stderr.write("bnfold: out of memory; nothing was left half-written\n")
         sys.exit(UNUSABLE)
+    except Exception:  # Python before 3.12 makes a RuntimeError of what is raised while a class is made
+        if not arrived:
+            raise
+        sys.exit(128 + arrived[0])
     finally:
         # What is left is Python's own leaving, with the answer that was given already.
         for number in numbers:

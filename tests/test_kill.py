@@ -157,16 +157,38 @@ def test_a_signal_while_compiled_code_is_loaded_is_sent_again_behind_it(monkeypa
     assert (sent, program.arrived) == ([signal.SIGTERM], [signal.SIGTERM])
 
 
-DROPPED = """
-import signal, sys, time
+LOST = """
+import io, signal, sys, time
+from contextlib import suppress
 from bnfold import __main__ as program
 
-class Dropped:
+class Signalling:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)
 
+class File(io.RawIOBase):
+    def close(self):
+        signal.raise_signal(signal.SIGINT)
+
+class Named:
+    def __set_name__(self, owner, name):
+        signal.raise_signal(signal.SIGINT)
+
+def in_a_destructor():
+    Signalling()
+
+def in_code_in_c():
+    File()
+
+def by_who_suppresses_all():
+    with suppress(BaseException):
+        signal.raise_signal(signal.SIGINT)
+
+def while_a_class_is_made():
+    type("Made", (), {"name": Named()})
+
 def command(stopped_by):
-    Dropped()
+    globals()[sys.argv[1]]()
     time.sleep(600)
 
 program._command = lambda: command
@@ -174,7 +196,35 @@ program.run()
 """
 
 
-def test_ctrl_c_that_comes_in_a_destructor_is_not_lost() -> None:
-    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
-    done = subprocess.run([sys.executable, "-c", DROPPED], env=environment, capture_output=True, text=True, timeout=300)
+@pytest.mark.parametrize("how", ["in_a_destructor", "in_code_in_c", "by_who_suppresses_all", "while_a_class_is_made"])
+def test_ctrl_c_that_is_dropped_on_its_way_is_not_lost(how: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent), "PYTHONDEVMODE": ""}  # which has C say what it drops
+    command = [sys.executable, "-c", LOST, how]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (130, "")
+
+
+ANSWERED = """
+import signal, time
+from contextlib import suppress
+from bnfold import __main__ as program
+
+def command(stopped_by):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        with suppress(BaseException):
+            signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        print("cleared")
+
+program._command = lambda: command
+program.run()
+"""
+
+
+def test_a_second_signal_that_is_dropped_while_the_first_is_answered_does_not_come_again() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
+    command = [sys.executable, "-c", ANSWERED]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "cleared\n", "")
