@@ -148,23 +148,14 @@ caffe_options = options(
 )
 proof_options = options(
     click.option(
-        "--tolerance",
-        type=float,
-        metavar="X",
-        help="Largest error relative to a blob's range (float32: 1e-4).",
+        "--tolerance", type=float, metavar="X", help="Largest error relative to a blob's range (float32: 1e-4)."
     ),
     click.option("--exact", is_flag=True, help="Measure both against a float64 run of the original too (slow)."),
     click.option(
-        "--min-agreement",
-        type=click.FloatRange(0, 1),
-        metavar="X",
-        help="Least share of samples with the same answer.",
+        "--min-agreement", type=click.FloatRange(0, 1), metavar="X", help="Least share of samples with the same answer."
     ),
     click.option(
-        "--max-top1-drop",
-        type=click.FloatRange(0, 1),
-        metavar="X",
-        help="Largest loss of top-1 accuracy allowed.",
+        "--max-top1-drop", type=click.FloatRange(0, 1), metavar="X", help="Largest loss of top-1 accuracy allowed."
     ),
     click.option("--provider", metavar="NAME", default="cpu", show_default=True, help="Where to run, like cuda."),
     click.option("--reference-provider", metavar="NAME", help="Where to run the reference, if elsewhere."),
@@ -173,12 +164,7 @@ proof_options = options(
     group="Proof",
 )
 data_options = options(
-    click.option(
-        "--data",
-        type=FILES,
-        metavar="PATH",
-        help="Images (folder or list), LMDB, .h5, .npz, .npy.",
-    ),
+    click.option("--data", type=FILES, metavar="PATH", help="Images (folder or list), LMDB, .h5, .npz, .npy."),
     click.option(
         "--limit", "sample_limit", type=click.IntRange(min=1), metavar="N", help="Take at most this many samples."
     ),

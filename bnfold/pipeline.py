@@ -336,10 +336,7 @@ def inspect(reading: Reading, folding: Folding) -> Inspection:
 
 
 def require_paths(
-    models: Sequence[Path],
-    writing: Writing | None = None,
-    reports: Sequence[Path] = (),
-    data: Sequence[Path] = (),
+    models: Sequence[Path], writing: Writing | None = None, reports: Sequence[Path] = (), data: Sequence[Path] = ()
 ) -> None:
     """Stop before any work where a file could not be written at its end, or is read or written twice.
 

@@ -426,8 +426,7 @@ LAYOUTS: dict[str, Layout] = {
 
 TYPES: dict[str, Family] = {
     "BN": Family(
-        ("ducha", "pspnet", "segnet"),
-        {"11": "segnet", "1111": _four_of_bn, "CC": "segnet", "CCCC": _four_of_bn},
+        ("ducha", "pspnet", "segnet"), {"11": "segnet", "1111": _four_of_bn, "CC": "segnet", "CCCC": _four_of_bn}
     ),
     "BatchNorm": Family(
         ("bvlc", "intel", "nvcaffe", "nvcaffe015"),

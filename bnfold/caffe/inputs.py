@@ -141,10 +141,7 @@ def _guessed(hint: InputHint, plane: Shape, fits: bool) -> Sample:
     if hint.shape is not None:
         return Sample(hint.shape, f"{UNSAID}, and {hint.reason}")
     depth = (FRAMES,) * (hint.axes - len(plane))
-    return Sample(
-        (1, hint.channels or COLOURS, *depth, *plane),
-        f"{UNSAID}{', and the weights fit this one' * fits}",
-    )
+    return Sample((1, hint.channels or COLOURS, *depth, *plane), f"{UNSAID}{', and the weights fit this one' * fits}")
 
 
 def _check(overrides: Mapping[str, Sequence[int]], batch: int | None, inputs: Sequence[str]) -> None:

@@ -37,12 +37,7 @@ _HEAD = frozenset({"name", "type", "bottom", "top", "blobs"})
 
 
 def print_layer(
-    name: str,
-    layer_type: str,
-    bottoms: Sequence[str],
-    tops: Sequence[str],
-    param: LayerParameter,
-    indent: str,
+    name: str, layer_type: str, bottoms: Sequence[str], tops: Sequence[str], param: LayerParameter, indent: str
 ) -> str:
     """A layer from `layer {` to its closing brace, without a newline at the end.
 

@@ -163,11 +163,7 @@ def build(
 
 
 def _assembled(
-    document: PrototxtDocument,
-    inferring: _Inferring,
-    files: Sequence[WeightsFile],
-    options: ReadOptions,
-    guess: Guess,
+    document: PrototxtDocument, inferring: _Inferring, files: Sequence[WeightsFile], options: ReadOptions, guess: Guess
 ) -> Net:
     """The inference net with the shapes of its inputs, and without weights. Raises MissingShapes as `give_shapes`."""
     names = frozenset(layer.name for layer in (*inferring.layers, *inferring.omitted))

@@ -55,13 +55,7 @@ def single_assignment(
         tops = versions.written(index, param)
         serialised = param.SerializeToString() if text is not None else b""
         source = Source(
-            tuple(param.bottom),
-            tuple(param.top),
-            param,
-            NO_BLOBS,
-            text,
-            incomplete=bool(opaque),
-            serialised=serialised,
+            tuple(param.bottom), tuple(param.top), param, NO_BLOBS, text, incomplete=bool(opaque), serialised=serialised
         )
         why = f"it sets an {opaque}" if opaque else ""
         layers.append(Layer(called[index], param.type, bottoms, tops, NO_BLOBS, param, source, why))
@@ -268,7 +262,7 @@ def overlapping_notes(layers: Sequence[Layer]) -> list[str]:
 SUM = LayerParameter().eltwise_param.SUM
 OVERLAPPING = types_where(lambda row: row.kept not in ("shape", "each")) - {
     # These read each value before they write it, or have made what they need of it.
-    *("Axpy", "BroadcastMul", "Norm", "Normalization", "Normalize", "Silence"),
+    *("Axpy", "BroadcastMul", "Norm", "Normalization", "Normalize", "Silence")
 } | {"Flip", "LRN", "Reverse", "ShuffleChannel"}
 
 

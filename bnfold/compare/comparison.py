@@ -382,17 +382,7 @@ class Comparison:
             notes.append(f"the candidate, whose values are stored as {stored}, {held}")
         if self.options.seed and self._samples is not None:
             notes.append(f"--seed {self.options.seed} changes nothing: it is of noise, and samples are given")
-        return MatchedCandidate(
-            ours,
-            theirs,
-            inputs,
-            pairs,
-            layout,
-            data,
-            self._known(data),
-            options,
-            notes,
-        )
+        return MatchedCandidate(ours, theirs, inputs, pairs, layout, data, self._known(data), options, notes)
 
     def _matched(self, theirs: Model, known: bool) -> tuple[Model, Model, dict[str, str], dict[str, str]]:
         """The networks, the partner of each input and of each blob that both have.

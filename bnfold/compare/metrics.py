@@ -547,10 +547,7 @@ METRICS: tuple[Metric, ...] = (
         (PAGE,),
     ),
     Metric(
-        "channel_rel",
-        "",
-        "`sqrt(C * sum e^2 of that channel / sum r^2)` of C channels",
-        lambda e: e.worst_channel[1],
+        "channel_rel", "", "`sqrt(C * sum e^2 of that channel / sum r^2)` of C channels", lambda e: e.worst_channel[1]
     ),
     Metric(
         "channel_share",

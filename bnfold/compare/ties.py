@@ -215,12 +215,7 @@ class Ties:
         return [*self.partners, *ours], [*self.partners.values(), *theirs]
 
     def resolve(
-        self,
-        first: Mapping[str, Array],
-        second: Mapping[str, Array],
-        run: Run,
-        rows: int,
-        opening: Opening,
+        self, first: Mapping[str, Array], second: Mapping[str, Array], run: Run, rows: int, opening: Opening
     ) -> Mapping[str, AnyArray]:
         """The candidate's blobs as they are with the reference's indices where both point at equal values.
 

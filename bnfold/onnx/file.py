@@ -40,11 +40,7 @@ NODE, NAME, INITIALIZER, INPUT, OUTPUT, VALUE_INFO, SPARSE_INITIALIZER = 1, 2, 5
 """Fields of GraphProto."""
 _ATTRIBUTE, _TENSOR = 5, 5
 _FLOAT_DATA, _RAW_DATA, _DOUBLE_DATA = 4, 9, 10
-_MAPPED = {
-    _RAW_DATA: None,
-    _FLOAT_DATA: TensorProto.FLOAT,
-    _DOUBLE_DATA: TensorProto.DOUBLE,
-}
+_MAPPED = {_RAW_DATA: None, _FLOAT_DATA: TensorProto.FLOAT, _DOUBLE_DATA: TensorProto.DOUBLE}
 """Payloads that are the little-endian values themselves, and the type that says so; raw data are of any type."""
 _VALUES = ["data_location", *(one.name for one in TensorProto.DESCRIPTOR.fields if one.name.endswith("_data"))]
 """The fields of TensorProto that hold its values, or say where they lie."""

@@ -24,13 +24,7 @@ from bnfold.onnx.node import STANDARD, bodies, graphs_of, names_in
 from bnfold.onnx.save import field_head
 
 NORMALISATIONS = frozenset(
-    {
-        "BatchNormalization",
-        "GroupNormalization",
-        "InstanceNormalization",
-        "LayerNormalization",
-        "RMSNormalization",
-    }
+    {"BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization"}
 )
 """What makes a body worthwhile: a function of anything else may be one that a runtime has a kernel for."""
 

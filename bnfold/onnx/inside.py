@@ -15,15 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from onnx import (
-    AttributeProto,
-    GraphProto,
-    ModelProto,
-    TensorProto,
-    ValueInfoProto,
-    helper,
-    numpy_helper,
-)
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from bnfold.algebra.frontend import InnerNet
 from bnfold.errors import BnfoldError, counted

@@ -17,14 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from onnx import ValueInfoProto
 from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops import (
-    op_dequantize_linear,
-    op_loop,
-    op_max_pool,
-    op_max_unpool,
-    op_resize,
-    op_slice,
-)
+from onnx.reference.ops import op_dequantize_linear, op_loop, op_max_pool, op_max_unpool, op_resize, op_slice
 from onnx.reference.ops._op import OpRunReduceNumpy
 
 from bnfold.net import Array

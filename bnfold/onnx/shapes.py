@@ -141,10 +141,7 @@ class Types:
 
 
 def infer(
-    model: ModelProto,
-    tensors: Collection[Tensor],
-    constants: dict[str, Array | None],
-    large: Mapping[int, Tensor] = {},
+    model: ModelProto, tensors: Collection[Tensor], constants: dict[str, Array | None], large: Mapping[int, Tensor] = {}
 ) -> Types:
     """What onnx finds out about a model, as far as it comes, and what its nodes compute of constants and of sizes.
 

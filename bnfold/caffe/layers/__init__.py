@@ -21,13 +21,7 @@ from bnfold.caffe.layers.padding import Pad
 from bnfold.caffe.layers.pooling import SPP, Pooling
 from bnfold.caffe.layers.recurrent import Recurrent
 from bnfold.caffe.layers.region import Proposal, ROIPooling
-from bnfold.caffe.layers.reorder import (
-    DepthToSpace,
-    SpaceToBatch,
-    channel_groups,
-    permutation,
-    pixel_shuffle_factor,
-)
+from bnfold.caffe.layers.reorder import DepthToSpace, SpaceToBatch, channel_groups, permutation, pixel_shuffle_factor
 from bnfold.caffe.layers.resample import Interp, Resample, Resizing, UnPooling, Unpooling, Upsampling
 from bnfold.caffe.layers.row import LayerType
 from bnfold.caffe.layers.table import LAYERS, types_where

@@ -169,9 +169,7 @@ ROWS: Mapping[str, LayerType] = {
         passes_variance=True,
     ),
     "ChannelwiseAffine": ELTWISE_AFFINE._replace(
-        reads={"channelwise_affine_param": "channel_shared"},
-        dialects=OTHERS,
-        note="EltwiseAffine under its first name",
+        reads={"channelwise_affine_param": "channel_shared"}, dialects=OTHERS, note="EltwiseAffine under its first name"
     ),
     "CuDNNBatchNorm": LayerType(
         same,

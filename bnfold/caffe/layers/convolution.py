@@ -53,11 +53,7 @@ class Local(NamedTuple):
 
     def window(self) -> dict[str, list[int]]:
         """Kernel, stride and padding as attributes of ONNX's Conv."""
-        return {
-            "kernel_shape": [self.kernel] * 2,
-            "strides": [self.stride] * 2,
-            "pads": [self.pad] * 4,
-        }
+        return {"kernel_shape": [self.kernel] * 2, "strides": [self.stride] * 2, "pads": [self.pad] * 4}
 
 
 def local(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
@@ -215,12 +211,7 @@ def _dilation(layer: Layer, said: Said, spatial: int) -> tuple[int, ...]:
 
 
 def _padding(
-    layer: Layer,
-    said: Said,
-    spatial: int,
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    bottom: Shape | None,
+    layer: Layer, said: Said, spatial: int, kernel: tuple[int, ...], stride: tuple[int, ...], bottom: Shape | None
 ) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
     """Zeros in front, zeros behind, and whether they follow from SAME."""
     sides = synopsys_pads(layer, said, spatial)

@@ -147,11 +147,7 @@ ROWS: Mapping[str, LayerType] = {
         note="DispNet's and iResNet's: moves along the rows alone; `single_direction: -1` is refused",
     ),
     "FlowWarp": LayerType(
-        flow_warp,
-        bottoms=(2, 2),
-        reads={"flow_warp_param": "fill_value"},
-        keeps="shape",
-        dialects="Synopsys, FlowNet2",
+        flow_warp, bottoms=(2, 2), reads={"flow_warp_param": "fill_value"}, keeps="shape", dialects="Synopsys, FlowNet2"
     ),
     "SpatialTransformer": LayerType(
         spatial_transformer,

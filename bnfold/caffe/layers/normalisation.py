@@ -97,11 +97,7 @@ ROWS: Mapping[str, LayerType] = {
     "ChannelNorm": LayerType(channel_norm, rank=2, dialects="Synopsys, FlowNet2"),
     "GRN": LayerType(same, rank=2, reads={"grn_param": "bias"}, dialects="OpenVINO's training Caffe"),
     "LRN": LayerType(
-        lrn,
-        reads={"lrn_param": "local_size alpha beta norm_region k"},
-        keeps="shape",
-        aligned=True,
-        gradient="top",
+        lrn, reads={"lrn_param": "local_size alpha beta norm_region k"}, keeps="shape", aligned=True, gradient="top"
     ),
     "LayerNorm": LayerType(
         same,

@@ -310,10 +310,7 @@ def _prior_rows(block: Block, index: int, priors: str) -> tuple[str, str]:
 
 def halves(block: Block, boxes: str, name: str) -> tuple[str, str]:
     """The first two and the last two of four coordinates on axis 3."""
-    return (
-        cut(block, boxes, [3], [0], [2], step=f"{name}_low"),
-        cut(block, boxes, [3], [2], [4], step=f"{name}_high"),
-    )
+    return (cut(block, boxes, [3], [0], [2], step=f"{name}_low"), cut(block, boxes, [3], [2], [4], step=f"{name}_high"))
 
 
 def best(block: Block, scores: str, top_k: int, boxes: int) -> str:

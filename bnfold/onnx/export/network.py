@@ -38,14 +38,7 @@ from bnfold.onnx.export import (
     resample,
     yolo,
 )
-from bnfold.onnx.export.builder import (
-    Block,
-    FixedBatch,
-    Graph,
-    LayerFunction,
-    Refused,
-    UnknownShape,
-)
+from bnfold.onnx.export.builder import Block, FixedBatch, Graph, LayerFunction, Refused, UnknownShape
 from bnfold.onnx.weight import ONNX_TYPES, Weight
 from bnfold.options import OnnxOptions
 
