@@ -19,30 +19,9 @@ from collections import Counter
 from collections.abc import Mapping
 
 DIALECTS = (
-    "bvlc",
-    "ssd",
-    "nvcaffe017",
-    "nvcaffe015",
-    "pspnet",
-    "segnet",
-    "mobilenetyolo",
-    "intel",
-    "vitis",
-    "ncnn",
-    "tengine",
-    "mace",
-    "x2paddle",
-    "ti",
-    "minicaffe",
-    "soeaver",
-    "synopsys",
-    "flownet2",
-    "ducha",
-    "openvino",
-    "pull3057",
-    "genet",
-    "gait",
-    "pvanet",
+    "bvlc", "ssd", "nvcaffe017", "nvcaffe015", "pspnet", "segnet", "mobilenetyolo", "intel", "vitis", "ncnn", "tengine",
+    "mace", "x2paddle", "ti", "minicaffe", "soeaver", "synopsys", "flownet2", "ducha", "openvino", "pull3057", "genet",
+    "gait", "pvanet",
 )
 ALL = frozenset(DIALECTS)
 # Fields whose number in the union is nobody's: {message: {field: {dialect: real number}}}.
@@ -398,20 +377,14 @@ FIELDS: dict[str, dict[frozenset[str], str]] = {
         frozenset({"nvcaffe017"}): "raw_data raw_data_type raw_diff raw_diff_type",
         frozenset({"vitis"}): "double_mask format mask",
     },
-    "FillerParameter": {
-        ALL: "max mean min sparse std type value variance_norm",
-        frozenset({"intel"}): "scale",
-    },
+    "FillerParameter": {ALL: "max mean min sparse std type value variance_norm", frozenset({"intel"}): "scale"},
     "NetParameter": {
         ALL: "debug_info force_backward input input_dim input_shape layer layers name state",
         frozenset({"intel"}): "bn_stats_batch_size compile_net_state engine multinode",
         frozenset({"nvcaffe017"}): "default_backward_math default_backward_type default_conv_algos_override default_cudnn_math_override default_forward_math default_forward_type eltwise_mem_sharing global_grad_scale global_grad_scale_adaptive reduce_buckets",
         frozenset({"vitis"}): "copyright",
     },
-    "ParamSpec": {
-        ALL: "decay_mult lr_mult name share_mode",
-        frozenset({"vitis"}): "compression",
-    },
+    "ParamSpec": {ALL: "decay_mult lr_mult name share_mode", frozenset({"vitis"}): "compression"},
     "LayerParameter": {
         ALL: "argmax_param batch_norm_param bias_param blobs bottom concat_param convolution_param dropout_param eltwise_param elu_param embed_param exclude exp_param flatten_param include inner_product_param log_param loss_param loss_weight lrn_param mvn_param name param phase pooling_param power_param prelu_param propagate_down reduction_param relu_param reshape_param scale_param sigmoid_param slice_param softmax_param spp_param tanh_param threshold_param tile_param top type",
         frozenset({"pspnet", "segnet", "ncnn", "minicaffe", "synopsys", "ducha"}): "bn_param",
@@ -531,11 +504,7 @@ FIELDS: dict[str, dict[frozenset[str], str]] = {
         frozenset({"tengine"}): "power scale shift",
         frozenset({"synopsys"}): "axis input_scale input_zero_point output_scale output_zero_point quantize_method saturate",
     },
-    "ELUParameter": {
-        ALL: "alpha",
-        frozenset({"nvcaffe017"}): "lambda",
-        frozenset({"ducha"}): "symmetric_mode",
-    },
+    "ELUParameter": {ALL: "alpha", frozenset({"nvcaffe017"}): "lambda", frozenset({"ducha"}): "symmetric_mode"},
     "EmbedParameter": {
         ALL: "bias_filler bias_term input_dim num_output weight_filler",
         frozenset({"tengine"}): "weight_data_size",
@@ -557,18 +526,12 @@ FIELDS: dict[str, dict[frozenset[str], str]] = {
         frozenset({"synopsys"}): "dis_mode gen_mode input_scale input_zero_point output_scale output_zero_point quantize_method saturate weight_fixed weight_scale weight_zero_point",
         frozenset({"openvino"}): "normalize",
     },
-    "InputParameter": {
-        ALL - {"pspnet"}: "shape",
-        frozenset({"synopsys"}): "output_scale output_zero_point",
-    },
+    "InputParameter": {ALL - {"pspnet"}: "shape", frozenset({"synopsys"}): "output_scale output_zero_point"},
     "LRNParameter": {
         ALL: "alpha beta engine k local_size norm_region",
         frozenset({"synopsys"}): "input_scale output_scale",
     },
-    "MVNParameter": {
-        ALL: "across_channels eps normalize_variance",
-        frozenset({"synopsys"}): "add_eps_before_sqrt",
-    },
+    "MVNParameter": {ALL: "across_channels eps normalize_variance", frozenset({"synopsys"}): "add_eps_before_sqrt"},
     "ParameterParameter": {
         ALL - {"nvcaffe017", "nvcaffe015", "pspnet", "vitis", "ncnn"}: "shape",
         frozenset({"openvino"}): "filler norm_axis",
@@ -582,31 +545,19 @@ FIELDS: dict[str, dict[frozenset[str], str]] = {
         frozenset({"soeaver", "synopsys", "pull3057"}): "ceil_mode",
         frozenset({"openvino"}): "dilation",
     },
-    "PowerParameter": {
-        ALL: "power scale shift",
-        frozenset({"synopsys"}): "quantize_method saturate",
-    },
+    "PowerParameter": {ALL: "power scale shift", frozenset({"synopsys"}): "quantize_method saturate"},
     "RecurrentParameter": {
         ALL - {"nvcaffe015", "pspnet", "vitis", "minicaffe"}: "bias_filler debug_info expose_hidden num_output weight_filler",
         frozenset({"synopsys"}): "activation_alpha activation_beta activations continue_recur default_initial direction linear_before_reset tf_rnn",
     },
-    "ReductionParameter": {
-        ALL: "axis coeff operation",
-        frozenset({"tengine"}): "dim_0 dim_1 dim_2 dim_3 keepdim",
-    },
+    "ReductionParameter": {ALL: "axis coeff operation", frozenset({"tengine"}): "dim_0 dim_1 dim_2 dim_3 keepdim"},
     "ReLUParameter": {
         ALL: "engine negative_slope",
         frozenset({"intel"}): "fuse",
         frozenset({"synopsys"}): "input_scale input_zero_point maximum minimum output_scale output_zero_point relu6 saturate",
     },
-    "ReshapeParameter": {
-        ALL: "axis num_axes shape",
-        frozenset({"intel"}): "pixelshuffler",
-    },
-    "ScaleParameter": {
-        ALL: "axis bias_filler bias_term filler num_axes",
-        frozenset({"synopsys"}): "dis_mode gen_mode",
-    },
+    "ReshapeParameter": {ALL: "axis num_axes shape", frozenset({"intel"}): "pixelshuffler"},
+    "ScaleParameter": {ALL: "axis bias_filler bias_term filler num_axes", frozenset({"synopsys"}): "dis_mode gen_mode"},
     "SigmoidParameter": {
         ALL: "engine",
         frozenset({"synopsys"}): "input_scale input_zero_point output_scale output_zero_point saturate",
@@ -615,10 +566,7 @@ FIELDS: dict[str, dict[frozenset[str], str]] = {
         ALL: "axis engine",
         frozenset({"synopsys"}): "input_scale input_zero_point output_scale output_zero_point saturate",
     },
-    "TileParameter": {
-        ALL - {"tengine"}: "axis tiles",
-        frozenset({"tengine"}): "engine index",
-    },
+    "TileParameter": {ALL - {"tengine"}: "axis tiles", frozenset({"tengine"}): "engine index"},
     "V1LayerParameter": {
         ALL - {"minicaffe"}: "accuracy_param argmax_param contrastive_loss_param data_param dummy_data_param hdf5_data_param hdf5_output_param hinge_loss_param image_data_param infogain_loss_param layer memory_data_param transform_param window_data_param",
         ALL: "blob_share_mode blobs blobs_lr bottom concat_param convolution_param dropout_param eltwise_param exclude exp_param include inner_product_param loss_param loss_weight lrn_param mvn_param name param pooling_param power_param relu_param sigmoid_param slice_param softmax_param tanh_param threshold_param top type weight_decay",
@@ -698,18 +646,12 @@ FIELDS: dict[str, dict[frozenset[str], str]] = {
         frozenset({"vitis"}): "anchor min_height min_width nms_input_num nms_iou_th nms_output_num stride_h stride_w",
         frozenset({"synopsys"}): "anchor_base_size anchor_ratio anchor_scale max_rois rpn_min_size rpn_nms_thresh",
     },
-    "MatMulParameter": {
-        frozenset({"mace"}): "transpose_a transpose_b",
-        frozenset({"synopsys"}): "blob_shape",
-    },
+    "MatMulParameter": {frozenset({"mace"}): "transpose_a transpose_b", frozenset({"synopsys"}): "blob_shape"},
 }
 
 # Likewise the values of enums.
 VALUES: dict[str, dict[frozenset[str], str]] = {
-    "ImageDataParameter.LabelType": {
-        frozenset({"pspnet", "vitis"}): "IMAGE NONE PIXEL",
-        frozenset({"vitis"}): "BBX",
-    },
+    "ImageDataParameter.LabelType": {frozenset({"pspnet", "vitis"}): "IMAGE NONE PIXEL", frozenset({"vitis"}): "BBX"},
     "V1LayerParameter.LayerType": {
         ALL: "ABSVAL BNLL CONCAT CONVOLUTION DECONVOLUTION DROPOUT ELTWISE EXP FLATTEN INNER_PRODUCT LRN MVN NONE POOLING POWER RELU SIGMOID SLICE SOFTMAX SPLIT TANH THRESHOLD",
         ALL - {"minicaffe"}: "ACCURACY ARGMAX CONTRASTIVE_LOSS DATA DUMMY_DATA EUCLIDEAN_LOSS HDF5_DATA HDF5_OUTPUT HINGE_LOSS IM2COL IMAGE_DATA INFOGAIN_LOSS MEMORY_DATA MULTINOMIAL_LOGISTIC_LOSS SIGMOID_CROSS_ENTROPY_LOSS SILENCE SOFTMAX_LOSS WINDOW_DATA",
@@ -717,41 +659,23 @@ VALUES: dict[str, dict[frozenset[str], str]] = {
         frozenset({"tengine"}): "CLIP DEPTHWISECONVOLUTION DETECTIONOUTPUT PRIORBOX ROIPOOLING",
         frozenset({"ti"}): "UPSAMPLE",
     },
-    "LossParameter.NormalizationMode": {
-        ALL: "BATCH_SIZE FULL NONE VALID",
-        frozenset({"intel"}): "PRE_FIXED",
-    },
-    "ConvolutionParameter.Engine": {
-        ALL: "CAFFE CUDNN DEFAULT",
-        frozenset({"intel"}): "MKL2017 MKLDNN",
-    },
-    "EltwiseParameter.EltwiseOp": {
-        ALL: "MAX PROD SUM",
-        frozenset({"synopsys"}): "DIV MIN",
-    },
-    "LRNParameter.Engine": {
-        ALL: "CAFFE CUDNN DEFAULT",
-        frozenset({"intel"}): "MKL2017 MKLDNN",
-    },
+    "LossParameter.NormalizationMode": {ALL: "BATCH_SIZE FULL NONE VALID", frozenset({"intel"}): "PRE_FIXED"},
+    "ConvolutionParameter.Engine": {ALL: "CAFFE CUDNN DEFAULT", frozenset({"intel"}): "MKL2017 MKLDNN"},
+    "EltwiseParameter.EltwiseOp": {ALL: "MAX PROD SUM", frozenset({"synopsys"}): "DIV MIN"},
+    "LRNParameter.Engine": {ALL: "CAFFE CUDNN DEFAULT", frozenset({"intel"}): "MKL2017 MKLDNN"},
     "PoolingParameter.PoolMethod": {
         ALL: "AVE MAX",
         ALL - {"minicaffe"}: "STOCHASTIC",
         frozenset({"synopsys"}): "AVE_EXC_PAD AVE_TF",
         frozenset({"openvino"}): "MDS",
     },
-    "PoolingParameter.Engine": {
-        ALL: "CAFFE CUDNN DEFAULT",
-        frozenset({"intel"}): "MKL2017 MKLDNN",
-    },
+    "PoolingParameter.Engine": {ALL: "CAFFE CUDNN DEFAULT", frozenset({"intel"}): "MKL2017 MKLDNN"},
     "ReductionParameter.ReductionOp": {
         ALL: "ASUM MEAN SUM",
         ALL - {"tengine"}: "SUMSQ",
         frozenset({"tengine"}): "L2 LOGSUM LOGSUMEXP MAX MIN PROD SQSUM",
     },
-    "ReLUParameter.Engine": {
-        ALL: "CAFFE CUDNN DEFAULT",
-        frozenset({"intel"}): "MKL2017 MKLDNN",
-    },
+    "ReLUParameter.Engine": {ALL: "CAFFE CUDNN DEFAULT", frozenset({"intel"}): "MKL2017 MKLDNN"},
     "SPPParameter.PoolMethod": {
         ALL: "AVE MAX",
         ALL - {"minicaffe"}: "STOCHASTIC",
