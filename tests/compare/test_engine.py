@@ -216,6 +216,19 @@ def test_room_for_compiled_code_is_held_only_where_it_may_be_loaded(
     assert kept == {least}
 
 
+def test_what_float64_runs_begin_at_and_what_they_judge_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """768 values: five runs begin at them in float64; the reference has each, and a mask of it, the candidate each."""
+    planners: list[planning.Planner] = []
+    real = planning.Planner.plan
+    monkeypatch.setattr(planning.Planner, "plan", lambda self, size: [planners.append(self), real(self, size)][1])
+    leave_room(monkeypatch, 1 << 30)
+    compare(*pair(), images(2))
+    planner = replace(planners[-1], in_double=True, judged=True)
+    segment = replace(planner.known.networks.segment(), names=["relu1"])
+    assert planner._bytes(segment) == 768 * (4 + 2 + 4)
+    assert planner._bytes(replace(segment, beside=["conv1"])) == 2 * 768 * (4 + 2 + 4) + 5 * 768 * 8
+
+
 def test_an_open_batch_follows_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     models = classifier(batch="N"), change(classifier(batch="N"), "conv1_w", (4, 1, 0, 2), 3.0)
     assert compare(*models, images(8)).blobs[0].shape[0] == 8
