@@ -106,6 +106,16 @@ def test_an_onnx_file_tells_its_sources_and_what_was_folded(tmp_path: Path) -> N
     assert metadata["folded"].split(",")[0] == "bn2a_branch1"
 
 
+def test_an_onnx_file_of_an_onnx_file_keeps_what_that_one_told(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1,2] x) => (float[1,2] y) { y = Relu(x) }'
+    )
+    model.metadata_props.add(key="answer", value="42")
+    onnx.save(model, tmp_path / "a.onnx")
+    pipeline.run(Job(Reading(tmp_path / "a.onnx"), Writing((tmp_path / "b.onnx",))))
+    assert onnx.load(tmp_path / "b.onnx").metadata_props == model.metadata_props
+
+
 def test_both_ways_of_writing_hold_the_same_network(tmp_path: Path) -> None:
     report = pipeline.run(job(tmp_path / "a.prototxt", tmp_path / "a.onnx"))
     read = CASE.load(tmp_path / "a.prototxt", tmp_path / "a.caffemodel")

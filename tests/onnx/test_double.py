@@ -867,6 +867,23 @@ def test_what_a_left_out_input_meets_is_no_value_of_the_network() -> None:
     assert Evaluator.of_model(made, (), None, []).real_values() == {"x", "y", "z"}
 
 
+def test_what_sizes_are_made_of_is_no_value_of_the_network_and_what_meets_one_is() -> None:
+    nodes = [
+        helper.make_node("Resize", ["x", "", "scales"], ["y"]),
+        helper.make_node("Constant", [], ["more"], value_float=2.0),
+        helper.make_node("Constant", [], ["idle"], value_float=3.0),
+        helper.make_node("Mul", ["y", "more"], ["m"]),
+        helper.make_node("Add", ["m", "bias"], ["z"]),
+        helper.make_node("Shape", ["z"], ["sizes"]),
+        helper.make_node("Cast", ["sizes"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["real", "half"], ["fewer"]),
+    ]
+    weights = {"scales": np.array([1, 1, 2, 2], np.float32), "bias": np.ones((), np.float32)}
+    made = model(nodes, {"x": (1, 3, 2, 2)}, ["z", "fewer"], weights | {"half": np.full((), 0.5, np.float32)})
+    found = Evaluator.of_model(made, (), None, []).real_values()
+    assert found == {"x", "y", "more", "m", "bias", "z"}
+
+
 @pytest.mark.parametrize("center_point_box", [0, 1])
 @pytest.mark.parametrize("given", ["", "fewer", "most", "most overlap", "most overlap least", "most - least"])
 def test_boxes_are_suppressed_as_onnxruntime_suppresses_them(center_point_box: int, given: str) -> None:
