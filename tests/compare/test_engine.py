@@ -220,7 +220,12 @@ def test_what_float64_runs_begin_at_and_what_they_judge_is_counted(monkeypatch: 
     """768 values: five runs begin at them in float64; the reference has each, and a mask of it, the candidate each."""
     planners: list[planning.Planner] = []
     real = planning.Planner.plan
-    monkeypatch.setattr(planning.Planner, "plan", lambda self, size: [planners.append(self), real(self, size)][1])
+
+    def plan(self: planning.Planner, budget: int) -> planning.MemoryPlan:
+        planners.append(self)
+        return real(self, budget)
+
+    monkeypatch.setattr(planning.Planner, "plan", plan)
     leave_room(monkeypatch, 1 << 30)
     compare(*pair(), images(2))
     planner = replace(planners[-1], in_double=True, judged=True)
