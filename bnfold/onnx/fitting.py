@@ -69,10 +69,10 @@ def _gemm(call: Call) -> bool:
 
 def _normalisation(call: Call) -> bool:
     """BatchNormalization, InstanceNormalization: vectors of as many values as what is read has channels."""
-    data, *vectors = call.shapes
-    if data is None or len(data) < 2 or not call.attribute("spatial", 1):
+    data, *_ = _shapes(call)
+    if len(data) < 2 or not call.attribute("spatial", 1):
         return True
-    return all(_vector(one, data[1]) for one in vectors)
+    return all(_vector(one, data[1]) for one in call.shapes[1:])
 
 
 def _recurrent(call: Call) -> bool:

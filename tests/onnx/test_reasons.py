@@ -89,6 +89,12 @@ OTHERS = [
         "m = Mul(x, s{4}) y = Gemm(k{2,3}, w{3,4}, m)",
     ),
     (
+        "it does not read two matrices",
+        "x[4] z[4,4]",
+        "m = Mul(x, s{4}) a = MatMul(m, z) y = MatMul(a, w{4,3})",
+        "m = MatMul(x, z) a = Mul(m, s{4}) y = MatMul(a, w{4,3})",
+    ),
+    (
         "it normalises several axes at once",
         "x[2,3,4]",
         "m = LayerNormalization <axis = 1> (x, g{3,4}) y = Mul(m, s{3,1})",
@@ -182,6 +188,7 @@ UNRUN = [
         {},
     ),
     ("its weight is no matrix", "x[2,3]", "m = Mul(x, s{3}) y = Gemm(m, w{3})", {}),
+    ("it does not read two matrices", "x[3,3] z[3,3]", "m = Mul(x, s{3}) y = MatMul(m, z, z)", {}),
     (
         "its weight is no matrix for each direction",
         "x[5,2,3]",

@@ -148,3 +148,11 @@ def test_a_png_holds_the_pixels() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(png(picture)))), picture)
     assert data_uri(None) == ""
+
+
+@pytest.mark.parametrize("missing", ["original", "folded", "fold"])
+def test_a_run_without_a_net_or_its_fold_has_a_page_without_pictures(missing: str) -> None:
+    net, result = folded("digits_cifar10")
+    run = RunReport(net, result.net, result.report)
+    assert "<svg" in as_html(run)
+    assert "<svg" not in as_html(replace(run, **{missing: None}))  # type: ignore[arg-type]
