@@ -208,7 +208,9 @@ def _joined(operator: Join, affines: Affines) -> Affine:
     alike = all(first.equals(other) for other in _distinct(affine for _, affine in carried))
     if alike and len(carried) == len(operator.sizes) and (axis >= len(first.shape) or first.shape[axis] == 1):
         return first
-    require(min(operator.sizes) >= 0, "its other bottoms do not carry the same affine")
+    require(
+        min(operator.sizes) >= 0, "its bottoms carry different affines, and how long they are along its axis is unknown"
+    )
     around = np.empty((1,) * (axis + 1))
     parts = [aligned(affine.scale, affine.shift, around)[:2] for _, affine in carried]
     shapes = [(*part.shape[:axis], 1, *part.shape[axis + 1 :]) for part in chain.from_iterable(parts)]

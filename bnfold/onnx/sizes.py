@@ -256,6 +256,15 @@ def _sliced(call: Call, _: Forms) -> Shape | None:
     return _shape([OPEN - UNKNOWN if axis in cut else size for axis, size in enumerate(before)])
 
 
+def _tiled(call: Call, forms: Forms) -> Shape | None:
+    """What a Tile makes: each size as many times as is said."""
+    before, times = call.shape(), call.value(1)
+    if before is None or times is None or times.dtype not in WHOLE or times.shape != (len(before),):
+        return None
+    pairs = zip(before, times.tolist(), strict=True)
+    return _shape([forms.size(_product(forms.of(size), forms.of(count))) for size, count in pairs])
+
+
 def _shape(sizes: Sequence[int]) -> Shape:
     """Sizes as a shape has them."""
     return tuple(max(size, UNKNOWN) if size <= OPEN else OPEN - size for size in sizes)
@@ -286,6 +295,7 @@ SIZED: Mapping[str, Callable[[Call, Forms], Shape | None]] = {
     "Reshape": _reshaped,
     "Resize": _resized,
     "Slice": _sliced,
+    "Tile": _tiled,
     "Upsample": _resized,
 }
 """What makes a blob of computed sizes, and the shape that they give it, None where that is not known."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, TensorShapeProto, helper
 from onnx_cases import Array, error, run, values_of
-from onnx_texts import folded, model, net_of, statistics, types, values
+from onnx_texts import folded, model, net_of, reasons, statistics, types, values
 
 from bnfold.algebra import fold
 from bnfold.onnx import shapes
@@ -113,6 +113,31 @@ def test_an_affine_in_front_of_a_dense_layer_of_keras_on_a_sequence_folds(opset:
     require_true(before)
 
 
+def test_an_affine_on_what_is_repeated_over_an_open_plane_goes_into_the_convolution() -> None:
+    """A pooled image beside each pixel, as DeepLab and PointNet have it; Tile says how long its other axes are."""
+    nodes = """m = ReduceMean <axes = [2, 3]> (x) z = Mul (m, c) y = Add (z, d) s = Shape (x) hw = Slice (s, two, four)
+        r = Concat <axis = 0> (ones, hw) t = Tile (y, r) j = Concat <axis = 1> (x, t) u = Conv (j, w)"""
+    ints = {"two": np.array([2]), "four": np.array([4]), "ones": np.array([1, 1])}
+    before = written(
+        nodes, 13, "float[n,3,h,w] x", c=values(3, 1, 1), d=values(3, 1, 1, seed=2), w=values(5, 6, 3, 3), **ints
+    )
+    after = folded(before)
+    assert types(after) == [kind for kind in types(before) if kind not in ("Mul", "Add")]
+    require_same(before, after)
+    require_true(before)
+
+
+def test_a_part_of_a_concatenation_whose_place_is_open_keeps_its_factor() -> None:
+    """Here six channels stand in front of the three; factors that begin with the first channel would be others."""
+    nodes, inputs = "z = Mul (x, c) j = Concat <axis = 1> (v, z) u = Conv (j, w)", "float[n,3,4,4] x, float[n,m,4,4] v"
+    before = written(nodes, 13, inputs, c=values(3, 1, 1), w=values(5, 9, 1, 1, seed=2))
+    assert types(folded(before)) == types(before)
+    (reason,) = reasons(before)
+    assert "how long they are along its axis is unknown" in reason
+    wrong = written(nodes.replace("(v, z)", "(z, v)"), 13, inputs, c=values(3, 1, 1), w=values(5, 9, 1, 1, seed=2))
+    assert error(run(wrong, fed(before))["u"], run(before, fed(before))["u"]) > 0.1
+
+
 @pytest.mark.parametrize("dim", [{}, {"dim_value": -1}])
 def test_the_batch_may_be_open_without_a_name(dim: dict[str, int]) -> None:
     nodes = BN + sized("n -1", 13, "y", "f").replace("Shape (y)", "Shape (x)") + "u = Gemm (f, w, b)"
@@ -198,6 +223,9 @@ def constants_of(nodes: str) -> dict[str, Array]:
         "s = Shape (x) i = Constant <value_ints = [0,1]> () a = Gather (s, i) b = ReduceProd <axes = [0]> (a)"
         "j = Constant <value_ints = [3,2]> () c = Gather (s, j) d = ReduceProd <axes = [0]> (c)"
         "e = Concat <axis = 0> (b, d) u = Reshape (x, e)",
+        "s = Shape (x) t = Tile (x, s) k = Constant <value_ints = [1,2,3,1]> () u = Tile (t, k)",
+        "m = ReduceMax <axes = [2]> (x) s = Shape (x) i = Constant <value_ints = [2]> () h = Gather (s, i)"
+        "one = Constant <value_ints = [1]> () r = Concat <axis = 0> (one, one, h, one) t = Tile (m, r) u = Add (t, x)",
         "s = Shape (x) t = Tile (s, two) i = Constant <value_ints = [4,5,6,7]> () j = Gather (t, i) u = Reshape (x, j)",
     ],
 )
