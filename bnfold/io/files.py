@@ -482,9 +482,10 @@ class _Lock:
         is_held: whether it was had: not where somebody else has it (if not to `wait`), or the system has no such locks.
     """
 
+    _fd = -1  # also where Ctrl-C comes before `__init__` has begun, and `__del__` all the same
+
     def __init__(self, folder: Path, *, wait: bool = True) -> None:
         self.is_held = False
-        self._fd = -1
         if fcntl is None:
             return
         with contextlib.suppress(OSError):  # some network file systems cannot

@@ -160,14 +160,15 @@ def left_at(step):
         os.unlink(folder / name)
     return ctrl_c.came, names
 
-step, halves = 1, []
+step, halves, said = 1, [], []
+sys.unraisablehook = lambda lost: isinstance(lost.exc_value, KeyboardInterrupt) or said.append(str(lost.exc_value))
 came, names = left_at(step)
 while came:
     if names not in ([], ["net.caffemodel", "net.prototxt"]):
         halves.append((step, names))
     step += 1
     came, names = left_at(step)
-print(step, halves)
+print(step, halves + said)
 """
 
 
