@@ -188,11 +188,7 @@ def _concat(call: Call) -> Array:
 
 
 def _gather(call: Call) -> Array:
-    axis = call.attribute("axis", 0)
-    size = call[0].shape[axis]
-    if not np.all((call[1] >= -size) & (call[1] < size)):
-        raise NotConstant
-    return np.take(call[0], call[1], axis=axis)
+    return np.take(call[0], call[1], axis=call.attribute("axis", 0))
 
 
 def _slice(call: Call) -> Array:
@@ -243,10 +239,7 @@ def _known(call: Call, axes: slice = slice(None)) -> Shape:
 def _constant_of_shape(call: Call) -> Array:
     written = call.attributes.get("value")
     fill = numpy_helper.to_array(written.t).reshape(-1) if written is not None else np.zeros(1, np.float32)
-    shape = tuple(call.numbers(0))
-    if min(shape, default=0) < 0:
-        raise NotConstant
-    return np.full(shape, fill[0], fill.dtype)
+    return np.full(call.numbers(0), fill[0], fill.dtype)
 
 
 def _expanded(call: Call) -> Shape:

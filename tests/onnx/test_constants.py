@@ -106,6 +106,62 @@ def test_a_mean_of_whole_numbers_is_not_computed() -> None:
     assert compute(Call(parser.parse_node("y = ReduceMean (x)"), 18, [X.astype(np.int64)])) is None
 
 
+INTEGERS, REALS = np.array([[6, -7, 8]]), np.array([1.5, -2.5], np.float32)
+
+# The expression, what it reads where runtimes have no value or disagree, what it reads where they agree, and on what.
+WITHOUT_VALUE: list[tuple[str, list[Array], list[Array], list[object]]] = [
+    ("y = Add (x, z)", [INTEGERS, np.array([2], np.int32)], [INTEGERS, np.array([2])], [[8, -5, 10]]),
+    ("y = Cast <to = 2> (x)", [np.array([255.0, 256.0])], [np.array([255.0, 0.5])], [255, 0]),
+    ("y = Cast <to = 3> (x)", [np.array([-129.0])], [np.array([-128.0])], [-128]),
+    ("y = ConstantOfShape (x)", [np.array([2, -1])], [np.array([2, 1])], [[0], [0]]),
+    ("y = Div (x, z)", [INTEGERS, np.array([[4, 0, 1]])], [INTEGERS, np.array([[4, 4, -3]])], [[1, -1, -2]]),
+    ("y = Gather <axis = 1> (x, z)", [INTEGERS, np.array([3])], [INTEGERS, np.array([2])], [[8]]),
+    ("y = Gather <axis = 1> (x, z)", [INTEGERS, np.array([-4])], [INTEGERS, np.array([-3])], [[6]]),
+    ("y = Mod (x, z)", [REALS, REALS], [INTEGERS, np.array([4])], [[2, 1, 0]]),
+    ("y = Mod (x, z)", [INTEGERS, np.array([0])], [INTEGERS, np.array([-4])], [[-2, -3, 0]]),
+    ("y = Mod <fmod = 1> (x, z)", [INTEGERS, np.array([4], np.int32)], [INTEGERS, np.array([4])], [[2, -3, 0]]),
+    (
+        "y = Range (a, b, c)",
+        [np.array(one) for one in (0.5, 3.0, 1.0)],
+        [np.array(one) for one in (1, 6, 2)],
+        [1, 3, 5],
+    ),
+    ("y = Unsqueeze (x, a)", [INTEGERS, np.array([3])], [INTEGERS, np.array([2])], [[[6], [-7], [8]]]),
+    ("y = Unsqueeze (x, a)", [INTEGERS], [INTEGERS, np.array([0])], [[[6, -7, 8]]]),
+    (
+        "y = Where (c, x, z)",
+        [INTEGERS > 0, INTEGERS, np.array([2], np.int32)],
+        [INTEGERS > 0, INTEGERS, np.array([2])],
+        [[6, 2, 8]],
+    ),
+]
+
+
+@pytest.mark.parametrize(("expression", "without", "given", "expected"), WITHOUT_VALUE)
+def test_an_expression_without_one_value_is_not_computed(
+    expression: str, without: list[Array], given: list[Array], expected: list[object]
+) -> None:
+    node = parser.parse_node(expression)
+    assert compute(Call(node, 18, without)) is None
+    found = compute(Call(node, 18, given))
+    assert found is not None
+    np.testing.assert_array_equal(found, np.array(expected))
+
+
+@pytest.mark.parametrize("target", [TensorProto.STRING, TensorProto.UNDEFINED])
+def test_a_cast_to_no_numbers_is_not_computed(target: int) -> None:
+    assert compute(Call(helper.make_node("Cast", ["x"], ["y"], to=target), 18, [X])) is None
+
+
+def test_a_constant_of_text_or_with_zeros_left_out_is_not_computed() -> None:
+    text = TensorProto(data_type=TensorProto.STRING, dims=[1], string_data=[b"1"])
+    sparse = helper.make_sparse_tensor(
+        numpy_helper.from_array(X[0, 0], "v"), numpy_helper.from_array(np.arange(3)), [4]
+    )
+    for said in ({"value": text}, {"sparse_value": sparse}, {"value_string": b"1"}):
+        assert compute(Call(helper.make_node("Constant", [], ["y"], **said), 18, [])) is None
+
+
 NORM = "(x, gamma, beta, mean, variance)"
 MADE_OF_WEIGHTS = {
     "y = Clip (x, low, high)": 18,
