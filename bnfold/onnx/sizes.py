@@ -123,7 +123,7 @@ def computed_sizes(call: Call, forms: Forms) -> Array | None:
     op_type = call.node.op_type
     opened = [is_open(one) for one in call.inputs if one is not None]
     places = [place for place, one in enumerate(opened) if one.any()]
-    if op_type in ELEMENTWISE:
+    if op_type in ELEMENTWISE or op_type == "Mod":
         unknown = np.logical_or.reduce(np.broadcast_arrays(*opened))
         value = np.where(unknown, OPEN - UNKNOWN, value)
         operands = np.broadcast_arrays(*[one for one in call.inputs if one is not None])

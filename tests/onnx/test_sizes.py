@@ -127,6 +127,18 @@ def test_an_affine_on_what_is_repeated_over_an_open_plane_goes_into_the_convolut
     require_true(before)
 
 
+def test_a_factor_in_front_of_padding_to_a_multiple_of_the_window_goes_into_the_convolution() -> None:
+    """As Swin pads an open plane: by (4 - h % 4) % 4, of which nothing is known, and nothing along the channels."""
+    nodes = """z = Mul (x, c) s = Shape (z) h = Gather (s, two) a = Mod (h, four) b = Sub (four, a) r = Mod (b, four)
+        p = Concat <axis = 0> (zeros, r, zero) t = Pad (z, p) u = Conv (t, w)"""
+    ints = {"two": np.array([2]), "four": np.array([4]), "zeros": np.zeros(6, np.int64), "zero": np.array([0])}
+    before = written(nodes, 13, "float[n,3,h,w] x", c=values(3, 1, 1), w=values(5, 3, 3, 3), **ints)
+    after = folded(before)
+    assert types(after) == [kind for kind in types(before) if kind != "Mul"]
+    require_same(before, after)
+    require_true(before)
+
+
 def test_a_part_of_a_concatenation_whose_place_is_open_keeps_its_factor() -> None:
     """Here six channels stand in front of the three; factors that begin with the first channel would be others."""
     nodes, inputs = "z = Mul (x, c) j = Concat <axis = 1> (v, z) u = Conv (j, w)", "float[n,3,4,4] x, float[n,m,4,4] v"
@@ -223,6 +235,7 @@ def constants_of(nodes: str) -> dict[str, Array]:
         "s = Shape (x) i = Constant <value_ints = [0,1]> () a = Gather (s, i) b = ReduceProd <axes = [0]> (a)"
         "j = Constant <value_ints = [3,2]> () c = Gather (s, j) d = ReduceProd <axes = [0]> (c)"
         "e = Concat <axis = 0> (b, d) u = Reshape (x, e)",
+        "s = Shape (x) a = Mod (s, four) b = Sub (a, a) c = Sub (s, b) u = Reshape (x, c)",
         "s = Shape (x) t = Tile (x, s) k = Constant <value_ints = [1,2,3,1]> () u = Tile (t, k)",
         "m = ReduceMax <axes = [2]> (x) s = Shape (x) i = Constant <value_ints = [2]> () h = Gather (s, i)"
         "one = Constant <value_ints = [1]> () r = Concat <axis = 0> (one, one, h, one) t = Tile (m, r) u = Add (t, x)",
