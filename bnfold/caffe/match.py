@@ -16,7 +16,7 @@ from bnfold.algebra.scaled import same_in_order
 from bnfold.caffe import layer_types
 from bnfold.caffe.blobs import Half
 from bnfold.caffe.fillers import filled, has_filler
-from bnfold.caffe.layers import KERNELS
+from bnfold.caffe.layers import KERNELS, LAYERS
 from bnfold.caffe.layers.arithmetic import ROWS as ARITHMETIC
 from bnfold.caffe.layers.convolution import channels_read
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes, infer_shapes
@@ -314,10 +314,22 @@ def _lacks_weights(layer: Layer) -> bool:
 def _misfit(layer: Layer, blobs: Blobs, expected: Sequence[Shape]) -> str:
     needs = f"needs {_listed(expected)}" if expected else "learns nothing"
     stored = list(blobs.shapes)
-    turned = layer.type == "InnerProduct" and stored and [stored[0][::-1], *stored[1:]] == list(expected)
-    other = "false" if layer.param.inner_product_param.transpose else "true"
-    advice = f"; with `transpose: {other}` they fit" if turned else ""
+    advice = f"; with `{field}` they fit" if (field := _field_for(layer, stored, list(expected))) else ""
     return f"{layer}: has {_listed(stored) or 'no weights'}, and {needs}{advice}"
+
+
+def _field_for(layer: Layer, stored: list[Shape], expected: list[Shape]) -> str:
+    """The field with which a layer would promise what is stored; empty where none is known."""
+    if not stored or not expected:
+        return ""
+    if layer.type == "InnerProduct" and [stored[0][::-1], *stored[1:]] == expected:
+        return f"transpose: {'false' if layer.param.inner_product_param.transpose else 'true'}"
+    row = LAYERS.get(layer.type)
+    parameters = row.parameters(layer) if row and row.reads else None
+    fewer, more = sorted(([*map(_without_ones, shapes)] for shapes in (stored, expected)), key=len)
+    bias = fewer[0] if layer.type == "Scale" else _without_ones((getattr(parameters, "num_output", 0),))
+    fits = hasattr(parameters, "bias_term") and [*fewer, bias] == more
+    return f"bias_term: {'true' if len(stored) > len(expected) else 'false'}" if fits else ""
 
 
 def _plain(layer: Layer, index: int, shape: Shape) -> Shape:

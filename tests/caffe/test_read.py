@@ -96,13 +96,38 @@ def test_all_faults_of_the_weights_are_named_at_once(tmp_path: Path) -> None:
         f"{tmp_path / 'net.caffemodel'}: the weights of 3 layers do not fit the network\n"
         "  layer 'conv' (Convolution): has 3x4x3x3 and 4, and needs 4x3x3x3 and 4\n"
         "  layer 'bn' (BatchNorm): has no weights there, and needs 4 and 4 and 1\n"
-        "  layer 'fc' (InnerProduct): has 5x144, and needs 5x144 and 5"
+        "  layer 'fc' (InnerProduct): has 5x144, and needs 5x144 and 5; with `bias_term: false` they fit"
     )
 
 
 def test_equal_counts_of_another_order_are_no_fit(tmp_path: Path) -> None:
     message = refusal(tmp_path, SHAPES | {"fc": [(144, 5), (5,)]})
     assert "has 144x5 and 5, and needs 5x144 and 5; with `transpose: true` they fit" in message
+
+
+@pytest.mark.parametrize(
+    ("layer_type", "param", "stored", "advice"),
+    [
+        ("Convolution", "convolution_param { num_output: 6 kernel_size: 1 bias_term: false }", [(6, 4), (6,)], "true"),
+        ("Convolution", "convolution_param { num_output: 1 kernel_size: 1 }", [(1, 4, 1, 1)], "false"),
+        ("Deconvolution", "convolution_param { num_output: 6 kernel_size: 2 }", [(4, 6, 2, 2)], "false"),
+        ("Scale", "", [(4,), (1, 4, 1, 1)], "true"),
+        ("Scale", "scale_param { bias_term: true }", [(4,)], "false"),
+        ("Scale", "", [(4,), (5,)], ""),
+        ("Convolution", "convolution_param { num_output: 6 kernel_size: 1 bias_term: false }", [(6, 4), (4,)], ""),
+        ("Convolution", "convolution_param { num_output: 6 kernel_size: 1 }", [(5, 4, 1, 1)], ""),
+        ("PReLU", "", [(4,), (4,)], ""),
+    ],
+)
+def test_weights_that_a_bias_alone_tells_from_what_is_promised_are_pointed_out(
+    layer_type: str, param: str, stored: list[tuple[int, ...]], advice: str, tmp_path: Path
+) -> None:
+    text = f'''input: "data" input_shape {{ dim: 1 dim: 4 dim: 3 dim: 3 }}
+        layer {{ name: "l" type: "{layer_type}" bottom: "data" top: "l" {param} }}'''
+    with pytest.raises(WeightsError) as caught:
+        read(tmp_path, {"l": stored}, text)
+    assert str(caught.value).endswith(f"; with `bias_term: {advice}` they fit") == bool(advice)
+    assert ("they fit" in str(caught.value)) == bool(advice)
 
 
 def test_the_record_of_a_layer_that_was_renamed_is_pointed_out(tmp_path: Path) -> None:
