@@ -49,7 +49,7 @@ class Preparation:
         origin: where these settings come from, for the report.
     """
 
-    mean: Array | None = None
+    mean: ArrayLike | None = None
     scale: float = 1.0
     swap_channels: bool = False
     resize: Size | None = None
@@ -162,7 +162,7 @@ def _middle(planes: Array, size: Size) -> Array:
     return planes[:, top : top + size[0], left : left + size[1]]
 
 
-def _mean_for(mean: Array, channels: int, size: Size, whole: Sequence[int]) -> Array:
+def _mean_for(mean: ArrayLike, channels: int, size: Size, whole: Sequence[int]) -> Array:
     """The mean in a shape that goes with (channels, height, width); an image is as large as that, or as the whole."""
     values = np.asarray(mean, np.float32)
     if values.size in (1, channels) and values.ndim <= 1:

@@ -41,6 +41,8 @@ def test_it_agrees_with_opencv_which_caffe_reads_images_with(tmp_path: Path) -> 
 
 def test_the_mean_goes_before_the_scale() -> None:
     planes = Preparation(mean=np.array([104, 117, 123.0]), scale=0.5).planes(image(), 3, (4, 6))
+    listed = Preparation(mean=(104, 117, 123), scale=0.5).planes(image(), 3, (4, 6))
+    np.testing.assert_array_equal(listed, planes)
     pixels = np.asarray(image())[:, :, ::-1].transpose(2, 0, 1).astype(float)
     np.testing.assert_allclose(planes, (pixels - np.array([104, 117, 123.0])[:, None, None]) * 0.5)
 
@@ -163,14 +165,14 @@ def said(path: Path, **options: Any) -> Preparation | None:
 def test_settings_are_taken_from_the_test_layer_of_the_prototxt(tmp_path: Path) -> None:
     path = prototxt(tmp_path, "mean_value: 104 mean_value: 117 mean_value: 123 scale: 0.5 crop_size: 2 mirror: true")
     found = present(said(path))
-    assert (found.scale, found.crop, present(found.mean).tolist()) == (0.5, (2, 2), [104, 117, 123])
+    assert (found.scale, found.crop, np.asarray(found.mean).tolist()) == (0.5, (2, 2), [104, 117, 123])
     assert str(found) == "middle 2x2; minus mean 104, 117, 123; times 0.5 (from transform_param of 'test')"
     np.save(tmp_path / "mean.npy", np.ones((3, 2, 2)))
     path = prototxt(
         tmp_path, 'mean_file: "mean.npy"', "image_data_param { new_height: 5 new_width: 6 is_color: false }"
     )
     found = present(said(path))
-    assert (present(found.mean).shape, found.resize, found.grey) == ((3, 2, 2), (5, 6), True)
+    assert (np.asarray(found.mean).shape, found.resize, found.grey) == ((3, 2, 2), (5, 6), True)
     assert present(said(prototxt(tmp_path, "", "top: 'label'"))).scale == 1
     for side in ("new_height: 5", "new_width: 6"):  # which Caffe's ImageData refuses, too
         with pytest.raises(UsageError, match="resize and crop are"):
