@@ -45,6 +45,7 @@ AHEAD = 4  # pieces that are waiting for each worker; more would only wait to be
 MAX_LOCAL = 512
 """Worker processes that are started on this machine: a number with a digit too many would take all of it."""
 TRIES = 2
+FIRST_WORKER = 10  # seconds until a scheduler without workers is given up
 NO_WORKERS = "60s"  # how long it takes until workers that were started here are given up
 LOST = "the connection to the scheduler was lost, or the tasks were cancelled there"
 NOT_STARTED = "--cluster {}: a worker did not start ({}), as where memory is short; try again, or with fewer"
@@ -283,9 +284,11 @@ def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Clie
     Raises:
         UsageError: there are no workers, or they cannot measure it so, or the samples cannot be sent.
     """
+    with suppress(TimeoutError):  # nannies may be about to start them anew, or a queue to let them begin
+        client.wait_for_workers(1, timeout=FIRST_WORKER)
     places = [worker["host"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
     if not places:
-        raise UsageError("--cluster: there are no workers")
+        raise UsageError(f"--cluster: there are no workers, and none has come within {FIRST_WORKER} seconds")
     versions = _require_versions(client, engine.compiled)
     _require_bnfold(client)
     if engine.compiled:

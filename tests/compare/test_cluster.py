@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from threading import Timer
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -421,6 +422,21 @@ def test_workers_of_a_machine_refuse_a_memory_that_is_too_little_for_all_of_them
 
 
 WITHOUT = "import sys; sys.modules['numba'] = None"
+
+
+def test_a_worker_that_is_about_to_come_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = models(tmp_path)
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, threads_per_worker=1, dashboard_address=None) as workers,
+        distributed.Client(workers) as client,
+    ):
+        with monkeypatch.context() as short:
+            short.setattr(cluster, "FIRST_WORKER", 0.1)
+            with pytest.raises(UsageError, match=r"there are no workers, and none has come within 0\.1 seconds"):
+                compare(*pair, images(), cluster=client)
+        monkeypatch.setattr(cluster, "FIRST_WORKER", 300)
+        Timer(0.5, workers.scale, [1]).start()
+        assert said(compare(*pair, images(), cluster=client)) == said(compare(*pair, images()))
 
 
 @contextmanager
