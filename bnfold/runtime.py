@@ -366,10 +366,13 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def processors() -> int:
-    """How many threads of this process can run at once: those of its affinity, or of the quota of its control group."""
+def processors(share: int = 1) -> int:
+    """How many threads of this process can run at once: those of its affinity, or of the quota of its control group.
+
+    `share` processes have the machine together.
+    """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([count, *(quota for quota in map(_quota, QUOTAS) if quota is not None)]))
+    return max(1, min([count, *(quota for quota in map(_quota, QUOTAS) if quota is not None)]) // share)
 
 
 def _quota(files: tuple[str, ...]) -> int | None:

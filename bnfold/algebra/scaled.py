@@ -106,7 +106,7 @@ class Scaled:
         weight = self.weight.reshape(self.view)
         exact = np.empty(0)  # used again for every piece
         light = self.largest is None
-        for slab in _slabs(self.view, CHUNK_VALUES):
+        for slab in _slabs(self.view):
             part = weight[slab]
             if part.size > exact.size:
                 exact = np.empty(part.size)
@@ -299,7 +299,7 @@ def _peaks(blob: Scaled) -> Iterator[tuple[Values, Values]]:
     """For each factor the largest `|weight|` and the largest `|product|` that each of its values stands for."""
     weight = blob.weight.reshape(blob.view)
     peaks = [(np.zeros(factor.shape), np.zeros(factor.shape)) for factor in blob.factors]
-    for slab in _slabs(blob.view, CHUNK_VALUES):
+    for slab in _slabs(blob.view):
         part = np.abs(np.asarray(weight[slab], np.float64))
         product = math.prod((np.abs(_slab_of(factor, slab)) for factor in blob.factors), start=part)
         for factor, both in zip(blob.factors, peaks, strict=True):
@@ -337,21 +337,19 @@ def _slab_of(factor: Values, slab: tuple[slice, ...]) -> Values:
     return factor[index]
 
 
-def _slabs(view: Shape, limit: int) -> Iterator[tuple[slice, ...]]:
-    """Index tuples that cut `view` into consecutive pieces of at most `limit` values, in C order.
+def _slabs(view: Shape) -> Iterator[tuple[slice, ...]]:
+    """Index tuples that cut `view` into consecutive pieces of at most `CHUNK_VALUES`, in C order.
 
     Leading axes are walked one index at a time until the rest is small enough to take several at once.
     """
-    size = int(np.prod(view))
-    if size == 0:
+    axis, rest = 0, int(np.prod(view))
+    if rest == 0:
         return
-    axis = 0
-    rest = size
-    while axis < len(view) - 1 and rest // view[axis] > limit:
+    while axis < len(view) - 1 and rest // view[axis] > CHUNK_VALUES:
         rest //= view[axis]
         axis += 1
     inner = rest // view[axis] if view else 1
-    step = max(1, limit // max(1, inner))
+    step = max(1, CHUNK_VALUES // max(1, inner))
     for outer in np.ndindex(*view[:axis]):
         head = tuple(slice(index, index + 1) for index in outer)
         for start in range(0, view[axis] if view else 1, step):

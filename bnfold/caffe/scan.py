@@ -29,7 +29,7 @@ _SCALAR = re.compile(
     rf"""(?:{_STRING})(?:(?:\s++|#[^\n]*+)*+(?:{_STRING}))*+|-?\s*+[^\s{{}}<>\[\],;:#"'-][^\s{{}}<>\[\],;:#"']*+"""
 )
 _PLACEHOLDER = re.compile(r"\$\{\w{1,60}\}|\$\w{1,60}|\{\{[^{}\n]{1,60}\}\}|%(?:\(\w{1,60}\))?[dfgrs]\b|@\w{1,60}@")
-_CLOSED = re.compile(rf"""#[^\n]*+|{_STRING}""")
+CLOSED = re.compile(rf"""#[^\n]*+|{_STRING}""")  # comments and strings, in which nothing else begins
 _STRUCTURE = re.compile(rf"""((?:[^{{}}<>\[\]"'#]++|#[^\n]*+|{_STRING})*+)([{{}}<>\[\]"']|\Z)""")
 
 
@@ -125,7 +125,7 @@ class Prototxt:
 
     def _check_strings(self, at: int, end: int) -> None:
         """Stop at a string that is too long between two brackets."""
-        for string in _CLOSED.finditer(self.text, at, end):
+        for string in CLOSED.finditer(self.text, at, end):
             if string[0][0] != "#":
                 self._check_length(*string.span())
 

@@ -32,7 +32,7 @@ from bnfold.caffe.descriptors import Descriptor, is_repeated
 from bnfold.caffe.layer_types import brings_samples, is_known, is_metric, loss
 from bnfold.caffe.layout import TextLayout, read_layout
 from bnfold.caffe.repetition import parse_net
-from bnfold.caffe.scan import Prototxt, TextField, replaced
+from bnfold.caffe.scan import CLOSED, Prototxt, TextField, replaced
 from bnfold.errors import Guesses, ParseError, did_you_mean
 from bnfold.io.formats import HEAD, other_format
 from bnfold.io.mapping import read_file
@@ -133,7 +133,7 @@ def parse_prototxt(
     document = PrototxtDocument(caffe_pb2.NetParameter(), file=file)
     body = text if (at, end) == (0, len(text)) else _blank(text, [(0, at), (end, len(text))])
     if _ESCAPED.search(body):
-        body = _TOKEN.sub(lambda token: _ESCAPED.sub("?", token.group()), body)
+        body = CLOSED.sub(lambda token: _ESCAPED.sub("?", token.group()), body)
         if stray := _ESCAPED.search(body):
             raise prototxt.error("a byte that is no text stands outside comments and strings", stray.start())
     loose = False
@@ -171,7 +171,7 @@ def decode_prototxt(content: bytes, path: Path | None = None) -> str:
         raise ParseError(f"is {what} and not a prototxt{asked}", path)
     text = text.replace("\r\n", "\n")
     if _ESCAPED.search(text):
-        text = _TOKEN.sub(_latin1_string, text)
+        text = CLOSED.sub(_latin1_string, text)
     return text
 
 
@@ -191,7 +191,6 @@ _ESCAPED = re.compile("[\udc80-\udcff]")
 _LINE = re.compile(r"\r\s*+(\S)")
 _NUMBER = re.compile(r"-?[0-9]{1,10}")
 _SIZE = re.compile(r"[0-9]{1,9}")
-_TOKEN = re.compile(r"""#[^\n]*+|"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|'[^'\\\n]*+(?:\\.[^'\\\n]*+)*+'""")
 
 
 def _latin1_string(token: re.Match[str]) -> str:
@@ -203,7 +202,7 @@ def _latin1_string(token: re.Match[str]) -> str:
 
 def _behind_return(text: str) -> int | None:
     """Where a comment first goes on behind a carriage return, as in a file whose lines end with nothing else."""
-    for token in _TOKEN.finditer(text) if "\r" in text else ():
+    for token in CLOSED.finditer(text) if "\r" in text else ():
         comment = token.group().rstrip() if token.group()[0] == "#" else ""
         for line in _LINE.finditer(comment):
             if line[1] != "#":

@@ -514,8 +514,7 @@ def _opened(work: Work, weights: Mapping[str, Any]) -> Engine:
             raise ModelError(f"a worker {other}")
         if work.compiled and not worthwhile(MANY):
             raise ModelError(NO_NUMBA.format("this worker"))
-        threads = max(1, processors() // work.share)
-        options = replace(work.options, threads=work.options.threads or threads)
+        options = replace(work.options, threads=work.options.threads or processors(work.share))
         kept = ExitStack()
         store = kept.enter_context(WeightStore())
         sides = []

@@ -69,7 +69,7 @@ class Engine:
     ) -> None:
         self.networks, self.layout = networks, layout
         self._options, self._store, self._data = options, store, data
-        self._threads = max(1, processors() // share)
+        self._threads = processors(share)
         self._first: tuple[Run, list[Mapping[str, AnyArray]], list[Counts]] | None = None
         for model in networks.models:
             model.release_pages()  # of which writing the candidate may have read all

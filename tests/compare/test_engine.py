@@ -194,7 +194,7 @@ def test_where_both_networks_do_not_fit_one_is_open_at_a_time(monkeypatch: pytes
 
 def test_one_run_at_a_time_gives_the_same_report(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = said(compare(*pair(), images(40)))
-    monkeypatch.setattr(engines, "processors", lambda: 1)
+    monkeypatch.setattr(engines, "processors", lambda share: 1)
     assert said(compare(*pair(), images(40))) == expected
 
 

@@ -69,42 +69,34 @@ class Graph:
     nodes: list[NodeProto] = field(default_factory=list)
     weights: dict[str, Weight] = field(default_factory=dict)
     computed: int = 0  # numbers in constants of our own
-    _tensor_names: Names = field(init=False)
-    _node_names: Names = field(init=False)
+    tensor_names: Names = field(init=False)
+    node_names: Names = field(init=False)
     _layer_names: set[str] = field(default_factory=set)  # that a node has already
     _shared: dict[tuple[int, Shape], str] = field(default_factory=dict)
     _named: dict[tuple[str, Shape], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         blobs = (blob for layer in self.net.layers for blob in (*layer.bottoms, *layer.tops))
-        self._tensor_names = Names((*self.net.inputs, *blobs), "_")
-        self._node_names = Names((layer.name for layer in self.net.layers), "_")
-
-    def fresh_tensor(self, name: str) -> str:
-        """`name`, or `name_2` and so on where a blob or another tensor has it."""
-        return self._tensor_names.new(name)
-
-    def fresh_node(self, name: str) -> str:
-        """The same for nodes."""
-        return self._node_names.new(name)
+        self.tensor_names = Names((*self.net.inputs, *blobs), "_")
+        self.node_names = Names((layer.name for layer in self.net.layers), "_")
 
     def node_of(self, layer: Layer) -> str:
         """The name of a layer's main node: the layer's, numbered where a layer in front of it has the same one."""
         if layer.name in self._layer_names:
-            return self.fresh_node(layer.name)
+            return self.node_names.new(layer.name)
         self._layer_names.add(layer.name)
         return layer.name
 
     def add_weight(self, name: str, stored: Array | LazyArray, shape: Shape, dtype: DType) -> str:
         """A new initialiser; its final name is returned."""
-        name = self.fresh_tensor(name)
+        name = self.tensor_names.new(name)
         self.weights[name] = Weight(name, stored, shape, dtype)
         return name
 
     def forget_weights(self, kept: int) -> None:
         """Take back all initialisers but the first `kept`; nodes are added when all of a layer's are made."""
         while len(self.weights) > kept:
-            self._tensor_names.free(self.weights.popitem()[0])
+            self.tensor_names.free(self.weights.popitem()[0])
         self._shared = {key: name for key, name in self._shared.items() if name in self.weights}
         self._named = {key: name for key, name in self._named.items() if name in self.weights}
 
@@ -182,12 +174,12 @@ class Block:
         if len(self.graph.nodes) + len(self.nodes) >= MAX_NODES:
             raise Refused(f"the model would have more than {MAX_NODES:,} nodes")
         numbered = [name] if outputs == 1 else [f"{name}.{index}" for index in range(outputs)]
-        tensors = [self.graph.fresh_tensor(tensor) for tensor in numbered]
+        tensors = [self.graph.tensor_names.new(tensor) for tensor in numbered]
         node = helper.make_node(
             operator,
             list(inputs),
             tensors,
-            name=self.graph.fresh_node(name),
+            name=self.graph.node_names.new(name),
             doc_string=str(self.layer),
             domain=attributes.pop("domain", None),
             **attributes,
