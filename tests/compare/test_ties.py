@@ -18,7 +18,8 @@ from bnfold.compare import engine as engines
 from bnfold.compare.comparison import compare
 from bnfold.compare.models import Model
 from bnfold.compare.planning import Segment
-from bnfold.compare.ties import Pointer, Steps, Ties, along_classes, in_plane, in_tensor, on_step, ties
+from bnfold.compare.pointers import Pointer, Steps, along_classes, in_plane, in_tensor, on_step
+from bnfold.compare.ties import Ties, ties
 from bnfold.net import Array, Net
 from bnfold.onnx.graph import WeightStore
 from bnfold.runtime import Provider, Session

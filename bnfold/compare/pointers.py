@@ -1,0 +1,284 @@
+"""What the indices of a blob point into, and how they are read: of ArgMax, of a pooling's mask, of steps of a stair.
+
+A value of Ceil, Floor, Round, QuantizeLinear or a Cast to integers is an index, too: it says in which step of a
+stair a value lies. The value at another step is the one of that step that is nearest: a value beside an edge may lie on
+either side of it. So is Sign, and a flag of Caffe's Threshold, of Greater, Less and Equal: a stair of two steps, at a
+limit that is stored or computed. Of two blobs that are computed the larger range counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from bnfold.compare.models import Model, values_stored
+from bnfold.net import Array, DType
+from bnfold.options import ROUNDING
+from bnfold.runtime import ELEMENTS
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+Look = Callable[[Array, Array], Array | None]
+"""(values, indices) -> the values at the indices, in the shape of the indices; None where they cannot be read so."""
+ORIGIN = np.zeros(())
+"""The limit of a Sign, and of the difference of two blobs."""
+
+
+class Pointer(NamedTuple):
+    """How the indices of a blob are read.
+
+    Attributes:
+        values: the blob that they point into, or two, whose difference counts.
+        look: gives the values at some indices.
+        what: what a tie is, for the report.
+        limit: of flags, where one turns into the other.
+        steps: of values that were rounded to steps of which there is a first and a last one.
+    """
+
+    values: tuple[str, ...]
+    look: Look
+    what: str = "indices differ on equal values"
+    limit: Array = ORIGIN
+    steps: Steps | None = None
+
+
+class Steps(NamedTuple):
+    """Where the steps of a blob lie.
+
+    Attributes:
+        sizes: the scale and the zero point of QuantizeLinear, a number each or one for each place along `axis`.
+        axis: of the sizes.
+        numbers: all that there are, rising, where they are not all whole numbers of a type.
+    """
+
+    sizes: Sequence[Array] = ()
+    axis: int = 1
+    numbers: Array | None = None
+
+    def allowed(self, values: Array, whole: DType, tolerance: float, by_sample: bool, least: float) -> Array:
+        """How far two values may be apart that are equal, in a shape that broadcasts to theirs.
+
+        Values beyond the last step are cut off, and channels have steps of their own: of those that are between the
+        steps of one channel the tolerance is a share, or rounding is one of all that it has.
+        """
+        wide, by_channel = values.astype(np.float64), any(size.size > 1 for size in self.sizes)
+        kept = {0} if by_sample else set[int]()
+        kept |= {self.axis % wide.ndim} if by_channel and wide.ndim else set()
+        axes = tuple(axis for axis in range(wide.ndim) if axis not in kept)
+
+        def extent(of: Array) -> Array:
+            sound = np.isfinite(of)
+            low = of.min(axis=axes, keepdims=True, where=sound, initial=least)
+            high = of.max(axis=axes, keepdims=True, where=sound, initial=-least)
+            size = np.where(high > low, high - low, np.maximum(np.abs(low), np.abs(high)))
+            return np.where(np.isfinite(size), size, 0.0)
+
+        unit = ROUNDING.get(values.dtype.name, ROUNDING["float32"])
+        between = 2 * tolerance * extent(np.clip(wide, *self.ends(whole, wide.ndim)))
+        return np.minimum(2 * tolerance * extent(wide), np.maximum(between, UNITS_BETWEEN * unit * extent(wide)))
+
+    def ends(self, whole: DType, rank: int) -> tuple[Array, Array]:
+        """The values of the first and the last step."""
+        if self.numbers is not None:
+            first, last = float(self.numbers[0]), float(self.numbers[-1])
+        elif whole.kind in "iu" and self.sizes:
+            first, last = float(np.iinfo(whole).min), float(np.iinfo(whole).max)
+        else:
+            first, last = -np.inf, np.inf
+        scale, zero = self.scale_and_zero(rank)
+        with np.errstate(invalid="ignore"):  # of a scale of 0
+            low, high = ((end - zero) * scale for end in (first, last))
+        return np.fmin(low, high), np.fmax(low, high)
+
+    def scale_and_zero(self, rank: int) -> list[Array]:
+        """The scale and the zero point: one number for all, or one for each place along the axis."""
+        behind = max(rank - 1 - self.axis % max(rank, 1), 0)
+        known = (*self.sizes, *UNSCALED[len(self.sizes) :])
+        return [size.astype(np.float64).reshape(-1, *[1] * behind) for size in known]
+
+
+def pointer_of(model: Model, blob: str) -> Pointer | None:
+    """What a blob points into, if it holds indices: ArgMax, TopK, the mask of a MAX pooling, steps; else None."""
+    writer = model.writers.get(blob)
+    if writer is None or not model.reads[blob] or not {*model.writers, *model.feeds}.issuperset(model.reads[blob]):
+        return None
+    if model.net is None:
+        rule = ONNX_POINTERS.get(writer.type)
+        if rule is None:
+            return None
+        from bnfold.onnx.narrow import STORED
+
+        return rule(model, blob, model.makers.get(blob + STORED) or model.makers[blob])
+    values = model.reads[blob][:1]
+    layer = model.net.producer(blob)
+    if layer is None:
+        return None
+    if layer.type == "ArgMax" and not layer.param.argmax_param.out_max_val:
+        param = layer.param.argmax_param
+        look = partial(along_axis, axis=param.axis, keepdims=True) if param.HasField("axis") else along_classes
+        return Pointer(values, look)
+    if layer.type == "Threshold":
+        limit = np.asarray(layer.param.threshold_param.threshold)
+        return Pointer(values, partial(on_side, limit=limit, turns=(False, True)), NEAR_LIMIT, limit)
+    return Pointer(values, in_plane) if layer.type == "Pooling" and layer.tops.index(blob) == 1 else None
+
+
+def _onnx_indices(model: Model, blob: str, node: NodeProto) -> Pointer | None:
+    """How the indices of an ONNX node are read; None where it gives none."""
+    if node.op_type in {"MaxPool", "TopK"} and node.output[0] == blob:
+        return None  # the values themselves
+    said = {attribute.name: attribute.i for attribute in node.attribute}
+    values = model.reads[blob][:1]
+    if node.op_type == "MaxPool":
+        return Pointer(values, in_tensor) if not said.get("storage_order") else None
+    is_top = node.op_type == "TopK"
+    whole = is_top or bool(said.get("keepdims", 1))
+    return Pointer(values, partial(along_axis, axis=said.get("axis", -1 if is_top else 0), keepdims=whole))
+
+
+def _onnx_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
+    """How the steps of an ONNX node are read; None where they are of sizes that are computed."""
+    from bnfold.onnx.narrow import narrow_numbers
+
+    numbers = narrow_numbers(model.proto, blob)
+    target = next((attribute.i for attribute in node.attribute if attribute.name == "to"), None)
+    if target is not None and numbers is None and (target not in ELEMENTS or ELEMENTS[target].kind not in "iu"):
+        return None  # it rounds, or widens
+    names = [name for name in node.input[1:] if name]
+    known = known_values(model, names)
+    if any(name not in known or known[name].ndim > 1 for name in names):
+        return None
+    sizes = [known[name] for name in names]
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+    steps = Steps(sizes, axis, numbers)
+    look = partial(on_step, steps=steps, edges=STEPS[node.op_type])
+    ending = steps if sizes or numbers is not None else None
+    return Pointer(model.reads[blob][:1], look, "values differ by a step whose edge is near", steps=ending)
+
+
+def _onnx_flags(model: Model, _: str, node: NodeProto) -> Pointer | None:
+    """What the flags of a comparison, or the signs, say of which values; None where these are stored."""
+    known = known_values(model, node.input)
+    values = tuple(name for name in node.input if name not in known)
+    if not values:
+        return None
+    limit, turns = next(iter(known.values()), ORIGIN), TURNS[node.op_type]
+    if node.input[0] in known:  # the limit is above
+        turns = turns[::-1]
+    return Pointer(values, partial(on_side, limit=limit, turns=turns), NEAR_LIMIT, limit)
+
+
+def known_values(model: Model, names: Iterable[str]) -> dict[str, Array]:
+    """Those of some tensors of an ONNX model that are stored, or that a Constant says."""
+    return {name: values_stored(held) for name, held in model.stored({*names}).items()}
+
+
+STEPS = {"Cast": None, "Ceil": (-1.0, 0.0), "Floor": (0.0, 1.0), "QuantizeLinear": (-0.5, 0.5), "Round": (-0.5, 0.5)}
+"""Operator -> from where to where a step of it reaches, from the whole number on that it gives; None to cut off."""
+TURNS: dict[str, tuple[object, object]] = {
+    "Equal": (False, False),
+    "Greater": (False, True),
+    "GreaterOrEqual": (False, True),
+    "Less": (True, False),
+    "LessOrEqual": (True, False),
+    "Sign": (-1, 1),
+}
+"""Operator -> what it gives below a limit and above; Sign's is 0."""
+ONNX_POINTERS: Mapping[str, Callable[[Model, str, NodeProto], Pointer | None]] = {
+    **dict.fromkeys(("ArgMax", "ArgMin", "MaxPool", "TopK"), _onnx_indices),
+    **dict.fromkeys(STEPS, _onnx_steps),
+    **dict.fromkeys(TURNS, _onnx_flags),
+}
+NEAR_LIMIT = "flags differ at a limit that is near"
+UNITS_BETWEEN = 64.0  # in the last place of the largest value: what rounding takes of one beside an edge
+UNSCALED = (np.ones(1), np.zeros(1))
+"""The scale and the zero point where there are none."""
+
+
+def along_classes(values: Array, indices: Array) -> Array | None:
+    """ArgMax: (N, 1, ...) indices along axis 1; without an axis in Caffe, over everything behind N."""
+    if indices.shape[:2] != (len(values), 1):
+        return None  # several best, or values beside indices
+    rows = values
+    if indices.shape[2:] != values.shape[2:]:
+        rows = values.reshape(len(values), -1, *[1] * (indices.ndim - 2))
+        if indices.shape[2:] != rows.shape[2:]:
+            return None
+    return np.asarray(np.take_along_axis(rows, _inside(indices, rows.shape[1]), axis=1))
+
+
+def along_axis(values: Array, indices: Array, *, axis: int, keepdims: bool) -> Array | None:
+    """ONNX's ArgMax, ArgMin and TopK: the place along one axis, which is left out without `keepdims`."""
+    if not -values.ndim <= axis < values.ndim:
+        return None
+    places = indices if keepdims else np.expand_dims(indices, axis)
+    if places.ndim != values.ndim or np.delete(places.shape, axis).tolist() != np.delete(values.shape, axis).tolist():
+        return None
+    return np.asarray(np.take_along_axis(values, _inside(places, values.shape[axis]), axis=axis)).reshape(indices.shape)
+
+
+def in_plane(values: Array, indices: Array) -> Array | None:
+    """Caffe's mask: the place in the plane of one channel (`pooling_layer.cpp`)."""
+    if indices.shape[:2] != values.shape[:2]:
+        return None
+    planes = values.reshape(*values.shape[:2], -1)
+    places = _inside(indices.reshape(*indices.shape[:2], -1), planes.shape[2])
+    return np.asarray(np.take_along_axis(planes, places, axis=2)).reshape(indices.shape)
+
+
+def in_tensor(values: Array, indices: Array) -> Array | None:
+    """ONNX's MaxPool: the place in the whole tensor."""
+    return np.asarray(values.reshape(-1)[_inside(indices, values.size)])
+
+
+def on_step(values: Array, whole: Array, *, steps: Steps, edges: tuple[float, float] | None) -> Array | None:
+    """The nearest values that give such whole numbers, or such numbers of float8.
+
+    Args:
+        values, whole: what is read and what is made of it.
+        steps: where they lie.
+        edges: from where to where a step reaches; None for what is cut off towards 0 and becomes an integer.
+    """
+    numbers = steps.numbers
+    if values.shape != whole.shape or whole.dtype.kind not in "fiu":
+        return None
+    if numbers is None and edges is None and (values.dtype.kind, whole.dtype.kind) not in (("f", "i"), ("f", "u")):
+        return None  # it rounds to another type, or widens
+    scale, zero = steps.scale_and_zero(values.ndim)
+    if numbers is not None:
+        turns = np.array([-np.inf, *(numbers[1:] + numbers[:-1]) / 2, np.inf])
+        place = np.searchsorted(numbers[:-1], whole)
+        with np.errstate(invalid="ignore"):  # of a scale of 0
+            low, high = ((turns[one] - zero) * scale for one in (place, place + 1))
+        return np.asarray(np.clip(values.astype(np.float64), low, high))
+    below, above = (-1.0 * (whole <= 0), 1.0 * (whole >= 0)) if edges is None else edges
+    low, high = ((whole - zero + edge) * scale for edge in (below, above))
+    if whole.dtype.kind in "iu":  # what is beyond the type comes out as its bounds
+        bounds = np.iinfo(whole.dtype)
+        low[whole == bounds.min], high[whole == bounds.max] = -np.inf, np.inf
+    return np.asarray(np.clip(values.astype(np.float64), low, high)).reshape(values.shape)
+
+
+def on_side(values: Array, flags: Array, *, limit: Array, turns: tuple[object, object]) -> Array | None:
+    """The nearest values that give such flags.
+
+    Args:
+        values, flags: what is compared with a limit, and the answers.
+        limit: one for all, or as it broadcasts to the values.
+        turns: the answers below and above it; another one is that of the limit itself.
+    """
+    if values.shape != flags.shape or np.broadcast_shapes(values.shape, limit.shape) != values.shape:
+        return None
+    wide, limit = values.astype(np.float64), limit.astype(np.float64)
+    below, above = (flags == turn for turn in turns)
+    sides = [below & above, below, above]
+    return np.select(sides, [wide, np.minimum(wide, limit), np.maximum(wide, limit)], limit)
+
+
+def _inside(indices: Array, size: int) -> Array:
+    """Indices as integers in the range of an axis: an empty window has -1, and a damaged index may be any number."""
+    return np.asarray(np.clip(np.nan_to_num(indices), 0, max(size - 1, 0)), np.int64)
