@@ -32,7 +32,7 @@ def first_beyond(
 
     Args:
         matched: the candidate, with all blobs that both networks have.
-        output: one that differs.
+        output: one that differs; by its own range, where one of all samples says less.
         sample: in which sample.
         store: where the weights lie.
 
@@ -42,10 +42,11 @@ def first_beyond(
     partners = {partner: name for name, partner in matched.pairs.items()}
     reads, writers = matched.theirs.reads, matched.theirs.writers
     measured: dict[str, BlobError] = {}
+    by_own_range = isinstance(matched.data, Noise) or output.judged > output.max_rel
 
     def differs(name: str) -> bool:
         if name not in measured:
-            measured[name] = _measured(matched, name, sample, store)
+            measured[name] = _measured(matched, name, sample, store, by_own_range)
         return measured[name].judged > matched.options.limit
 
     wrong: str | None = output.blob
@@ -74,12 +75,12 @@ def _halved(names: Sequence[str], differs: Callable[[str], bool]) -> str:
     return names[beyond]
 
 
-def _measured(matched: MatchedCandidate, name: str, sample: int, store: WeightStore) -> BlobError:
+def _measured(matched: MatchedCandidate, name: str, sample: int, store: WeightStore, by_own_range: bool) -> BlobError:
     """One blob, in the run of one sample."""
     partner = matched.pairs[name]
     ties = Ties.of(matched.ours, matched.theirs, {name: partner}, matched.options.limit)
     side = replace(matched.side(), pairs={name: partner}, watched=((), ()), ties=ties)
-    error = BlobError(matched.options.limit, isinstance(matched.data, Noise))
+    error = BlobError(matched.options.limit, by_own_range)
     layout = matched.layout
     run = run_at(matched.data, layout, sample // layout.batch * layout.batch)
     with Engine(Networks(matched.ours, [side]), layout, matched.data, matched.options, store) as engine:

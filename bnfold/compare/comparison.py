@@ -501,7 +501,7 @@ class Comparison:
         whole = one.whole()
         output = min(beyond, key=lambda blob: blob.depth)
         sample = output.worst.sample if output.worst is not None else 0
-        if isinstance(one.data, Noise):  # each sample is judged by itself
+        if isinstance(one.data, Noise) or output.judged > output.max_rel:  # each sample is judged by itself
             farthest = max(report.samples, key=lambda found: found.max_rel)
             found_in = ((blob, farthest.sample) for blob in beyond if blob.blob == farthest.blob)
             output, sample = next(found_in, (output, sample))

@@ -8,6 +8,7 @@ How it merges is said by the fields of `BlobError` that it is computed from.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import numpy as np
 
 from bnfold.compare.backends import BINS, COUNTS, SUMS, Float64, Int64, backend_of
 from bnfold.compare.kernels import Passed, bin_edge, measure_together, span
-from bnfold.compare.merging import BY_MAX, BY_MIN, BY_SUM, FIRST, rule
+from bnfold.compare.merging import BY_MAX, BY_MIN, BY_SUM, FIRST, by_name, rule
 from bnfold.compare.records import Histogram, Place
 from bnfold.net import Array, Shape
 from bnfold.options import ROUNDING
@@ -157,6 +158,15 @@ def worse(first: Worst | None, second: Worst | None) -> Worst | None:
     return min(first, second, key=lambda worst: (-worst[0], *worst[1:3]))
 
 
+Sized = tuple[int, float, int]
+"""How many samples have a range of one binary exponent, their largest error, and the sample that has it."""
+
+
+def by_size(first: Sized, second: Sized) -> Sized:
+    """All of them; of equal errors the lower sample."""
+    return first[0] + second[0], *min(first[1:], second[1:], key=lambda error: (-error[0], error[1]))
+
+
 def by_channel(first: Float64 | None, second: Float64 | None) -> Float64 | None:
     """The sums of each channel; of all together where there are as many channels as there were boxes."""
     if first is None or second is None:
@@ -171,13 +181,16 @@ def total_of(values: Float64) -> float:
         return float(values.sum())
 
 
-BY_WORSE, BY_CHANNEL = rule(worse), rule(by_channel)
+BY_WORSE, BY_CHANNEL, BY_SIZE = rule(worse), rule(by_channel), rule(by_name(by_size))
 
 A_TENTH = 0.1  # of its own size: what a channel too small to be judged has to differ by to be named
 NOISE = 4.0  # times the rounding of the largest value, and what half of the channels differ by
 ENOUGH = 16  # values of a channel: of fewer, all may lie near 0 by chance, or be what was rounded worst of thousands
 
 FAR = 0.01  # of the largest magnitude: what is smaller, beside nothing up to half of it, stands beside a mask
+
+OUTLYING = 100.0
+"""Times the range that half of the samples have at most: one of all samples that is more would hide most of them."""
 
 LARGEST_BYTE = 255.0
 """What errors of whole numbers are relative to at most: among a million classes, too, the next one is another one."""
@@ -193,7 +206,8 @@ class BlobError:
 
     `add` takes a batch at a time, `merge` another measure; what is kept does not grow with the number of samples.
     The fields are those of `kernels.Passed`, whether the values are whole numbers by their type, the sums of both
-    networks' squares against an exact run, and the largest error beside a mask.
+    networks' squares against an exact run, the largest error beside a mask, and of samples by the binary exponent of
+    the range that they have, as a word since JSON knows no numbers as names.
     """
 
     tolerance: float
@@ -221,6 +235,7 @@ class BlobError:
     partner_high: float = field(default=-math.inf, metadata=BY_MAX)
     largest: Worst | None = field(default=None, metadata=BY_WORSE)
     sample_rel: float = field(default=0.0, metadata=BY_MAX)
+    sizes: dict[str, Sized] = field(default_factory=dict, metadata=BY_SIZE)
     channels: Float64 | None = field(default=None, metadata=BY_CHANNEL)
     channel_squares: Float64 | None = field(default=None, metadata=BY_CHANNEL)
     bins: Int64 = field(default_factory=lambda: np.zeros(BINS, np.int64), metadata=BY_SUM)
@@ -312,9 +327,36 @@ class BlobError:
         return span(self.low, self.high) if self.values else 1.0
 
     @property
+    def typical(self) -> float:
+        """What a sample is held against that has no larger range of its own: the range of all.
+
+        Where that is `OUTLYING` times what half of the samples have at most, it is this, rounded up to a power of two.
+        """
+        ranges, count = sorted(self.sizes, key=int), sum(size[0] for size in self.sizes.values())
+        below = 0
+        for exponent in ranges:
+            below += self.sizes[exponent][0]
+            if 2 * below > count:
+                usual = _power(exponent)
+                return usual if self.range > OUTLYING * usual else self.range
+        return self.range
+
+    @property
+    def farthest(self) -> tuple[float, int | None]:
+        """The largest error of one sample, and which: by its own range, rounded up to a power of two, or `typical`."""
+        usual = 0.0 if self.by_own_range else self.typical
+        if usual == self.range or not self.sizes:
+            return relative(self.max_abs, self.range), self.largest[1] if self.largest is not None else None
+        found = (
+            (relative(error, max(_power(exponent), usual)), sample)
+            for exponent, (_, error, sample) in self.sizes.items()
+        )
+        return max(found, key=lambda one: (one[0], -one[1]))
+
+    @property
     def judged(self) -> float:
         """What the tolerance is held against."""
-        error = self.sample_rel if self.by_own_range else relative(self.max_abs, self.range)
+        error = self.sample_rel if self.by_own_range else max(self.farthest[0], relative(self.max_abs, self.range))
         return max(error, relative(self.max_abs, LARGEST_BYTE)) if self.whole else error
 
     @property
@@ -415,7 +457,24 @@ def add_together(
         one.whole = "int" in str(references[0].dtype)  # as numpy, CuPy and torch call them alike
         one.take_in(passed, first, names, whole[1:])
         one.sample_rel = max(one.sample_rel, *(sample.max_rel for sample in own))
+        for number, (low, high, error) in enumerate(zip(passed.low, passed.high, passed.peak, strict=True), first):
+            if low <= high:
+                exponent, counted = _exponent(float(low), float(high))
+                here = counted, float(error), number
+                one.sizes[exponent] = by_size(one.sizes[exponent], here) if exponent in one.sizes else here
     return samples
+
+
+def _exponent(low: float, high: float) -> tuple[str, int]:
+    """That of the power of two above a range, and how many samples that counts as: of what is 0 everywhere as none."""
+    if low == high == 0:
+        return str(sys.float_info.min_exp), 0
+    return str(min(math.frexp(span(low, high))[1], sys.float_info.max_exp - 1)), 1
+
+
+def _power(exponent: str) -> float:
+    """2 to that."""
+    return math.ldexp(1.0, int(exponent))
 
 
 def _by_sample(passed: Passed) -> list[SampleError]:
@@ -490,8 +549,9 @@ METRICS: tuple[Metric, ...] = (
         "judged",
         "of range",
         "what the tolerance is held against: `max_rel`; of noise, whose samples differ in magnitude, the largest of "
-        "the samples' own, each by the range of that sample; of whole numbers, where a difference of 1 is no rounding, "
-        "at least `max abs(e) / 255`",
+        "the samples' own, each by the range of that sample; where half of the samples have a range of at most "
+        "s, and `max r - min r > 100 * s`, also that of each by its own range, or by s if that is larger, both rounded "
+        "up to a power of two; of whole numbers, where a difference of 1 is no rounding, at least `max abs(e) / 255`",
         lambda e: e.judged,
         "small",
         EVERYWHERE,

@@ -107,8 +107,8 @@ class RoundingJudge:
     def _starts(self, asked: Sequence[str]) -> list[int]:
         """The first samples of the runs that are made: of all samples, or of those in which some blobs differ most."""
         matched = self.matched
-        worst = [self.found.errors[name].worst for name in asked]
-        numbers = sorted({at.sample for at in worst if at is not None})
+        worst = [sample for name in asked if (sample := self.found.errors[name].farthest[1]) is not None]
+        numbers = sorted(set(worst))
         if matched.data.count <= EVERY_SAMPLE:
             numbers = list(range(matched.data.count))
         batch = matched.layout.batch
@@ -261,7 +261,7 @@ class RoundingJudge:
                 # A mask is so large that beside it nothing would be wrong, and by itself it is.
                 for part in (...,) if small is None else (small, ~small):
                     ends = extremes(ours[part])
-                    size = span(*ends) if own or error is None else error.range
+                    size = span(*ends) if own or error is None else max(error.typical, span(*ends))
                     if coarse is not None and moved:
                         others = [given[partner].reshape(r.shape)[row] for given in moved]
                         found_here = [_along_channels(values, by_row) for values in (true, ours, theirs, *others)]

@@ -11,7 +11,7 @@ from sklearn.metrics import max_error, mean_absolute_error, mean_squared_error
 
 from bnfold.compare.kernels import span
 from bnfold.compare.merging import merge
-from bnfold.compare.metrics import METRICS, BlobError, figures
+from bnfold.compare.metrics import METRICS, BlobError, figures, relative
 from bnfold.net import Array, Shape
 
 
@@ -255,6 +255,26 @@ def test_a_channel_of_zeros_that_has_values_in_the_candidate_alone_is_found() ->
     reference, candidate = small()
     reference[:, SMALL] = 0
     assert measure(reference, candidate)[0].small_channel(2**-24) == (SMALL, math.inf)
+
+
+def test_samples_are_held_against_what_half_of_them_have_where_others_are_a_hundred_times_as_large() -> None:
+    reference = np.tile(np.linspace(-1, 1, 8, dtype=np.float32), (7, 1))
+    reference[2] *= 1000
+    reference[3] = 0  # which has no range, and is held against that of the others
+    candidate = reference.copy()
+    candidate[5, 1] += 0.5
+    error = measure(reference, candidate)[0]
+    assert (error.typical, error.farthest) == (4, (0.125, 5))  # the power of two above a range of 2
+    assert error.judged == 0.125 > relative(error.max_abs, error.range)
+    candidate[3, 1] += 1
+    assert measure(reference, candidate)[0].farthest == (0.25, 3)
+    reference[2] /= 11
+    candidate[2] = reference[2]
+    error = measure(reference, candidate)[0]
+    assert (error.typical, error.judged) == (error.range, relative(error.max_abs, error.range))
+    second = BlobError(1e-3)
+    second.add(reference[4:], candidate[4:], 4)
+    assert merge(measure(reference[:4], candidate[:4])[0], second).sizes == error.sizes
 
 
 @pytest.mark.parametrize("each", [1, 2, 5, 15])

@@ -17,6 +17,7 @@ from bnfold.compare.comparison import compare
 from bnfold.compare.records import DiffReport
 from bnfold.compare.saturation import Positions
 from bnfold.errors import UsageError
+from bnfold.net import Array
 from bnfold.options import CompareOptions
 
 OUTPUTS = CompareOptions(layers=False)
@@ -133,7 +134,7 @@ def test_weights_that_read_channels_of_zeros_are_said() -> None:
 @pytest.mark.parametrize("layers", [True, False])
 @pytest.mark.parametrize("value", [0.0, 7.0])
 def test_data_in_which_nothing_varies_is_said(value: float, layers: bool) -> None:
-    wrong = change(change(classifier(), "conv1_w", (2, 1, 0, 0), 5.0), "conv1_w", (2, 1, 2, 2), -5.0)
+    wrong = change(change(classifier(), "conv1_w", (2, 1, 0, 0), 1.2e-7), "conv1_w", (2, 1, 2, 2), -5.0)
     images = np.full((3, 3, 8, 8), value, np.float32)
     said = f"input 'data' is {value:g} everywhere, so the weights that read it are not proved; give data that varies"
     report = compare(classifier(), wrong, images, layers=layers)
@@ -182,6 +183,65 @@ def test_what_noise_of_a_large_magnitude_hides_is_no_rounding_either() -> None:
     (blob,) = report.blobs
     assert 1e-4 < blob.judged < 2e-4  # of 1,024 values one is wrong: 1e-7 of the range of all samples, on average
     assert (report.passed, report.as_exact) == (False, ())
+
+
+def scores() -> ModelProto:
+    """The classifier without its Softmax."""
+    made = classifier(batch=1)
+    made.graph.node.pop()
+    made.graph.output[0].name = "fc"
+    return made
+
+
+def with_one_loud(count: int) -> Array:
+    """Images of which one is a million times as large as the others, as where a missing value is written so."""
+    images = np.random.default_rng(4).normal(0, 1, (count, 3, 8, 8)).astype(np.float32)
+    images[count // 2] *= 1e6
+    return images
+
+
+@pytest.mark.parametrize("count", [5, 40])  # of more than 16, a float64 run looks at some alone
+@pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize("amount", [0.3, -2e-3])
+def test_what_one_sample_of_a_large_magnitude_hides_is_found_in_the_others(
+    count: int, layers: bool, amount: float
+) -> None:
+    """The loud sample differs most, by rounding."""
+    reference = scores()
+    rounded = change(reference, "conv1_w", (2, 1, 0, 0), 1.2e-7)
+    beside_it = compare(reference, rounded, with_one_loud(count), layers=layers)
+    assert beside_it.passed
+    assert beside_it.outputs[0].worst == replace(beside_it.outputs[0].worst, sample=count // 2)
+    for weight, place in {"conv1_b": (1,), "conv2_b": (7,), "fc_b": (3,)}.items():
+        report = compare(reference, change(rounded, weight, place, amount), with_one_loud(count), layers=layers)
+        assert not report.passed, weight
+        assert report.outputs[0].max_rel < 1e-4 < report.outputs[0].judged
+        assert "in one sample, beyond the tolerance" in report.verdict
+
+
+@pytest.mark.parametrize("count", [2, 5, 40])
+@pytest.mark.parametrize("layers", [True, False])
+def test_a_right_fold_passes_beside_one_sample_of_a_large_magnitude(count: int, layers: bool) -> None:
+    random = np.random.default_rng(2)
+    drawn = {name: random.normal(0, 1, 4).astype(np.float32) for name in ("b", "gamma", "beta", "mean")}
+    drawn |= {"variance": random.uniform(0.5, 2, 4).astype(np.float32)}
+    drawn |= {"w": random.normal(0, 0.3, (4, 3, 3, 3)).astype(np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["data", "w", "b"], ["conv"], "conv"),
+        helper.make_node("BatchNormalization", ["conv", "gamma", "beta", "mean", "variance"], ["bn"], "bn"),
+        helper.make_node("Relu", ["bn"], ["relu"], "relu"),
+        helper.make_node("GlobalAveragePool", ["relu"], ["y"], "pool"),
+    ]
+    network = load(model(nodes, {"data": ("N", 3, 8, 8)}, ["y"], drawn))
+    folded = fold(network)
+    assert [layer.name for layer in folded.net.layers] == ["conv", "relu", "pool"]
+    assert compare(network, folded.net, with_one_loud(count), layers=layers).passed
+
+
+def test_halving_finds_what_one_sample_of_a_large_magnitude_hides() -> None:
+    report = compare(scores(), change(scores(), "conv2_b", (7,), 0.3), with_one_loud(40), bisect=True)
+    assert report.first_divergent is not None
+    assert report.first_divergent.blob == "conv2"
 
 
 def test_no_output_in_common_proves_nothing() -> None:
