@@ -183,6 +183,10 @@ def choose_samples(
         if layout.batch <= most_rows:  # a run of each scale: rows of several would hide the smaller
             return Noise(feeds, LEAST_NOISE * layout.batch, seed, repeated=layout.batch)
         return Noise(feeds, max(LEAST_NOISE, most_rows), seed)
+    if not layout.feeds:
+        raise UsageError(
+            "the networks have no input, so there is nothing that data could be fed to; compare without it"
+        )
     from bnfold.data.datasets import is_arrays, needed, open_samples, read_inputs
 
     if isinstance(given, np.ndarray):

@@ -7,7 +7,7 @@ Comparison(reference, samples)      reads, checks and exports the reference, and
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
@@ -372,6 +372,7 @@ class Comparison:
             notes += run_in_one((ours.net, ours.unrunnable), (theirs.net, theirs.unrunnable))
         notes += _standing_in(ours)
         notes += [sized] if sized else []
+        notes += _other_kinds(ours.feeds, theirs.feeds, inputs)
         notes += [f"the candidate computes {quoted(inner)}, and gives no such output"] if inner else []
         if data.count < (rows := layout.batch) and self._rows_differ(layout):
             mixed = ", of which blobs without a row for each show the largest alone" * isinstance(data, Noise)
@@ -555,6 +556,15 @@ class Comparison:
 def _brought(model: Model) -> dict[str, Feed]:
     """The inputs, without what stands for what layers make that cannot be run."""
     return {name: feed for name, feed in model.feeds.items() if not feed.unmade}
+
+
+def _other_kinds(ours: Mapping[str, Feed], theirs: Mapping[str, Feed], inputs: Mapping[str, str]) -> Iterator[str]:
+    """The notes on inputs that take whole numbers in one network alone, which is fed others than data may bring."""
+    for name, partner in inputs.items():
+        first, second = np.dtype(ours[name].dtype), np.dtype(theirs[partner].dtype)
+        if (first.kind in "biu") != (second.kind in "biu"):
+            takes = f"input '{name}' takes {first.name} in the reference and {second.name} in the candidate"
+            yield f"{takes}, so nothing is proved of values that one of them does not hold"
 
 
 def _standing_in(model: Model) -> list[str]:

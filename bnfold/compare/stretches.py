@@ -247,7 +247,8 @@ def _extent(values: Array, axes: int | tuple[int, ...]) -> Array:
         sound = np.isfinite(values)
         low = np.min(values, axes, initial=np.inf, where=sound)
         high = np.max(values, axes, initial=-np.inf, where=sound)
-    return np.where(low <= high, np.maximum(high - low, np.maximum(abs(low), abs(high))), 0.0)
+    with np.errstate(over="ignore"):  # of values of both signs near the largest, which is infinite
+        return np.where(low <= high, np.maximum(high - low, np.maximum(abs(low), abs(high))), 0.0)
 
 
 def _middle(each: Array) -> Array:

@@ -208,7 +208,7 @@ def open_samples(
             from bnfold.data.tables import open_tables
 
             files = [place] if lines is None else [_file_in_line(place, *line) for line in lines]
-            return open_tables(files, str(place), needed(feeds), labels)
+            return open_tables(files, str(place), feeds, labels)
         return _images_at(place, lines, feeds, preparation, labels, part)
     except OSError as error:  # no rights, or what lies there goes meanwhile
         raise UsageError(f"the data '{place}' cannot be read: {error.strerror or error}") from None

@@ -138,10 +138,11 @@ class Preparation:
         values = _middle(self._as_planes(pixels, channels), size)
         if values.shape[1:] != size or (self.crop is None and pixels.shape[:2] != size):
             raise UsageError(f"the image is {sizes(pixels.shape[:2])}, and the input takes {sizes(size)}")
-        values = values.astype(np.float32)
-        if self.mean is not None:
-            values = values - _mean_for(self.mean, channels, size, pixels.shape[:2])
-        return np.ascontiguousarray(values * np.float32(self.scale))
+        with np.errstate(over="ignore"):  # what becomes infinite is said where it is measured
+            values = values.astype(np.float32)
+            if self.mean is not None:
+                values = values - _mean_for(self.mean, channels, size, pixels.shape[:2])
+            return np.ascontiguousarray(values * np.float32(self.scale))
 
     def _as_planes(self, pixels: Array, channels: int) -> Array:
         """(channels, height, width) in the order of the input."""

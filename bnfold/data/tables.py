@@ -86,17 +86,18 @@ def open_tables(files: Sequence[Path], source: str, feeds: Mapping[str, Feed], l
     Args:
         files: in their order.
         source: what the user called them.
-        feeds: the inputs.
+        feeds: the inputs; of those that data need not bring, what the first file has is read.
         labels: the true classes, which go before those of the files.
 
     Raises:
         UsageError: h5py is not installed, an input has no data set, or rows are not equally many.
         ParseError: a file is damaged.
     """
-    starts, found = [0], []
+    starts, found, inputs = [0], [], tuple[str, ...]()
     for path in files:
         with opened(path, UsageError(MISSING)) as (h5py, file):
-            counts = {name: len(_table(h5py, file, path, name)) for name in feeds}
+            inputs = inputs or tuple(name for name, feed in feeds.items() if not feed.follows or name in file)
+            counts = {name: len(_table(h5py, file, path, name)) for name in inputs}
             if len(set(counts.values())) != 1:
                 numbers = ", ".join(f"{count:,} for '{name}'" for name, count in counts.items())
                 raise UsageError(f"{path}: unequal numbers of samples: {numbers}")
@@ -113,7 +114,7 @@ def open_tables(files: Sequence[Path], source: str, feeds: Mapping[str, Feed], l
         raise UsageError(f"{len(true):,} labels for {starts[-1]:,} samples of {source}")
     if not starts[-1]:
         raise UsageError(f"{source}: there are no samples")
-    return Tables(tuple(files), tuple(starts), tuple(feeds), source, true)
+    return Tables(tuple(files), tuple(starts), inputs, source, true)
 
 
 def _table(h5py: ModuleType, file: Any, path: Path, name: str) -> Any:

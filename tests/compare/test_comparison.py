@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections import Counter
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ import onnx
 import pytest
 from cases import golden
 from nets import net
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper
 from onnx_models import change, classifier, model
 from present import present
 
 import bnfold
 from bnfold import pipeline, runtime
 from bnfold.compare import models
-from bnfold.compare.comparison import Comparison
+from bnfold.compare.comparison import Comparison, compare
 from bnfold.errors import ModelError, UsageError
 from bnfold.net import Array, Net
 from bnfold.options import CompareOptions
@@ -299,3 +300,39 @@ def test_a_model_that_is_cut_off_while_it_is_compared_does_not_end_the_process(t
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{cut}: was written to after it was read")
+
+
+def test_data_for_networks_without_inputs_is_a_sentence() -> None:
+    constant = model([helper.make_node("Identity", ["k"], ["y"])], {}, ["y"], {"k": np.array([1, -2], np.float32)})
+    assert compare(constant, constant).passed
+    with pytest.raises(UsageError, match="the networks have no input, so there is nothing that data could be fed to"):
+        compare(constant, constant, np.zeros((2, 3), np.float32))
+
+
+@pytest.mark.parametrize("taken", [TensorProto.UINT8, TensorProto.INT64])
+def test_an_input_of_whole_numbers_in_one_network_alone_is_said(taken: int) -> None:
+    """Values between two of them are others in the two networks."""
+    reference = classifier()
+    casting = deepcopy(reference)
+    casting.graph.input[0].type.tensor_type.elem_type = taken
+    casting.graph.node[0].input[0] = "cast"
+    casting.graph.node.insert(0, helper.make_node("Cast", ["data"], ["cast"], "cast", to=TensorProto.FLOAT))
+    images = np.random.default_rng(0).normal(0, 8, (4, 3, 8, 8)).astype(np.float32)
+    report = compare(reference, casting, np.abs(np.rint(images)))
+    assert report.passed
+    name = np.dtype(helper.tensor_dtype_to_np_dtype(taken)).name
+    said = f"input 'data' takes float32 in the reference and {name} in the candidate, so nothing is proved of values"
+    assert any(note.startswith(said) for note in report.notes)
+    assert not compare(reference, casting, np.abs(images)).passed
+    assert not any("takes" in note for note in compare(reference, reference, images).notes)
+
+
+def test_a_range_beyond_float32_is_held_against_without_a_warning() -> None:
+    ours, theirs = (
+        model([helper.make_node("Add", ["x", "b"], ["y"])], {"x": ("N", 4)}, ["y"], {"b": np.full(4, by, np.float32)})
+        for by in (1, 1.01)
+    )
+    x = np.array([[-3e38, 3e38, 1, 2], [2, 3, 4, -5], [7, -6, 8, 9]], np.float32)
+    report = compare(ours, theirs, x)
+    assert not report.passed
+    assert report.blobs[0].max_rel < 1e-38

@@ -232,3 +232,8 @@ def test_a_prototxt_that_resizes_beyond_all_memory_is_refused(tmp_path: Path) ->
     path = prototxt(tmp_path, "crop_size: 4", "image_data_param { new_height: 30000 new_width: 30000 }")
     with pytest.raises(UsageError, match="resizing to 30000x30000 makes more than"):
         present(said(path)).planes(image(), 3, (4, 4))
+
+
+def test_a_scale_that_passes_float32_makes_infinite_values_without_a_warning() -> None:
+    white = np.full((4, 4, 3), 255, np.uint8)
+    assert np.isinf(Preparation(scale=1e38).planes(white, 3, (4, 4))).all()

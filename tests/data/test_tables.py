@@ -11,6 +11,7 @@ from present import present
 from bnfold.compare.batches import BatchLayout, run_at
 from bnfold.data.datasets import data_files, open_samples
 from bnfold.data.samples import Feed
+from bnfold.data.standins import ImageInfo
 from bnfold.errors import ParseError, UsageError
 from bnfold.net import Array
 
@@ -89,6 +90,16 @@ def test_files_that_do_not_fit_are_refused_in_a_sentence(tmp_path: Path) -> None
     (tmp_path / "list.txt").write_text("missing.h5\n")
     with pytest.raises(ParseError, match=r"list\.txt:1: the file 'missing\.h5' does not exist"):
         open_samples(tmp_path / "list.txt", FEEDS)
+
+
+def test_an_input_that_data_need_not_bring_is_read_where_the_first_file_has_it(tmp_path: Path) -> None:
+    """What a net would get for it is another value."""
+    feeds = FEEDS | {"im_info": Feed((1, 3), np.dtype(np.float32), ImageInfo(8, 8))}
+    sizes = np.array([[100, 200, 3], [50, 60, 2]], np.float32)
+    write(tmp_path / "a.h5", 2, im_info=sizes)
+    assert [open_samples(tmp_path / "a.h5", feeds).sample(row)["im_info"].tolist() for row in (0, 1)] == sizes.tolist()
+    write(tmp_path / "b.h5", 2)
+    assert list(open_samples(tmp_path / "b.h5", feeds).sample(1)) == list(FEEDS)
 
 
 def test_of_files_whose_rows_differ_in_shape_a_row_of_each_is_named(tmp_path: Path) -> None:
