@@ -65,11 +65,8 @@ def indentation_of(texts: Iterable[str]) -> str:
     return DEFAULT_INDENT
 
 
-def quote(value: str | bytes) -> str:
-    """A string or bytes field's value between double quotes, every control character escaped."""
-    if isinstance(value, bytes):
-        plain = set(range(0x20, 0x7F)) - set(b'"\\')
-        return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in value) + '"'
+def quote(value: str) -> str:
+    """A string field's value between double quotes, every control character escaped."""
     return '"' + _UNSAFE.sub(_escape, value) + '"'
 
 
@@ -109,7 +106,7 @@ def _scalar(field: FieldDescriptor, value: Any) -> str:
     if field.enum_type is not None:
         named = field.enum_type.values_by_number.get(value)
         return named.name if named else str(value)
-    if field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES):
+    if field.type == FieldDescriptor.TYPE_STRING:  # bytes are weights alone, which no text holds
         return quote(value)
     if field.type == FieldDescriptor.TYPE_FLOAT:
         return shortest_float(value)

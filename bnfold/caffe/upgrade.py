@@ -57,26 +57,26 @@ def upgrade(document: PrototxtDocument) -> list[Upgraded]:
         ModelError: a layer that has no V2 form, or `input` fields that do not fit each other.
     """
     net = document.net
-    for layer in net.layer:
-        if layer.blobs:
-            raise ModelError(f"layer '{layer.name}' ({layer.type}): has weights in the text; give a caffemodel instead")
     foreign = document.foreign
     if net.layers:
         layers = [
             Upgraded(_upgrade_v1(layer, number, foreign), None, foreign.opaque.get(number, ""))
             for number, layer in upgrade_v0(net.layers, foreign.types, v2_type)
         ]
-        return _input_layer(net, document.layout.inputs, layers) + layers
-    for layer in net.layer:
-        _move_transform(layer)
-        # Shares nothing, as in Caffe: the names go with the learning rates.
-        if layer.type == "BatchNorm" and len(layer.param) == BATCH_NORM_PARAMS:
-            layer.ClearField("param")
-    texts = document.layout.layers or [None] * len(net.layer)
-    layers = [
-        Upgraded(layer, text, foreign.opaque.get(number, ""))
-        for number, (layer, text) in enumerate(zip(net.layer, texts, strict=True))
-    ]
+    else:
+        for layer in net.layer:
+            _move_transform(layer)
+            # Shares nothing, as in Caffe: the names go with the learning rates.
+            if layer.type == "BatchNorm" and len(layer.param) == BATCH_NORM_PARAMS:
+                layer.ClearField("param")
+        texts = document.layout.layers or [None] * len(net.layer)
+        layers = [
+            Upgraded(layer, text, foreign.opaque.get(number, ""))
+            for number, (layer, text) in enumerate(zip(net.layer, texts, strict=True))
+        ]
+    for param in (layer.param for layer in layers):
+        if param.blobs:
+            raise ModelError(f"layer '{param.name}' ({param.type}): has weights in the text; give a caffemodel instead")
     return _input_layer(net, document.layout.inputs, layers) + layers
 
 

@@ -190,7 +190,13 @@ def test_an_input_field_that_an_input_layer_repeats_is_passed_over() -> None:
             "layer 'r' (V0 type 'relu'): reads the padding layer 'p', but cannot pad",
         ),
         ('layers { layer { name: "p" type: "padding" } }', "a padding layer has one bottom and one top"),
-        ('layer { name: "x" type: "ReLU" blobs { data: 1 } }', "has weights in the text"),
+        ('layer { name: "x" type: "ReLU" blobs { data: 1 } }', "layer 'x' (ReLU): has weights in the text"),
+        ('layers { name: "x" type: RELU blobs { data: 1 } }', "layer 'x' (ReLU): has weights in the text"),
+        ('layers { layer { name: "x" type: "relu" blobs { data: 1 } } }', "layer 'x' (ReLU): has weights in the text"),
+        (
+            'layers { name: "x" type: RELU resize_nearest_param {} }',
+            "'resize_nearest_param' of V1 has no place in a V2",
+        ),
     ],
 )
 def test_what_has_no_upgrade_is_refused(text: str, words: str) -> None:
