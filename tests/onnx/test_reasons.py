@@ -107,6 +107,12 @@ OTHERS = [
         "m = Mul(t{3,3}, s{3}) y = Gather <axis = 1> (m, i)",
     ),
     (
+        "it reads a constant",
+        "i:int64[3,3]",
+        "m = GatherElements <axis = 1> (t{3,3}, i) y = Mul(m, s{3})",
+        "m = Mul(t{3,3}, s{3}) y = GatherElements <axis = 1> (m, i)",
+    ),
+    (
         "its bounds leave nothing between them",
         "x[2,3,4,4]",
         "c = Conv(x, w{3,3,1,1}) m = Clip(c, lo{==1.0}, hi{==-0.5}) y = Mul(m, s{3,1,1})",
@@ -144,13 +150,14 @@ RESIZED = '<coordinate_transformation_mode = "tf_crop_and_resize", extrapolation
 
 
 def trap_of(inputs: str, nodes: str, **said: str) -> ModelProto:
-    """The model without outputs called `unread`, and of TopK without that top."""
+    """The model without outputs called `unread` or `idle`; no node has the second as top, TopK not the first."""
     made = Trap("", nodes.replace("RESIZED", RESIZED), {"inputs": inputs, **said}).model()
-    outputs = [port for port in made.graph.output if port.name != "unread"]
+    outputs = [port for port in made.graph.output if port.name not in ("unread", "idle")]
     del made.graph.output[:]
     made.graph.output.extend(outputs)
     for node in made.graph.node:
-        node.output[:] = ["" if name == "unread" and len(node.output) > 1 else name for name in node.output]
+        named = [name for name in node.output if name != "idle"]
+        node.output[:] = ["" if name == "unread" and len(named) > 1 else name for name in named]
     return made
 
 
@@ -174,6 +181,14 @@ UNRUN = [
         "m = Mul(x, s{3,1,1}) unread, i = TopK <axis = 1> (m, k{=3}) f = Cast <to = 1> (i) y = Conv(f, w{3,3,1,1})",
         {},
     ),
+    ("it does not read one blob", "x[2,3] z[2,3]", "m = Mul(x, s{3}) n = Neg(m, z) y = MatMul(n, w{3,3})", {}),
+    (
+        "its attributes and inputs do not fit together",
+        "x[2,3,4,4]",
+        "m = Mul(x, s{3,1,1}) t = Upsample <scales = [1.0, 1.0]> (m) y = Conv(t, w{3,3,1,1})",
+        {"opset": "7"},
+    ),
+    ("it makes nothing", "x[2,3]", "m = Mul(x, s{3}) idle = Relu(m) y = MatMul(m, w{3,3})", {}),
     ("its mask is read", "x[2,3,4,4]", "c = Conv(x, w{3,3,1,1}) d, m = Dropout(c) y = Mul(d, s{3,1,1})", {}),
     (
         "its parameters have not the shape of one sample (spatial 0)",
