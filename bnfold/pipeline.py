@@ -391,8 +391,11 @@ def format_of(path: Path) -> str:
         UsageError: it chooses none.
     """
     if path.suffix.lstrip(".") not in FORMATS:
-        small = f"; write {path.stem}{path.suffix.lower()}" if path.suffix.lower().lstrip(".") in FORMATS else ""
-        raise UsageError(f"{path}: the suffix chooses the format, and must be one of .{', .'.join(FORMATS)}{small}")
+        if os.path.isdir(path):  # which takes a name of any length
+            raise UsageError(f"{path}: is a folder; give the name of a file")
+        suffix = path.suffix.lower().replace(".caffemodel", ".prototxt")  # beside which the caffemodel goes
+        meant = f"; write {path.with_suffix(suffix)}" if suffix.lstrip(".") in FORMATS else ""
+        raise UsageError(f"{path}: the suffix chooses the format, and must be one of .{', .'.join(FORMATS)}{meant}")
     return path.suffix.lstrip(".")
 
 

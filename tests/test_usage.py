@@ -131,6 +131,11 @@ NEARLY_RIGHT = {
         "the argument after --data is empty: is a variable of the shell not set?",
     ),
     "a value that is empty": ((*FOLD, "--html="), "--html= is empty: is a variable of the shell not set?"),
+    "a folder as an output": (("fold", *NET, "-o", "./"), ".: is a folder; give the name of a file"),
+    "a caffemodel as the output": (
+        ("fold", *NET, "-o", "new/out.caffemodel"),
+        "must be one of .onnx, .prototxt; write new/out.prototxt",
+    ),
     "an option without its value": ((*FOLD, "--data"), "requires an argument ('bnfold fold --help' lists"),
     "a value for a flag": ((*FOLD, "--strip=1"), "does not take a value ('bnfold fold --help' lists"),
     "no command": (("net.prototxt", "net.caffemodel"), "as in 'bnfold inspect net.prototxt'"),
