@@ -145,25 +145,25 @@ def _choices(net: Net, layer: Layer, top: str, shapes: Shapes, left: Iterator[in
     known = {blob: shape for blob, shape in shapes.items() if shape and UNKNOWN not in shape}
     read = [known[bottom] for bottom in layer.bottoms if bottom in known]
     met = [known[one] for use in net.uses(top) for one in use.layer.bottoms if one != top and one in known]
-    said = _hint_of(net, top)
-    if said.shape is not None:
-        yield said.shape
+    hint = _hint_of(net, top)
+    if hint.shape is not None:
+        yield hint.shape
     yield from read
     yield from met
     near = [*read, *met, *known.values()]
     rows = near[0][0] if near else 1
-    channels = dict.fromkeys(filter(None, [said.channels, *(shape[0] for shape in layer.blobs.shapes if shape)]))
+    channels = dict.fromkeys(filter(None, [hint.channels, *(shape[0] for shape in layer.blobs.shapes if shape)]))
     channels |= dict.fromkeys(_left_by_others(net, top, known))
-    channels |= dict.fromkeys(shape[1] for shape in (*read, *met) if len(shape) > 1 and not said.channels)
+    channels |= dict.fromkeys(shape[1] for shape in (*read, *met) if len(shape) > 1 and not hint.channels)
     planes = dict.fromkeys(shape[2:] for shape in near if len(shape) > 2)
     yield from ((rows, *one) for one in dict.fromkeys((count, *plane) for plane in planes for count in channels))
-    if said.shape is not None:
-        yield (rows, *said.shape[1:])
+    if hint.shape is not None:
+        yield (rows, *hint.shape[1:])
     for shape in read:
         yield from ((rows, *turned) for turned in permutations(shape[1:]))
         yield (rows, prod(shape[1:]))
     others = [tuple(max(int(size * scale), 1) for size in plane) for plane in planes for scale in SCALES]
-    others += [(side,) * said.axes for side in SIDES]
+    others += [(side,) * hint.axes for side in SIDES]
     far = dict.fromkeys((count, *plane) for plane in others for count in channels)
     yield from ((rows, *one) for _, one in zip(left, far, strict=False))
 

@@ -271,10 +271,10 @@ def run_at(samples: Samples, layout: BatchLayout, start: int) -> Run:
         arrays = [np.asarray(row[name]) for row in rows]
         if layout.batched and len({array.shape for array in arrays}) > 1:
             shapes = {array.shape: samples.name(number) for number, array in zip(numbers, arrays, strict=False)}
-            said = [f"{sizes(shape) or 'one number'} ('{sample}')" for shape, sample in shapes.items()]
+            unequal = [f"{sizes(shape) or 'one number'} ('{sample}')" for shape, sample in shapes.items()]
             raise UsageError(
                 f"{samples.description}: samples of one run have one shape, and those of '{name}' are "
-                f"{' and '.join(said[:2])}; a batch of 1 takes each by itself"
+                f"{' and '.join(unequal[:2])}; a batch of 1 takes each by itself"
             )
         values = np.stack(arrays) if layout.batched else arrays[0]
         fitted = _fitted(values, feed)
@@ -312,8 +312,8 @@ def _fitted(values: Array, feed: Feed) -> Array | None:
 def _sample_shape(name: str, feed: Feed, layout: BatchLayout) -> tuple[int, ...]:
     wanted = feed.shape[1:] if layout.batched else feed.shape
     if None in wanted:
-        said = f"has shape {sizes(feed.shape)}" if feed.ranked else "is declared without a shape"
-        raise UsageError(f"input '{name}' {said}; noise needs every size, so give data or --input-shape")
+        lacks = f"has shape {sizes(feed.shape)}" if feed.ranked else "is declared without a shape"
+        raise UsageError(f"input '{name}' {lacks}; noise needs every size, so give data or --input-shape")
     return tuple(int(size or 0) for size in wanted)
 
 

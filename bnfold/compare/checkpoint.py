@@ -134,8 +134,8 @@ class Checkpoint:
         except (OSError, ValueError) as error:  # ValueError: a name with a zero byte, of which there is no file
             with suppress(OSError, ValueError):
                 beside.unlink()
-            said = getattr(error, "strerror", None) or error
-            raise UsageError(f"the checkpoint '{self.path}' cannot be written: {said}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(f"the checkpoint '{self.path}' cannot be written: {reason}") from None
         self._written = time.monotonic()
 
     def _read(self, path: Path) -> tuple[int, list[Measurement]]:

@@ -110,8 +110,8 @@ def require_usable(options: CompareOptions) -> None:
     for share, option in ((options.min_agreement, "--min-agreement"), (options.max_top1_drop, "--max-top1-drop")):
         if share is not None and not 0 <= share <= 1:
             raise UsageError(f"{option} is a share, from 0 to 1, and not {share:g}")
-    asked = zip(("--provider", "--reference-provider"), options.providers[::-1], strict=True)
-    names = [one if one == "cpu" else require_provider(one, option)[0] for option, one in asked]
+    wanted = zip(("--provider", "--reference-provider"), options.providers[::-1], strict=True)
+    names = [one if one == "cpu" else require_provider(one, option)[0] for option, one in wanted]
     if options.tf32 and TF32.isdisjoint(names):
         raise UsageError(f"--tf32 would be ignored: {' and '.join(dict.fromkeys(names))} cannot multiply in TF32")
 
@@ -193,14 +193,14 @@ class Comparison:
     @property
     def _types(self) -> list[str]:
         """What the types of the values mean for the comparison, where they are not float32."""
-        stored, said = self._stored_type, []
+        stored, notes = self._stored_type, []
         if self._in_float32:
             seldom = " and ".join(sorted(self._seldom))
-            said = [f"not all that is {seldom} can be computed and read here, so both networks were run in float32"]
+            notes = [f"not all that is {seldom} can be computed and read here, so both networks were run in float32"]
         if self._typed and stored != "float32":
             cause = "it was run so" if self.options.limit > TOLERANCES[stored] else f"its values are stored as {stored}"
-            said += [f"the tolerance is {self.options.limit:g} of a blob's range, since {cause}"]
-        return said
+            notes += [f"the tolerance is {self.options.limit:g} of a blob's range, since {cause}"]
+        return notes
 
     def __reduce__(self) -> NoReturn:
         raise UsageError("a Comparison holds open files and running networks, and cannot be copied; create another one")
@@ -478,8 +478,8 @@ class Comparison:
                 raise
             engine.layout = replace(engine.layout, batch=1)
             if not self._runs(engine.layout, data, store):
-                said = f"its batch is open, and neither {batch} samples nor one run; --batch gives another number"
-                raise ModelError(f"{error}; {said}") from error
+                way = f"its batch is open, and neither {batch} samples nor one run; --batch gives another number"
+                raise ModelError(f"{error}; {way}") from error
         notes.append(f"{self.reference.name} leaves its batch open and takes one sample alone, so each was a run")
         return begin()
 
@@ -575,8 +575,8 @@ def _standing_in(model: Model) -> list[str]:
     fed = few([f"'{top}' ({sizes(shape)})" for top, shape in shapes.items()], 5)
     notes = [f"what stands behind layers that cannot be run was run on noise, or what its readers mean, as {fed}"]
     if whole is not None and (layers := hidden_by_shapes(whole, shapes)):
-        said = "a part of the kernel or the window meets nothing but padding on what was fed"
-        notes.append(f"{named('layer', layers)}: {said}, so that part is not proved")
+        unmet = "a part of the kernel or the window meets nothing but padding on what was fed"
+        notes.append(f"{named('layer', layers)}: {unmet}, so that part is not proved")
     return notes
 
 

@@ -96,10 +96,10 @@ def incomparable_nodes(parts: Parts) -> IncomparableNodes:
         reads |= dict.fromkeys(name for name in read if name not in culprit and name not in stored)
         learned, version = [_digest(stored[name]) for name in read if name in stored], versions.get(domain, 1)
         messages.append(b"".join([node.SerializeToString(deterministic=True), str(version).encode(), *learned]))
-        said = domain, node.op_type, sorted(settings_of(node, version).items()), learned
-        made |= {name: (place, *said) for place, name in enumerate(node.output) if name in unlike}
+        alike = domain, node.op_type, sorted(settings_of(node, version).items()), learned
+        made |= {name: (place, *alike) for place, name in enumerate(node.output) if name in unlike}
         if node.op_type in (*DRAWING, "Dropout") and drawing.draws(node, flags):
-            draws[node.output[0]] = said
+            draws[node.output[0]] = alike
         roots = frozenset(node.output[:1]) & draws.keys()
         roots = roots.union(*(drawn_for.get(name, frozenset[str]()) for name in read))
         drawn_for |= dict.fromkeys(filter(None, node.output), roots)
@@ -146,9 +146,9 @@ def _labelling(node: NodeProto) -> NodeProto:
 
     if node.op_type != "LinearClassifier":
         return node
-    told = with_attributes(node, "coefficients", "intercepts")
-    told.input[:] = [node.output[1]]
-    return told
+    behind = with_attributes(node, "coefficients", "intercepts")
+    behind.input[:] = [node.output[1]]
+    return behind
 
 
 def _read_by(node: NodeProto) -> list[str]:

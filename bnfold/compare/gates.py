@@ -38,20 +38,20 @@ def compared_gate(
     """
     outputs = [blob for blob in blobs if blob.is_output]
     judged = outputs or [blob for blob in blobs if behind is not None and blob.blob in behind]
-    told = [blob for blob in judged if blob.blob not in bare]
-    empty = [blob for blob in told if not blob.finite and not (may_have_none and blob.blob == boxes)]
-    said, blank = len(told) - len(empty) if outputs else 0, bool(judged) and all(map(is_blank, blobs))
+    measured = [blob for blob in judged if blob.blob not in bare]
+    empty = [blob for blob in measured if not blob.finite and not (may_have_none and blob.blob == boxes)]
+    finite, blank = len(measured) - len(empty) if outputs else 0, bool(judged) and all(map(is_blank, blobs))
     if empty:
         sentence = _nothing_in(empty, boxes)
     elif blank:
         sentence = "all that was compared is 0 or not finite, and says nothing; give real inputs with --data"
-    elif outputs and not told:
+    elif outputs and not measured:
         sentence = f"no output has an element{_way_out((), same_behind=True)}"
     elif outputs:
-        sentence = f"{said} of {len(outputs) + len(uncompared)} outputs have finite values in common"
+        sentence = f"{finite} of {len(outputs) + len(uncompared)} outputs have finite values in common"
     else:
         sentence = f"no output was compared{_way_out(uncompared, behind is not None)}"
-    return Gate("compared", 1, said, (bool(outputs) or behind is not None) and not empty and not blank, sentence)
+    return Gate("compared", 1, finite, (bool(outputs) or behind is not None) and not empty and not blank, sentence)
 
 
 def _nothing_in(empty: Sequence[BlobDiff], boxes: str | None) -> str:
@@ -128,8 +128,8 @@ def beside(
     """A value in few figures, as everywhere, or in as many more as tell whether it passes a limit."""
     if form == "e" and is_everyday(value):
         form, least = "#g", 2
-    said = (f"{value:{form[:-1]}.{digits}{form[-1]}}".rstrip(".") for digits in range(least, 18))
-    return next(figures for figures in said if passes(float(figures), limit) == passes(value, limit))
+    roundings = (f"{value:{form[:-1]}.{digits}{form[-1]}}".rstrip(".") for digits in range(least, 18))
+    return next(figures for figures in roundings if passes(float(figures), limit) == passes(value, limit))
 
 
 def outputs_gate(lost: Sequence[str], otherwise: Sequence[str] = ()) -> Gate:
@@ -139,14 +139,14 @@ def outputs_gate(lost: Sequence[str], otherwise: Sequence[str] = ()) -> Gate:
         lost: those that have none.
         otherwise: those without numbers that the candidate makes otherwise, as by other labels, or of another blob.
     """
-    said = [f"no partner of the same name and shape for {named('output', lost)}"] if lost else []
-    said += (
+    losses = [f"no partner of the same name and shape for {named('output', lost)}"] if lost else []
+    losses += (
         [f"the candidate makes {named('output', otherwise)} by other settings or weights, or of another blob"]
         if otherwise
         else []
     )
-    sentence = "; ".join(said) or "every output has its partner"
-    return Gate("outputs", 0, len(lost) + len(otherwise), not said, sentence)
+    sentence = "; ".join(losses) or "every output has its partner"
+    return Gate("outputs", 0, len(lost) + len(otherwise), not losses, sentence)
 
 
 def shapes_gates(resized: Sequence[str]) -> list[Gate]:

@@ -92,11 +92,11 @@ def hidden_channels(matched: MatchedCandidate, store: WeightStore) -> Iterator[s
             + (f", and so do {others} other{'s' * (others > 1)}" if others else "")
             + ", and none of its values shows in what was compared, so it is not proved, nor what makes it"
         )
-    asked, types = list(search.asked()), list(matched.theirs.float_types)
-    if not asked or len(types) != 1:
+    searched, types = list(search.asked()), list(matched.theirs.float_types)
+    if not searched or len(types) != 1:
         return
-    flags = [each.operand.flags for each in asked]
-    grown = replace(matched.theirs, proto=nudged(matched.theirs.proto, [each.operand for each in asked], types[0]))
+    flags = [each.operand.flags for each in searched]
+    grown = replace(matched.theirs, proto=nudged(matched.theirs.proto, [each.operand for each in searched], types[0]))
     count, shown = min(matched.data.count, EVERY_SAMPLE), dict.fromkeys(flags, np.asarray(False))
     try:
         session = grown.session(flags, store, matched.options.threads, matched.options.provider)
@@ -106,13 +106,13 @@ def hidden_channels(matched: MatchedCandidate, store: WeightStore) -> Iterator[s
             run = run_at(matched.data, matched.layout, start)
             feeds = {matched.inputs[name]: values for name, values in run.feeds.items()}
             given = session.run(feeds, left)
-            for each, name in zip(asked, flags, strict=True):
+            for each, name in zip(searched, flags, strict=True):
                 if name in given:
                     shown[name] = shown[name] | _seen(to_host(given[name]), each.axis)
     except ModelError as error:
         yield f"whether a Relu or a Max hides channels that are not proved was not looked at: {error}"
         return
-    found = [(each, int((~shown[name]).sum()), shown[name].size) for each, name in zip(asked, flags, strict=True)]
+    found = [(each, int((~shown[name]).sum()), shown[name].size) for each, name in zip(searched, flags, strict=True)]
     if hidden := [each for each in found if each[1]]:
         (operand, name, axis), most, size = max(hidden, key=lambda each: each[1])
         channels = "" if axis is None else f" ({most:,} of {size:,} channels)"

@@ -92,22 +92,22 @@ def changed_bodies(
 def _said(model: ModelProto) -> dict[tuple[str, ...], AttributeProto]:
     """The bodies in a model's nodes, by the names of what these make and of the attribute."""
     return {
-        (*filter(None, node.output), said.name): said
+        (*filter(None, node.output), attribute.name): attribute
         for node in model.graph.node
-        for said in node.attribute
-        if said.HasField("g")
+        for attribute in node.attribute
+        if attribute.HasField("g")
     }
 
 
-def _message(said: AttributeProto) -> bytes:
-    return said.SerializeToString(deterministic=True)
+def _message(attribute: AttributeProto) -> bytes:
+    return attribute.SerializeToString(deterministic=True)
 
 
-def _held_otherwise(ours: Model, theirs: Model, said: AttributeProto) -> tuple[str, ...]:
+def _held_otherwise(ours: Model, theirs: Model, attribute: AttributeProto) -> tuple[str, ...]:
     """What a body reads from around it that either model stores, and not both the same."""
     from bnfold.onnx.node import captured_by
 
-    names = captured_by(said.g)
+    names = captured_by(attribute.g)
     before, after = ours.stored(names), theirs.stored(names)
     return tuple(name for name in names if not same_stored(before.get(name), after.get(name)))
 

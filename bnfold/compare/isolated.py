@@ -137,13 +137,13 @@ ERRORS: dict[str, type[BnfoldError]] = {"ModelError": ModelError, "UsageError": 
 def serve() -> None:
     """Answer whatever comes until there is nobody any more who asks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asked = os.fdopen(os.dup(0), "rb")
+    requests = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1):  # libraries print
         os.dup2(nothing, descriptor)
     waiting: SimpleQueue[Message] = SimpleQueue()
-    threading.Thread(target=_listen, args=(asked, waiting), daemon=True).start()
+    threading.Thread(target=_listen, args=(requests, waiting), daemon=True).start()
     session: Session | None = None
     while True:
         session = _answered(answers, session, *waiting.get())
@@ -167,11 +167,11 @@ def _answered(
     return session
 
 
-def _listen(asked: IO[bytes], waiting: SimpleQueue[Message]) -> None:
+def _listen(requests: IO[bytes], waiting: SimpleQueue[Message]) -> None:
     """Read even while a network runs, so that it is noticed when the parent is gone."""
     with suppress(BaseException):
         while True:
-            waiting.put(_read(asked))
+            waiting.put(_read(requests))
     os._exit(0)
 
 

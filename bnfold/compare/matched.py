@@ -285,13 +285,13 @@ class MatchedCandidate:
         """The note on an output that shows too little, with what it is judged by."""
         cause = self.saturating[name]
         kind = "output" if name in self.ours.outputs else "blob"
-        said = f"{kind} '{name}' is saturated by {cause.layer_type} at {share * 100:.4g} % of its positions"
+        sentence = f"{kind} '{name}' is saturated by {cause.layer_type} at {share * 100:.4g} % of its positions"
         if share < MOSTLY:
-            said = f"{kind} '{name}' shows little of what {cause.layer_type} reads"
+            sentence = f"{kind} '{name}' shows little of what {cause.layer_type} reads"
         fronts = quoted(front for front in cause.fronts if front in self.pairs)
         if fronts:
-            return f"{said}, so it is judged by what stands in front of it: {fronts}"
-        return f"{said}, and nothing in front of it could be compared, so it proves little"
+            return f"{sentence}, so it is judged by what stands in front of it: {fronts}"
+        return f"{sentence}, and nothing in front of it could be compared, so it proves little"
 
     def _seen_through(self, boxes: str, blobs: Sequence[BlobDiff]) -> bool:
         """Whether something that the boxes are made of was compared."""
