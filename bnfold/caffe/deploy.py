@@ -73,8 +73,8 @@ def without_missing_labels(layers: Sequence[Upgraded]) -> tuple[list[Upgraded], 
     A file for deployment may keep an Accuracy, which goes anyway, and have no layer left that brings its labels. What
     only prepares such labels goes with them.
     """
-    made = {top for layer in layers for top in layer.param.top}
-    if all(made.issuperset(layer.param.bottom) for layer in layers):
+    made = {top for layer in layers for top in layer.param.top[:]}
+    if all(made.issuperset(layer.param.bottom[:]) for layer in layers):
         return list(layers), []
     labels = _read_as_labels(layers)
     kept: list[Upgraded] = []

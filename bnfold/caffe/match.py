@@ -223,7 +223,7 @@ def _owners(layers: Sequence[Layer], records: Mapping[str, Record]) -> dict[int,
 
 def _shared_names(layer: Layer) -> dict[int, str]:
     """The names by which a layer shares blobs, by their numbers."""
-    return {index: spec.name for index, spec in enumerate(layer.param.param) if spec.name}
+    return {index: spec.name for index, spec in enumerate(layer.param.param[:]) if spec.name}
 
 
 def _expected(layer: Layer, shapes: Mapping[str, Shape | None]) -> list[Shape] | None:

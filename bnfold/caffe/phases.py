@@ -89,7 +89,7 @@ def idle_state_notes(layers: Iterable[LayerParameter], stages: Iterable[str], le
 
 
 def _rules(layers: Iterable[LayerParameter]) -> list[NetStateRule]:
-    return [rule for layer in layers for rule in (*layer.include, *layer.exclude)]
+    return [rule for layer in layers for rule in layer.include[:] + layer.exclude[:]]
 
 
 def dropout_notes(layers: Sequence[Layer]) -> Iterator[str]:

@@ -281,13 +281,13 @@ def _at_test(
     made: set[str] = set()
     missing: set[str] = set()
     for index in sorted(present):
-        missing.update(bottom for bottom in layers[index].param.bottom if bottom not in made)
-        made.update(layers[index].param.top)
+        missing.update(bottom for bottom in layers[index].param.bottom[:] if bottom not in made)
+        made.update(layers[index].param.top[:])
     # What a layer makes in place of what is missing is still missing.
     made = {
         top
         for index in present
-        for position, top in enumerate(layers[index].param.top)
+        for position, top in enumerate(layers[index].param.top[:])
         if top not in missing or top not in layers[index].param.bottom[position : position + 1]
     }
     notes = []

@@ -55,7 +55,13 @@ def single_assignment(
         tops = versions.written(index, param)
         serialised = param.SerializeToString() if text is not None else b""
         source = Source(
-            tuple(param.bottom), tuple(param.top), param, NO_BLOBS, text, incomplete=bool(opaque), serialised=serialised
+            tuple(param.bottom[:]),
+            tuple(param.top[:]),
+            param,
+            NO_BLOBS,
+            text,
+            incomplete=bool(opaque),
+            serialised=serialised,
         )
         why = f"it sets an {opaque}" if opaque else ""
         layers.append(Layer(called[index], param.type, bottoms, tops, NO_BLOBS, param, source, why))
@@ -87,18 +93,20 @@ class _Versions:
 
     def read(self, param: LayerParameter) -> list[str]:
         """The versions that a layer reads."""
-        for bottom in param.bottom:
+        bottoms = param.bottom[:]  # protobuf walks a list by index, up to an IndexError; a slice is a list of Python's
+        for bottom in bottoms:
             if bottom not in self._current:
                 missing = self._why_missing.of(bottom, self._maker)
                 self.faults.append(f"{_who(param)} reads '{bottom}', which {missing}")
                 self._current[bottom] = bottom
-        return [self._current[bottom] for bottom in param.bottom]
+        return [self._current[bottom] for bottom in bottoms]
 
     def written(self, index: int, param: LayerParameter) -> list[str]:
         """The versions that the layer at a position writes."""
         written: dict[str, str] = {}
-        for position, top in enumerate(param.top):
-            in_place = list(param.bottom[position : position + 1]) == [top]
+        bottoms = param.bottom[:]
+        for position, top in enumerate(param.top[:]):
+            in_place = bottoms[position : position + 1] == [top]
             if top in written or (top in self._maker and not in_place):
                 first = self._maker.get(top, f"'{param.name}'")
                 self.faults.append(f"{_who(param)} writes '{top}', which layer {first} has written already")
@@ -116,7 +124,7 @@ class _Versions:
 
 def _holders(params: Sequence[LayerParameter]) -> dict[str, int]:
     """Blob -> the position of the layer whose version keeps the public name: an input's, or the last one."""
-    last = {top: index for index, param in enumerate(params) for top in param.top}
+    last = {top: index for index, param in enumerate(params) for top in param.top[:]}
     sources = [(index, param) for index, param in enumerate(params) if param.type == "Input" or is_data(param)]
     return last | {top: index for index, param in sources for top in param.top}
 
