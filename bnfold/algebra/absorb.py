@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bnfold.algebra.affine import Affine, Values, aligned, constant_along, of_rank
+from bnfold.algebra.affine import Affine, Values, aligned, constant_along, everywhere, of_rank
 from bnfold.algebra.operators import Constant, Linear, Port
 from bnfold.algebra.records import Blocked, block, require
 from bnfold.algebra.scaled import (
@@ -142,7 +142,7 @@ def _one_of_each_group(values: Values, ports: Sequence[Port]) -> Values:
         if shared_by > 1 and values.ndim > axis and values.shape[axis] > 1:
             groups = values.reshape(*values.shape[:axis], -1, shared_by, *values.shape[axis + 1 :])
             first = groups.take([0], axis + 1)
-            alike = bool((groups == first).all())
+            alike = everywhere(groups == first)
             require(alike, "the affine varies within a group, which has one value of the weight")
             values = first.squeeze(axis + 1)
     return values

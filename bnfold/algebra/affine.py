@@ -81,7 +81,7 @@ class Affine:
     @property
     def is_identity(self) -> bool:
         """Whether every scale is 1 and every shift 0."""
-        return bool((self.scale == 1.0).all() and (self.shift == 0.0).all())
+        return everywhere(self.scale == 1.0) and everywhere(self.shift == 0.0)
 
     def stored_as(self, dtype: npt.DTypeLike) -> Affine:
         """The same affine with its values rounded to a type."""
@@ -91,22 +91,22 @@ class Affine:
     @property
     def sign(self) -> float:
         """1 or -1 where every scale is that, as in `x + h` and `h - x`; else 0."""
-        return next((sign for sign in (1.0, -1.0) if bool((self.scale == sign).all())), 0.0)
+        return next((sign for sign in (1.0, -1.0) if everywhere(self.scale == sign)), 0.0)
 
     @property
     def is_finite(self) -> bool:
         """Whether no scale or shift is NaN or infinite."""
-        return bool(np.isfinite(self.scale).all() and np.isfinite(self.shift).all())
+        return everywhere(np.isfinite(self.scale)) and everywhere(np.isfinite(self.shift))
 
     @property
     def keeps_zero(self) -> bool:
         """Whether 0 stays 0 everywhere: zeros that enter from outside (padding, a threshold) need no care."""
-        return bool((self.shift == 0.0).all())
+        return everywhere(self.shift == 0.0)
 
     @property
     def keeps_order(self) -> bool:
         """Whether a maximum stays the maximum everywhere."""
-        return bool((self.scale >= 0.0).all())
+        return everywhere(self.scale >= 0.0)
 
     @property
     def keeps_strict_order(self) -> bool:
@@ -116,7 +116,7 @@ class Affine:
         the scale does where it swallows the values that it is added to.
         """
         kept = (self.scale >= LEAST_FACTOR) & (self.scale <= 1 / LEAST_FACTOR)
-        return bool((kept & (abs(self.shift) <= MAX_SHIFT * self.scale)).all())
+        return everywhere(kept & (abs(self.shift) <= MAX_SHIFT * self.scale))
 
     def then(self, outer: Affine) -> Affine:
         """`outer(self(x))`.
@@ -133,7 +133,7 @@ class Affine:
                 raise Blocked("the two affines have different numbers of channels") from None
             require(values <= MAX_VALUES, f"a composition of {values:,} values is too large")
         gained = outer_scale * shift + outer_shift
-        return Affine(outer_scale * scale, gained if gained.any() else 0.0)
+        return Affine(outer_scale * scale, gained if np.count_nonzero(gained) else 0.0)
 
     def without_shift(self) -> Affine:
         """The scale alone."""
@@ -153,6 +153,11 @@ class Affine:
         return _same(self.scale, other.scale) and _same(self.shift, other.shift)
 
 
+def everywhere(holds: npt.NDArray[np.bool_]) -> bool:
+    """Whether a condition holds for every value; of the few of an affine it asks in half the time of `holds.all()`."""
+    return bool(np.count_nonzero(holds) == holds.size)
+
+
 def aligned(*arrays: Values) -> tuple[Values, ...]:
     """Arrays of one rank, which broadcast as if aligned with their first axes."""
     ranks = {array.ndim for array in arrays}
@@ -170,7 +175,7 @@ def compact(values: Values) -> Values:
     """The values with every axis along which they are constant reduced to size 1."""
     for axis in range(values.ndim):
         first = values[(*[slice(None)] * axis, slice(1))]
-        if values.shape[axis] > 1 and bool((values == first).all()):
+        if values.shape[axis] > 1 and everywhere(values == first):
             values = first
     return values
 
@@ -184,7 +189,7 @@ def constant_along(array: Values, axes: Collection[int]) -> Values:
     for axis in range(array.ndim):
         if axis in axes and array.shape[axis] > 1:
             first = array[(*[slice(None)] * axis, slice(1))]
-            require(bool((array == first).all()), f"the affine varies along axis {axis}")
+            require(everywhere(array == first), f"the affine varies along axis {axis}")
             array = first
     return array
 
@@ -192,4 +197,4 @@ def constant_along(array: Values, axes: Collection[int]) -> Values:
 def _same(one: Values, other: Values) -> bool:
     one, other = aligned(one, other)
     pairs = zip(one.shape, other.shape, strict=True)
-    return all(a == b or 1 in (a, b) for a, b in pairs) and bool((one == other).all())
+    return all(a == b or 1 in (a, b) for a, b in pairs) and everywhere(one == other)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bnfold.algebra.affine import Affine, Values, aligned
+from bnfold.algebra.affine import Affine, Values, aligned, everywhere
 from bnfold.algebra.operators import Linear, Sum, Window
 from bnfold.algebra.plan import Scene
 from bnfold.algebra.scaled import Rounded, exact_values, largest_of
@@ -83,7 +83,7 @@ def plan_junction(scene: Scene, layer: Layer) -> Junction | None:
         return None
     weight, bias = _summed(branches, reaches, laid, (*first.view[:3], *kernel))
     largest = largest_of(first.weight.dtype)
-    if not all(bool((np.abs(values) <= largest).all()) for values in (weight, bias)):
+    if not all(everywhere(np.abs(values) <= largest) for values in (weight, bias)):
         return None
     stored = weight.reshape(*first.weight.shape[: -len(kernel)], *kernel)
     gone = tuple(branch.layer for branch in branches if branch.layer is not None and branch.layer is not into.layer)

@@ -30,7 +30,7 @@ from typing import TypeVar
 import numpy as np
 
 from bnfold.algebra import movement
-from bnfold.algebra.affine import MAX_VALUES, Affine, aligned
+from bnfold.algebra.affine import MAX_VALUES, Affine, aligned, everywhere
 from bnfold.algebra.operators import Clip, Extreme, Join, Move, Pass, Product, Steps, Sum
 from bnfold.algebra.records import Blocked, block, require
 from bnfold.algebra.scaled import largest_of, loses_digits
@@ -140,7 +140,7 @@ def clipped_back(clip: Clip, affine: Affine) -> Clip:
 
     `s*min(max(x, a), b) + h` is `min(max(s*x + h, s*a + h), s*b + h)` for s >= 0; for s < 0 the bounds change places.
     """
-    turned = bool((affine.scale < 0).all())
+    turned = everywhere(affine.scale < 0)
     require(turned or affine.keeps_order, "scales of both signs turn its bounds over in some channels")
     low, high = (-clip.high, -clip.low) if turned else (clip.low, clip.high)
     moved = Affine(-affine.scale, affine.shift) if turned else affine
@@ -155,7 +155,7 @@ def clipped_forward(clip: Clip, affine: Affine) -> Clip:
     require(affine.keeps_zero, "a shift in front of it would be taken off its bounds, where digits are lost")
     if affine.keeps_order and all(bound == 0 or not isfinite(bound) for bound in (clip.low, clip.high)):
         return clip  # a factor leaves a bound of 0 where it is
-    require(bool((affine.scale != 0).all()), "a scale of 0 leaves it no bounds")
+    require(everywhere(affine.scale != 0), "a scale of 0 leaves it no bounds")
     return clipped_back(clip, Affine(1 / affine.scale, affine.shift))
 
 
@@ -165,7 +165,7 @@ def _bound(bound: float, affine: Affine, clip: Clip) -> float:
         return bound
     values = affine.scale * bound + affine.shift
     first = float(values.flat[0])
-    require(bool((values == first).all()), "its bounds are the same for all channels, and would differ")
+    require(everywhere(values == first), "its bounds are the same for all channels, and would differ")
     storable = abs(first) <= largest_of(clip.dtype) and not loses_digits(abs(first), clip.dtype)
     require(storable, f"its bounds would leave the normal numbers of {np.dtype(clip.dtype)}")
     return first

@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from bnfold.algebra.affine import MAX_VALUES, Affine, Values, compact, constant_along, of_rank
+from bnfold.algebra.affine import MAX_VALUES, Affine, Values, compact, constant_along, everywhere, of_rank
 from bnfold.algebra.operators import UNKNOWN_SIZE, Axes, Regroup, Spread, Step, Steps, Take
 from bnfold.algebra.records import Blocked, require
 from bnfold.net import Shape
@@ -136,15 +136,15 @@ def _scattered(step: Take, values: Values, outside: float, alone: bool) -> Value
     """Each index of the axis gets what stands on its copies, the identity where there is none."""
     axis, size = step.axis, step.size
     is_constant = axis >= values.ndim or values.shape[axis] == 1
-    if is_constant and (alone or bool((values == outside).all())):
+    if is_constant and (alone or everywhere(values == outside)):
         return values
     require(size >= 0, f"how long axis {axis} is, is unknown")
     require(size * values.size <= MAX_VALUES, f"an axis of {size:,} is too long to be followed")
     values = np.moveaxis(of_rank(values, axis + 1), axis, 0)
     result = np.full((size, *values.shape[1:]), outside)
     result[step.indices] = values
-    require(bool((result[step.indices] == values).all()), MIXED)
-    if bool((result == result[:1]).all()):
+    require(everywhere(result[step.indices] == values), MIXED)
+    if everywhere(result == result[:1]):
         result = result[:1]
     return np.moveaxis(result, 0, axis)
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from bnfold.algebra import commute
 from bnfold.algebra.absorb import Change, OutOfRange, absorb_backward, absorb_forward
-from bnfold.algebra.affine import Affine
+from bnfold.algebra.affine import Affine, everywhere
 from bnfold.algebra.commute import Affines, Commuting
 from bnfold.algebra.movement import sees_nothing
 from bnfold.algebra.operators import Clip, Constant, Linear, Move, Opaque, Operator, Pass, Product, Window
@@ -653,7 +653,7 @@ def _rescaled_by_inverse(own: Affine, passing: Affine) -> Affine:
 
     `a*(s*x) + b = s*(a*x + b/s)`, and with a shift, where a is 1 or -1, `a*(s*x + h) + b = s*(a*x + b/s) + a*h`.
     """
-    require(bool((passing.scale != 0).all()), "a scale of 0 cannot pass what adds a number")
+    require(everywhere(passing.scale != 0), "a scale of 0 cannot pass what adds a number")
     return _rescaled(own, Affine(1 / passing.scale))
 
 

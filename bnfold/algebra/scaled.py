@@ -18,7 +18,7 @@ from types import EllipsisType
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.algebra.affine import Affine, Values, aligned
+from bnfold.algebra.affine import Affine, Values, aligned, everywhere
 from bnfold.net import Array, DType, LazyArray, Shape, values_of
 
 BFLOAT16_LARGEST = (2 - 2**-7) * 2.0**127
@@ -117,9 +117,11 @@ class Scaled:
                     for factor in self.factors:
                         product *= _slab_of(factor, slab)
                 chunk = rounded(product.reshape(-1), self.dtype)
-            if self.largest is None and not np.isfinite(chunk).all():
-                raise NotFiniteError
-            light = light and float(np.abs(chunk).max()) < _least_of(self.dtype)
+            if self.largest is None:
+                peak = max(float(chunk.max()), -float(chunk.min()))  # NaN where any value is that
+                if not peak < math.inf:
+                    raise NotFiniteError
+                light = light and peak < _least_of(self.dtype)
             yield chunk
         if light and not keeps_digits(replace(self, largest=_largest(self.weight))):
             raise NotFiniteError
@@ -183,7 +185,7 @@ def loses_digits(largest: float, dtype: npt.DTypeLike) -> bool:
 def why_unstorable(affine: Affine, parts: Iterable[Affine], dtype: npt.DTypeLike) -> str:
     """Why values of a type cannot hold an affine that is composed of parts; empty if they can."""
     limit = largest_of(dtype)
-    if not all(bool((np.abs(values) <= limit).all()) for values in (affine.scale, affine.shift)):
+    if not all(everywhere(np.abs(values) <= limit) for values in (affine.scale, affine.shift)):
         return "the composition would not be finite as a stored value"
     product, *factors = aligned(affine.scale, *(part.scale for part in parts))
     if loses_digits(float(np.abs(product).max(initial=0.0)), dtype) or _loses_digits_of(product, factors, dtype):
@@ -195,9 +197,9 @@ def _loses_digits_of(product: Values, parts: Iterable[Values], dtype: npt.DTypeL
     """Whether a value below the normal numbers of a type has far fewer digits than what it is the product of."""
     least = _least_of(np.dtype(dtype))
     low = (product != 0) & (np.abs(product) < least)
-    for part in parts if low.any() else ():
+    for part in parts if np.count_nonzero(low) else ():
         low = low & ((np.abs(part) >= least) | (np.abs(product) * FEWER < np.abs(part)))
-    return bool(low.any())
+    return bool(np.count_nonzero(low))
 
 
 @cache

@@ -31,6 +31,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from bnfold.algebra.affine import everywhere
 from bnfold.caffe.caffe_pb2 import TRAIN, LayerParameter
 from bnfold.caffe.weights import Record
 from bnfold.errors import BnfoldError, ModelError, UnsupportedError, WeightsError
@@ -272,7 +273,7 @@ def _divided(layer: Layer, read: Statistics, zero_factor: ZeroScaleFactor | None
     if not np.isfinite(factor):
         raise WeightsError(f"{layer}: its scale factor is {factor}, not a finite number")
     k = 0.0 if factor == 0 else 1.0 / factor
-    if factor == 0 and (mean.any() or variance.any()) and not read.batch_statistics:
+    if factor == 0 and (np.count_nonzero(mean) or np.count_nonzero(variance)) and not read.batch_statistics:
         k = 1.0 if zero_factor == "one" else 0.0
         if zero_factor is None:
             raise AmbiguousZeroFactor(
@@ -286,7 +287,7 @@ def _divided(layer: Layer, read: Statistics, zero_factor: ZeroScaleFactor | None
             raise UnsupportedError(
                 f"{layer}: add_eps_before_sqrt: false beside use_global_stats: false, which no network is known to use"
             )
-        if (variance >= 0).all():
+        if everywhere(variance >= 0):
             # sqrt(variance) + eps, as the root of a variance.
             variance, eps = (np.sqrt(variance) + eps) ** 2, 0.0
     return read._replace(mean=k * mean, variance=variance, eps=eps, relu=param.relu)
@@ -359,11 +360,11 @@ def _check(layer: Layer, statistics: Statistics) -> None:
             continue
         if len(vector) != statistics.channels:
             raise _misfit(layer)
-        if not np.isfinite(vector).all():
+        if not everywhere(np.isfinite(vector)):
             channel = int(np.argmin(np.isfinite(vector)))
             raise WeightsError(f"{layer}: {word} of channel {channel} is {vector[channel]}, not a finite number")
     divisors = statistics.variance + statistics.eps
-    if not statistics.batch_statistics and not (divisors > 0).all():
+    if not statistics.batch_statistics and not everywhere(divisors > 0):
         channel = int(np.argmin(divisors > 0))
         raise WeightsError(
             f"{layer}: variance + eps of channel {channel} is {divisors[channel]:.6g}, and has no square root to "
