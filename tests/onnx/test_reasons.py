@@ -189,6 +189,36 @@ UNRUN = [
         {"opset": "7"},
     ),
     ("it makes nothing", "x[2,3]", "m = Mul(x, s{3}) idle = Relu(m) y = MatMul(m, w{3,3})", {}),
+    (
+        "its weight does not fit its groups",
+        "x[2,4,3,3]",
+        "m = Mul(x, s{4,1,1}) y = Conv <group = 2> (m, w{3,2,1,1})",
+        {},
+    ),
+    (
+        "its bias has the shape 1x3, which does not fit",
+        "x[5,2,3]",
+        "m = Add(x, h{3}) y = RNN <hidden_size = 3> (m, w{1,3,3}, r{1,3,3}, b{1,3})",
+        {},
+    ),
+    (
+        "how often it repeats is known only when it runs",
+        "x[2,3] i:int64[2]",
+        "m = Mul(x, s{3}) t = Tile(m, i) y = MatMul(t, w{3,3})",
+        {},
+    ),
+    (
+        "its channels are no multiple of its blocks",
+        "x[2,6,3,3]",
+        "m = Mul(x, s{6,1,1}) y = DepthToSpace <blocksize = 2> (m)",
+        {},
+    ),
+    (
+        "its plane is no multiple of its blocks",
+        "x[2,6,3,4]",
+        "m = Mul(x, s{6,1,1}) y = SpaceToDepth <blocksize = 2> (m)",
+        {},
+    ),
     ("its mask is read", "x[2,3,4,4]", "c = Conv(x, w{3,3,1,1}) d, m = Dropout(c) y = Mul(d, s{3,1,1})", {}),
     (
         "its parameters have not the shape of one sample (spatial 0)",
