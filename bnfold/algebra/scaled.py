@@ -117,11 +117,11 @@ class Scaled:
                     for factor in self.factors:
                         product *= _slab_of(factor, slab)
                 chunk = rounded(product.reshape(-1), self.dtype)
-            if self.largest is None:
-                peak = max(float(chunk.max()), -float(chunk.min()))  # NaN where any value is that
-                if not peak < math.inf:
-                    raise NotFiniteError
-                light = light and peak < _least_of(self.dtype)
+                # NaN where any value is that, at which a comparison of bfloat16 would warn.
+                peak = max(float(chunk.max()), -float(chunk.min())) if self.largest is None else 0.0
+            if not peak < math.inf:
+                raise NotFiniteError
+            light = light and peak < _least_of(self.dtype)
             yield chunk
         if light and not keeps_digits(replace(self, largest=_largest(self.weight))):
             raise NotFiniteError

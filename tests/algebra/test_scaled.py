@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from bnfold.algebra import scaled as module
 from bnfold.algebra.scaled import (
+    NotFiniteError,
     Scaled,
     checked_while_computed,
     keeps_digits,
@@ -93,6 +94,20 @@ def test_what_is_finite_is_decided_by_the_products_and_not_by_their_bound() -> N
     assert not stays_finite(scaled(weight, (1, 2), np.array([[1e-30, 1e30]])))
     assert not stays_finite(scaled(weight, (1, 2), np.array([[np.nan, 1.0]])))
     assert not stays_finite(scaled(np.array([[np.nan, 0.0]], np.float32), (1, 2), np.zeros((1, 2))))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [0, 3])
+def test_one_value_that_is_not_finite_stops_products_that_are_checked_as_they_are_computed(
+    dtype: Any, value: float, at: int
+) -> None:
+    weight = np.array([-1.5, 0.25, 3.0, -0.5], dtype)
+    factor = np.array([[2.0], [-0.75]])
+    assert np.isfinite(np.concatenate([*Scaled(weight, (2, 2), (factor,), None).chunks()]).astype(float)).all()
+    weight[at] = value
+    with pytest.raises(NotFiniteError):
+        list(Scaled(weight, (2, 2), (factor,), None).chunks())
 
 
 @pytest.mark.parametrize("swap", [False, True])
