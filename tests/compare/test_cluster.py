@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -383,6 +384,21 @@ def test_two_comparisons_at_once_on_a_worker_of_many_threads_do_not_meet(tmp_pat
 def test_a_scheduler_that_does_not_answer_is_a_sentence(tmp_path: Path, address: str) -> None:
     with pytest.raises(UsageError, match="no Dask scheduler answers there"):
         compare(*models(tmp_path), images(), cluster=address)
+
+
+def test_another_server_than_a_scheduler_is_a_sentence(tmp_path: Path) -> None:
+    """As where the port is that of a page: Dask takes its words for the sizes of what follows, of 3 EiB."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\r\n")
+                connection.recv(1 << 16)
+
+        pool.submit(answer)
+        with pytest.raises(UsageError, match=r"no Dask scheduler answers there \("):
+            compare(*models(tmp_path), images(), cluster=address)
 
 
 @pytest.mark.slow
