@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 ENLARGING = (*NORMALISING, "Div")
 PERIODIC = ("Cos", "Sin", "Tan")
+JUMPING = ("Ceil", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mod", "Round", "Sign")
+"""Where a value is a unit in its last place off, these may give another number or pixel, which nothing has enlarged."""
 SUMS = ("AveragePool", "GlobalAveragePool", "Pooling", "ReduceMean", "ReduceSum", "Reduction")
 SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 run and ten in float32 take seconds
 UNLOOKED = (
@@ -201,17 +203,21 @@ class RoundingJudge:
         added = max((magnitude(error.low, error.high) for error in read), default=squashed)
         return beyond if farthest <= ROUNDING * tolerance or first.max_abs <= tolerance * added else []
 
-    def _enlarges(self, blob: str, enlarging: Collection[str] = ENLARGING) -> bool:
+    def _enlarges(
+        self, blob: str, enlarging: Collection[str] = ENLARGING, jumping: Collection[str] = frozenset()
+    ) -> bool:
         """Whether a normalisation or a division stands in a blob's stretch, and nothing that gives indices.
 
         Args:
             blob: of the reference.
             enlarging: the operators that are asked for.
+            jumping: operators that must not be there.
         """
         ours, pairs = self.matched.ours, self.matched.pairs
         stretch = {blob, *upstream(blob, ours.inputs, pairs)} - (pairs.keys() - {blob})
         types = {ours.makers[name].op_type for name in stretch & ours.makers.keys()}
-        return not types.isdisjoint(enlarging) and stretch.isdisjoint(self.matched.ties.pointers)
+        found = not types.isdisjoint(enlarging) and types.isdisjoint(jumping)
+        return found and stretch.isdisjoint(self.matched.ties.pointers)
 
     def _is_coarse_and_small(self) -> bool:
         """Whether the float64 run decides unasked: the tolerance of 2 bytes hides faults of a few per cent."""
@@ -294,7 +300,7 @@ class RoundingJudge:
                 if name in beside:
                     known[name] = r, c.reshape(r.shape)
                 else:
-                    stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, self._enlarges(name))
+                    stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, self._enlarges(name, jumping=JUMPING))
         fair = FAIR if set(matched.options.providers) == {"cpu"} else np.inf
         off = straying(truth, run.feeds, stretches, matched.options.limit, fair, known)
         for name in stretches:

@@ -10,12 +10,13 @@ these in float64: t(r') of the reference's own, t(c') of the candidate's. In eac
 where q is how far t(c') moves as each value of c', of what is stored and of what is computed in between is a unit in
 its last place off, up or down by chance: the most of MOVES draws. (Of a Sigmoid and its like, which float32 computes to
 a unit of 1, a unit of that.) The second q counts up to the tolerance, since what is lost where sums cancel proves
-nothing; behind a normalisation or a division, which enlarge what rounding left, it counts as it is. (A reference that
-is farther from t than 50 * q does not round, but reads an operator otherwise; on a GPU its products may have fewer
-bits, and it counts.) A channel of nearly equal values rounds as one value does, which may meet t by chance, and its
-sums may pass through larger ones than q tells of: r counts in every channel for as many q as it is off in one, up to a
-tenth of the tolerance. Of a few values r may meet t by chance: NOISE times what half of the channels are off by is
-added, for n values sqrt(16 / n) times more, and 8 units take the place of one.
+nothing; behind a normalisation or a division, which enlarge what rounding left, it counts as it is, unless a step (of a
+Floor or a comparison, as in bins of regions) is among the layers and may be what moves t. (A reference that is farther
+from t than 50 * q does not round, but reads an operator otherwise; on a GPU its products may have fewer bits, and it
+counts.) A channel of nearly equal values rounds as one value does, which may meet t by chance, and its sums may pass
+through larger ones than q tells of: r counts in every channel for as many q as it is off in one, up to a tenth of the
+tolerance. Of a few values r may meet t by chance: NOISE times what half of the channels are off by is added, for n
+values sqrt(16 / n) times more, and 8 units take the place of one.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class MadeBlob:
     Attributes:
         reference, candidate: its values in either network, in the reference's shape.
         rows: how many samples it has a row for; None where it has none for each.
-        enlarges: whether a normalisation or a division is among the layers.
+        enlarges: whether a normalisation or a division is among the layers, and no step.
         counts: where values say something: not where both have the same that is not finite, nor in a mask, which would
             hide what stands beside it; None where all do.
         masked: where they are in a mask, and judged one by one; None where none are.

@@ -1488,3 +1488,33 @@ def test_where_a_large_value_lies_in_a_period_is_rounding_and_hides_no_fault(fac
     for wrong in (waves(factor, 1.01), waves(factor, 1.0001), waves(factor, dropped=True)):
         assert not compare(original, in_one(wrong), layers=layers).passed
         assert not compare(original, wrong, layers=layers).passed
+
+
+@pytest.mark.parametrize("layer", ["PSROIPooling", "ROIAlign"])
+@pytest.mark.parametrize("fault", ["none", "factor", "bias", "swap"])
+def test_a_fault_behind_regions_whose_bins_jump_is_no_rounding(layer: str, fault: str) -> None:
+    """Corners lie where a unit in the last place moves a bin by a pixel, and the bins are found by a division."""
+    param = {
+        "PSROIPooling": "psroi_pooling_param { output_dim: 2 group_size: 3 spatial_scale: 0.5 }",
+        "ROIAlign": "roi_align_param { pooled_h: 3 pooled_w: 3 spatial_scale: 0.5 }",
+    }[layer]
+    text = f"""
+        input: "data" input_shape {{ dim: 1 dim: 3 dim: 32 dim: 32 }}
+        input: "rois" input_shape {{ dim: 4 dim: 5 }}
+        layer {{ name: "NAME" type: "Convolution" bottom: "data" top: "NAME"
+                 convolution_param {{ num_output: 18 kernel_size: 3 pad: 1 stride: 2 }} }}
+        layer {{ name: "pool" type: "{layer}" bottom: "NAME" bottom: "rois" top: "pool" {param} }}"""
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(size=(18, 3, 3, 3)).astype(np.float32), rng.normal(size=18).astype(np.float32)
+    ours, theirs = weight.copy(), bias.copy()
+    if fault == "factor":
+        ours[0] *= np.float32(1.01)
+    if fault == "bias":
+        theirs[0] = 0
+    if fault == "swap":
+        ours[:2], theirs[:2] = ours[1::-1].copy(), theirs[1::-1].copy()
+    report = compare(
+        net(text.replace("NAME", "conv"), conv=[weight, bias]),
+        net(text.replace("NAME", "other"), other=[ours, theirs]),
+    )
+    assert report.passed == (fault == "none")
