@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
 ENLARGING = (*NORMALISING, "Div")
 PERIODIC = ("Cos", "Sin", "Tan")
-JUMPING = ("Ceil", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mod", "Round", "Sign")
-"""Where a value is a unit in its last place off, these may give another number or pixel, which nothing has enlarged."""
 SUMS = ("AveragePool", "GlobalAveragePool", "Pooling", "ReduceMean", "ReduceSum", "Reduction")
 SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 run and ten in float32 take seconds
 UNLOOKED = (
@@ -203,21 +201,21 @@ class RoundingJudge:
         added = max((magnitude(error.low, error.high) for error in read), default=squashed)
         return beyond if farthest <= ROUNDING * tolerance or first.max_abs <= tolerance * added else []
 
-    def _enlarges(
-        self, blob: str, enlarging: Collection[str] = ENLARGING, jumping: Collection[str] = frozenset()
-    ) -> bool:
+    def _enlarges(self, blob: str, enlarging: Collection[str] = ENLARGING) -> bool:
         """Whether a normalisation or a division stands in a blob's stretch, and nothing that gives indices.
 
         Args:
             blob: of the reference.
             enlarging: the operators that are asked for.
-            jumping: operators that must not be there.
         """
+        stretch, makers = self._stretch(blob), self.matched.ours.makers
+        types = {makers[name].op_type for name in stretch & makers.keys()}
+        return not types.isdisjoint(enlarging) and stretch.isdisjoint(self.matched.ties.pointers)
+
+    def _stretch(self, blob: str) -> set[str]:
+        """A blob of the reference, and those that it is made of from compared ones on."""
         ours, pairs = self.matched.ours, self.matched.pairs
-        stretch = {blob, *upstream(blob, ours.inputs, pairs)} - (pairs.keys() - {blob})
-        types = {ours.makers[name].op_type for name in stretch & ours.makers.keys()}
-        found = not types.isdisjoint(enlarging) and types.isdisjoint(jumping)
-        return found and stretch.isdisjoint(self.matched.ties.pointers)
+        return {blob, *upstream(blob, ours.inputs, pairs)} - (pairs.keys() - {blob})
 
     def _is_coarse_and_small(self) -> bool:
         """Whether the float64 run decides unasked: the tolerance of 2 bytes hides faults of a few per cent."""
@@ -293,6 +291,7 @@ class RoundingJudge:
             beside: blobs among these that stretches begin at, and whose own are held elsewhere.
         """
         matched, found, stretches, known = self.matched, self.found, {}, {}
+        steps = truth.steps()
         for name, partner in matched.pairs.items():
             r, c = first.get(name), second.get(partner)
             if name in found.distances and r is not None and c is not None and 0 < r.size == c.size:
@@ -300,7 +299,8 @@ class RoundingJudge:
                 if name in beside:
                     known[name] = r, c.reshape(r.shape)
                 else:
-                    stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, self._enlarges(name, jumping=JUMPING))
+                    enlarges = self._enlarges(name) and steps.isdisjoint(self._stretch(name))
+                    stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, enlarges)
         fair = FAIR if set(matched.options.providers) == {"cpu"} else np.inf
         off = straying(truth, run.feeds, stretches, matched.options.limit, fair, known)
         for name in stretches:

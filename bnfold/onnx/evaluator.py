@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from bnfold.errors import UnsupportedError
@@ -28,6 +29,11 @@ Rounding = Callable[[str, Array, str], Array]
 
 SIZED = frozenset({"Range", "Resize", "Upsample"})
 """Operators that read sizes or scales as real values behind their first input."""
+
+STEPS = frozenset(
+    {"Ceil", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mod", "Round", "Sign"}
+)
+"""Operators whose result jumps."""
 
 
 class Evaluator:
@@ -181,6 +187,19 @@ class Evaluator:
                 met.update(node.input[:1] if node.op_type in SIZED else node.input)
         constants = {name for node in graph.node if node.op_type == "Constant" for name in node.output}
         return found | met & (stored | constants)
+
+    def steps(self) -> set[str]:
+        """What steps make of real values: where these are a unit in the last place off, it may be another number."""
+        real = self.real_values()
+        nodes = [node for node in self._evaluator.proto_.graph.node if not real.isdisjoint(node.input)]
+        return {name for node in nodes if _is_step(node) for name in node.output}
+
+
+def _is_step(node: onnx.NodeProto) -> bool:
+    """Whether an operator jumps: one of `STEPS`, or a Cast to whole numbers."""
+    if node.op_type != "Cast":
+        return node.op_type in STEPS
+    return np.dtype(helper.tensor_dtype_to_np_dtype(helper.get_node_attr_value(node, "to"))).kind in "biu"
 
 
 def _sent_evaluator(model: bytes) -> Evaluator:

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from growing import growth
 from nets import FACTOR, net
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_models import change, classifier, model
 from onnx_texts import values
 from present import present
@@ -1518,3 +1518,30 @@ def test_a_fault_behind_regions_whose_bins_jump_is_no_rounding(layer: str, fault
         net(text.replace("NAME", "other"), other=[ours, theirs]),
     )
     assert report.passed == (fault == "none")
+
+
+@pytest.mark.parametrize("fault", ["none", "factor", "bias"])
+def test_a_fault_behind_pixels_that_a_cast_chooses_is_no_rounding(fault: str) -> None:
+    """Places divided by a stride lie at whole numbers, so a unit in the last place takes the pixel beside."""
+    rng = np.random.default_rng(3)
+    weight, bias = rng.normal(size=(6, 3, 1, 1)).astype(np.float32), rng.normal(size=6).astype(np.float32)
+
+    def made(weight: Array, bias: Array, name: str) -> ModelProto:
+        nodes = [
+            helper.make_node("Conv", ["data", "w", "b"], [name], name),
+            helper.make_node("Reshape", [name, "shape"], [f"{name}_rows"], f"{name}_rows"),
+            helper.make_node("Div", ["places", "stride"], [f"{name}_scaled"], f"{name}_scaled"),
+            helper.make_node("Cast", [f"{name}_scaled"], [f"{name}_index"], f"{name}_index", to=TensorProto.INT64),
+            helper.make_node("Gather", [f"{name}_rows", f"{name}_index"], ["y"], "y", axis=1),
+        ]
+        constants = {"w": weight, "b": bias, "stride": np.array(16, np.float32), "shape": np.array([6, 64])}
+        return model(nodes, {"data": (1, 3, 8, 8), "places": (1, 12)}, ["y"], constants)
+
+    ours, theirs = weight.copy(), bias.copy()
+    if fault == "factor":
+        ours[0] *= np.float32(1.01)
+    if fault == "bias":
+        theirs[0] = 0
+    data = {"data": rng.normal(size=(3, 3, 8, 8)), "places": 16.0 * rng.integers(0, 64, (3, 12))}
+    feeds = {name: values.astype(np.float32) for name, values in data.items()}
+    assert compare(made(weight, bias, "conv"), made(ours, theirs, "other"), feeds).passed == (fault == "none")
