@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -367,24 +367,43 @@ def give_back() -> None:
 
 
 def processors(share: int = 1) -> int:
-    """How many threads of this process can run at once: those of its affinity, or of the quota of its control group.
+    """How many threads of this process can run at once: those of its affinity, or of the quota of a control group.
 
     `share` processes have the machine together.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([count, *(quota for quota in map(_quota, QUOTAS) if quota is not None)]) // share)
+    quotas = [_quota([group / name for name in names]) for group in control_groups("cpu") for names in QUOTAS]
+    return max(1, min([count, *(quota for quota in quotas if quota is not None)]) // share)
 
 
-def _quota(files: tuple[str, ...]) -> int | None:
+def control_groups(controller: str) -> Iterator[Path]:
+    """The folders of the control groups that may limit this process: its own, as of a Slurm job, and those around it.
+
+    Args:
+        controller: like "memory", which has a tree of its own in the first version of control groups.
+    """
+    own = {"": "", controller: ""}
+    with suppress(OSError, ValueError):  # another system than Linux
+        for line in OWN_GROUPS.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            own.update(dict.fromkeys(controllers.split(","), path))
+    for tree in ("", controller):
+        innermost = PurePosixPath("/", own[tree])
+        for group in (innermost, *innermost.parents):
+            yield CONTROL_GROUPS / tree / str(group).lstrip("/")
+
+
+def _quota(files: Sequence[Path]) -> int | None:
     """The processors that a control group may use, a part of one counting as one; None where nothing limits it."""
     try:
-        words = [word for file in files for word in Path(file).read_text(encoding="ascii").split()]
+        words = [word for file in files for word in file.read_text(encoding="ascii").split()]
         return -(-int(words[0]) // int(words[1])) if int(words[0]) > 0 else None
     except (OSError, ValueError, IndexError, ZeroDivisionError):
         return None
 
 
-QUOTAS = (("/sys/fs/cgroup/cpu.max",), ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
+CONTROL_GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+QUOTAS = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
 """Microseconds of a processor, and in how many; of a control group in its second version and its first."""
 
 

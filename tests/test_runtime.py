@@ -13,6 +13,7 @@ from onnx import helper
 from onnx_models import classifier, model
 
 from bnfold import runtime
+from bnfold.compare import memory
 from bnfold.errors import ModelError, UsageError
 from bnfold.runtime import PROVIDERS, Session, to_host
 
@@ -209,8 +210,7 @@ def test_the_quota_of_a_control_group_counts_as_processors(
 ) -> None:
     for name, content in files.items():
         (tmp_path / name).write_text(content)
-    quotas = [tuple(str(tmp_path / Path(file).name) for file in group) for group in runtime.QUOTAS]
-    monkeypatch.setattr(runtime, "QUOTAS", quotas)
+    monkeypatch.setattr(runtime, "CONTROL_GROUPS", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(64)), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     assert runtime.processors() == expected
@@ -228,3 +228,36 @@ def test_the_quota_of_a_control_group_counts_as_processors(
     monkeypatch.setattr(runtime.engine(), "SessionOptions", Asked)
     Session(classifier())
     assert asked == [0 if expected == 64 else expected]
+
+
+@pytest.mark.parametrize(
+    ("own", "limits", "use"),
+    [
+        ("0::/slurm/job_7/step_0\n", "slurm/job_7", ("cpu.max", "memory.max", "memory.current")),
+        ("4:memory:/job\n3:cpu,cpuacct:/job\n0::/\n", "{}/job", ("", "memory.limit_in_bytes", "memory.usage_in_bytes")),
+        ("0::/../elsewhere\n", "", ("cpu.max", "memory.max", "memory.current")),
+        ("nonsense", "", ("cpu.max", "memory.max", "memory.current")),
+    ],
+)
+def test_the_limits_of_every_control_group_around_the_process_count(
+    own: str, limits: str, use: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "CONTROL_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(runtime, "OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(64)), raising=False)
+    monkeypatch.setattr(memory, "_free_in_machine", lambda: 10_000)
+    (tmp_path / "own").write_text(own)
+    quota, limit, used = use
+    for controller, name, content in (
+        ("memory", limit, "7000"),
+        ("memory", used, "6000"),
+        ("cpu", quota, "300000 100000"),
+    ):
+        folder = tmp_path / "groups" / limits.format(controller)
+        folder.mkdir(parents=True, exist_ok=True)
+        if name:
+            (folder / name).write_text(content)
+        else:
+            (folder / "cpu.cfs_quota_us").write_text("300000")
+            (folder / "cpu.cfs_period_us").write_text("100000")
+    assert (memory.available_memory(), runtime.processors()) == (1000, 3)

@@ -17,6 +17,7 @@ from bnfold.caffe.layers import infer_shapes
 from bnfold.compare.batches import BatchLayout
 from bnfold.errors import UsageError
 from bnfold.net import Net
+from bnfold.runtime import control_groups
 
 if TYPE_CHECKING:
     from bnfold.compare.models import Model
@@ -141,9 +142,11 @@ def resident_memory() -> int:
 
 
 def available_memory() -> int | None:
-    """Bytes that can be had without driving out others, here or in our control group; None where nothing says it."""
-    known = [free for free in (_free_in_machine(), *map(_free_in_group, GROUPS)) if free is not None]
-    return min(known, default=None)
+    """Bytes that can be had without driving out others, here or in our control groups; None where nothing says it."""
+    in_groups = [
+        _free_in_group([group / name for name in names]) for group in control_groups("memory") for names in LIMITS
+    ]
+    return min((free for free in (_free_in_machine(), *in_groups) if free is not None), default=None)
 
 
 def _free_in_machine() -> int | None:
@@ -156,19 +159,16 @@ def _free_in_machine() -> int | None:
         return None
 
 
-def _free_in_group(files: tuple[str, str]) -> int | None:
+def _free_in_group(files: Sequence[Path]) -> int | None:
     """What a container may still take; what the system can take back at once counts as taken."""
     try:
-        limit, used = (Path(file).read_text(encoding="ascii").strip() for file in files)
+        limit, used = (file.read_text(encoding="ascii").strip() for file in files)
         return max(0, int(limit) - int(used)) if limit.isdigit() else None
     except (OSError, ValueError):
         return None
 
 
-GROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
+LIMITS = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 """The limit and the use of a control group, in its second version and its first."""
 
 
