@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -19,7 +20,7 @@ from bnfold.data.samples import ALL, Arrays, Feed, Part, Samples, labels_misfit
 from bnfold.errors import BnfoldError, ParseError, UsageError, few, plural
 from bnfold.io.files import absence, nearby
 from bnfold.io.formats import HEAD, MODELS, other_format
-from bnfold.io.mapping import open_regular, read_file
+from bnfold.io.mapping import read_file
 from bnfold.net import Array
 
 if TYPE_CHECKING:
@@ -157,8 +158,7 @@ class Files:
 
     def content(self, number: int) -> bytes:
         """The whole file."""
-        with open_regular(self.files[number]) as stream:
-            return stream.read()
+        return read_file(self.files[number], sys.maxsize)
 
     def kind(self, number: int) -> Kind:
         """By its header."""
