@@ -155,15 +155,36 @@ def _reshaped(call: Call, forms: Forms) -> Shape | None:
 
 
 def _resized(call: Call, _: Forms) -> Shape | None:
-    """What a Resize or Upsample makes, to sizes or by scales."""
-    if call.attribute("keep_aspect_ratio_policy", "stretch") != "stretch" or "axes" in call.attributes:
+    """What a Resize or Upsample makes, to sizes or by scales; of axes that it names the others stay."""
+    before, wanted, scales = call.shape(), call.value(3), scales_of(call)
+    named = call.attribute("axes", ()) if "axes" in call.attributes else None
+    exact = call.attribute("keep_aspect_ratio_policy", "stretch") == "stretch"
+    if wanted is not None and (wanted.ndim != 1 or wanted.dtype not in WHOLE):
         return None
-    wanted, before, scales = call.value(3), call.shape(), scales_of(call)
-    if wanted is not None:
-        return _shape(wanted.tolist()) if wanted.ndim == 1 and wanted.dtype in WHOLE else None
-    if before is None or len(before) != len(scales):
+    if wanted is not None and named is None:
+        return _shape(wanted.tolist()) if exact else None
+    axes = _axes_of(before, named)
+    if before is None or axes is None:
         return None
-    return _shape([scaled(size, scale) for size, scale in zip(before, scales, strict=True)])
+    made = [scaled(before[axis], scale) for axis, scale in zip(axes, scales, strict=False)]
+    made = made if wanted is None else wanted.tolist()
+    if not exact or len(made) != len(axes):
+        if named is None:
+            return None
+        made = [OPEN - UNKNOWN] * len(axes)
+    sizes = list(before)
+    for axis, size in zip(axes, made, strict=True):
+        sizes[axis] = size
+    return _shape(sizes)
+
+
+def _axes_of(before: Shape | None, written: Sequence[int] | None) -> list[int] | None:
+    """The axes that a node names, counted from the front, or all of them; None where they make no sense."""
+    if before is None:
+        return None
+    rank = len(before)
+    axes = [*range(rank)] if written is None else [axis % rank for axis in written if -rank <= axis < rank]
+    return axes if len({*axes}) == len(axes if written is None else written) else None
 
 
 def scales_of(call: Call) -> list[float]:
@@ -201,11 +222,16 @@ def _common(one: int, other: int) -> int:
 
 def _padded(call: Call, forms: Forms) -> Shape | None:
     """What a Pad makes: axes that it leaves alone are known whatever the others become."""
-    before, amounts = call.shape(), call.value(1)
-    if before is None or call.given(3) or amounts is None or amounts.size != 2 * len(before):
+    before, amounts, written = call.shape(), call.value(1), call.value(3)
+    axes = _axes_of(before, None if written is None else written.reshape(-1).tolist())
+    if before is None or axes is None or (call.given(3) and written is None):
         return None
-    sides = zip(*(map(forms.of, sizes) for sizes in (before, *amounts.reshape(2, -1).tolist())), strict=True)
-    return _shape([forms.size(reduce(_sum, sizes)) for sizes in sides])
+    if amounts is None or amounts.size != 2 * len(axes):
+        return None
+    sizes = list(before)
+    for axis, *sides in zip(axes, *amounts.reshape(2, -1).tolist(), strict=True):
+        sizes[axis] = forms.size(reduce(_sum, map(forms.of, (sizes[axis], *sides))))
+    return _shape(sizes)
 
 
 def _transposed(call: Call, forms: Forms) -> Shape | None:

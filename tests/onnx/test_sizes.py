@@ -247,6 +247,30 @@ def test_what_is_found_of_sizes_is_true(nodes: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("node", "known"),
+    [
+        ("p = Pad (x, sides, , last)", [True, True, True, False]),
+        ('p = Pad <mode = "edge"> (x, open, , last)', [True, True, False, False]),
+        ("p = Resize <axes = [-2]> (x, , scales)", [True, True, False, True]),
+        ("p = Resize <axes = [3, 2]> (x, , , sides)", [True, True, False, False]),
+        (
+            'p = Resize <axes = [2, 3], keep_aspect_ratio_policy = "not_larger"> (x, , , sides)',
+            [True, True, False, False],
+        ),
+    ],
+)
+def test_what_changes_axes_that_it_names_leaves_the_others(node: str, known: list[bool]) -> None:
+    """As opset 18 has it, where onnx finds that all that is open becomes something else."""
+    nodes = f"h = Shape <start = 2> (x) open = Concat <axis = 0> (h, h) {node} u = Identity (p)"
+    nodes = nodes.replace("last", "both") if "open," in node else nodes
+    fixed = {"sides": np.array([2, 5]), "last": np.array([-1]), "both": np.array([2, 3])}
+    before = written(nodes, 18, "float[n,8,h,w] x", scales=np.array([2], np.float32), **fixed)
+    shapes = net_of(before).origin.types.shapes
+    assert [one == other for one, other in zip(shapes["p"], shapes["x"], strict=True)] == known
+    require_true(before)
+
+
+@pytest.mark.parametrize(
     "nodes",
     [
         "m = Mul (big, one) k = Sub (m, but) u = Reshape (x, k)",
