@@ -13,13 +13,17 @@ MODELS = {
 HEAD = 4096
 """Bytes that are enough to tell."""
 _EXPORT = "export the model to ONNX with its own tools first"
+_SAVE = "in Python, onnx.save(onnx.load(FILE, '{}'), 'model.onnx') makes one of it"
 _FETCH = "the download failed, or was of the page about the file"
 
 # How a file begins, what it is, and what to do. With a line feed a message of protobuf begins, too.
 _FORMATS = (
     (rb"\s*<\?xml", "an XML file, as OpenVINO writes,", "give the network that it was converted from"),
     (rb"\s*<(!|\w+[\s>/])", "a web page", _FETCH),
+    (rb"\s*\{.*\"(ir_?[vV]ersion|op(setI|set_i)mport)\"\s*:", "JSON of an ONNX model", _SAVE.format("json")),
     (rb"\s*\{\s*\"", "JSON", _FETCH),
+    (rb"(\s|#[^\n]*\n)*(ir_version\s*:|opset_import\s*\{)", "text of an ONNX model", _SAVE.format("textproto")),
+    (rb"\s*<\s*(ir_version|opset_import)\s*:", "text of an ONNX model", _SAVE.format("onnxtxt")),
     (rb"404: Not Found", "an error message of a server", "the download failed"),
     (rb"version https://git-lfs", "a git-lfs pointer", "run `git lfs pull`"),
     (rb"\x93NUMPY|PK\x03\x04.{26}[^\0]{0,200}?\.npy", "a NumPy file", ""),
