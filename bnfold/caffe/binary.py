@@ -15,6 +15,8 @@ A caffemodel holds the net as it was in memory, of the phase that wrote it: each
 a blob with several readers goes through a Split layer, which goes too:
 
     Given:   conv1 -> conv1_conv1_0_split (Split) -> conv1_conv1_0_split_0, _1      Result:  conv1, read twice
+
+Before Caffe had Input layers, its files named the inputs of a net at most (`Net::ToProto`): what no layer makes is one.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.caffe.text import Foreign, PrototxtDocument
 from bnfold.caffe.weights import WeightsFile, decode_name
-from bnfold.errors import Guesses, ParseError, UsageError, few
+from bnfold.errors import Guesses, ParseError, UsageError, few, quoted
 from bnfold.io.wire import (
     FIXED32,
     FIXED64,
@@ -158,8 +160,14 @@ def _document(
     layers: list[LayerParameter | V1LayerParameter] = [*net.layer, *net.layers]
     if not any(layer.bottom for layer in layers) or not all([*layer.bottom, *layer.top] for layer in net.layer):
         raise ParseError("has weights and no network that connects them; give the prototxt too", file.path)
+    made = {*net.input, *(top for layer in layers for top in layer.top)}
+    lost = list(dict.fromkeys(bottom for layer in layers for bottom in layer.bottom if bottom not in made))
+    notes = []
+    if lost and not net.input_dim and not net.input_shape:
+        net.input.extend(lost)
+        notes.append(f"no layer of the caffemodel makes {quoted(lost)}: read as what comes from outside")
     foreign = Foreign({new: unknown[old] for new, old in enumerate(kept) if unknown[old]})
-    return PrototxtDocument(net, file=file.path, foreign=foreign)
+    return PrototxtDocument(net, notes=notes, file=file.path, foreign=foreign)
 
 
 def sole_effect(readings: Sequence[DialectReading], opaque: Sequence[bool]) -> int | None:

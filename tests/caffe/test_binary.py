@@ -13,7 +13,7 @@ from cases import TOLERANCE, assert_answers, by_onnxruntime, golden
 from bnfold.caffe.caffe_pb2 import BlobProto, LayerParameter, NetParameter
 from bnfold.caffe.patch import encode
 from bnfold.caffe.read import load
-from bnfold.errors import BnfoldError, ParseError, UsageError
+from bnfold.errors import BnfoldError, ModelError, ParseError, UsageError
 from bnfold.io.wire import FIXED32, LENGTH, VARINT, encode_field, encode_tag, encode_varint
 from bnfold.net import Layer, Net
 
@@ -290,6 +290,20 @@ def test_weights_without_a_net_are_refused(tmp_path: Path) -> None:
     (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
     with pytest.raises(ParseError, match="has weights and no network that connects them; give the prototxt too"):
         load(tmp_path / "net.caffemodel")
+
+
+@pytest.mark.parametrize("named", [[], ["data"]])
+def test_what_no_layer_makes_comes_from_outside_and_labels_go(named: list[str], tmp_path: Path) -> None:
+    net = NetParameter(input=named)
+    net.layer.add(name="r", type="ReLU", bottom=["data"], top=["r"])
+    net.layer.add(name="a", type="Accuracy", bottom=["r", "label"], top=["a"])
+    (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
+    with pytest.raises(ModelError, match=r"nothing says the shape of input 'data': give it"):
+        load(tmp_path / "net.caffemodel")
+    loaded = load(tmp_path / "net.caffemodel", input_shapes={"data": (2, 3)})
+    assert (loaded.inputs, loaded.outputs) == ({"data": (2, 3)}, ["r"])
+    lost = "'label'" if named else "'data', 'label'"
+    assert f"no layer of the caffemodel makes {lost}: read as what comes from outside" in loaded.notes
 
 
 def test_damage_inside_parameters_is_refused_or_harmless(tmp_path: Path) -> None:
