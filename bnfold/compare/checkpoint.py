@@ -33,6 +33,7 @@ from bnfold.data.samples import Arrays, Samples, Subset
 from bnfold.errors import ParseError, UsageError
 from bnfold.io.files import os_path
 from bnfold.io.mapping import open_regular, require_unchanged
+from bnfold.io.signals import defer_signals
 from bnfold.options import CompareOptions
 
 SCHEMA = "bnfold-checkpoint-6"
@@ -58,6 +59,8 @@ class Checkpoint:
         batch: samples per run of what is in the file; None where it is not there. The free memory had a say in it, and
             may be another today.
         notes: what was found when the networks were first run, which a run that goes on does not find again.
+        saved: how many pieces are in the file.
+        fault: why the last of them are not; empty where all are.
         pieces, found: how many pieces are in the measurements, one of which there is for each candidate.
 
     Raises:
@@ -71,6 +74,7 @@ class Checkpoint:
         self.notes: list[str] = []
         self.pieces, self.found = (0, []) if self.path is None or not os.path.exists(place) else self._read(self.path)
         self.batch = int(self.identity["batch"]) if self.identity else None
+        self.saved, self.fault = self.pieces, ""
         self._written = time.monotonic()
 
     def begin(
@@ -110,12 +114,24 @@ class Checkpoint:
             self.save()  # better now than after hours
 
     def add(self, measured: list[Measurement]) -> None:
-        """Take in the next piece, and write the state if the last time is some seconds ago; raises as `save`."""
+        """Take in the next piece, and write the state if the last time is some seconds ago."""
         whole = zip(self.found, measured, strict=True)
         self.found = [merge(before, part) for before, part in whole] if self.found else measured
         self.pieces += 1
         if time.monotonic() >= self._written + EVERY:
-            self.save()
+            self.keep()
+
+    def keep(self) -> None:
+        """Write the state, where there is more than in the file; where that fails, `fault` says why.
+
+        What was measured is worth more than the file, so a disk that is full by now does not end the comparison.
+        """
+        if self.pieces > self.saved:
+            try:
+                self.save()
+            except (UsageError, MemoryError) as error:
+                self.fault = f"{error or 'out of memory'}, so it has {self.saved} of the {self.pieces} pieces"
+            self._written = time.monotonic()
 
     def save(self) -> None:
         """Write the state.
@@ -123,20 +139,23 @@ class Checkpoint:
         Raises:
             UsageError: the file cannot be written.
         """
-        if self.path is None:
-            return
-        state = {"schema": SCHEMA, "identity": self.identity, "notes": self.notes, "pieces": self.pieces}
-        state["found"] = plain(self.found)
-        beside = self.path.parent / f"{self.path.name}.{os.getpid()}"  # "." has no name
+        if self.path is not None:
+            state = {"schema": SCHEMA, "identity": self.identity, "notes": self.notes, "pieces": self.pieces}
+            state["found"] = plain(self.found)
+            self._replace(self.path, json.dumps(state | {"digest": _hash(state)}))
+        self.saved, self.fault = self.pieces, ""
+
+    def _replace(self, path: Path, text: str) -> None:
+        beside = path.parent / f"{path.name}.{os.getpid()}"  # "." has no name
         try:
-            beside.write_text(json.dumps(state | {"digest": _hash(state)}), encoding="utf-8")
-            beside.replace(self.path)
+            with defer_signals():  # one more Ctrl-C would lose what the first one has saved
+                beside.write_text(text, encoding="utf-8")
+                beside.replace(path)
         except (OSError, ValueError) as error:  # ValueError: a name with a zero byte, of which there is no file
             with suppress(OSError, ValueError):
                 beside.unlink()
             reason = getattr(error, "strerror", None) or error
-            raise UsageError(f"the checkpoint '{self.path}' cannot be written: {reason}") from None
-        self._written = time.monotonic()
+            raise UsageError(f"the checkpoint '{path}' cannot be written: {reason}") from None
 
     def _read(self, path: Path) -> tuple[int, list[Measurement]]:
         try:

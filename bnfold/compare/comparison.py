@@ -433,6 +433,8 @@ class Comparison:
                     side.plan = one.decide(shapes[0], second)
                     one.notes += dict.fromkeys(notes)
                 found = self._pass_over(engine, data, state, progress, notes)
+                for one in opened:
+                    one.notes += filter(None, [state.fault])
                 for model in networks.models:
                     require_unchanged(model.mapped)  # or a look at weights that were cut off ends the process
                 for place, one in enumerate(opened):
@@ -537,13 +539,13 @@ class Comparison:
                     work = work_of(engine, data, options, client)
                     measure_all(client, work, models, pieces, first, take, progress, exact=engine.exact)
         except BaseException as error:
+            state.keep()
             if len(pieces) > 1:
                 kept = f"; '{state.path}' has them, and the same comparison goes on from it" if state.path else ""
+                kept = f"; {state.fault}" if state.fault else kept
                 error.add_note(f"{state.pieces} of {len(pieces)} pieces were done{kept}")
             raise
-        finally:
-            if state.pieces > first:
-                state.save()
+        state.keep()
         return state.found
 
     def _drawn(self, data: Noise, layout: BatchLayout, ours: Model, reference: Session) -> Noise:

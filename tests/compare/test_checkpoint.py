@@ -93,6 +93,37 @@ def test_the_state_is_written_while_it_grows(
     assert sorted(set(seen)) == kept
 
 
+@pytest.mark.parametrize(("full", "kept"), [((1, 2, 3, 4, 5), 0), ((3, 4, 5), 2), ((1, 2), 4)])
+def test_a_disk_that_is_full_by_then_loses_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: tuple[int, ...], kept: int
+) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    pair, file, times = models(tmp_path), tmp_path / "state.json", []
+    real = Path.write_text
+
+    def write_text(path: Path, text: str, **options: Any) -> int:
+        times.append(path)
+        written = real(path, text, **options)
+        if len(times) - 1 in full:
+            raise OSError(28, "No space left on device")
+        return written
+
+    monkeypatch.setattr(Path, "write_text", write_text)
+    report = compare(*pair, images(128), batch=2, checkpoint=file)
+    lost = f"the checkpoint '{file}' cannot be written: No space left on device, so it has {kept} of the 4 pieces"
+    assert (lost in report.notes) == (kept < 4)
+    assert json.loads(file.read_text())["pieces"] == kept
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ours.onnx", "state.json", "theirs.onnx"]
+    resumed = compare(*pair, images(128), batch=2, checkpoint=file)
+    assert said(resumed) == said(compare(*pair, images(128), batch=2))
+
+    times.clear()
+    with pytest.raises(RuntimeError, match="the disk is gone") as stopped:
+        compare(*pair, Hostile(150, tmp_path / "raised", kill=False), batch=2, checkpoint=tmp_path / "other.json")
+    said_lost = f"4 of 7 pieces were done; {lost}".replace("state.json", "other.json")
+    assert (stopped.value.__notes__ == [said_lost]) == (kept < 4)
+
+
 def test_a_checkpoint_is_not_gone_on_from_by_code_that_rounds_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
