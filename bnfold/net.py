@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from operator import is_
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, overload, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -239,6 +239,12 @@ class Net:
             close = get_close_matches(str(name), [layer.name for layer in self.layers])
             raise KeyError(f"there is no layer '{name}'" + (f"; did you mean {' or '.join(close)}?" if close else ""))
         return found
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a layer of that name: `"conv1" in net`."""
+        return any(layer.name == name for layer in self.layers)
+
+    __iter__: ClassVar[None] = None  # over names or layers? Without this, Python would ask for net[0], net[1] ..
 
     def __copy__(self) -> Net:
         """A net of its own, since an edit changes layers."""

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
@@ -123,6 +123,10 @@ def test_a_layer_is_had_by_its_name(net: bnfold.Net) -> None:
     assert net["conv1"].type == "Convolution"
     with pytest.raises(KeyError, match=r"no layer 'conv_1'; did you mean conv1"):
         net["conv_1"]
+    assert "conv1" in net
+    assert "conv_1" not in net
+    with pytest.raises(TypeError, match="not iterable"):
+        list(cast(Any, net))
 
 
 def test_what_an_onnx_layer_learned_has_no_name_by_which_it_is_shared() -> None:

@@ -170,7 +170,7 @@ class Priors(StandIn):
 
 @dataclass(frozen=True, slots=True)
 class Unread(StandIn):
-    """An input that no layer reads: zeros are as good as anything."""
+    """An input that no layer reads, of those that are run: zeros are as good as anything."""
 
     fixed: ClassVar[bool] = True
 
@@ -180,4 +180,4 @@ class Unread(StandIn):
         return np.zeros(shape, np.float32)
 
     def __str__(self) -> str:
-        return "zeros, since nobody reads it"
+        return "zeros, since nothing that is run reads it"
