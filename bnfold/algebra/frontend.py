@@ -97,6 +97,8 @@ class InnerNet(NamedTuple):
 class FrontEnd(Protocol):
     """The language of a net: `net.front`. It keeps no state of its own; a fold's state is the context.
 
+    What a language may have nothing of has nothing as its default.
+
     Attributes:
         language: what it is called, "Caffe" or "ONNX".
         param_type: what `Layer.param` is.
@@ -132,9 +134,13 @@ class FrontEnd(Protocol):
 
         What bodies of control flow capture, for example: `{"x": "'x' is read in a body of layer 'loop1' (Loop)"}`.
         """
+        del net
+        return {}
 
     def taken_names(self, net: Net) -> Iterable[str]:
         """Names that no new blob may have, besides those of blobs (initialisers, names within bodies)."""
+        del net
+        return ()
 
     def reads_values(self, layer: Layer, index: int) -> bool:
         """Whether a layer reads the values of this bottom; False where it wants the shape alone, whatever they are."""
@@ -196,15 +202,21 @@ class FrontEnd(Protocol):
 
     def drop_emptied(self, context: FoldContext) -> Sequence[Layer]:
         """Take out layers that `prepare` found around affines and that change nothing now; returns them."""
+        del context
+        return ()
 
     def finish(self, context: FoldContext) -> None:
         """After the last edit: put together what was taken apart and stayed, settle which weights are still shared."""
 
     def bodies(self, net: Net) -> Iterable[InnerNet]:
         """The networks in the layers of a net; those in bodies are bodies of their nets."""
+        del net
+        return ()
 
     def pickled(self, net: Net) -> tuple[Any, ...] | None:
         """How `pickle` makes the net again, as `object.__reduce__` says it; None for layer by layer."""
+        del net
+        return None
 
 
 def with_stored_statistics(net: Net, folded: Net) -> Net:

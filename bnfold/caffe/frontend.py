@@ -5,13 +5,13 @@ A bias is three things in Caffe: `bias_term: true`, a second blob, and a second 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 
 import numpy as np
 
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.frontend import FoldContext, InnerNet
+from bnfold.algebra.frontend import FoldContext, FrontEnd
 from bnfold.algebra.operators import Clip, Opaque, Operator, Window
 from bnfold.algebra.records import Blocked, block, require
 from bnfold.algebra.scaled import Rounded, same_values, why_unstorable
@@ -30,10 +30,11 @@ from bnfold.errors import ModelError, quoted
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
 
 
-class Caffe:
-    """Caffe as a front end of the algebra (`bnfold.algebra.frontend`)."""
+class Caffe(FrontEnd):
+    """Caffe as a front end of the algebra (`bnfold.algebra.frontend`).
 
-    __slots__ = ()
+    Nothing captures a blob, no layer is a network, and nets are pickled layer by layer: messages and arrays are values.
+    """
 
     language = "Caffe"
     param_type = LayerParameter
@@ -61,16 +62,6 @@ class Caffe:
     def shapes(self, net: Net) -> Mapping[str, Shape | None]:
         """The shape of every blob."""
         return known_shapes(net)
-
-    def protected(self, net: Net) -> Mapping[str, str]:
-        """None: nothing captures a blob."""
-        del net
-        return {}
-
-    def taken_names(self, net: Net) -> Iterable[str]:
-        """None but those of blobs."""
-        del net
-        return ()
 
     def reads_values(self, layer: Layer, index: int) -> bool:
         """False for what says only how large something is to be."""
@@ -175,23 +166,10 @@ class Caffe:
                 field.extend(values if len(set(values)) > 1 else values[:1])
         layer.param = param
 
-    def drop_emptied(self, context: FoldContext) -> Sequence[Layer]:
-        """There are none."""
-        del context
-        return ()
-
     def finish(self, context: FoldContext) -> None:
         """Blobs shared by name that came out different are no longer shared; what was assumed is said once."""
         _unshare(context)
         context.note_assumed("as use_global_stats: true")
-
-    def bodies(self, net: Net) -> Iterable[InnerNet]:
-        """None: a layer of Caffe is no network."""
-        del net
-        return ()
-
-    def pickled(self, net: Net) -> None:
-        """Layer by layer: messages and arrays are values."""
 
 
 CAFFE = Caffe()

@@ -168,7 +168,7 @@ def _assembled(
     """The inference net with the shapes of its inputs, and without weights. Raises MissingShapes as `give_shapes`."""
     names = frozenset(layer.name for layer in (*inferring.layers, *inferring.omitted))
     preparation = {top: words for top, data in inferring.data.items() if (words := prepared(data, top))}
-    hints = partial(hint_of, inferring.layers, files)
+    hints = partial(hint_of, inferring.layers, partial(_stored_shapes, files))
     inputs = give_shapes(inferring.layers, inferring.data, options.input_shapes or {}, options.batch, guess, hints)
     written = {top for layer in inputs.layers for top in layer.tops}
     net = Net(
@@ -186,6 +186,14 @@ def _assembled(
     return with_four_axes(net) if document.net.layers else net
 
 
+def _stored_shapes(files: Sequence[WeightsFile], layer: Layer) -> Sequence[Shape]:
+    """The shapes of what the last caffemodel that has something for a layer has; none where no one has."""
+    for file in reversed(files):
+        if (record := file.find(layer.name)) and record.blobs:
+            return record.blobs.shapes
+    return ()
+
+
 def _with_shapes(assembled: Callable[[Guess], Net], files: Sequence[WeightsFile], guess: bool) -> tuple[Net, bool]:
     """The net with the shapes that its inputs are known to have, or with a guess; and whether it was one.
 
@@ -195,7 +203,8 @@ def _with_shapes(assembled: Callable[[Guess], Net], files: Sequence[WeightsFile]
     try:
         return assembled(Guess()), False
     except MissingShapes:
-        plane = plane_by_weights(lambda plane: assembled(Guess(plane)), files, GUESSES) if files else None
+        stored = partial(_stored_shapes, files)
+        plane = plane_by_weights(lambda plane: assembled(Guess(plane)), stored, GUESSES) if files else None
         if not guess:
             assembled(Guess(example=plane or GUESSES[0]))  # asks for it, now with what the weights tell
         if plane:

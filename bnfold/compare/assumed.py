@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 from math import prod
-from typing import NamedTuple, cast
 
 from bnfold.caffe.hints import InputHint, hint_of
 from bnfold.caffe.layers import infer_shapes
@@ -21,7 +20,6 @@ from bnfold.caffe.layers.axes import UNKNOWN
 from bnfold.caffe.layers.convolution import DECONVOLUTIONS, KERNELS, Convolution
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes, output_shapes, row_of
 from bnfold.caffe.layers.pooling import Pooling
-from bnfold.caffe.weights import WeightsFile
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Net, Shape
 
@@ -30,16 +28,6 @@ ROWS = 4  # of what has as many as the data decides: boxes
 SCALES = (1, 1 / 2, 2, 1 / 4, 4, 1 / 8, 8, 1 / 16, 16, 1 / 32, 32)  # of planes, as pooling and resizing have them
 SIDES = range(1, 33)
 TRIES = 10_000  # of planes that are not met near the layers of one network
-
-
-class _Learned(NamedTuple):
-    """What layers have learned, as `hint_of` asks a caffemodel for it."""
-
-    layers: Mapping[str, Layer]
-
-    def find(self, name: str) -> Layer | None:
-        """The layer of that name."""
-        return self.layers.get(name)
 
 
 def assumed_shapes(net: Net) -> dict[str, Shape | None]:
@@ -169,7 +157,7 @@ def _choices(net: Net, layer: Layer, top: str, shapes: Shapes, left: Iterator[in
 
 
 def _hint_of(net: Net, blob: str) -> InputHint:
-    return hint_of(net.layers, cast("Sequence[WeightsFile]", [_Learned({one.name: one for one in net.layers})]), blob)
+    return hint_of(net.layers, lambda layer: layer.blobs.shapes, blob)
 
 
 def _left_by_others(net: Net, top: str, known: Mapping[str, Shape]) -> Iterator[int]:

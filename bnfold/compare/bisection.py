@@ -84,7 +84,7 @@ def _measured(matched: MatchedCandidate, name: str, sample: int, store: WeightSt
     layout = matched.layout
     run = run_at(matched.data, layout, sample // layout.batch * layout.batch)
     with Engine(Networks(matched.ours, [side]), layout, matched.data, matched.options, store) as engine:
-        for first, second in engine.give(run):
+        for _, (first, second) in engine.give(run):
             r, c = first[name], second[partner]
             if r.size == c.size:
                 by_sample = layout.has_rows(r)

@@ -77,7 +77,7 @@ def incomparable_nodes(parts: Parts) -> IncomparableNodes:
     """
     from bnfold.onnx.functions import functions_of
     from bnfold.onnx.graph import stored_weights
-    from bnfold.onnx.node import settings_of
+    from bnfold.onnx.node import domain_of, settings_of
 
     model, weights, folder = parts
     graph, drawing = model.graph, _Drawing(functions_of(model), folder)
@@ -88,11 +88,11 @@ def incomparable_nodes(parts: Parts) -> IncomparableNodes:
     if not unlike and not any(drawing.draws(node, flags) for node in graph.node):
         return ALL_COMPARABLE
     hidden, culprit = _hidden_nodes(graph.node, drawing, flags, unlike)
-    stored, versions = stored_weights(parts), {_domain(one.domain): one.version for one in model.opset_import}
+    stored, versions = stored_weights(parts), {domain_of(one.domain): one.version for one in model.opset_import}
     messages, reads, made = list[bytes](), dict[str, None](), dict[str, tuple[object, ...]]()
     draws, drawn_for = dict[str, tuple[object, ...]](), dict[str, frozenset[str]]()
     for node in hidden:
-        read, domain = _read_by(node), _domain(node.domain)
+        read, domain = _read_by(node), domain_of(node.domain)
         reads |= dict.fromkeys(name for name in read if name not in culprit and name not in stored)
         learned, version = [_digest(stored[name]) for name in read if name in stored], versions.get(domain, 1)
         messages.append(b"".join([node.SerializeToString(deterministic=True), str(version).encode(), *learned]))
@@ -156,13 +156,6 @@ def _read_by(node: NodeProto) -> list[str]:
     from bnfold.onnx.node import captured
 
     return [name for name in (*node.input, *sorted(captured(node))) if name]
-
-
-def _domain(name: str) -> str:
-    """A domain of operators; the standard one has two names."""
-    from bnfold.onnx.node import STANDARD
-
-    return "" if name in STANDARD else name
 
 
 def _digest(weight: Weight) -> bytes:

@@ -142,16 +142,17 @@ class Engine:
         """The shapes where not all fits at once, by one run: what ties need is given, all else tells its shape."""
         from bnfold.onnx.graph import SHAPE, telling_shapes
 
-        networks, segment, compared = self.networks, self.networks.segment(), list[list[str]]()
-        for place, model in enumerate(networks.models):
-            compared.append(networks.outputs(self._whole, place))
+        telling, shapes, compared = list[Model](), list[list[str]](), list[list[str]]()
+        for place, model in enumerate(self.networks.models):
+            compared.append(self._whole.outputs(place))
             order = {name: number for number, name in enumerate(model.makers)}
-            given = networks.outputs(segment, place)
-            asked = sorted(set(compared[-1]).difference(given), key=lambda name: order.get(name, -1))
-            telling = replace(model, proto=telling_shapes(model.proto, asked))
-            segment.telling[place] = telling, [name + SHAPE for name in asked]
-        for ties, (candidate, _) in zip(segment.ties, [*segment.telling.values()][1:], strict=True):
-            ties.candidate = candidate
+            given = self.networks.segment().outputs(place)
+            names = sorted(set(compared[-1]).difference(given), key=lambda name: order.get(name, -1))
+            telling.append(replace(model, proto=telling_shapes(model.proto, names)))
+            shapes.append([name + SHAPE for name in names])
+        sides = [replace(side, model=model) for side, model in zip(self.networks.sides, telling[1:], strict=True)]
+        segment = Networks(telling[0], sides).segment()
+        segment.watched = [(shapes[0], own) for own in shapes[1:]]
         return [
             {
                 name: tuple(to_host(values[name + SHAPE]).tolist() if name + SHAPE in values else values[name].shape)
@@ -160,13 +161,8 @@ class Engine:
             for names, values in zip(compared, self._run(segment, run), strict=True)
         ]
 
-    def give(self, run: Run) -> Iterator[list[Mapping[str, AnyArray]]]:
+    def give(self, run: Run) -> Iterator[tuple[Segment, list[Mapping[str, AnyArray]]]]:
         """What each network gives for a run, the reference first: all at once, or a segment at a time."""
-        for _, given in self.give_by_segment(run):
-            yield given
-
-    def give_by_segment(self, run: Run) -> Iterator[tuple[Segment, list[Mapping[str, AnyArray]]]]:
-        """As `give`, each time with the segment."""
         for segment in self.segments:
             yield segment, [_on_host(values, list(values)) for values in self._run(segment, run)]
 
@@ -287,10 +283,10 @@ class Engine:
                 if other is not segment:
                     other.close()
             segment.sessions[place] = self._session(segment, place)
-        model = self.networks.models[place]
+        model = segment.networks.models[place]
         require_unchanged(model.mapped)  # where onnxruntime maps files that were cut off, a run ends the process
         with telling_which(model.name):
-            given = segment.sessions[place].run(feeds, self.networks.outputs(segment, place))
+            given = segment.sessions[place].run(feeds, segment.outputs(place))
         if self.alternating:
             del segment.sessions[place]
         if not self.overlapping:
@@ -303,8 +299,7 @@ class Engine:
             segment.sessions[place] = self._session(segment, place, () if place else further)
 
     def _session(self, segment: Segment, place: int, further: Sequence[str] = ()) -> Session:
-        model, _ = segment.telling.get(place, (self.networks.models[place], ()))
-        return self._opened(place, model, [*self.networks.outputs(segment, place), *further])
+        return self._opened(place, segment.networks.models[place], [*segment.outputs(place), *further])
 
     def _opened(self, place: int, model: Model, blobs: Sequence[str]) -> Session:
         """A network, or another one in its place, that computes some blobs besides its outputs."""
@@ -333,16 +328,16 @@ class Engine:
 
         model, ports, found = self.networks.models[place], self._needs.ports[place], dict[str, int]()
         lists = lists_in(model.proto, model.weights) if tensors else ()
-        asked = [name for name in tensors if name not in lists]
-        if not asked:
+        names = [name for name in tensors if name not in lists]
+        if not names:
             return found
         layout = replace(self.layout, batch=1) if self.layout.is_open else self.layout
-        telling = replace(model, proto=telling_shapes(model.proto, asked))
+        telling = replace(model, proto=telling_shapes(model.proto, names))
         try:
             session = self._opened(place, telling, ())
             for run in runs(self._data, layout, range(min(MET, -(-self._data.count // layout.batch)))):
                 shapes = session.run(self.networks.feeds(place, run.feeds))
-                for name in asked:
+                for name in names:
                     size = int(prod(shapes[name + SHAPE])) * (ports[name].dtype.itemsize if name in ports else VALUE)
                     found[name] = max(found.get(name, 0), -(-size // layout.batch))
         except ModelError:  # what the pass over the data says, too

@@ -38,7 +38,7 @@ Stored = Mapping[str, "Weight | Array"]
 class Difference(NamedTuple):
     """What two nodes hold otherwise, how far that is apart of its own size, and how many units of that are rounding."""
 
-    said: str
+    where: str
     size: float
     units: float
 
@@ -60,10 +60,10 @@ def hidden_differences(ours: Model, theirs: Model, pairs: Mapping[str, str], err
     seen = _seen(theirs, {pairs[name]: error for name, error in errors.items()}, unit)
     found: dict[str, tuple[str, float]] = {}
     same: set[str] = set()
-    for partner, (said, size, units) in _differences(ours, theirs, pairs, seen):
+    for partner, (where, size, units) in _differences(ours, theirs, pairs, seen):
         error = max(seen.get(name, 0.0) for name in partner.output)
         if size > max(units * unit, CLEAR * error):
-            found[partner.name or partner.output[0]] = said, error
+            found[partner.name or partner.output[0]] = where, error
         else:
             same.update(partner.output)
     found = _other_layers(ours, theirs, pairs, seen, same) | found
@@ -72,11 +72,11 @@ def hidden_differences(ours: Model, theirs: Model, pairs: Mapping[str, str], err
     if not found:
         return []
     first, *others = found
-    said = f"{found[first][0]} of '{first}'" if others else found[first][0]
+    where = f"{found[first][0]} of '{first}'" if others else found[first][0]
     have, it, are = ("have", "them", "they are") if others else ("has", "it", "it is")
     shown = "differs by rounding alone" if any(error for _, error in found.values()) else "is equal bit for bit"
     return [
-        f"{named('layer', list(found))} {have} other values in the candidate ({said}), and what was compared behind "
+        f"{named('layer', list(found))} {have} other values in the candidate ({where}), and what was compared behind "
         f"{it} {shown}, so {are} not proved; give data that tells the two apart by --data"
     ]
 
@@ -139,7 +139,7 @@ def _differences(
         found = held[name]
         if name in sizes:
             types, size = sizes[name]
-            yield partner, Difference(types if found is None else found.said, size, COMPUTED)
+            yield partner, Difference(types if found is None else found.where, size, COMPUTED)
         elif found is not None:
             yield partner, found
 

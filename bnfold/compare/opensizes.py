@@ -75,11 +75,11 @@ def with_usual_sizes(model: Model, layout: BatchLayout) -> tuple[BatchLayout, st
             except ModelError:
                 continue
             if any(values.size for values in given.values()):
-                told = " and ".join(f"'{name}' {sizes(sized.feeds[name].shape)}" for name in unknown)
-                return sized, f"the model leaves sizes open; it was run with {told}, and --input-shape gives others"
-    asked = " and ".join(f"'{name}' has shape {sizes(layout.feeds[name].shape)}" for name in unknown)
+                chosen = " and ".join(f"'{name}' {sizes(sized.feeds[name].shape)}" for name in unknown)
+                return sized, f"the model leaves sizes open; it was run with {chosen}, and --input-shape gives others"
+    open_inputs = " and ".join(f"'{name}' has shape {sizes(layout.feeds[name].shape)}" for name in unknown)
     raise UsageError(
-        f"input {asked}; noise needs every size, and the network takes none of the usual ones, so give data or "
+        f"input {open_inputs}; noise needs every size, and the network takes none of the usual ones, so give data or "
         "--input-shape"
     )
 

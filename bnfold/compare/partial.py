@@ -94,8 +94,7 @@ def runnable(net: Net, fed: Mapping[str, Shape] | None = None) -> tuple[Net, Unr
     copies = _copies(net)
     reads = dict.fromkeys(bottom for layer in hidden for bottom in layer.bottoms if bottom not in culprit)
     reads |= dict.fromkeys(source for blob in reads for source in _sources(copies, blob))
-    told = dict(reasons.values())
-    return part, UnrunnableLayers(tuple(hidden), told, tuple(outputs), tuple(reads), copies, fed, net)
+    return part, UnrunnableLayers(tuple(hidden), dict(reasons.values()), tuple(outputs), tuple(reads), copies, fed, net)
 
 
 def _copies(net: Net) -> dict[str, str]:

@@ -56,23 +56,33 @@ class Side:
 
 @dataclass(slots=True)
 class Segment:
-    """Blobs that the networks give in one run: all, or as many as there is memory for.
+    """Blobs that some networks give in one run: all, or as many as there is memory for.
 
     Attributes:
+        networks: the networks.
         names: blobs of the reference that are compared.
         watched: for each candidate, what is watched, of the reference and of it.
         ties: for each candidate.
         beside: blobs of the reference among those of another segment, which what is made here is made of.
         sessions: those that are open, by the place of the network, the reference being 0.
-        telling: the place of a network -> that with shapes as outputs, and what these are called.
     """
 
+    networks: Networks
     names: list[str]
     watched: list[tuple[list[str], list[str]]]
     ties: list[Ties]
     beside: list[str] = field(default_factory=list)
     sessions: dict[int, Session] = field(default_factory=dict)
-    telling: dict[int, tuple[Model, list[str]]] = field(default_factory=dict)
+
+    def outputs(self, place: int) -> list[str]:
+        """The blobs that one network gives, those that ties are told by among them."""
+        sides = self.networks.sides
+        if place:
+            side, watched = sides[place - 1], self.watched[place - 1][1]
+            names = [side.pairs[name] for name in (*self.names, *self.beside) if name in side.pairs]
+            return list(dict.fromkeys([*names, *watched, *side.ties.wanted[1]]))
+        names = [*self.names, *self.beside, *(name for watched in self.watched for name in watched[0])]
+        return list(dict.fromkeys([*names, *(name for side in sides for name in side.ties.wanted[0])]))
 
     def close(self) -> None:
         """Free what the networks hold until they run again."""
@@ -108,7 +118,7 @@ class Networks:
     def segment(self) -> Segment:
         """An empty segment."""
         ties = [replace(side.ties, candidate=side.model, counts={}) for side in self.sides]
-        return Segment([], [([], []) for _ in self.sides], ties)
+        return Segment(self, [], [([], []) for _ in self.sides], ties)
 
     def whole(self) -> Segment:
         """All that is compared or watched in one segment."""
@@ -116,17 +126,6 @@ class Networks:
         segment.names += dict.fromkeys(name for side in self.sides for name in side.pairs)
         segment.watched = [(list(side.watched[0]), list(side.watched[1])) for side in self.sides]
         return segment
-
-    def outputs(self, segment: Segment, place: int) -> list[str]:
-        """The blobs that one network gives in a segment."""
-        _, shapes = segment.telling.get(place, (None, []))
-        if place:
-            side, watched = self.sides[place - 1], segment.watched[place - 1][1]
-            names = [side.pairs[name] for name in (*segment.names, *segment.beside) if name in side.pairs]
-            return list(dict.fromkeys([*names, *shapes, *watched, *side.ties.wanted[1]]))
-        names = [*segment.names, *segment.beside, *(name for watched in segment.watched for name in watched[0])]
-        names += shapes
-        return list(dict.fromkeys([*names, *(name for side in self.sides for name in side.ties.wanted[0])]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,10 +310,10 @@ class Planner:
 
     def _bytes(self, segment: Segment) -> int:
         """Bytes of what the networks give, and of what float64 runs begin at."""
-        needs, networks = self._needs, self._networks
+        needs = self._needs
         beside = sum(needs[0].sizes.get(name, 0) for name in segment.beside)
         return (2 + MOVES) * needs[0].widening * beside + sum(
-            self._size(place, name) for place in range(len(needs)) for name in networks.outputs(segment, place)
+            self._size(place, name) for place in range(len(needs)) for name in segment.outputs(place)
         )
 
     def _size(self, place: int, name: str) -> int:

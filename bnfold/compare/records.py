@@ -329,20 +329,20 @@ NO_PARTNER = "has no partner of the same name and shape"
 OTHER_SHAPE = "has another shape in the candidate"
 
 
-def _said(execution: Execution) -> str:
+def _described(execution: Execution) -> str:
     """A provider with its device and versions, and what it left to the CPU."""
-    said = [part for part in (execution.device, execution.versions) if part]
-    said += ["with TF32"] if execution.tf32 else []
+    about = [part for part in (execution.device, execution.versions) if part]
+    about += ["with TF32"] if execution.tf32 else []
     if execution.values != "host":
-        said.append(f"measured there by {execution.values}")
+        about.append(f"measured there by {execution.values}")
     if execution.fallback is None:
-        said.append("this onnxruntime does not say which nodes fell back to the CPU")
+        about.append("this onnxruntime does not say which nodes fell back to the CPU")
     elif execution.fallback:
         shown = ", ".join(execution.fallback[:5]) + (" .." if len(execution.fallback) > 5 else "")
-        said.append(
+        about.append(
             f"{len(execution.fallback)} {plural('node', len(execution.fallback))} fell back to the CPU: {shown}"
         )
-    return f"{execution.provider} ({'; '.join(said)})"
+    return f"{execution.provider} ({'; '.join(about)})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -391,8 +391,8 @@ class DiffReport(Rendered):
     error: str = ""
 
     def __repr__(self) -> str:
-        said = "passed" if self.passed else "FAILED"
-        return f"<DiffReport: {said}, {len(self.blobs)} blobs of {self.candidate}, worst {self._worst}>"
+        result = "passed" if self.passed else "FAILED"
+        return f"<DiffReport: {result}, {len(self.blobs)} blobs of {self.candidate}, worst {self._worst}>"
 
     @property
     def _worst(self) -> str:
@@ -410,9 +410,10 @@ class DiffReport(Rendered):
         """Where the networks were run, as a sentence; empty where none was."""
         if self.reference_on is None or self.candidate_on is None:
             return ""
+        ours = _described(self.reference_on)
         if self.reference_on == self.candidate_on:
-            return f"Both networks ran on {_said(self.reference_on)}."
-        return f"The reference ran on {_said(self.reference_on)}, the candidate on {_said(self.candidate_on)}."
+            return f"Both networks ran on {ours}."
+        return f"The reference ran on {ours}, the candidate on {_described(self.candidate_on)}."
 
     @property
     def outputs(self) -> Sequence[BlobDiff]:
@@ -438,11 +439,11 @@ class DiffReport(Rendered):
         compared = len(self.outputs)
         reasons = Counter(output.reason for output in self.uncompared)
         plural = {"stands": "stand", "has": "have"}
-        said = []
+        clauses = []
         for reason, count in reasons.items():
             verb, _, rest = reason.partition(" ")
-            said.append(f"{count} {plural.get(verb, verb) if count > 1 else verb} {rest}")
-        return f"{compared} of {compared + len(self.uncompared)} outputs compared; {'; '.join(said)}"
+            clauses.append(f"{count} {plural.get(verb, verb) if count > 1 else verb} {rest}")
+        return f"{compared} of {compared + len(self.uncompared)} outputs compared; {'; '.join(clauses)}"
 
     @property
     def verdict(self) -> str:
@@ -452,10 +453,10 @@ class DiffReport(Rendered):
         covered = f" ({self.coverage})" if self.coverage else ""
         failed = [gate for gate in self.gates if not gate.passed]
         if failed:
-            said = [gate for gate in failed if not math.isnan(gate.value)]
-            sentences = "; ".join(gate.sentence for gate in said or failed)
+            measured = [gate for gate in failed if not math.isnan(gate.value)]
+            sentences = "; ".join(gate.sentence for gate in measured or failed)
             seen = self.blobs or any(output.reason == OTHER_SHAPE for output in self.uncompared)
-            if all(gate.name == "compared" or (gate.name == "outputs" and not seen) for gate in said):
+            if all(gate.name == "compared" or (gate.name == "outputs" and not seen) for gate in measured):
                 return f"Nothing is proved: {sentences}{covered}."
             place = f"; the error starts at {self.first_divergent.place}" if self.first_divergent else ""
             return f"The networks differ: {sentences}{place}{covered}."

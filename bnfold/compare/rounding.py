@@ -130,7 +130,7 @@ class RoundingJudge:
             # What the float64 run takes over from the networks, which give it a segment at a time.
             chosen, known, waiting = dict[str, Array](), dict[str, Array](), list[tuple[str, Array]]()
             whole = truth.each(run.feeds, judged, partial(_as_chosen, chosen), known=known)
-            for segment, given in engine.give_by_segment(run):
+            for segment, given in engine.give(run):
                 known |= self._agreed(given[0], given[1 + place])
                 chosen |= {name: given[0][name] for name in matched.ties.partners if name in given[0]}
                 exact = _part_of(whole, segment.names, waiting)

@@ -121,9 +121,9 @@ def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions) -> li
 def _require_own(net: Net, options: OnnxOptions) -> None:
     """Refuse options that say how a Caffe net becomes ONNX, and other sizes than the model's. Raises UsageError."""
     if other := differing(options, OnnxOptions(external_data=options.external_data)):
-        said = " and ".join(f"--{name.replace('_', '-')}" for name in other)
+        named = " and ".join(f"--{name.replace('_', '-')}" for name in other)
         raise UsageError(
-            f"{net.file}: {said}: only a Caffe network becomes ONNX with these options, and this is an ONNX model"
+            f"{net.file}: {named}: only a Caffe network becomes ONNX with these options, and this is an ONNX model"
         )
     _require_sizes(net)
 

@@ -17,7 +17,7 @@ from bnfold.onnx.api import to_onnx
 from bnfold.onnx.double import in_double, input_types
 from bnfold.onnx.graph import further_outputs, last_readers
 from bnfold.onnx.node import STANDARD, captured
-from bnfold.onnx.reference_operators import OWN_OPERATORS
+from bnfold.onnx.reference_operators import BELOW, OWN_OPERATORS
 from bnfold.onnx.weight import Weight
 
 Instead = Callable[[str, Array], Array]
@@ -49,13 +49,13 @@ class Evaluator:
 
     def __init__(self, model: onnx.ModelProto, blobs: Sequence[str]) -> None:
         try:
-            opsets = [version.version for version in model.opset_import if version.domain in STANDARD]
-            known = [operator for operator, below in OWN_OPERATORS.items() if max(opsets, default=1) < below]
+            opset = max((one.version for one in model.opset_import if one.domain in STANDARD), default=1)
+            known = [operator for operator in OWN_OPERATORS if opset < BELOW.get(operator, opset + 1)]
             model.graph.output.extend(further_outputs(model, blobs))
             self._evaluator = ReferenceEvaluator(model, new_ops=known)
         except Exception as error:
-            said, _, _ = str(error).partition(", schema.")  # behind which stand all operators that it has
-            raise UnsupportedError(f"onnx's reference arithmetic cannot take the network ({said})") from error
+            reason, _, _ = str(error).partition(", schema.")  # behind which stand all operators that it has
+            raise UnsupportedError(f"onnx's reference arithmetic cannot take the network ({reason})") from error
         self._types = input_types(model)
         self._names = [output.name for output in model.graph.output]
         self._read_last = last_readers(model.graph)

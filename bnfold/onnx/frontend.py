@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.frontend import FoldContext, InnerNet
+from bnfold.algebra.frontend import FoldContext, FrontEnd, InnerNet
 from bnfold.algebra.operators import Alias, Clip, Constant, Move, Opaque, Operator, Pass, Window
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import Rounded, exact_values, why_unstorable
@@ -44,7 +44,7 @@ from bnfold.onnx.write import write_stream
 from bnfold.options import ReadOptions
 
 
-class OnnxFrontEnd:
+class OnnxFrontEnd(FrontEnd):
     """The language of nets that come from ONNX files. Names are identity; constants are no blobs.
 
     Args:

@@ -20,7 +20,7 @@ from bnfold.errors import counted
 from bnfold.io.wire import LENGTH, MAX_MESSAGE
 from bnfold.net import Names
 from bnfold.onnx.file import GRAPH, INITIALIZER, SPARSE_INITIALIZER, Document, document_of, fill_constant
-from bnfold.onnx.node import STANDARD, bodies, graphs_of, names_in
+from bnfold.onnx.node import STANDARD, bodies, domain_of, graphs_of, names_in
 from bnfold.onnx.save import field_head
 
 NORMALISATIONS = frozenset(
@@ -128,11 +128,11 @@ def _reached(first: Iterable[Key], calls: dict[Key, list[Key]]) -> list[Key]:
 
 def _versions(model: ModelProto, functions: dict[Key, FunctionProto], called: Iterable[Key]) -> dict[str, int]:
     """The version of each domain of the operators that stay; a model need not name those of functions alone."""
-    versions = {_domain(item.domain): item.version for item in model.opset_import}
+    versions = {domain_of(item.domain): item.version for item in model.opset_import}
     for key in called:
-        own = {_domain(item.domain): item.version for item in functions[key].opset_import}
+        own = {domain_of(item.domain): item.version for item in functions[key].opset_import}
         for node in all_nodes(functions[key].node):
-            domain = _domain(node.domain)
+            domain = domain_of(node.domain)
             if key_of(node) in functions or domain not in own:
                 continue
             if versions.setdefault(domain, own[domain]) != own[domain]:
@@ -153,7 +153,7 @@ def _inlined(document: Document, functions: dict[Key, FunctionProto], versions: 
     for node in graph.node:
         if node.op_type == "Constant" and node.output[0] in large:
             fill_constant(node, large[node.output[0]])
-    known = {_domain(item.domain) for item in model.opset_import}
+    known = {domain_of(item.domain) for item in model.opset_import}
     model.opset_import.extend(helper.make_opsetid(domain, versions[domain]) for domain in versions.keys() - known)
     around, buffer = ModelProto(), memoryview(document.buffer)
     around.CopyFrom(model)
@@ -260,14 +260,10 @@ class _Inliner:
         return names.get(name, "")
 
 
-def _domain(domain: str) -> str:
-    return "" if domain in STANDARD else domain
-
-
 def key_of(one: NodeProto | FunctionProto) -> Key:
     """What a node calls, if it is a call, and what a function is called by."""
     name = one.op_type if isinstance(one, NodeProto) else one.name
-    return _domain(one.domain), name, getattr(one, "overload", "")  # which onnx has since 1.17
+    return domain_of(one.domain), name, getattr(one, "overload", "")  # which onnx has since 1.17
 
 
 def _calls_of(model: ModelProto) -> tuple[dict[Key, FunctionProto], dict[Key, list[Key]], list[Key]]:

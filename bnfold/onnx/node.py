@@ -37,6 +37,11 @@ def is_float(dtype: DType) -> bool:
     return dtype.name in FLOATS
 
 
+def domain_of(name: str) -> str:
+    """A domain of operators, whose standard one has two names."""
+    return "" if name in STANDARD else name
+
+
 def fed_tensor(port: ValueInfoProto) -> TypeProto.Tensor | None:
     """The tensor type of an input, which may be optional; None where it takes a list or a map."""
     kind = port.type.optional_type.elem_type if port.type.HasField("optional_type") else port.type

@@ -248,8 +248,8 @@ def _stored(document: Document) -> tuple[dict[str, Tensor], dict[str, Array | No
                 f"{called} has the type {number or 'UNDEFINED'}, which this version of onnx does not know; update it"
             )
         if values is None and tensor.dtype is not None:
-            said = f"has not the values that {sizes(tensor.shape)} of {tensor.dtype.name} need, or is part of another"
-            raise WeightsError(f"{called} {said}; write the model anew")
+            lacks = f"has not the values that {sizes(tensor.shape)} of {tensor.dtype.name} need, or is part of another"
+            raise WeightsError(f"{called} {lacks}; write the model anew")
         if tensor.name in tensors:
             other = stored[tensor.name]
             if values is None or other is None or not same_values(other, values):

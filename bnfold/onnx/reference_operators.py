@@ -492,46 +492,19 @@ class Upsample(OpRun):
 
 REDUCTIONS: Mapping[str, np.ufunc] = {"add": np.add, "max": np.maximum, "min": np.minimum, "mul": np.multiply}
 
-OWN_OPERATORS: Mapping[type[OpRun], int] = {
-    AffineGrid: 1000,
-    AveragePool: 1000,
+OWN_OPERATORS: tuple[type[OpRun], ...] = (
+    AffineGrid, AveragePool, BatchNormalization, Col2Im, Conv, ConvTranspose, DeformConv, DequantizeLinear, Erf, GRU,
+    GatherElements, GatherND, Gelu, GlobalLpPool, GlobalMaxPool, GridSample, Hardmax, LRN, LSTM, LogSoftmax, Loop,
+    LpNormalization, LpPool, MaxPool, MaxRoiPool, MaxUnpool, MeanVarianceNormalization, NonMaxSuppression, OneHot, RNN,
+    ReduceMean, Resize, RoiAlign, Scatter, ScatterElements, ScatterND, Slice, Softmax, Unsqueeze, Upsample,
+)  # fmt: skip
+"""In place of onnx's own."""
+BELOW: Mapping[type[OpRun], int] = {
     BatchNormalization: 14,
-    Col2Im: 1000,
-    Conv: 1000,
-    ConvTranspose: 1000,
-    DeformConv: 1000,
     DequantizeLinear: 19,
-    Erf: 1000,
-    GRU: 1000,
-    GatherElements: 1000,
-    GatherND: 1000,
-    Gelu: 1000,
-    GlobalLpPool: 1000,
-    GlobalMaxPool: 1000,
-    GridSample: 1000,
     Hardmax: 13,
-    LRN: 1000,
-    LSTM: 1000,
     LogSoftmax: 13,
-    Loop: 1000,
-    LpNormalization: 1000,
-    LpPool: 1000,
-    MaxPool: 1000,
-    MaxRoiPool: 1000,
-    MaxUnpool: 1000,
-    MeanVarianceNormalization: 1000,
-    NonMaxSuppression: 1000,
-    OneHot: 1000,
-    RNN: 1000,
-    ReduceMean: 1000,
-    Resize: 1000,
-    RoiAlign: 1000,
-    Scatter: 1000,
-    ScatterElements: 1000,
-    ScatterND: 1000,
-    Slice: 1000,
     Softmax: 13,
     Unsqueeze: 13,
-    Upsample: 1000,
 }
-"""In place of onnx's own, below an opset."""
+"""The opset below which that is so, where onnx's own is right from there on."""

@@ -38,8 +38,7 @@ def as_markdown(run: RunReport, *, rows: int = ROWS) -> str:
         lines += _over_all(run.proofs)
     for proof in run.proofs:
         lines += diff_markdown(proof, rows)
-    notes = [*run.notes, *(run.fold.notes if run.fold is not None else ())]
-    lines += [f"> {escape(note)}\n" for note in said_once(notes)]
+    lines += [f"> {escape(note)}\n" for note in said_once(run.all_notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -47,6 +47,11 @@ class RunReport(Rendered):
         return f"<RunReport: {len(self.proofs)} proofs, {'passed' if self.passed else 'FAILED'}; {self.fold!r}>"
 
     @property
+    def all_notes(self) -> list[str]:
+        """The notes of reading, and those of folding."""
+        return [*self.notes, *(self.fold.notes if self.fold is not None else ())]
+
+    @property
     def passed(self) -> bool:
         """Whether every comparison passed its gates."""
         return all(proof.passed for proof in self.proofs)

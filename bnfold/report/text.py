@@ -51,8 +51,7 @@ def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequ
         parts += fold_lines(run.fold, verbosity)
         parts += _cost_table(run, verbosity)
     parts += _proof_lines(run.proofs)
-    notes = [*run.notes, *(run.fold.notes if run.fold is not None else ())]
-    notes += [note for proof in run.proofs for note in proof.notes]
+    notes = [*run.all_notes, *(note for proof in run.proofs for note in proof.notes)]
     parts += [words(f"note: {note}", WARN) for note in said_once(notes)]
     if verbosity > 0:
         parts += fold_tables(run.fold, rows) if run.fold is not None else ()
