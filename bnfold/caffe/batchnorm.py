@@ -18,9 +18,12 @@ dialect has; where two readings stay possible, the user decides: nothing is gues
     ducha        gamma, beta, mean, variance                    BN of ducha-aiki's, CTPN's and happynear's Caffe: eps is
                                                                 `var_eps`, 1e-10
     cudnn        gamma, beta, [unused,] mean, variance          CuDNNBatchNorm of GENet; eps at least 1e-5
+    tsn          gamma, beta, mean, 1/sqrt(variance + eps)      BN of yjxiong's Caffe (TSN) since December 2015,
+                                                                of L-Softmax's and of mini-caffe
 
-Sources: batch_norm_layer.cpp of BVLC, Intel and NVCaffe; bn_layer.cpp of PSPNet, SegNet and ducha-aiki's Caffe;
-cudnn_batch_norm_layer.cu of GENet. The normalisation is Ioffe and Szegedy's (arXiv:1502.03167).
+Sources: batch_norm_layer.cpp of BVLC, Intel and NVCaffe; bn_layer.cpp of PSPNet, SegNet, ducha-aiki's Caffe and
+L-Softmax, and pull request 16 of yjxiong's; cudnn_batch_norm_layer.cu of GENet. The normalisation is Ioffe and
+Szegedy's (arXiv:1502.03167).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -136,13 +139,16 @@ def _last_scalar(layer: Layer) -> str:
 
 
 def _four_of_bn(layer: Layer) -> str:
-    """PSPNet's or ducha-aiki's, as their fields say; `bn_mode` contradicts four."""
+    """PSPNet's or ducha-aiki's, as their fields say; `bn_mode` contradicts four, and two axes leave it open."""
     param = layer.param.bn_param
     if param.HasField("bn_mode"):
         return _ask_layout(layer, "pspnet", "ducha", "segnet")
     ducha, pspnet = ([name for name in names if param.HasField(name)] for names in (DUCHA_FIELDS, PSPNET_FIELDS))
     if ducha and pspnet:
         return _ask_layout(layer, "ducha", "pspnet")
+    if not ducha and _has_two_axes(layer) and not _wrote_its_rates(layer):
+        why = "TSN's Caffe stores 1/sqrt(variance + eps) last, and until December 2015 the variance: "
+        return _ask_layout(layer, "tsn", "pspnet", why=why)
     return "ducha" if ducha or not (pspnet or _wrote_its_rates(layer)) else "pspnet"
 
 
@@ -229,6 +235,13 @@ def _wrote_its_rates(layer: Layer) -> bool:
     return sum(field.number == PARAM for field in fields(record.buffer, record.at, record.end)) == 4
 
 
+def _has_two_axes(layer: Layer) -> bool:
+    """Whether the blobs are stored as (1, C), as by yjxiong's Caffe and what came of it; PSPNet's are (1, C, 1, 1)."""
+    record = layer.source.record if layer.source else None
+    stored = record.blobs if record else layer.blobs
+    return all(len(shape) == 2 and shape[0] == 1 for shape in stored.shapes)
+
+
 # Reading one layout.
 
 
@@ -241,6 +254,7 @@ class Layout(NamedTuple):
         eps: a layer's parameters -> what is added to the variance.
         follows_batch: a layer's parameters -> whether the stored statistics do not count.
         divides: mean and variance are sums, to be divided by the factor.
+        inverted: in the place of the variance is `1/sqrt(variance + eps)`, and eps is 0.
     """
 
     mean: int | None
@@ -251,6 +265,7 @@ class Layout(NamedTuple):
     eps: Callable[[LayerParameter], float]
     follows_batch: Callable[[LayerParameter], bool]
     divides: bool = False
+    inverted: bool = False
 
     def read(self, layer: Layer, name: str, zero_factor: ZeroScaleFactor | None) -> Statistics:
         """The statistics of a layer whose blobs lie so."""
@@ -260,10 +275,22 @@ class Layout(NamedTuple):
             np.full(_vector(layer, 0).shape, neutral) if index is None else _vector(layer, index)
             for index, neutral in ((self.mean, 0.0), (self.variance, 1.0))
         )
+        if self.inverted:
+            variance = _variance_by_inverse(layer, variance)
         factor = None if self.factor is None else _scalar(layer, self.factor)
         follows_batch = self.follows_batch(layer.param)
         read = Statistics(mean, variance, self.eps(layer.param), gamma, beta, factor, follows_batch, layout=name)
         return _divided(layer, read, zero_factor) if self.divides else read
+
+
+def _variance_by_inverse(layer: Layer, inverse: Vector) -> Vector:
+    """`1/inverse^2`, the variance whose root divides as `inverse` multiplies."""
+    if not everywhere(inverse > 0):
+        channel = int(np.argmin(inverse > 0))
+        raise WeightsError(
+            f"{layer}: 1/sqrt(variance + eps) of channel {channel} is {inverse[channel]:.6g}, which no variance gives"
+        )
+    return np.asarray(1.0 / inverse**2)
 
 
 def _divided(layer: Layer, read: Statistics, zero_factor: ZeroScaleFactor | None) -> Statistics:
@@ -379,9 +406,9 @@ def _seen(layer: Layer) -> str:
     return f"{len(layer.blobs)} blobs ({shapes}){with_fields}"
 
 
-def _ask_layout(layer: Layer, *candidates: str) -> str:
+def _ask_layout(layer: Layer, *candidates: str, why: str = "") -> str:
     ways = " or ".join(f"--batchnorm-layout {name}" for name in candidates)
-    raise AmbiguousLayout(f"{layer}: {_seen(layer)} can be read in more than one way; choose with {ways}")
+    raise AmbiguousLayout(f"{layer}: {_seen(layer)} can be read in more than one way; {why}choose with {ways}")
 
 
 def _misfit(layer: Layer) -> WeightsError:
@@ -422,12 +449,14 @@ LAYOUTS: dict[str, Layout] = {
     "pspnet": Layout(2, 3, 0, 1, None, lambda param: param.bn_param.eps, _never),
     # bn_mode INFERENCE has the statistics multiplied in already: mean 0, variance 1, eps 0.
     "segnet": Layout(None, None, 0, 1, None, lambda param: SEGNET_EPS if _learns(param) else 0.0, _learns),
+    "tsn": Layout(2, 3, 0, 1, None, lambda _: 0.0, _never, inverted=True),
 }
 """Which blob is mean, variance, gamma, beta and factor; what eps is; and whether the statistics follow each batch."""
 
 TYPES: dict[str, Family] = {
     "BN": Family(
-        ("ducha", "pspnet", "segnet"), {"11": "segnet", "1111": _four_of_bn, "CC": "segnet", "CCCC": _four_of_bn}
+        ("ducha", "pspnet", "segnet", "tsn"),
+        {"11": "segnet", "1111": _four_of_bn, "CC": "segnet", "CCCC": _four_of_bn},
     ),
     "BatchNorm": Family(
         ("bvlc", "intel", "nvcaffe", "nvcaffe015"),

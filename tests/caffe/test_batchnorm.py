@@ -180,6 +180,31 @@ def test_pspnet_bn_has_no_factor() -> None:
     np.testing.assert_array_equal(read.mean, MEAN)
 
 
+@pytest.mark.parametrize("param", ["", "bn_param { frozen: true slope_filler { value: 1 } }"])
+def test_tsns_bn_stores_what_it_multiplies_by_and_the_user_says_so(param: str) -> None:
+    inverse = np.array([2.0, 0.25, 30.0], np.float32)
+    bn = layer(*[blob.reshape(1, 3) for blob in (GAMMA, BETA, MEAN, inverse)], layer_type="BN", param=param)
+    with pytest.raises(AmbiguousLayout, match=r"until December 2015 the variance: choose with .* tsn or .* pspnet"):
+        read_batchnorm(bn)
+    x = np.array([3.0, -5.0, 7.0])
+    expected = np.float64(GAMMA) * (x - MEAN) * inverse + BETA
+    np.testing.assert_allclose(applied(read_batchnorm(bn, "tsn"), x), expected, rtol=1e-14)
+    assert abs(applied(read_batchnorm(bn, "pspnet"), x) - expected).max() > 1
+
+
+def test_four_rates_beside_blobs_of_two_axes_are_pspnets() -> None:
+    param = "bn_param { frozen: true } param {} param {} param {} param {}"
+    flat = [blob.reshape(1, 3) for blob in (GAMMA, BETA, MEAN, VARIANCE)]
+    assert read_batchnorm(layer(*flat, layer_type="BN", param=param)).layout == "pspnet"
+
+
+@pytest.mark.parametrize("value", [0.0, -2.0])
+def test_what_is_no_inverse_of_a_deviation_names_layer_and_channel(value: float) -> None:
+    bn = layer(GAMMA, BETA, MEAN, np.array([1, value, 1], np.float32), layer_type="BN")
+    with pytest.raises(WeightsError, match=r"layer 'bn' \(BN\): 1/sqrt\(variance \+ eps\) of channel 1 is -?[02]"):
+        read_batchnorm(bn, "tsn")
+
+
 def test_segnet_inference_is_a_plain_affine() -> None:
     read = read_batchnorm(
         layer(*four_dimensional(GAMMA, BETA), layer_type="BN", param="bn_param { bn_mode: INFERENCE }")
@@ -238,7 +263,7 @@ def test_a_factor_that_is_not_finite_is_refused() -> None:
 
 
 def test_an_unknown_layout_is_a_usage_error_that_lists_the_known() -> None:
-    with pytest.raises(UsageError, match=r"takes 'bvlc', 'cudnn', .* 'pspnet', 'segnet' or None, and not str 'torch'"):
+    with pytest.raises(UsageError, match=r"takes 'bvlc', 'cudnn', .* 'segnet', 'tsn' or None, and not str 'torch'"):
         bnfold.load(b"layer {}", batchnorm_layout="torch")
 
 

@@ -144,7 +144,8 @@ ROWS: Mapping[str, LayerType] = {
         reads={"bn_param": "bn_mode eps var_eps moving_average"},
         products="value",
         dialects="PSPNet, SegNet, ncnn, minicaffe, ducha-aiki's, Synopsys",
-        note="SegNet's LEARN follows each batch and is kept; INFERENCE folds; ducha-aiki's has its own eps, `var_eps`",
+        note="SegNet's LEARN follows each batch and is kept; INFERENCE folds; ducha-aiki's has its own eps, `var_eps`; "
+        "four blobs of shape (1, C) may hold TSN's 1/sqrt(variance + eps): `--batchnorm-layout` says it",
     ),
     "BatchNorm": LayerType(
         same,
