@@ -133,9 +133,11 @@ def test_the_readme_gives_two_commands_and_ci_calls_the_second() -> None:
     for path in re.findall(r"(sample_models/\S+|constraints\.txt)", main_job):
         assert (ROOT / path).exists(), path
     script = (ROOT / ".ci/run").read_text(encoding="utf-8")
-    (extract,) = re.findall(r"eval \"\$\((sed .*)\)\"", script)
-    found = subprocess.run(["bash", "-c", extract], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert found.strip() == tests
+    (extract,) = re.findall(r"^tests=\"\$\(sed .*\)\"$", script, re.MULTILINE)
+    called = re.findall(r"^eval (\"\$\{tests.*\}\")$", script, re.MULTILINE)
+    shown = "; ".join([extract, *(f"echo {part}" for part in called)])
+    found = subprocess.run(["bash", "-c", shown], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert " && ".join(found.splitlines()) == tests
     for word in ("ruff check", "ruff format --check", "mypy", "lint-imports", "mkdocs build --quiet --strict"):
         assert word in script
 
