@@ -13,7 +13,7 @@ import pickle
 import signal
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +25,7 @@ from bnfold.compare.backends import MANY, worthwhile
 from bnfold.compare.batches import BatchLayout
 from bnfold.compare.checkpoint import digest_of
 from bnfold.compare.engine import Engine
-from bnfold.compare.measure import Measurement, Progress
+from bnfold.compare.measure import Measurement
 from bnfold.compare.models import Model, open_model
 from bnfold.compare.planning import Networks, Side
 from bnfold.compare.threads import Threads, result_of
@@ -351,18 +351,16 @@ def _other_version(ours: Mapping[str, str | None], theirs: Mapping[str, str | No
     return ""
 
 
-def measure_all(
+def measured_pieces(
     client: Client,
     work: Work,
     models: Sequence[Model],
     pieces: Sequence[range],
     first: int,
-    take: Callable[[list[Measurement]], None],
-    progress: Progress | None,
     *,
     exact: Evaluator | None = None,
-) -> None:
-    """Have the workers measure all pieces from `first` on.
+) -> Generator[list[Measurement]]:
+    """The measurements of all pieces from `first` on, in order, each as soon as workers have measured it.
 
     Args:
         client: of the cluster.
@@ -370,8 +368,6 @@ def measure_all(
         models: the reference and the candidates, for workers that have not their files.
         pieces: the runs of each.
         first: the first that is not measured yet.
-        take: called with the measurements of each piece, in order.
-        progress: called with the samples that are merged.
         exact: the float64 run of the reference, which each worker gets.
 
     Raises:
@@ -409,10 +405,8 @@ def measure_all(
                 raise ModelError(_failure(future, work, pieces, number))
             ready[number] = future.result()
             while merged in ready:
-                take(ready.pop(merged))
+                yield ready.pop(merged)
                 merged += 1
-                if progress is not None:
-                    progress(min(pieces[merged - 1].stop * work.layout.batch, work.data.count), work.data.count)
             while following < min(merged + most, len(pieces)):
                 future = submit(following)
                 waiting[future] = following

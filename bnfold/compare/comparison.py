@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
@@ -368,9 +369,7 @@ class Comparison:
         ours, theirs = ours.reading_through_copies(pairs), theirs.reading_through_copies({*pairs.values()})
         inner = [name for name in ours.outputs if name in pairs and pairs[name] not in theirs.outputs]
         notes = [*ours.notes, *theirs.notes, *self._types]
-        if ours.net is not None and theirs.net is not None:
-            notes += run_in_one((ours.net, ours.unrunnable), (theirs.net, theirs.unrunnable))
-        notes += _standing_in(ours)
+        notes += [*run_in_one(ours, theirs), *_standing_in(ours)]
         notes += [sized] if sized else []
         notes += _other_kinds(ours.feeds, theirs.feeds, inputs)
         notes += [f"the candidate computes {quoted(inner)}, and gives no such output"] if inner else []
@@ -533,11 +532,16 @@ class Comparison:
                 for piece in pieces[first:]:
                     take(engine.measure(data, piece, progress))
             elif first < len(pieces):
-                from bnfold.compare.cluster import connected, measure_all, work_of
+                from bnfold.compare.cluster import connected, measured_pieces, work_of
 
                 with connected(options.cluster) as client:
                     work = work_of(engine, data, options, client)
-                    measure_all(client, work, models, pieces, first, take, progress, exact=engine.exact)
+                    with closing(measured_pieces(client, work, models, pieces, first, exact=engine.exact)) as found:
+                        for measured in found:
+                            take(measured)
+                            done = pieces[state.pieces - 1].stop * engine.layout.batch
+                            if progress is not None:
+                                progress(min(done, data.count), data.count)
         except BaseException as error:
             state.keep()
             if len(pieces) > 1:

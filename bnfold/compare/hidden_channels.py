@@ -23,7 +23,7 @@ from bnfold.compare.batches import run_at
 from bnfold.compare.divergence import upstream
 from bnfold.compare.exact import EVERY_SAMPLE
 from bnfold.compare.hidden_differences import same_stored
-from bnfold.errors import ModelError
+from bnfold.errors import ModelError, counted
 from bnfold.net import Array
 from bnfold.options import ROUNDING
 from bnfold.runtime import to_host
@@ -88,9 +88,8 @@ def hidden_channels(matched: MatchedCandidate, store: WeightStore) -> Iterator[s
         node, name = choosing[0]
         others = len({other for _, other in choosing} - {name})
         yield (
-            f"'{name}' only chooses, in {node.op_type} '{node.output[0]}'"
-            + (f", and so do {others} other{'s' * (others > 1)}" if others else "")
-            + ", and none of its values shows in what was compared, so it is not proved, nor what makes it"
+            f"'{name}' only chooses, in {node.op_type} '{node.output[0]}'{_and_others(others)}"
+            ", and none of its values shows in what was compared, so it is not proved, nor what makes it"
         )
     searched, types = list(search.asked()), list(matched.theirs.float_types)
     if not searched or len(types) != 1:
@@ -120,9 +119,12 @@ def hidden_channels(matched: MatchedCandidate, store: WeightStore) -> Iterator[s
         others = len({each.name for each, *_ in hidden}) - 1
         yield (
             f"'{name}'{channels} shows in {where} behind {operand.node.op_type} '{operand.node.output[0]}'"
-            + (f", and so do {others} other{'s' * (others > 1)}" if others else "")
-            + ", so it is not proved, nor what makes it; give other samples by --data"
+            f"{_and_others(others)}, so it is not proved, nor what makes it; give other samples by --data"
         )
+
+
+def _and_others(count: int) -> str:
+    return f", and so do {counted(count, 'other')}" if count else ""
 
 
 def _reads(node: NodeProto, output: str) -> Iterator[tuple[str, bool]]:

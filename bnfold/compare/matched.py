@@ -8,21 +8,13 @@ from math import prod
 
 import numpy as np
 
+from bnfold.compare import gates
 from bnfold.compare.backends import worthwhile
 from bnfold.compare.batches import BatchLayout
 from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.detect import detector_reads, find_detections, same_detector
 from bnfold.compare.divergence import first_divergent_layer, upstream
 from bnfold.compare.exact import same_makers
-from bnfold.compare.gates import (
-    agreement_gate,
-    boxes_gate,
-    compared_gate,
-    outputs_gate,
-    shapes_gates,
-    tolerance_gate,
-    top1_gate,
-)
 from bnfold.compare.measure import Measurement, MeasurePlan, Spans
 from bnfold.compare.metrics import BlobError, figures
 from bnfold.compare.models import Model
@@ -205,11 +197,11 @@ class MatchedCandidate:
         behind = self.ours.uncompared.reads if self._hides_the_same() else None
         bare = self._bare(found, blobs)
         otherwise = self._made_otherwise()
-        gates = [
-            compared_gate(blobs, uncompared, boxes, seen_through, behind, bare),
-            outputs_gate(lost, otherwise),
-            *shapes_gates(self.resized),
-            tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit),
+        conditions = [
+            gates.compared_gate(blobs, uncompared, boxes, seen_through, behind, bare),
+            gates.outputs_gate(lost, otherwise),
+            *gates.shapes_gates(self.resized),
+            gates.tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit),
             *rounding,
             *self._answer_gates(detector, steady, classifier),
         ]
@@ -220,7 +212,7 @@ class MatchedCandidate:
         notes += [TF32_NOTE] if any(execution is not None and execution.tf32 for execution in ran) else []
         first = first_divergent_layer(self.ours, self.theirs, judged) if options.layers else None
         # Of types of 2 bytes, and of what a float64 run was asked about, there are words already.
-        if first is not None and judge.coarse is None and not rounded and all(gate.passed for gate in gates):
+        if first is not None and judge.coarse is None and not rounded and all(gate.passed for gate in conditions):
             notes.append(_growth_note(first))
         unpaired, extra = self._unpaired() if options.layers else (lost, [])
         return DiffReport(
@@ -237,7 +229,7 @@ class MatchedCandidate:
             detector=detector,
             first_divergent=first,
             ranges=self._ranges(found),
-            gates=tuple(gates),
+            gates=tuple(conditions),
             notes=tuple(notes),
             uncompared=uncompared,
             as_exact=tuple(rounded),
@@ -251,11 +243,11 @@ class MatchedCandidate:
     ) -> Iterator[Gate]:
         """What boxes have to meet, and what the options ask of a classifier. Raises UsageError where there is none."""
         if detector is not None:
-            yield boxes_gate(detector, steady)
+            yield gates.boxes_gate(detector, steady)
         if self.options.min_agreement is not None:
-            yield agreement_gate(classifier, self.options.min_agreement)
+            yield gates.agreement_gate(classifier, self.options.min_agreement)
         if self.options.max_top1_drop is not None:
-            yield top1_gate(classifier, self.options.max_top1_drop)
+            yield gates.top1_gate(classifier, self.options.max_top1_drop)
 
     def _output_notes(self, bare: Sequence[str], known: Collection[str]) -> Iterator[str]:
         """What of the outputs is not proved.
@@ -338,8 +330,7 @@ class MatchedCandidate:
         """The outputs without numbers whose last node says or reads other things: labels, where it splits, a blob; and
         those behind layers of Caffe that cannot be run and are others in the candidate."""
         if self.ours.net is not None and self.theirs.net is not None:
-            sides = (self.ours.net, self.ours.unrunnable), (self.theirs.net, self.theirs.unrunnable)
-            return made_otherwise(*sides, self.partners)
+            return made_otherwise(self.ours, self.theirs, self.partners)
         ours, theirs = self.ours.incomparable.made, self.theirs.incomparable.made
         found = [name for name in ours if name in theirs and (ours[name] != theirs[name] or self._reads_other(name))]
         return found + [name for name in self._drawn_otherwise() if name not in found]

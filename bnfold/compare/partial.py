@@ -24,6 +24,7 @@ from bnfold.options import ROUNDING
 
 if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import LayerParameter
+    from bnfold.compare.models import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,17 +197,11 @@ def _paired(reference: UnrunnableLayers, candidate: UnrunnableLayers) -> Iterato
     return ((layer, named[layer.name].pop(0)) for layer in _computing(reference) if named.get(layer.name))
 
 
-def made_otherwise(
-    reference: tuple[Net, UnrunnableLayers], candidate: tuple[Net, UnrunnableLayers], compared: Mapping[str, str]
-) -> list[str]:
+def made_otherwise(reference: Model, candidate: Model, compared: Mapping[str, str]) -> list[str]:
     """The outputs behind a layer of Caffe that cannot be run, if it is another one in the candidate, reads other blobs
-    there, or is in one of the networks alone.
-
-    Args:
-        reference, candidate: each as a net that runs and the layers that do not.
-        compared: as in `same_behind`.
+    there, or is in one of the networks alone; `compared` as in `same_behind`.
     """
-    (net, ours), (_, theirs) = reference, candidate
+    ours, theirs = reference.unrunnable, candidate.unrunnable
     partners = {**compared, **agreeing(ours, theirs, compared)}
     known, others = set(partners.values()), set[str]()
     for layer, other in _paired(ours, theirs):
@@ -215,13 +210,19 @@ def made_otherwise(
         alike = all(one & two or not (one and two) for one, two in zip(wanted, given, strict=False))
         if not alike or (_stays(layer) and not _may_be_same(layer, other)):
             others.add(layer.name)
-    names = [{layer.name for layer in (*runs.layers, *hidden.layers)} for runs, hidden in (reference, candidate)]
+    names = [{layer.name for layer in (*_running(one), *one.unrunnable.layers)} for one in (reference, candidate)]
     lost, added = ({one.name for one in hidden.layers if _stays(one)} for hidden in (ours, theirs))
     found = _outputs_behind(ours, others | lost - names[1])
-    outputs = (ours.whole or net).outputs
+    whole = ours.whole or reference.net
+    outputs = whole.outputs if whole is not None else ()
     return list(
         dict.fromkeys([*found, *(blob for blob in _outputs_behind(theirs, added - names[0]) if blob in outputs)])
     )
+
+
+def _running(model: Model) -> Sequence[Layer]:
+    """The layers of Caffe of a network that run."""
+    return model.net.layers if model.net is not None else ()
 
 
 def _stays(layer: Layer) -> bool:
@@ -262,16 +263,14 @@ def _sources(copies: Mapping[str, str], blob: str | None) -> Iterator[str]:
         blob = copies.get(blob)
 
 
-def run_in_one(reference: tuple[Net, UnrunnableLayers], candidate: tuple[Net, UnrunnableLayers]) -> list[str]:
-    """Notes on the layers of Caffe that cannot be run in one of the networks, and are in the other, each as a net that
-    runs and the layers that do not.
-    """
+def run_in_one(reference: Model, candidate: Model) -> list[str]:
+    """Notes on the layers of Caffe that cannot be run in one of the networks, and run in the other."""
     sides = (("reference", reference, candidate), ("candidate", candidate, reference))
     return [
         f"layer '{name}' cannot be run in the {side} alone: {reason}"
-        for side, (_, hidden), (other, _) in sides
-        for names in [{layer.name for layer in other.layers}]
-        for name, reason in hidden.reasons.items()
+        for side, one, other in sides
+        for names in [{layer.name for layer in _running(other)}]
+        for name, reason in one.unrunnable.reasons.items()
         if name in names
     ]
 

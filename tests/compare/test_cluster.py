@@ -291,21 +291,21 @@ def test_a_scheduler_that_is_gone_is_no_fault_of_the_samples(monkeypatch: pytest
     monkeypatch.setattr(Finished, "status", "cancelled")
     monkeypatch.setattr(Backwards, "cancel", lambda *_arguments, **_options: None)
     work = SimpleNamespace(key="test", layout=SimpleNamespace(batch=1), data=SimpleNamespace(count=1))
-    measure_all: Callable[..., None] = cluster.measure_all
+    measured_pieces = cast("Callable[..., Iterator[int]]", cluster.measured_pieces)
     with pytest.raises(ModelError, match="the connection to the scheduler was lost"):
-        measure_all(Backwards(), work, (), [range(1)], 0, [].append, None)
+        list(measured_pieces(Backwards(), work, (), [range(1)], 0))
 
 
 def test_no_piece_is_left_out_whatever_order_they_finish_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "as_completed", LastFirst)
     monkeypatch.setattr(cluster, "_missing", lambda *_arguments: {})
     client = Backwards()
-    taken: list[int] = []
     pieces = [range(number, number + 1) for number in range(23)]
     work = SimpleNamespace(key="test", layout=SimpleNamespace(batch=1), data=SimpleNamespace(count=23))
-    measure_all: Callable[..., None] = cluster.measure_all  # `client` and `work` have just what it asks of them
-    measure_all(client, work, (), pieces, 0, taken.append, None)
-    assert sorted(client.handed_out) == taken == list(range(23))
+    measured_pieces = cast(
+        "Callable[..., Iterator[int]]", cluster.measured_pieces
+    )  # which asks no more of client and work
+    assert list(measured_pieces(client, work, (), pieces, 0)) == list(range(23)) == sorted(client.handed_out)
 
 
 def test_a_piece_whose_worker_dies_when_it_is_done_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
