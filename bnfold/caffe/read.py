@@ -351,8 +351,8 @@ def _left(names: Sequence[str]) -> str:
     """What becomes of layers that nobody knows."""
     if len(names) == 1:
         return f"'{names[0]}' stays as written; nothing folds through it, and it has no ONNX form"
-    more = f"'{names[0]}' and {len(names) - 1:,} more"
-    return f"{more} stay as written; nothing folds through them, and they have no ONNX form"
+    several = few([f"'{name}'" for name in names], 1)
+    return f"{several} stay as written; nothing folds through them, and they have no ONNX form"
 
 
 def _has_own_parameters(param: LayerParameter) -> bool:
@@ -368,8 +368,7 @@ def _mark_opaque(layers: Sequence[Layer]) -> list[str]:
         if layer.opaque:
             alike.setdefault((layer.type, layer.opaque), []).append(layer)
     return [
-        f"{group[0]}{f' and {len(group) - 1:,} more' if len(group) > 1 else ''}: {why}; "
-        "left as it is: nothing folds through it, and it has no ONNX form"
+        f"{few(list(map(str, group)), 1)}: {why}; left as it is: nothing folds through it, and it has no ONNX form"
         for (_, why), group in alike.items()
     ]
 

@@ -168,6 +168,12 @@ class _Rewording:
         name = self.names.new(name)
         return Layer(name, layer_type, [""], [""], Blobs(blobs), LayerParameter(name=name, type=layer_type))
 
+    def beside(self, layer: Layer, word: str, layer_type: str, *bottoms: str) -> Layer:
+        """A new layer, called by another one and a word, that reads some blobs and writes one of its own name."""
+        new = self.layer(f"{layer.name}_{word}", layer_type)
+        new.bottoms, new.tops = [*bottoms], [self.blobs.new(new.name)]
+        return new
+
 
 def _batch_norm(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     """`gamma * (x - mean) / sqrt(variance + eps) + beta`, in the order of the file's words: BatchNorm, then Scale."""
@@ -320,12 +326,9 @@ def _axpy(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     if len(layer.bottoms) != 3 or len(layer.tops) != 1:
         return None
     factor, bottom, added = layer.bottoms
-    flat = replace(writing.layer(f"{layer.name}_flat", "Flatten"), bottoms=[factor])
-    scale = replace(writing.layer(f"{layer.name}_scale", "Scale"), bottoms=[bottom])
+    flat = writing.beside(layer, "flat", "Flatten", factor)
+    scale = writing.beside(layer, "scale", "Scale", bottom, flat.tops[0])
     scale.param.scale_param.axis = 0
-    for link in (flat, scale):
-        link.tops = [writing.blobs.new(link.name)]
-    scale.bottoms.append(flat.tops[0])
     total = replace(layer, type="Eltwise", param=_with_commons(layer, "Eltwise"), bottoms=[scale.tops[0], added])
     return [flat, scale, total]
 
@@ -333,11 +336,9 @@ def _axpy(writing: _Rewording, layer: Layer) -> list[Layer] | None:
 def _crelu(writing: _Rewording, layer: Layer) -> list[Layer]:
     """`relu(x)` and `relu(-x)` side by side."""
     crelu, bottom = layer.param.crelu_param, layer.bottoms[0]
-    negated = replace(writing.layer(f"{layer.name}_negated", "Power"), bottoms=[bottom])
-    negated.tops = [writing.blobs.new(negated.name)]
+    negated = writing.beside(layer, "negated", "Power", bottom)
     negated.param.power_param.scale = -1
-    both = replace(writing.layer(f"{layer.name}_both", "Concat"), bottoms=[bottom, negated.tops[0]])
-    both.tops = [writing.blobs.new(both.name)]
+    both = writing.beside(layer, "both", "Concat", bottom, *negated.tops)
     both.param.concat_param.axis = crelu.concat_axis
     relu = replace(layer, type="ReLU", param=_with_commons(layer, "ReLU"), bottoms=[*both.tops])
     if crelu.negative_slope:
@@ -367,8 +368,7 @@ def _broadcast_mul(writing: _Rewording, layer: Layer) -> list[Layer] | None:
 
 
 def _of_two_bottoms(writing: _Rewording, layer: Layer, kind: str, plane: str, channels: str) -> list[Layer]:
-    flat = replace(writing.layer(f"{layer.name}_flat", "Flatten"), bottoms=[channels])
-    flat.tops = [writing.blobs.new(flat.name)]
+    flat = writing.beside(layer, "flat", "Flatten", channels)
     param = _with_commons(layer, kind)
     (param.scale_param if kind == "Scale" else param.bias_param).axis = 0
     return [flat, replace(layer, type=kind, param=param, bottoms=[plane, flat.tops[0]])]

@@ -33,7 +33,7 @@ from bnfold.caffe.layer_types import brings_samples, is_known, is_metric, loss
 from bnfold.caffe.layout import TextLayout, read_layout
 from bnfold.caffe.repetition import parse_net
 from bnfold.caffe.scan import CLOSED, Prototxt, TextField, replaced
-from bnfold.errors import Guesses, ParseError, did_you_mean
+from bnfold.errors import Guesses, ParseError, did_you_mean, few
 from bnfold.io.formats import HEAD, other_format
 from bnfold.io.mapping import read_file
 
@@ -375,9 +375,9 @@ class _Diagnosis:
                 said.setdefault(problem.reason, []).append(problem)
         for reason, alike in said.items():
             line, column = self.prototxt.place(alike[0].found.begin)
-            more = f" and {len(alike) - 1:,} more" if len(alike) > 1 else ""
+            layers = few([problem.layer for problem in alike], 1)
             why = "" if self.ignore else ": it means nothing at inference"
-            self.notes.append(f"line {line}, column {column}: ignored {reason} in {alike[0].layer}{more}{why}")
+            self.notes.append(f"line {line}, column {column}: ignored {reason} in {layers}{why}")
 
     def _in_layer(self, layer: TextField, number: int) -> Iterator[_Problem]:
         if layer.opener == "[":

@@ -101,16 +101,8 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
     fed = listed if not options.freeze_initializers else frozenset[str]()
     captures = [captured(node) for node in model.graph.node]
     _require_sense(document, tensors, captures)
-    # A model stays open for other sizes than those that are given: what nodes compute of these is known to no law.
-    _give_ranks(model, options.input_shapes or {})
     fixed = {name: stored[name] for name in stored.keys() - fed}
-    declared, constants = types, sized = _known(document, tensors, dict(fixed))
-    if options.input_shapes or options.batch is not None:
-        give_sizes(model, options.input_shapes or {}, document.path)
-        if options.batch is not None:
-            _give_batch(document, options.batch)
-        types, sized = _known(document, tensors, fixed)
-        constants = _known_by_sizes(constants, sized)
+    declared, types, constants, sized = _known(document, tensors, fixed, options)
     pinned = list(_other_reads(document))
     read = _Layers(model, constants, captures, {*pinned, *options.until})
     layers, inputs = read.layers, inputs_of(model, types, constants)
@@ -298,10 +290,24 @@ def _called(node: NodeProto, number: int) -> str:
 
 
 def _known(
-    document: Document, tensors: Mapping[str, Tensor], constants: dict[str, Array | None]
-) -> tuple[Types, dict[str, Array | None]]:
-    """Shapes, and those constants with what follows from them; of the two each may need the other."""
-    return infer(document.model, tensors.values(), constants, document.constants), constants
+    document: Document, tensors: Mapping[str, Tensor], sized: dict[str, Array | None], options: ReadOptions
+) -> tuple[Types, Types, dict[str, Array | None], dict[str, Array | None]]:
+    """What `OnnxOrigin` has as `declared`, `types`, `constants` and `sized`, the last of which are given as stored.
+
+    Sizes that the user gives are written into the message. A model stays open for others: what nodes compute of these
+    is known to no law.
+    """
+    model, shapes, constants = document.model, options.input_shapes or {}, dict(sized)
+    _give_ranks(model, shapes)
+    # Shapes, and constants with what follows from them; of the two each may need the other.
+    declared = infer(model, tensors.values(), constants, document.constants)
+    if not shapes and options.batch is None:
+        return declared, declared, constants, constants
+    give_sizes(model, shapes, document.path)
+    if options.batch is not None:
+        _give_batch(document, options.batch)
+    types = infer(model, tensors.values(), sized, document.constants)
+    return declared, types, _known_by_sizes(constants, sized), sized
 
 
 def _other_reads(document: Document) -> Iterator[str]:
