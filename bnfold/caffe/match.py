@@ -21,7 +21,7 @@ from bnfold.caffe.layers.arithmetic import ROWS as ARITHMETIC
 from bnfold.caffe.layers.convolution import channels_read
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes, infer_shapes
 from bnfold.caffe.weights import Record, WeightsFile
-from bnfold.errors import ModelError, WeightsError, few
+from bnfold.errors import ModelError, WeightsError, counted, few
 from bnfold.net import NO_BLOBS, Array, Blobs, Layer, LazyArray, Net, Shape, sizes
 
 _SHOWN = 20
@@ -363,9 +363,8 @@ def _view(blob: Array | LazyArray, shape: Shape) -> Array | LazyArray:
 
 
 def _sentence(where: str, faults: Sequence[str], hint: str = "") -> str:
-    count = len(faults)
-    introduction = f"{where}: the weights of {count} {'layer' if count == 1 else 'layers'} do not fit the network{hint}"
-    shown = [*faults[:_SHOWN], *([f"and {count - _SHOWN} more"] if count > _SHOWN else [])]
+    introduction = f"{where}: the weights of {counted(len(faults), 'layer')} do not fit the network{hint}"
+    shown = [*faults[:_SHOWN], *([f"and {len(faults) - _SHOWN:,} more"] if len(faults) > _SHOWN else [])]
     return "\n  ".join([introduction, *shown])
 
 

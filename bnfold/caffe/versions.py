@@ -27,7 +27,7 @@ from bnfold.caffe.layer_types import is_data
 from bnfold.caffe.layers import types_where
 from bnfold.caffe.origin import Source
 from bnfold.caffe.upgrade import Upgraded
-from bnfold.errors import ModelError, did_you_mean, quoted
+from bnfold.errors import ModelError, did_you_mean, few, quoted
 from bnfold.net import NO_BLOBS, Layer, Names, Net, Use
 
 _NAMED = 5  # names, or guesses, in one message
@@ -260,10 +260,9 @@ def overlapping_notes(layers: Sequence[Layer]) -> list[str]:
     ]
     if not overlapping:
         return []
-    more = f" and {len(overlapping) - 1:,} more" if len(overlapping) > 1 else ""
     return [
-        f"{overlapping[0]}{more}: in place, where BVLC's Caffe stops or reads what it has written over; it is read, "
-        "and written, as if its top were a blob of its own"
+        f"{few(list(map(str, overlapping)), 1)}: in place, where BVLC's Caffe stops or reads what it has written over; "
+        "it is read, and written, as if its top were a blob of its own"
     ]
 
 

@@ -338,21 +338,10 @@ def suppressed(
     Boxes are (N, 1, P, 4) or (N, classes, P, 4). NonMaxSuppression wants one set of boxes for all classes, so boxes
     per class become images of their own; where they may be `turned`, their corners are in no order.
     """
-    low, high = halves(block, boxes, "box")
-    if turned:
-        # Caffe gives a box with swapped corners no area, and it overlaps no other. The operator would swap them back,
-        # and OpenCV 5 takes two boxes without area for one, so each goes to a place of its own.
-        least = reduce(block, "ReduceMin", block("Sub", high, low, step="sides"), [3], keep=True, step="least")
-        x = ALONE + 2.0 * _numbers(block, priors)
-        y = np.zeros(priors)
-        alone = block.floats(np.stack([x, y, x + 1, y + 1], axis=-1)[None, None], "alone")
-        proper = block("Where", block("Greater", least, block.floats(0.0, "no_side")), boxes, alone, step="proper")
-    else:
-        proper = block("Concat", low, block("Max", low, high, step="not_swapped"), axis=3, step="proper")
     # OpenVINO suppresses at the threshold, too, so that boxes which do not touch would suppress each other at 0.
     overlap = max(min(overlap, 1.0), SMALLEST)
     own = _own_boxes(block)
-    flat_boxes = reshape(block, proper, (-1, priors, 4), "nms_boxes")
+    flat_boxes = reshape(block, _in_order(block, boxes, priors, turned), (-1, priors, 4), "nms_boxes")
     flat_scores = reshape(block, scores, (-1, 1, priors), "nms_scores") if own else scores
     selected = block(
         "NonMaxSuppression",
@@ -377,6 +366,20 @@ def suppressed(
         (-1, classes * priors),
         "alive_rows",
     )
+
+
+def _in_order(block: Block, boxes: str, priors: int, turned: bool) -> str:
+    """Boxes whose low corners come first, as NonMaxSuppression wants them."""
+    low, high = halves(block, boxes, "box")
+    if not turned:
+        return block("Concat", low, block("Max", low, high, step="not_swapped"), axis=3, step="proper")
+    # Caffe gives a box with swapped corners no area, and it overlaps no other. The operator would swap them back,
+    # and OpenCV 5 takes two boxes without area for one, so each goes to a place of its own.
+    least = reduce(block, "ReduceMin", block("Sub", high, low, step="sides"), [3], keep=True, step="least")
+    x = ALONE + 2.0 * _numbers(block, priors)
+    y = np.zeros(priors)
+    alone = block.floats(np.stack([x, y, x + 1, y + 1], axis=-1)[None, None], "alone")
+    return block("Where", block("Greater", least, block.floats(0.0, "no_side")), boxes, alone, step="proper")
 
 
 def _rows(block: Block, boxes: str, survivors: str, priors: int, labels: list[int], kept: int) -> str:
