@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from types import ModuleType
@@ -372,8 +373,14 @@ def processors(share: int = 1) -> int:
     `share` processes have the machine together.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quotas = [_quota([group / name for name in names]) for group in control_groups("cpu") for names in QUOTAS]
-    return max(1, min([count, *(quota for quota in quotas if quota is not None)]) // share)
+    return max(1, min((count, *_quotas(CONTROL_GROUPS, OWN_GROUPS))) // share)
+
+
+@cache
+def _quotas(_tree: Path, _own: Path) -> tuple[int, ...]:
+    """What the control groups around this process allow, read once: each session asks, and a run opens many."""
+    quotas = (_quota([group / name for name in names]) for group in control_groups("cpu") for names in QUOTAS)
+    return tuple(quota for quota in quotas if quota is not None)
 
 
 def control_groups(controller: str) -> Iterator[Path]:

@@ -214,6 +214,8 @@ def test_the_quota_of_a_control_group_counts_as_processors(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(64)), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     assert runtime.processors() == expected
+    for name in files:
+        (tmp_path / name).unlink()  # they are read once, and not by each session
     asked: list[int] = []
     options = runtime.engine().SessionOptions
 
