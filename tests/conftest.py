@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+from collections.abc import Generator
 from itertools import count
 from pathlib import Path
 
@@ -27,9 +28,15 @@ PASSED_PER_DOT = 100
 _passed = count(1)
 
 
-def pytest_collection_finish() -> None:
-    """The tests stay to the end: half a million objects that no search for cycles need look through again."""
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """The tests stay to the end: half a million objects that no search for cycles need look through, then or before."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:

@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 from present import present
-from scipy.spatial.distance import cosine
-from sklearn.metrics import max_error, mean_absolute_error, mean_squared_error
 
 from bnfold.compare.kernels import span
 from bnfold.compare.merging import merge
@@ -30,6 +28,9 @@ def measure(reference: Array, candidate: Array, batch: int = 3, tolerance: float
 
 
 def test_the_figures_agree_with_scipy_and_scikit_learn() -> None:
+    from scipy.spatial.distance import cosine  # here, since they take as long to import as all other tests of this file
+    from sklearn.metrics import max_error, mean_absolute_error, mean_squared_error
+
     reference, candidate = pair()
     error, _ = measure(reference, candidate)
     r, c = reference.ravel().astype(float), candidate.ravel().astype(float)
