@@ -56,13 +56,14 @@ def test_a_stream_is_read_once_and_is_as_good_as_a_file(run: Run, script: str) -
 @pytest.mark.parametrize("command", ["inspect", "diff -q {name}", "fold -q -o out.onnx"])
 def test_a_model_that_is_piped_in_is_known_by_its_contents(run: Run, name: str, command: str) -> None:
     assert run("export", *NET, "-o", "model.onnx").code == 0
-    words = f"bnfold {command.format(name=name)}"
+    words = command.format(name=name)
     weights = {"inspect": " net.caffemodel", "fold": " net.caffemodel", "diff": ":net.caffemodel"}[command.split()[0]]
     weights *= name.endswith("prototxt")
     Path("spaced").write_bytes(b"\n" * name.endswith("prototxt") + Path(name).read_bytes())
-    piped = shell(f"cat spaced | {words} /dev/stdin{weights} --batch 1")
+    piped = shell(f"cat spaced | bnfold {words} /dev/stdin{weights} --batch 1")
     assert (piped.returncode, piped.stderr) == (0, "")
-    assert piped.stdout.splitlines()[:1] == shell(f"{words} {name}{weights} --batch 1").stdout.splitlines()[:1] != []
+    from_its_path = run(*f"{words} {name}{weights} --batch 1".split())
+    assert piped.stdout.splitlines()[:1] == from_its_path.out.splitlines()[:1] != []
 
 
 def test_a_caffemodel_is_compared_as_the_network_that_it_carries(run: Run) -> None:
