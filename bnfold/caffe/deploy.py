@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from bnfold.caffe import layer_types
 from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.descriptors import put
 from bnfold.caffe.origin import Source
 from bnfold.caffe.upgrade import Upgraded
 from bnfold.errors import UsageError, did_you_mean_of, plural, quoted
@@ -61,7 +62,7 @@ def deploy(layers: Sequence[Layer]) -> Deployed:
             indices = [index for index, bottom in enumerate(layer.bottoms) if bottom not in gone]
             kept.append(_rewritten(layer, LayerParameter(name=layer.name, type="Silence"), indices, []))
         elif loss is not None and loss.becomes:
-            kept.append(_prediction(layer, loss.becomes, names))
+            kept.append(_margin(layer, loss.becomes) if loss.goes_on else _prediction(layer, loss.becomes, names))
         else:
             kept.append(layer)
     return Deployed(kept, _notes(layers, kept), data)
@@ -212,7 +213,7 @@ def _gone(layers: Sequence[Layer], labels: set[str]) -> tuple[set[str], set[int]
     for layer in layers:
         loss = layer_types.loss_of(layer.param)
         if loss is not None and loss.becomes and layer.bottoms[0] not in gone:
-            gone.update(() if loss.goes_on else layer.tops[:1])
+            gone.update(layer.tops[1:] if loss.goes_on else layer.tops[:1])
             continue
         if not layer.bottoms or layer.type in layer_types.SINKS:
             goes = gone.issuperset([*layer.bottoms, *layer.tops]) or layer.type in layer_types.METRICS
@@ -251,6 +252,25 @@ def _prediction(layer: Layer, layer_type: str, names: Names) -> Layer:
     top = layer.param.name or "prob"
     top = names.new(f"{top}_prob" if top in names else top)
     return _rewritten(replace(layer, tops=[top]), param, [0], [0], new_top=top)
+
+
+def _margin(layer: Layer, layer_type: str) -> Layer:
+    """A margin without it; a second top is a number for the log.
+
+    What SphereFace's does to its weight is marked by its own field, and done where the weight is known (`plain`).
+    Source: margin_inner_product_layer.cpp, largemargin_inner_product_layer.cpp.
+    """
+    param = LayerParameter(name=layer.name, type=layer_type)
+    sphere = layer.param.HasField("margin_inner_product_param")
+    margin = layer.param.margin_inner_product_param if sphere else layer.param.largemargin_inner_product_param
+    if layer_type == "InnerProduct":
+        put(param, "param", layer.param.param)
+        product = param.inner_product_param
+        product.num_output, product.axis, product.bias_term = margin.num_output, margin.axis, False
+        if sphere:
+            product.normalize = True
+            param.margin_inner_product_param.SetInParent()
+    return _rewritten(layer, param, [0], [0])
 
 
 def _rewritten(layer: Layer, param: LayerParameter, bottoms: list[int], tops: list[int], new_top: str = "") -> Layer:

@@ -30,14 +30,23 @@ class Loss(NamedTuple):
     goes_on: bool = False
 
 
+MARGIN = Loss("Power", goes_on=True)
+"""The margins of AM-Softmax and ArcFace copy all scores but the label's own, and at TEST, or where no label is known,
+that one too (label_specific_add_layer.cpp, cosin_add_m_layer.cpp, combined_margin_layer.cpp), as Power does, in place
+too. Those of L-Softmax and SphereFace make the scores as well."""
+
+
 LOSSES = {
+    "CombinedMargin": MARGIN,
     "ContrastiveLoss": Loss(predictions=2),
+    "CosinAddm": MARGIN,
     "EuclideanLoss": Loss(),
     "HingeLoss": Loss(),
     "InfogainLoss": Loss(),
     "L1Loss": Loss(),
-    # AM-Softmax' margin: at TEST it copies its scores (label_specific_add_layer.cpp), as Power does, in place too.
-    "LabelSpecificAdd": Loss("Power", goes_on=True),
+    "LabelSpecificAdd": MARGIN,
+    "LargeMarginInnerProduct": MARGIN._replace(becomes="InnerProduct"),
+    "MarginInnerProduct": MARGIN._replace(becomes="InnerProduct"),
     "MultiBoxLoss": Loss(predictions=3),
     "MultinomialLogisticLoss": Loss(),
     "RegionLoss": Loss(),

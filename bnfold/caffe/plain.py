@@ -5,7 +5,8 @@
     CConvolution, CInnerProduct (Dynamic Network Surgery)
                       likewise
     InnerProduct with `normalize` (OpenVINO's training Caffe)
-                      an InnerProduct whose rows are divided by sqrt(sum w^2 + 1e-6)
+                      an InnerProduct whose rows are divided by sqrt(sum w^2 + 1e-6); without 1e-6 where
+                      `margin_inner_product_param` says that it was SphereFace's (see `deploy`)
     MatMul by one learned matrix (Synopsys)
                       an InnerProduct along the last axis, without a bias
     Pooling with `global_pooling` beside a kernel or a stride
@@ -19,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,10 +72,10 @@ def masked(weight: Array, mask: Array | LazyArray) -> Array:
     return weight * values_of(mask).reshape(weight.shape)
 
 
-def normalised(weight: Array, axis: int) -> Array:
+def normalised(weight: Array, axis: int, smallest: float = SMALLEST_SQUARE) -> Array:
     """Each output's weights divided by `sqrt(sum w^2 + 1e-6)`, the sum along `axis`."""
     exact = weight.astype(np.float64)
-    norm = np.sqrt((exact**2).sum(axis=axis, keepdims=True) + SMALLEST_SQUARE)
+    norm = np.sqrt((exact**2).sum(axis=axis, keepdims=True) + smallest)
     return np.asarray(exact / norm, weight.dtype)
 
 
@@ -158,11 +160,13 @@ def retyped(present: LayerParameter, layer_type: str) -> LayerParameter:
 def _normalise(layer: Layer) -> None:
     param: LayerParameter = deepcopy(layer.param)
     param.inner_product_param.ClearField("normalize")
+    smallest = 0.0 if param.HasField("margin_inner_product_param") else SMALLEST_SQUARE
+    param.ClearField("margin_inner_product_param")
     layer.param = param
     if len(layer.blobs):
         first, *rest = layer.blobs.stored
         axis = 0 if param.inner_product_param.transpose else 1
-        layer.blobs = Blobs([Derived(first, normalised, axis), *rest])
+        layer.blobs = Blobs([Derived(first, partial(normalised, smallest=smallest), axis), *rest])
 
 
 def _without_window(layer: Layer) -> list[str]:

@@ -118,10 +118,15 @@ def test_a_cross_entropy_becomes_a_sigmoid_and_other_losses_leave_the_prediction
         assert net.outputs == ["fc"]
 
 
-def test_a_margin_that_training_adds_by_the_label_is_a_copy_and_what_stands_behind_it_stays() -> None:
-    margin = layer("LabelSpecificAdd", "margin", "fc label", "m", "label_specific_add_param { bias: -0.35 }")
+@pytest.mark.parametrize("layer_type", ["LabelSpecificAdd", "CosinAddm", "CombinedMargin"])
+@pytest.mark.parametrize("tops", ["m", "m bias"])
+def test_a_margin_that_training_adds_by_the_label_is_a_copy_and_what_stands_behind_it_stays(
+    layer_type: str, tops: str
+) -> None:
+    margin = layer(layer_type, "margin", "fc label", tops)
     scale = layer("Scale", "scale", "m", "s", "scale_param { filler { value: 30 } }")
-    net = read(DATA, FC, margin, scale, layer("SoftmaxWithLoss", "loss", "s label", "loss"), ACCURACY)
+    silence = layer("Silence", "silence", tops.removeprefix("m").strip())
+    net = read(DATA, FC, margin, scale, silence, layer("SoftmaxWithLoss", "loss", "s label", "loss"), ACCURACY)
     assert lines(net)[2:] == ["Power margin: fc -> m", "Scale scale: m -> s", "Softmax loss: s -> loss"]
     assert list(net.inputs) == ["data"]
 

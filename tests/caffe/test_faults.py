@@ -89,7 +89,7 @@ def test_labels_that_stay_an_input_were_not_prepared() -> None:
     text = """
         layer { name: "d" type: "ImageData" top: "data" top: "label" transform_param { crop_size: 4 scale: 0.5 } }
         layer { name: "f" type: "InnerProduct" bottom: "data" top: "f" inner_product_param { num_output: 2 } }
-        layer { name: "m" type: "MarginInnerProduct" bottom: "f" bottom: "label" top: "m" }
+        layer { name: "m" type: "Margin" bottom: "f" bottom: "label" top: "m" }
     """
     net = build(parse_prototxt(text))
     assert list(net.inputs) == ["data", "label"]

@@ -70,6 +70,28 @@ def test_a_pruned_layer_without_a_mask_for_each_weight_stays_as_it_is(masks: int
     assert len(folded.layers[1].blobs) == 2 + masks
 
 
+@pytest.mark.parametrize("whose", ["Margin", "LargeMargin"])
+def test_the_scores_of_a_margin_are_those_of_an_inner_product(whose: str, tmp_path: Path) -> None:
+    """SphereFace divides each class' weight by its length in every run, and L-Softmax does not."""
+    field = f"{whose.lower()}_inner_product_param"
+    (tmp_path / "net.prototxt").write_text(
+        'input: "data" input_shape { dim: 2 dim: 3 } '
+        f'layer {{ name: "m" type: "{whose}InnerProduct" bottom: "data" bottom: "label" top: "m" top: "lambda" '
+        f"{field} {{ num_output: 4 type: QUADRUPLE base: 1000 lambda_min: 5 }} }}"
+    )
+    rng = np.random.default_rng(6)
+    weight, x = rng.standard_normal((4, 3)), rng.standard_normal((2, 3)).astype(np.float32)
+    stored = blob([float(value) for value in weight.ravel()], 4, 3)
+    (tmp_path / "net.caffemodel").write_bytes(layer("m", f"{whose}InnerProduct", stored))
+    net = bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+    if whose == "Margin":
+        weight /= np.linalg.norm(weight, axis=1, keepdims=True)
+    assert ([one.type for one in net.layers], net.outputs) == (["Input", "InnerProduct"], ["m"])
+    bnfold.save_caffe(net, tmp_path / "out.prototxt")
+    for one in (net, bnfold.load(tmp_path / "out.prototxt", tmp_path / "out.caffemodel")):
+        assert distance(by_onnxruntime(one, {"data": x})["m"], x @ weight.T) < 2e-7
+
+
 def test_parameters_beside_the_plain_ones_do_not_stand_for_them() -> None:
     param = LayerParameter(type="CInnerProduct", cinner_product_param={"gamma": 0.5})
     one = bnfold.Layer("ip", "CInnerProduct", ["x"], ["y"], bnfold.Blobs(), param)
