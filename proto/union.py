@@ -563,6 +563,12 @@ ADDED_FIELDS = (
             start=1,
         )
     ),
+    # NdConvolution and NdPooling of BVLC's pull request 3983 and of video-caffe; the numbers are ours.
+    *(
+        Fact(message, f"{name}_shape", 30011 + number, "optional", "BlobShape", False, "", ("texts",))
+        for message in ("ConvolutionParameter", "PoolingParameter")
+        for number, name in enumerate(("kernel", "stride", "pad"))
+    ),
     # How cuDNN convolves in jolibrain's Caffe, as DeepDetect's nets say it; the number is ours.
     Fact(
         "ConvolutionParameter", "cudnn_flavor", 30010, "optional", "ConvolutionParameter.Flavor", False, "", ("texts",)

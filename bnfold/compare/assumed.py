@@ -109,7 +109,7 @@ def _is_shown(layer: Layer, shapes: Shapes) -> bool:
     bottom, top = shapes.get(next(iter(layer.bottoms), "")), shapes.get(next(iter(layer.tops), ""))
     if bottom is None or top is None or UNKNOWN in (*bottom, *top):
         return True
-    if layer.type in ("Pooling", "Pooling3D"):
+    if layer.type in ("NdPooling", "Pooling", "Pooling3D"):
         pool = Pooling.of(layer, bottom)
         return all(size <= side for size, side in zip(pool.kernel, pool.image, strict=True))
     if layer.type not in KERNELS:

@@ -239,6 +239,7 @@ POOL_SAME = layer("Pooling", "pooling_param { pool: MAX kernel_size: 3 stride: 2
 POOL_MDS = layer("Pooling", "pooling_param { pool: MDS kernel_size: 2 stride: 2 }", (2, 8, 5, 4))
 POOL_MDS_PAD = layer("Pooling", "pooling_param { pool: MDS kernel_size: 2 pad: 1 dilation: 2 }", (2, 8, 4, 5))
 POOL_3D = layer("Pooling3D", "pooling3d_param { kernel_size: 2 kernel_depth: 1 stride: 2 }", (2, 4, 2, 4, 4))
+POOL_SHAPES = layer("NdPooling", "pooling_param { kernel_shape { dim: 1 dim: 2 dim: 2 } }", (2, 4, 2, 4, 4))
 
 BACK = [
     Back(RRELU, keeps_both, (keeps_zero, keeps_strict_order)),
@@ -355,6 +356,7 @@ BACK = [
     Back(POOL_INSIDE, any_affine),
     Back(POOL_SAME, keeps_order, (any_affine,)),
     Back(POOL_3D, keeps_order, (any_affine,)),
+    Back(POOL_SHAPES, keeps_order, (any_affine,)),
 ]
 
 FORWARD = [
@@ -467,4 +469,5 @@ FORWARD = [
     Forward(POOL_INSIDE, once(any_affine)),
     Forward(POOL_SAME, once(keeps_order), (once(any_affine),)),
     Forward(POOL_3D, once(keeps_order), (once(any_affine),)),
+    Forward(POOL_SHAPES, once(keeps_order), (once(any_affine),)),
 ]

@@ -125,6 +125,13 @@ ROWS = [
     ),
     Row("a film", "Convolution3D", "num_output: 3 kernel_size: 2 kernel_depth: 1", (1, 4, 3, 4, 3), (3, 4, 1, 2, 2)),
     Row(
+        "a film of shapes",
+        "NdConvolution",
+        "num_output: 3 kernel_shape { dim: 1 dim: 2 dim: 2 } stride_shape { dim: 1 dim: 2 dim: 1 }",
+        (1, 4, 3, 5, 3),
+        (3, 4, 1, 2, 2),
+    ),
+    Row(
         "a longer film",
         "Deconvolution3D",
         "num_output: 3 kernel_size: 3 stride: 2 pad: 1 kernel_depth: 2 temporal_stride: 3",

@@ -685,6 +685,40 @@ def test_a_batch_norm_folds_into_c3ds_deconvolution_of_a_v1_file(tmp_path: Path)
     assert_answers({"bn": by_onnxruntime(again, data)["bn"]}, before, TOLERANCE)
 
 
+def test_the_shapes_of_video_caffe_are_sizes_and_a_side_of_one_may_be_left_out(tmp_path: Path) -> None:
+    """`compute_output_shape` of the one source that is known leaves axes of size 1 out."""
+    prototxt = tmp_path / "net.prototxt"
+    prototxt.write_text(
+        """input: "data" input_shape { dim: 1 dim: 3 dim: 4 dim: 6 dim: 6 }
+        layer { name: "c" type: "NdConvolution" bottom: "data" top: "c" convolution_param { num_output: 4
+          kernel_shape { dim: 3 dim: 3 dim: 3 } stride_shape { dim: 1 dim: 1 dim: 1 }
+          pad_shape { dim: 1 dim: 1 dim: 1 } bias_term: false } }
+        layer { name: "bn" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true } }
+        layer { name: "p" type: "NdPooling" bottom: "c" top: "p" pooling_param { pool: AVE
+          kernel_shape { dim: 1 dim: 2 dim: 2 } stride_shape { dim: 1 dim: 2 dim: 2 } } }
+        layer { name: "q" type: "NdPooling" bottom: "p" top: "q" pooling_param {
+          kernel_shape { dim: 4 dim: 3 dim: 3 } } }"""
+    )
+    read = bnfold.load(prototxt)
+    rng = np.random.default_rng(4)
+    weight, factors = rng.normal(size=(4, 3, 3, 3, 3)).astype("f"), rng.normal(size=(2, 4)).astype("f")
+    read.layers[1].blobs, read.layers[2].blobs = bnfold.Blobs([weight]), bnfold.Blobs(factors)
+    folded = bnfold.fold(read).net
+    assert [layer.type for layer in folded.layers] == ["Input", "NdConvolution", "NdPooling", "NdPooling"]
+    with pytest.raises(UnsupportedError, match=r"'q' \(NdPooling\): its Caffe may leave axes of size 1 out"):
+        bnfold.save_onnx(folded, tmp_path / "out.onnx")
+    bnfold.save_caffe(folded, tmp_path / "out.prototxt")
+    again = bnfold.load(tmp_path / "out.prototxt", tmp_path / "out.caffemodel", until=["p"])
+    assert [layer.type for layer in again.layers] == ["Input", "Convolution", "NdPooling"]
+    x = rng.normal(size=(1, 3, 4, 6, 6)).astype("f")
+    wide = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1), (1, 1)])
+    windows = np.lib.stride_tricks.sliding_window_view(wide, (3, 3, 3), (2, 3, 4))
+    convolved = np.einsum("ncdhwijk,ocijk->nodhw", windows, weight)
+    scale, shift = (factor.reshape(4, 1, 1, 1) for factor in factors)
+    pooled = (convolved * scale + shift).reshape(1, 4, 4, 3, 2, 3, 2).mean((4, 6))
+    assert_answers(by_onnxruntime(again, {"data": x}), {"p": pooled}, TOLERANCE)
+
+
 def test_what_only_prepares_labels_that_nobody_makes_goes_too() -> None:
     text = """
         input: "data" input_shape { dim: 1 dim: 4 }

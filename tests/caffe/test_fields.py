@@ -123,6 +123,9 @@ FILM = (2, 4, 4, 6, 6)
 STEPS = (2, 36, 6, 8)
 REFINEDET = [(2, 32), (2, 24), (1, 2, 32), (2, 16), (2, 32)]
 WINDOW = "num_output: 4 kernel_size: 3"
+SHAPES = (
+    "kernel_shape { dim: 2 dim: 3 dim: 3 } stride_shape { dim: 2 dim: 1 dim: 1 } pad_shape { dim: 0 dim: 1 dim: 0 }"
+)
 
 NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "APL": [("apl_param { sums: 3 }", [IMAGE]), ("apl_param { sums: 1 }", [(2, 5)])],
@@ -230,6 +233,14 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "PixelShuffle": [
         ("pixel_shuffle_param { upscale_factor: 2 }", [IMAGE]),
         ("pixelshuffle_param { upscale_factor: 2 }", [IMAGE]),
+    ],
+    "NdConvolution": [
+        (f"convolution_param {{ num_output: 4 {SHAPES} }}", [FILM]),
+        (f"convolution_param {{ {WINDOW} pad: 1 stride: 2 }}", [FILM]),
+    ],
+    "NdPooling": [
+        ("pooling_param { kernel_shape { dim: 1 dim: 2 dim: 2 } stride_shape { dim: 1 dim: 2 dim: 2 } }", [FILM]),
+        ("pooling_param { pad_shape { dim: 1 dim: 0 dim: 0 } kernel_size: 2 stride: 2 }", [FILM]),
     ],
     "Pooling3D": [
         ("pooling3d_param { kernel_size: 3 kernel_depth: 1 stride: 2 }", [FILM]),

@@ -147,6 +147,8 @@ FORWARD: dict[str, Forward] = {
     "Piece": layers_forks.piece,
     "PixelShuffle": layers_shape.pixel_shuffle,
     "Pooling": layers_window.pooling,
+    "NdConvolution": layers_linear.nd_convolution,
+    "NdPooling": layers_window.nd_pooling,
     "Pooling3D": layers_window.pooling3d,
     "Pow": layers_forks.arithmetic,
     "Power": layers_pointwise.power,

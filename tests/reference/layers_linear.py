@@ -37,6 +37,21 @@ def convolution(layer: Message, bottoms: list[Array], blobs: list[Array]) -> lis
     return tops
 
 
+def nd_convolution(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Video-caffe's, whose sizes are in shapes."""
+    param = layer.sub("convolution_param")
+    return [convolve(bottom, blobs, of_shapes(param), param.integer("group", 1)) for bottom in bottoms]
+
+
+def of_shapes(param: Message) -> Message:
+    """`kernel_shape { dim: .. }` and its like as a list of sizes."""
+    joined = Message(param)
+    for name in ("kernel", "stride", "pad"):
+        if f"{name}_shape" in param:
+            joined["kernel_size" if name == "kernel" else name] = [*param.sub(f"{name}_shape").integers("dim")]
+    return joined
+
+
 def deformable_convolution(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """A convolution that reads tap k of pixel p at p*s - pad + k*d + step(k, p), as deformable_im2col.cu does.
 

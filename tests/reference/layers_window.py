@@ -7,7 +7,7 @@ from math import ceil, floor
 import numpy as np
 
 from reference.binary import Array
-from reference.layers_linear import same, synopsys_pads, with_depth
+from reference.layers_linear import of_shapes, same, synopsys_pads, with_depth
 from reference.text import Message
 
 Pair = tuple[int, int]
@@ -45,6 +45,12 @@ def pooling3d(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[
     """C3D's, with fields of their own for the depth."""
     param = layer.sub("pooling3d_param") or layer.sub("pooling_param")
     return [pool_volume(bottoms[0], with_depth(param), param.enum("pool", "MAX", METHODS))]
+
+
+def nd_pooling(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Video-caffe's, whose sizes are in shapes, rounded down."""
+    param = layer.sub("pooling_param")
+    return [pool_volume(bottoms[0], of_shapes(param), param.enum("pool", "MAX", METHODS), round_up=False)]
 
 
 def pool_volume(bottom: Array, param: Message, method: str, round_up: bool = True) -> Array:

@@ -70,6 +70,12 @@ def listed(said: Said, name: str) -> Sequence[int]:
     return (value,) if isinstance(value, int) else value
 
 
+def listed_in_shape(said: Said, name: str) -> Sequence[int]:
+    """The values that `kernel_shape`, `stride_shape` or `pad_shape` lists, else those of the field itself."""
+    shape = said.get(f"{name.removesuffix('_size')}_shape")
+    return listed(said, name) if shape is None else tuple(shape.dim)
+
+
 def per_axis(layer: Layer, said: Said, name: str, spatial: int, values: Sequence[int] | None = None) -> tuple[int, ...]:
     """One value per spatial axis, however it was written.
 

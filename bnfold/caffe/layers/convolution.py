@@ -13,6 +13,7 @@ from bnfold.caffe.layers.axes import (
     canonical_axis,
     each_size,
     listed,
+    listed_in_shape,
     per_axis,
 )
 from bnfold.caffe.layers.row import OTHERS, LayerType, ShapeFunction, count, four_axes, merged
@@ -189,7 +190,9 @@ Param = Any
 
 
 def _values(layer: Layer, said: Said, name: str, spatial: int) -> tuple[int, ...]:
-    """Kernel, stride or pad, one value per spatial axis; C3D names the depth apart."""
+    """Kernel, stride or pad, one value per spatial axis; C3D names the depth apart, video-caffe has a shape of them."""
+    if layer.type == "NdConvolution":
+        return per_axis(layer, said, name, spatial, listed_in_shape(said, name))
     depth = said.get(DEPTH[name]) if layer.type in THREE_D else None
     if layer.type not in THREE_D or (depth is None and len(listed(said, name)) >= spatial):
         return per_axis(layer, said, name, spatial)
@@ -283,9 +286,14 @@ def _group(layer: Layer, param: Param, bottom: Shape | None) -> int:
     return param.num_output if channels == UNKNOWN else channels
 
 
-def convolution(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """Each bottom makes a top: (..., num_output, spatial...) (base_conv_layer.cpp, Reshape)."""
-    return [_convolved(layer, bottom) for bottom in bottoms]
+def convolution(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """Each bottom makes a top: (..., num_output, spatial...) (base_conv_layer.cpp, Reshape).
+
+    An NdConvolution leaves out axes of size 1 (cudnn_ndconv_layer.cpp), or does not, so its top is unknown then.
+    """
+    tops = [_convolved(layer, bottom) for bottom in bottoms]
+    unsure = layer.type == "NdConvolution" and any(1 in top[2:] for top in tops)
+    return None if unsure else tops
 
 
 def _convolved(layer: Layer, bottom: Shape) -> Shape:
@@ -475,6 +483,15 @@ ROWS: Mapping[str, LayerType] = {
         products="sample",
         dialects=OTHERS,
         note="a convolution with a kernel of its own for each pixel; where `local_param` says nothing, it is opaque",
+    ),
+    "NdConvolution": _row(
+        convolution,
+        OTHERS,
+        "video-caffe's; where an axis of its top has size 1, its shape is unknown, since its Caffe may leave that out",
+    )._replace(
+        reads={
+            "convolution_param": "num_output bias_term group kernel_size stride pad kernel_shape stride_shape pad_shape"
+        }
     ),
     "SqueezeConvolution": squeezed(_row(convolution), "Synopsys", {"squeeze_convolution_param": SQUEEZE_FIELDS}),
     "SqueezeDeconvolution": squeezed(_row(deconvolution), "Synopsys", {"squeeze_convolution_param": SQUEEZE_FIELDS}),

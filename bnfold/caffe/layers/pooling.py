@@ -10,9 +10,18 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, all_written, at_least_1, each_size, listed, per_axis
+from bnfold.caffe.layers.axes import (
+    DEFAULTS,
+    UNKNOWN,
+    all_written,
+    at_least_1,
+    each_size,
+    listed,
+    listed_in_shape,
+    per_axis,
+)
 from bnfold.caffe.layers.convolution import DEPTH, same_pads, synopsys_pads
-from bnfold.caffe.layers.row import LayerType, count
+from bnfold.caffe.layers.row import OTHERS, LayerType, count
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
 
@@ -178,6 +187,8 @@ def _rounds_up(layer: Layer, param: Param) -> bool:
     Raises:
         ModelError: two of them contradict each other.
     """
+    if layer.type == "NdPooling":
+        return False
     if param.DESCRIPTOR.name == "Pooling3DParameter":
         # C3D rounds up; Synopsys has a word for it, and says no.
         rounds_up: bool = param.ceil_mode if param.HasField("ceil_mode") or not _in_words_of_c3d(param) else True
@@ -195,6 +206,8 @@ def _in_words_of_c3d(param: Param) -> bool:
 def _values(layer: Layer, name: str, param: Param, spatial: int) -> tuple[int, ...]:
     """Pooling's fields are single numbers; Intel Caffe lists those of 3-D pooling apart, C3D and Synopsys the depth."""
     said = all_written(param)
+    if layer.type == "NdPooling":
+        return per_axis(layer, said, name, spatial, listed_in_shape(said, name))
     if layer.type != "Pooling3D" or spatial != 3:
         return per_axis(layer, said, name, spatial, listed(said, f"{name}_3d") or None)
     plane, single = per_axis(layer, said, name, 2), said.get(name)
@@ -261,9 +274,21 @@ def _level(layer: Layer, method: str, image: Shape, bins: int) -> Pooling:
     return Pooling(method, kernel, kernel, pad, pad, True, False, image, output)
 
 
-def pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+def _is_unsure(layer: Layer, view: Pooling) -> bool:
+    """Whether implementations of NdPooling may differ: in rounding, in axes of size 1, in what an average counts.
+
+    Source: cudnn_ndpooling_layer.cpp of the forks that have it, whose text alone says how it rounds.
+    """
+    windows = (view.image, view.kernel, view.stride, view.before, view.after)
+    rounded_up = view.output if view.is_global else pooled(layer, *windows, ceil=True)
+    return 1 in view.output or view.output != rounded_up or (view.method == "AVE" and view.padded)
+
+
+def pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
     """(N, C), then one size per window; a second top is the mask of a MAX pooling (pooling_layer.cpp, Reshape)."""
     view = Pooling.of(layer, bottoms[0])
+    if layer.type == "NdPooling" and _is_unsure(layer, view):
+        return None
     channels = bottoms[0][1]
     if view.method == "MDS" and channels != UNKNOWN:
         channels //= prod(view.kernel)
@@ -286,6 +311,15 @@ WINDOW = f"pool kernel_size kernel_h kernel_w stride stride_h stride_w {PADS} gl
 C3D = " ".join(DEPTH.values())
 
 ROWS: Mapping[str, LayerType] = {
+    "NdPooling": LayerType(
+        pooling,
+        rank=3,
+        reads={"pooling_param": "pool kernel_size stride pad kernel_shape stride_shape pad_shape global_pooling"},
+        keeps="channels",
+        dialects=OTHERS,
+        note="video-caffe's; its top's shape is unknown where windows do not fit exactly, where an average is padded, "
+        "and where an axis has size 1, which its Caffe may leave out",
+    ),
     "Pooling": LayerType(
         pooling,
         rank=3,

@@ -79,7 +79,7 @@ def pooling(context: LayerContext) -> Operator:
     Source: pooling_layer.cpp; MDS of OpenVINO's training Caffe.
     """
     shape = context.shape(context.layer.bottoms[0])
-    rank = 5 if context.layer.type == "Pooling3D" else 4
+    rank = 5 if context.layer.type in ("NdPooling", "Pooling3D") else 4
     pool = Pooling.of(context.layer, shape or (UNKNOWN,) * rank)
     if not pool.windows_never_empty:
         return Opaque("a pooling window contains no input pixel, and what it gives then is no average")

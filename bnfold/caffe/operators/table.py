@@ -83,6 +83,7 @@ PASSING: Mapping[str, Row] = {
     "Piece": movement.cut,
     "PixelShuffle": movement.pixel_shuffle,
     "Pooling": passing.pooling,
+    "NdPooling": passing.pooling,
     "Pooling3D": passing.pooling,
     "ROIAlign": passing.regions,
     "ROIPooling": passing.regions,
@@ -147,6 +148,7 @@ LINEAR: Mapping[str, Row] = {
     "DepthwiseDeconvolution": linear.deconvolution,
     "InnerProduct": linear.inner_product,
     "Local": linear.local,
+    "NdConvolution": linear.convolution,
 }
 
 

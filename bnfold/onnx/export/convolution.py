@@ -197,5 +197,6 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Im2col": im2col,
     "InnerProduct": inner_product,
     "Local": local,
+    "NdConvolution": convolution,
     "Parameter": parameter,
 }

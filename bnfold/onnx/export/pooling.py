@@ -178,6 +178,7 @@ def _divided_empty(block: Block, y: str, view: Pooling, inside: Pooling) -> str:
 
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
+    "NdPooling": pooling,
     "Pooling": pooling,
     "Pooling3D": pooling,
     "SPP": spp,
