@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnfold.caffe.origin import Origin
+from bnfold.caffe.printing import shortest_float
 from bnfold.data.arrays import read_arrays
 from bnfold.data.pixels import Kind, Size, decoded, resized
-from bnfold.errors import ParseError, UsageError
+from bnfold.errors import ParseError, UsageError, counted
 from bnfold.io.formats import HEAD, other_format
 from bnfold.io.mapping import read_file
 from bnfold.net import Array, Net, sizes, values_of
@@ -101,10 +102,10 @@ class Preparation:
             steps.append(f"middle {sizes(self.crop)}")
         if self.mean is not None:
             flat = np.asarray(self.mean).reshape(-1)
-            values = ", ".join(f"{value:g}" for value in flat.tolist()) if flat.size <= 4 else "image"
+            values = ", ".join(map(shortest_float, flat.tolist())) if flat.size <= 4 else "image"
             steps.append(f"minus mean {values}")
         if self.scale != 1:
-            steps.append(f"times {self.scale:.9g}")
+            steps.append(f"times {shortest_float(self.scale)}")
         if self.swap_channels:
             steps.append("RGB")
         return ("; ".join(steps) or "pixels as they are, 0..255") + (f" (from {self.origin})" if self.origin else "")
@@ -178,7 +179,8 @@ def _mean_for(mean: ArrayLike, channels: int, size: Size, whole: Sequence[int]) 
             raise UsageError(
                 f"{misfit}; in Caffe they are equally large: see --resize and --crop, or give another --mean"
             )
-    raise UsageError(f"the mean has shape {values.shape}, and the input is {channels}x{sizes(size)}")
+    have = counted(values.size, "value") if values.ndim <= 1 else f"shape {values.shape}"
+    raise UsageError(f"the mean has {have}, and the input is {channels}x{sizes(size)}")
 
 
 def read_mean(text: str) -> Array:

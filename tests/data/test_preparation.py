@@ -69,7 +69,7 @@ def test_a_grey_input_gets_one_plane_and_forced_grey_equal_ones() -> None:
     ("settings", "sentence"),
     [
         (Preparation(crop=(3, 3)), "the crop leaves 3x3, and the input takes 4x6"),
-        (Preparation(mean=np.ones(4)), r"the mean has shape \(4,\)"),
+        (Preparation(mean=np.ones(4)), "the mean has 4 values, and the input is 3x4x6"),
         (Preparation(mean=np.ones((3, 2, 2))), r"the mean has shape \(3, 2, 2\)"),
         (Preparation(mean=np.ones((3, 9, 9))), "the mean image is 9x9, and the images before the crop are 4x6"),
         (Preparation(resize=(8, 8)), "the input takes 4x6"),
@@ -163,10 +163,13 @@ def said(path: Path, **options: Any) -> Preparation | None:
 
 
 def test_settings_are_taken_from_the_test_layer_of_the_prototxt(tmp_path: Path) -> None:
-    path = prototxt(tmp_path, "mean_value: 104 mean_value: 117 mean_value: 123 scale: 0.5 crop_size: 2 mirror: true")
+    path = prototxt(
+        tmp_path, "mean_value: 104.007 mean_value: 117 mean_value: 123 scale: 0.017 crop_size: 2 mirror: true"
+    )
     found = present(said(path))
-    assert (found.scale, found.crop, np.asarray(found.mean).tolist()) == (0.5, (2, 2), [104, 117, 123])
-    assert str(found) == "middle 2x2; minus mean 104, 117, 123; times 0.5 (from transform_param of 'test')"
+    assert (found.scale, found.crop) == (float(np.float32(0.017)), (2, 2))
+    np.testing.assert_array_equal(np.asarray(found.mean), np.array([104.007, 117, 123], np.float32))
+    assert str(found) == "middle 2x2; minus mean 104.007, 117, 123; times 0.017 (from transform_param of 'test')"
     np.save(tmp_path / "mean.npy", np.ones((3, 2, 2)))
     path = prototxt(
         tmp_path, 'mean_file: "mean.npy"', "image_data_param { new_height: 5 new_width: 6 is_color: false }"
