@@ -98,7 +98,9 @@ class Statistics(NamedTuple):
         return scale, shift if self.beta is None else shift + self.beta
 
 
-def read_batchnorm(layer: Layer, layout: str | None = None, zero_factor: ZeroScaleFactor | None = None) -> Statistics:
+def read_batchnorm(
+    layer: Layer, layout: str | None = None, zero_factor: ZeroScaleFactor | None = None, *, stored: bool = False
+) -> Statistics:
     """The statistics of a layer whose type is in `TYPES`.
 
     Args:
@@ -107,6 +109,7 @@ def read_batchnorm(layer: Layer, layout: str | None = None, zero_factor: ZeroSca
             know it: `pspnet` says nothing about a BatchNorm beside a BN.
         zero_factor: what factor 0 beside non-zero statistics means: "caffe" multiplies them by 0, as BVLC does,
             "one" takes them as they are, None refuses to choose.
+        stored: what is stored counts, though the layer may normalise by each batch.
 
     Raises:
         AmbiguousLayout, AmbiguousZeroFactor: the user has to choose; the message names the option.
@@ -119,7 +122,7 @@ def read_batchnorm(layer: Layer, layout: str | None = None, zero_factor: ZeroSca
         raise UnsupportedError(
             f"{layer}: add_eps_before_sqrt is Synopsys' field, and its blobs are laid out as {name}'s"
         )
-    statistics = LAYOUTS[name].read(layer, name, zero_factor)
+    statistics = LAYOUTS[name].read(layer, name, zero_factor, stored)
     _check(layer, statistics)
     return statistics
 
@@ -219,7 +222,7 @@ def _reads_otherwise(layer: Layer, layout: str) -> bool:
 
 def _has_zero_factor(layer: Layer, layout: str | None) -> bool:
     try:
-        read_batchnorm(layer, layout)
+        read_batchnorm(layer, layout, stored=True)  # which a fold may assume
     except AmbiguousZeroFactor:
         return True
     except BnfoldError:  # for who needs its statistics to say
@@ -267,8 +270,8 @@ class Layout(NamedTuple):
     divides: bool = False
     inverted: bool = False
 
-    def read(self, layer: Layer, name: str, zero_factor: ZeroScaleFactor | None) -> Statistics:
-        """The statistics of a layer whose blobs lie so."""
+    def read(self, layer: Layer, name: str, zero_factor: ZeroScaleFactor | None, counts: bool) -> Statistics:
+        """The statistics of a layer whose blobs lie so; where they count, whatever the layer says of its batch."""
         stored = max(len(layer.blobs), 3)
         gamma, beta = (_vector(layer, index) if index < stored else None for index in (self.gamma, self.beta))
         mean, variance = (
@@ -278,7 +281,7 @@ class Layout(NamedTuple):
         if self.inverted:
             variance = _variance_by_inverse(layer, variance)
         factor = None if self.factor is None else _scalar(layer, self.factor)
-        follows_batch = self.follows_batch(layer.param)
+        follows_batch = not counts and self.follows_batch(layer.param)
         read = Statistics(mean, variance, self.eps(layer.param), gamma, beta, factor, follows_batch, layout=name)
         return _divided(layer, read, zero_factor) if self.divides else read
 

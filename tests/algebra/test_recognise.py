@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.operators import Alias, Opaque, Operator
 from bnfold.algebra.records import Blocked
+from bnfold.caffe.batchnorm import AmbiguousZeroFactor, idle_choice_notes
 from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.operators import AFFINES
 from bnfold.errors import ModelError
@@ -274,6 +276,29 @@ def test_a_factor_of_0_beside_no_statistics_is_noted_as_never_trained() -> None:
     assert isinstance(affine, Affine)
     np.testing.assert_allclose(affine.scale, 32.0)
     assert context.notes == ["layer 'x' (BatchNorm): its scale_factor is 0, so it was never trained"]
+
+
+@pytest.mark.parametrize("assumed", [False, True])
+@pytest.mark.parametrize(("choice", "counts"), [("caffe", "as 0, as in Caffe"), ("one", "as they stand")])
+def test_a_factor_of_0_beside_statistics_is_the_users_choice_also_where_they_are_assumed(
+    choice: Literal["caffe", "one"], counts: str, assumed: bool
+) -> None:
+    text, blobs = batch_norm("use_global_stats: false" * assumed)
+    layer = layer_of(text, blobs=[*blobs[:2], np.zeros(1)])
+    context = context_of(layer, [FOUR], assume_global_stats=assumed)
+    with pytest.raises(AmbiguousZeroFactor, match="--zero-scale-factor caffe or --zero-scale-factor one"):
+        CAFFE.operator(layer, context)
+    assert idle_choice_notes([layer], None, choice) == []
+    context = context_of(layer, [FOUR], assume_global_stats=assumed)
+    context.net.zero_factor = choice
+    affine = CAFFE.operator(layer, context)
+    k = 1 if choice == "one" else 0
+    assert isinstance(affine, Affine)
+    scale = 1 / np.sqrt(k * layer.blobs[1].astype(np.float64) + layer.param.batch_norm_param.eps)
+    np.testing.assert_allclose(np.broadcast_to(affine.scale, (1, 4))[0], scale)
+    np.testing.assert_allclose(np.broadcast_to(affine.shift, (1, 4))[0], -k * layer.blobs[0] * scale)
+    said = f"its scale_factor is 0, and its mean and variance count {counts}, as --zero-scale-factor {choice} says"
+    assert context.notes == [f"layer 'x' (BatchNorm): {said}"]
 
 
 def test_arithmetic_stays_in_float64_whatever_is_stored() -> None:

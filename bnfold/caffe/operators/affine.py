@@ -49,14 +49,23 @@ def batch_norm(context: LayerContext) -> Affine:
             "fold it with --assume-global-stats if the stored ones are meant",
         )
         fold.assumed.append(layer)
+        statistics = read_batchnorm(layer, fold.net.batchnorm_layout, fold.net.zero_factor, stored=True)
     if statistics.factor == 0 and statistics.layout == "bvlc":
-        fold.notes.append(f"{layer}: its scale_factor is 0, so it was never trained")
+        fold.notes.append(f"{layer}: its scale_factor is 0, {_of_zero_factor(context)}")
     return Affine.along(1, *statistics.affine())
 
 
 def _why(layer: Layer) -> str:
     is_set = layer.param.batch_norm_param.HasField("use_global_stats")
     return "use_global_stats is false" if is_set else "its phase is TRAIN"
+
+
+def _of_zero_factor(context: LayerContext) -> str:
+    if not any(np.count_nonzero(blob) for blob in context.layer.blobs[:2]):
+        return "so it was never trained"
+    chosen = context.fold.net.zero_factor
+    counts = "as they stand" if chosen == "one" else "as 0, as in Caffe"
+    return f"and its mean and variance count {counts}, as --zero-scale-factor {chosen} says"
 
 
 def bias(context: LayerContext) -> Affine:
