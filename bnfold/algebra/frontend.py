@@ -64,6 +64,10 @@ class FoldContext:
     casts: Mapping[int, tuple[Layer, Layer]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    def assumes(self, layer: Layer) -> bool:
+        """Whether a normalisation that follows its batch is taken as if it used its stored statistics."""
+        return self.assume_global_stats and id(layer) not in self.excluded
+
     def note_assumed(self, how: str) -> None:
         """Append one note on all layers that `--assume-global-stats` applied to, saying how they were read."""
         if self.assumed:

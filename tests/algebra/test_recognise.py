@@ -190,6 +190,11 @@ def test_statistics_of_the_batch_are_taken_as_stored_when_the_user_says_so_and_t
     assert isinstance(stored, Affine)
     assert affine.equals(stored)
     assert context.assumed == [layer]
+    left = context_of(layer, [FOUR], assume_global_stats=True)
+    left.excluded = {id(layer)}
+    with pytest.raises(Blocked, match="so its statistics follow each batch"):
+        CAFFE.operator(layer, left)
+    assert left.assumed == []
     CAFFE.finish(context)
     said = "layer 'x' (BatchNorm): taken as use_global_stats: true, as --assume-global-stats says"
     assert context.notes == [said]

@@ -44,7 +44,7 @@ def batch_norm(context: LayerContext) -> Affine:
         require(statistics.layout != "ducha", "moving_average is false, so its statistics follow each batch")
         require(not learns, "bn_mode is LEARN, so its statistics follow each batch and none are stored")
         require(
-            fold.assume_global_stats,
+            fold.assumes(layer),
             f"{_why(layer)}, so its statistics follow each batch; "
             "fold it with --assume-global-stats if the stored ones are meant",
         )

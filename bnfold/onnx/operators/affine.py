@@ -38,7 +38,7 @@ def batch_normalization(context: NodeContext) -> Operator:
     if is_in_training(node):
         if context.is_fixed:
             raise Blocked("it is in training mode and standardises a weight, by statistics that no batch changes")
-        if not context.fold.assume_global_stats:
+        if not context.fold.assumes(context.layer):
             raise Blocked("it is in training mode, so its statistics follow each batch; --assume-global-stats folds it")
         context.fold.assumed.append(context.layer)
     gamma, beta, mean, variance = (
