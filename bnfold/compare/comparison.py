@@ -39,7 +39,7 @@ from bnfold.compare.widening import widened
 from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_net
 from bnfold.data.samples import Data, Feed, Noise, Part, Samples, Subset, labels_misfit, part_of
-from bnfold.errors import ModelError, UsageError, few, named, quoted
+from bnfold.errors import ModelError, UsageError, few, named
 from bnfold.io.mapping import require_unchanged
 from bnfold.net import Array, Net, Shape, sizes
 from bnfold.options import TEXT, TOLERANCES, CompareOptions, ReadOptions, changed, require_type
@@ -367,12 +367,13 @@ class Comparison:
         if options.batch is None:
             ours, theirs, layout = widened(ours, theirs, inputs, layout, data)
         ours, theirs = ours.reading_through_copies(pairs), theirs.reading_through_copies({*pairs.values()})
-        inner = [name for name in ours.outputs if name in pairs and pairs[name] not in theirs.outputs]
+        paired = [options.map[name] for name in ours.outputs if name in pairs and name in options.map]
+        inner = [name for name in paired if name not in theirs.outputs]  # unpaired they do not pass
         notes = [*ours.notes, *theirs.notes, *self._types]
         notes += [*run_in_one(ours, theirs), *_standing_in(ours)]
         notes += [sized] if sized else []
         notes += _other_kinds(ours.feeds, theirs.feeds, inputs)
-        notes += [f"the candidate computes {quoted(inner)}, and gives no such output"] if inner else []
+        notes += [f"the candidate computes {named('blob', inner)}, and gives no such output"] if inner else []
         if data.count < (rows := layout.batch) and self._rows_differ(layout):
             mixed = ", of which blobs without a row for each show the largest alone" * isinstance(data, Noise)
             notes.append(f"of the {rows:,} rows of a run {data.count:,} were compared{mixed}, and no others are proved")

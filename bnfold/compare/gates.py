@@ -132,21 +132,27 @@ def beside(
     return next(figures for figures in roundings if passes(float(figures), limit) == passes(value, limit))
 
 
-def outputs_gate(lost: Sequence[str], otherwise: Sequence[str] = ()) -> Gate:
-    """Every output of the reference has a partner.
+def outputs_gate(lost: Sequence[str], otherwise: Sequence[str] = (), inner: Mapping[str, str] = {}) -> Gate:
+    """Every output of the reference has a partner, which is an output too.
 
     Args:
         lost: those that have none.
         otherwise: those without numbers that the candidate makes otherwise, as by other labels, or of another blob.
+        inner: output of the reference -> its partner that the candidate computes and does not give, unless the user
+            has paired them.
     """
     losses = [f"no partner of the same name and shape for {named('output', lost)}"] if lost else []
+    if inner:
+        ours, theirs = next(iter(inner.items()))
+        computes = f"the candidate computes {named('blob', list(inner.values()))}, and gives no such output"
+        losses.append(f"{computes}; --map {ours}={theirs} compares it all the same")
     losses += (
         [f"the candidate makes {named('output', otherwise)} by other settings or weights, or of another blob"]
         if otherwise
         else []
     )
     sentence = "; ".join(losses) or "every output has its partner"
-    return Gate("outputs", 0, len(lost) + len(otherwise), not losses, sentence)
+    return Gate("outputs", 0, len(lost) + len(otherwise) + len(inner), not losses, sentence)
 
 
 def shapes_gates(resized: Sequence[str]) -> list[Gate]:

@@ -199,7 +199,7 @@ class MatchedCandidate:
         otherwise = self._made_otherwise()
         conditions = [
             gates.compared_gate(blobs, uncompared, boxes, seen_through, behind, bare),
-            gates.outputs_gate(lost, otherwise),
+            gates.outputs_gate(lost, otherwise, self._inner()),
             *gates.shapes_gates(self.resized),
             gates.tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit),
             *rounding,
@@ -313,6 +313,12 @@ class MatchedCandidate:
         # What is drawn in one of the networks alone is another thing.
         lost += [out.blob for out in self.ours.incomparable.outputs if out.blob not in hidden]
         return lost, (*self.ours.uncompared.outputs, *uncompared)
+
+    def _inner(self) -> dict[str, str]:
+        """The reference's outputs that are none in the candidate, with their partners there; without the user's own."""
+        theirs, known = {*self.theirs.outputs}, self.options.map
+        pairs = ((name, self.all_pairs[name]) for name in self.ours.outputs if name in self.all_pairs)
+        return {name: partner for name, partner in pairs if partner not in theirs and known.get(name) != partner}
 
     def _hides_the_same(self) -> bool:
         """Whether what of the reference is not compared is the same in the candidate, and reads only what is."""

@@ -645,14 +645,20 @@ def test_half_of_the_positions_at_a_bound_is_what_a_relu_has() -> None:
     assert not any("saturated" in note for note in report.notes)
 
 
-def test_an_output_that_the_candidate_has_inside_alone_is_said() -> None:
+@pytest.mark.parametrize("layers", [True, False])
+def test_an_output_that_the_candidate_has_inside_alone_passes_where_the_user_pairs_it(layers: bool) -> None:
     inside = classifier()
     inside.graph.node.append(helper.make_node("Identity", ["prob"], ["answer"], "answer"))
     inside.graph.output[0].name = "answer"
-    report = compare(classifier(), inside, options=OUTPUTS)
-    assert report.passed
-    assert "the candidate computes 'prob', and gives no such output" in report.notes
-    assert not any("gives no such output" in note for note in compare(inside, inside).notes)
+    report = compare(classifier(), inside, layers=layers)
+    assert gates(report) == {"compared": True, "outputs": False, "tolerance": True}
+    said = "the candidate computes blob 'prob', and gives no such output"
+    assert f"{said}; --map prob=prob compares it all the same" in report.verdict
+    paired = compare(classifier(), inside, layers=layers, map={"prob": "prob"})
+    assert (paired.passed, said in paired.notes) == (True, True)
+    given = compare(classifier(), inside, layers=layers, map={"prob": "answer"})
+    assert given.passed
+    assert not any("gives no such output" in note for note in given.notes)
 
 
 def drawing(node: NodeProto, *, shift: float = 0, more: bool = False) -> ModelProto:
