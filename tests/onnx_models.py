@@ -23,7 +23,9 @@ def model(
         [helper.make_empty_tensor_value_info(name) for name in outputs],
         [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    versions = [helper.make_opsetid("", opset)]
+    versions += [helper.make_opsetid("ai.onnx.ml", 1)] if any(node.domain == "ai.onnx.ml" for node in nodes) else []
+    made = helper.make_model(graph, opset_imports=versions, ir_version=8)
     return onnx.shape_inference.infer_shapes(made, strict_mode=True)
 
 

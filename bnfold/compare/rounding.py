@@ -34,7 +34,7 @@ from bnfold.compare.measure import Measurement
 from bnfold.compare.metrics import beside_mask, extremes, magnitude, relative
 from bnfold.compare.planning import Networks
 from bnfold.compare.records import BlobDiff, Gate
-from bnfold.compare.saturation import SQUASHING
+from bnfold.compare.saturation import SQUASHING, sources, type_of
 from bnfold.compare.stretches import FAIR, MadeBlob, straying
 from bnfold.errors import ModelError, UnsupportedError, UsageError, named
 from bnfold.net import Array
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 ENLARGING = (*NORMALISING, "Div")
 PERIODIC = ("Cos", "Sin", "Tan")
+FROM_ONE = ("HardSigmoid", "Sigmoid")  # near 0 they are 1 - v, or v + 1/2, of a v that is rounded at that size
 SUMS = ("AveragePool", "GlobalAveragePool", "Pooling", "ReduceMean", "ReduceSum", "Reduction")
 SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 run and ten in float32 take seconds
 UNLOOKED = (
@@ -89,7 +90,7 @@ class RoundingJudge:
         asked = [name for name in matched.ours.outputs if name in found.errors] if unasked else doubtful
         starts = self._starts(asked)
         try:
-            if matched.options.layers or self.coarse is not None:
+            if matched.options.layers or unasked:
                 self._hold_against(engine, place, starts, asked, unasked)
             elif starts:  # each stretch of layers counts, and not what all of them together make
                 whole = matched.whole()
@@ -197,7 +198,7 @@ class RoundingJudge:
         farthest = min(first.judged, relative(first.max_abs, magnitude(first.low, first.high)))
         adds = matched.ours.writers[beyond[0]].type in SUMS
         read = [found.errors[name] for name in matched.ours.reads[beyond[0]] if name in found.errors and adds]
-        squashed = float(matched.ours.writers[beyond[0]].type in SQUASHING)
+        squashed = float(any(type_of(matched.ours, name) in SQUASHING for name in sources(matched.ours, beyond[0])))
         added = max((magnitude(error.low, error.high) for error in read), default=squashed)
         return beyond if farthest <= ROUNDING * tolerance or first.max_abs <= tolerance * added else []
 
@@ -300,7 +301,8 @@ class RoundingJudge:
                     known[name] = r, c.reshape(r.shape)
                 else:
                     enlarges = self._enlarges(name) and steps.isdisjoint(self._stretch(name))
-                    stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, enlarges)
+                    least = float(any(type_of(matched.ours, made) in FROM_ONE for made in sources(matched.ours, name)))
+                    stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, enlarges, least)
         fair = FAIR if set(matched.options.providers) == {"cpu"} else np.inf
         off = straying(truth, run.feeds, stretches, matched.options.limit, fair, known)
         for name in stretches:

@@ -9,14 +9,15 @@ these in float64: t(r') of the reference's own, t(c') of the candidate's. In eac
 
 where q is how far t(c') moves as each value of c', of what is stored and of what is computed in between is a unit in
 its last place off, up or down by chance: the most of MOVES draws. (Of a Sigmoid and its like, which float32 computes to
-a unit of 1, a unit of that.) The second q counts up to the tolerance, since what is lost where sums cancel proves
-nothing; behind a normalisation or a division, which enlarge what rounding left, it counts as it is, unless a step (of a
-Floor or a comparison, as in bins of regions) is among the layers and may be what moves t. (A reference that is farther
-from t than 50 * q does not round, but reads an operator otherwise; on a GPU its products may have fewer bits, and it
-counts.) A channel of nearly equal values rounds as one value does, which may meet t by chance, and its sums may pass
-through larger ones than q tells of: r counts in every channel for as many q as it is off in one, up to a tenth of the
-tolerance. Of a few values r may meet t by chance: NOISE times what half of the channels are off by is added, for n
-values sqrt(16 / n) times more, and 8 units take the place of one.
+a unit of 1, a unit of that; and of what a Sigmoid gives 2^-23 is explained at least.) The second q counts up to the
+tolerance, since what is lost where sums cancel proves nothing; behind a normalisation or a division, which enlarge what
+rounding left, it counts as it is, unless a step (of a Floor or a comparison, as in bins of regions) is among the layers
+and may be what moves t. (A reference that is farther from t than 50 * q does not round, but reads an operator
+otherwise; on a GPU its products may have fewer bits, and it counts.) A channel of nearly equal values rounds as one
+value does, which may meet t by chance, and its sums may pass through larger ones than q tells of: r counts in every
+channel for as many q as it is off in one, up to a tenth of the tolerance. Of a few values r may meet t by chance: NOISE
+times what half of the channels are off by is added, for n values sqrt(16 / n) times more, and 8 units take the place of
+one.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class MadeBlob:
         counts: where values say something: not where both have the same that is not finite, nor in a mask, which would
             hide what stands beside it; None where all do.
         masked: where they are in a mask, and judged one by one; None where none are.
+        least: what the unit is at least that of: 1 where they are made as 1 - v, and else 0.
     """
 
     reference: Array
@@ -67,11 +69,12 @@ class MadeBlob:
     enlarges: bool
     counts: Array | None = None
     masked: Array | None = None
+    least: float = 0.0
 
     @classmethod
-    def of(cls, reference: Array, candidate: Array, rows: int | None, enlarges: bool) -> MadeBlob:
+    def of(cls, reference: Array, candidate: Array, rows: int | None, enlarges: bool, least: float = 0.0) -> MadeBlob:
         """One whose `counts` are found."""
-        made = cls(reference, candidate, rows, enlarges)
+        made = cls(reference, candidate, rows, enlarges, least=least)
         places = [...] if rows is None else range(rows)
         beside = {row: small for row in places if (small := beside_mask(reference[row])) is not None}
         finite = np.isfinite(reference)
@@ -129,6 +132,7 @@ class MadeBlob:
         if (count := held.shape[-1]) < FEW:
             usual = NOISE * math.sqrt(ENOUGH / count)
             unit, ours, moves = UNITS_OF_FEW * unit, ours + usual * _middle(ours), moves + usual * _middle(moves)
+        unit = np.maximum(unit, UNIT * self.least)
         explained = CHANCE * np.minimum(ours, fair * moves + unit) + unit
         explained += CHANCE_OF_MOVED * (moves if self.enlarges else np.minimum(moves, most))
         near = np.array(True)

@@ -30,6 +30,7 @@ from bnfold.compare.stretches import FAIR, MOVES, MadeBlob, straying
 from bnfold.errors import UsageError
 from bnfold.net import Array, Blobs, Net
 from bnfold.onnx.detection_operators import NonMaxSuppression
+from bnfold.onnx.double import Conversion, converted
 from bnfold.onnx.evaluator import Evaluator
 from bnfold.pipeline import Folding, Job, Reading, Writing
 
@@ -68,15 +69,16 @@ def test_a_sigmoid_of_large_scores_is_judged_by_a_float64_run(scale: int, layers
     assert (bisected.passed, bisected.first_divergent) == (True, None)
 
 
-@pytest.mark.parametrize("bias", [-12.0, -14.5, -16.5])
-def test_a_sigmoid_that_is_near_0_everywhere_is_rounded_as_others_are(bias: float) -> None:
+@pytest.mark.parametrize(("bias", "layers"), [(-12.0, True), (-14.5, True), (-14.5, False), (-16.5, True)])
+def test_a_sigmoid_that_is_near_0_everywhere_is_rounded_as_others_are(bias: float, layers: bool) -> None:
     """Float32 computes it to a unit of 1, which is a large part of the range of such values."""
 
     def scores(off: float) -> ModelProto:
         nodes = [
             helper.make_node("Conv", ["x", "w"], ["c"], "c"),
             helper.make_node("BatchNormalization", ["c", "gamma", "beta", "mean", "variance"], ["s"], "s"),
-            helper.make_node("Sigmoid", ["s"], ["y"], "y"),
+            helper.make_node("Sigmoid", ["s"], ["p"], "p"),
+            helper.make_node("Transpose", ["p"], ["y"], "y", perm=[0, 1, 3, 2]),
         ]
         named = {"gamma": 1.3, "beta": bias + off, "mean": 0.2, "variance": 0.9}
         weights = {name: np.full(1, value, np.float32) for name, value in named.items()}
@@ -87,11 +89,48 @@ def test_a_sigmoid_that_is_near_0_everywhere_is_rounded_as_others_are(bias: floa
         return bnfold.fold(bnfold.load(made)).net
 
     data = np.random.default_rng(3).normal(size=(6, 3, 6, 6)).astype(np.float32)
-    report = compare(scores(0), folded(scores(0)), data)
+    report = compare(scores(0), folded(scores(0)), data, layers=layers)
     assert report.outputs[0].judged > 1e-2  # it would fail without
     assert report.passed, report.verdict
     for off in (0.05, 0.002):
-        assert not compare(scores(0), folded(scores(off)), data).passed
+        assert not compare(scores(0), folded(scores(off)), data, layers=layers).passed
+
+
+@pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize(("intercept", "output"), [(-15.0, "y"), (-16.0, "scores")])
+def test_a_linear_classifier_whose_probabilities_are_near_0_is_rounded_as_a_sigmoid_is(
+    intercept: float, output: str, layers: bool
+) -> None:
+    """onnxruntime computes 1 - v of a v near 1: what comes out is a few units of 1."""
+
+    def scores(factor: float) -> ModelProto:
+        coefficients = np.random.default_rng(5).normal(0, 0.01, 24)
+        coefficients[6] *= factor
+        classes = helper.make_node(
+            "LinearClassifier",
+            ["h"],
+            ["label", "scores"],
+            "classes",
+            domain="ai.onnx.ml",
+            classlabels_ints=[3, 1, 0, 2],
+            coefficients=coefficients.tolist(),
+            intercepts=[intercept] * 4,
+            post_transform="LOGISTIC",
+        )
+        nodes = [
+            helper.make_node("BatchNormalization", ["x", "gamma", "beta", "mean", "variance"], ["h"], "h"),
+            classes,
+            helper.make_node("Slice", ["scores", "one", "two", "one"], ["y"], "y"),
+        ]
+        random = np.random.default_rng(9)
+        weights = {name: random.uniform(0.5, 1.5, 6).astype(np.float32) for name in ("gamma", "beta", "variance")}
+        weights |= {"mean": values(6), "one": np.array([1]), "two": np.array([2])}
+        return model(nodes, {"x": (3, 6)}, [output], weights)
+
+    right, wrong = (bnfold.fold(bnfold.load(scores(factor))).net for factor in (1, 1.5))
+    report = compare(scores(1), right, layers=layers)
+    assert report.passed, report.verdict
+    assert not compare(scores(1), wrong, layers=layers).passed
 
 
 def test_rounding_of_what_is_stored_and_of_values_in_between_counts() -> None:
@@ -1488,6 +1527,21 @@ def test_where_a_large_value_lies_in_a_period_is_rounding_and_hides_no_fault(fac
     for wrong in (waves(factor, 1.01), waves(factor, 1.0001), waves(factor, dropped=True)):
         assert not compare(original, in_one(wrong), layers=layers).passed
         assert not compare(original, wrong, layers=layers).passed
+
+
+@pytest.mark.parametrize("number", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
+def test_a_period_in_types_of_2_bytes_is_judged_by_all_blobs_where_outputs_alone_are_compared(number: int) -> None:
+    """By itself the sine tells nothing; what it reads does."""
+
+    def waves_after_folding(wrong: float) -> tuple[Net, Net]:
+        given = bnfold.load(converted(waves(300, wrong), None, Conversion(frozenset({TensorProto.FLOAT}), number)))
+        return given, bnfold.fold(given).net
+
+    original, right = waves_after_folding(1)
+    report = compare(original, right, layers=False)
+    assert report.passed, report.verdict
+    assert report.as_exact == ("y",)
+    assert not compare(original, waves_after_folding(1.3)[1], layers=False).passed
 
 
 @pytest.mark.parametrize("layer", ["PSROIPooling", "ROIAlign"])
