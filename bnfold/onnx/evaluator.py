@@ -31,7 +31,8 @@ SIZED = frozenset({"Range", "Resize", "Upsample"})
 """Operators that read sizes or scales as real values behind their first input."""
 
 STEPS = frozenset(
-    {"Ceil", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mod", "Round", "Sign"}
+    {"Ceil", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
+    | {"Mod", "QuantizeLinear", "Round", "Sign"}
 )
 """Operators whose result jumps."""
 

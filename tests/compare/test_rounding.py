@@ -6,6 +6,7 @@ import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -1599,3 +1600,40 @@ def test_a_fault_behind_pixels_that_a_cast_chooses_is_no_rounding(fault: str) ->
     data = {"data": rng.normal(size=(3, 3, 8, 8)), "places": 16.0 * rng.integers(0, 64, (3, 12))}
     feeds = {name: values.astype(np.float32) for name, values in data.items()}
     assert compare(made(weight, bias, "conv"), made(ours, theirs, "other"), feeds).passed == (fault == "none")
+
+
+@pytest.mark.parametrize("fault", ["none", "factor", "bias"])
+def test_a_fault_beside_levels_that_jump_is_no_rounding(fault: str) -> None:
+    """What is divided lies between two levels, so a unit in the last place takes the other one."""
+    rng = np.random.default_rng(3)
+    weight, bias = rng.normal(size=(6, 3, 1, 1)).astype(np.float32), rng.normal(size=6).astype(np.float32)
+
+    def made(weight: Array, bias: Array, name: str) -> ModelProto:
+        nodes = [
+            helper.make_node("Conv", ["data", "w", "b"], [name], name),
+            helper.make_node("Div", ["heights", "step"], [f"{name}_scaled"], f"{name}_scaled"),
+            helper.make_node("QuantizeLinear", [f"{name}_scaled", "one"], [f"{name}_level"], f"{name}_level"),
+            helper.make_node("DequantizeLinear", [f"{name}_level", "one"], [f"{name}_height"], f"{name}_height"),
+            helper.make_node("Mul", [name, f"{name}_height"], ["y"], "y"),
+        ]
+        constants = {"w": weight, "b": bias, "step": np.array(16, np.float32), "one": np.array(1, np.float32)}
+        return model(nodes, {"data": (1, 3, 8, 8), "heights": (1, 1, 8, 8)}, ["y"], constants)
+
+    ours, theirs = weight.copy(), bias.copy()
+    if fault == "factor":
+        ours[0] *= np.float32(1.01)
+    if fault == "bias":
+        theirs[0] = 0
+    data = {"data": rng.normal(size=(3, 3, 8, 8)), "heights": 16.0 * rng.integers(0, 9, (3, 1, 8, 8)) + 8}
+    feeds = {name: values.astype(np.float32) for name, values in data.items()}
+    assert compare(made(weight, bias, "conv"), made(ours, theirs, "other"), feeds).passed == (fault == "none")
+
+
+@pytest.mark.parametrize(("count", "starts"), [(16, [0, 4, 8, 12]), (40, [4, 36])])
+def test_of_many_samples_the_runs_are_judged_in_which_a_blob_differs_most(count: int, starts: list[int]) -> None:
+    matched: Any = SimpleNamespace(data=SimpleNamespace(count=count), layout=SimpleNamespace(batch=4))
+    places = {"a": 37, "b": 5, "c": None, "d": 6}
+    found: Any = SimpleNamespace(errors={name: SimpleNamespace(farthest=(1.0, at)) for name, at in places.items()})
+    judge = rounding.RoundingJudge(matched, found)
+    assert judge._starts(["a", "b", "c", "d"]) == starts
+    assert judge._starts(["c"]) == judge._starts([]) == []
