@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, 
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.errors import ModelError, UsageError, counted, telling_which
+from bnfold.errors import ModelError, UsageError, counted, quoted, telling_which
 from bnfold.options import require_type
 
 if TYPE_CHECKING:
@@ -456,6 +456,11 @@ def needed_for(layers: Sequence[Layer], blobs: Iterable[str]) -> list[Layer]:
             needed.update(layer.bottoms)
             kept.append(layer)
     return kept[::-1]
+
+
+def end_notes(ends: Iterable[str], left: int) -> list[str]:
+    """What a user is told of a net that ends in some blobs: how many layers were left out, if any was."""
+    return [f"the net ends in {quoted(ends)}: {counted(left, 'layer')} left out"] if left else []
 
 
 def require_net(value: object, caller: str) -> None:

@@ -17,8 +17,8 @@ from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.descriptors import put
 from bnfold.caffe.origin import Source
 from bnfold.caffe.upgrade import Upgraded
-from bnfold.errors import UsageError, did_you_mean_of, plural, quoted
-from bnfold.net import Layer, Names, needed_for
+from bnfold.errors import UsageError, did_you_mean_of, quoted
+from bnfold.net import Layer, Names, end_notes, needed_for
 
 
 class Deployed(NamedTuple):
@@ -134,9 +134,7 @@ def ending_in(
         raise UsageError(f"--until: there is no blob {missing}")
     outputs = [versions[blob] for blob in wanted]
     kept = needed_for(layers, outputs)
-    left = len(layers) - len(kept)
-    notes = [f"the net ends in {quoted(wanted)}: {left} {plural('layer', left)} left out"] if left else []
-    return kept, outputs, notes
+    return kept, outputs, end_notes(wanted, len(layers) - len(kept))
 
 
 def without_last_silence(layers: Sequence[Layer]) -> tuple[list[Layer], list[str]]:

@@ -22,7 +22,7 @@ from bnfold.errors import (
     quoted,
     telling_which,
 )
-from bnfold.net import Array, Blobs, Layer, Net, sizes
+from bnfold.net import Array, Blobs, Layer, Net, end_notes, sizes
 from bnfold.onnx.file import Document, Tensor, document_of, read_document
 from bnfold.onnx.frontend import OnnxFrontEnd
 from bnfold.onnx.functions import with_bodies
@@ -123,18 +123,21 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
         reading=read.reading,
         sized=sized,
     )
+    ended: list[str] = []
     if options.until:
         outputs = list(dict.fromkeys(options.until))
         _require_computed(outputs, layers, constants, inputs, document.path)
         needed = _needed_for(outputs, model, captures)
-        layers = [layer for layer in layers if not needed.isdisjoint(layer.tops)]
+        kept = [layer for layer in layers if not needed.isdisjoint(layer.tops)]
+        ended = end_notes(outputs, len(layers) - len(kept))
+        layers = kept
     freezes_nothing = options.freeze_initializers and not listed
     return Net(
         name=model.graph.name,
         _layers=layers,
         inputs=inputs,
         outputs=outputs,
-        notes=[*[SORTS] * (not found.is_sorted), *filter(None, [note]), *[FREEZES_NOTHING] * freezes_nothing],
+        notes=[*[SORTS] * (not found.is_sorted), *filter(None, [note]), *ended, *[FREEZES_NOTHING] * freezes_nothing],
         file=str(document.path),
         origin=origin,
         front=ONNX,

@@ -720,6 +720,7 @@ def test_a_constant_that_a_node_computes_stays_where_it_is_kept() -> None:
 def test_until_ends_the_model_in_a_value() -> None:
     before = conv_bn(CONV_BN.replace("}", "    z = Relu (y)\n}").replace("] y)", "] z)"))
     after = folded(before, until=("y",))
+    assert "the net ends in 'y': 1 layer left out" in net_of(before, until=("y",)).notes
     assert [port.name for port in after.graph.output] == ["y"]
     assert types(after) == ["Conv"]
     onnx.checker.check_model(after, full_check=True)
