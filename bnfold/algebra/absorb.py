@@ -117,7 +117,7 @@ def without_tail(linear: Linear) -> Change:
 
 
 def _constant(constant: Constant, affine: Affine) -> Change:
-    """`s*value + h`, of the value's own shape."""
+    """`s*value + h`, of the value's own shape; what is infinite stays so."""
     value = exact_values(constant.value)
     rank = value.ndim
     scale, shift = (
@@ -126,8 +126,9 @@ def _constant(constant: Constant, affine: Affine) -> Change:
     common = np.broadcast_shapes(value.shape, affine.shape + (1,) * (rank - len(affine.shape)))
     require(common == value.shape, "the affine varies along an axis that the constant has not got")
     changed = Rounded(scale * value + shift, constant.value.dtype)
-    require(bool(np.all(np.isfinite(changed.array()))), "a folded constant would not be finite")
-    few = loses_digits(float(np.abs(changed.exact).max(initial=0.0)), changed.dtype)
+    finite = np.isfinite(changed.array())
+    require(everywhere(finite | (changed.exact == value)), "a folded constant would not be finite")
+    few = loses_digits(float(np.abs(changed.exact[finite]).max(initial=0.0)), changed.dtype)
     require(not few, f"a folded constant would be too small for all digits of {changed.dtype}")
     return Change(changed, None)
 

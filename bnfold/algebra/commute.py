@@ -13,6 +13,7 @@ With A an affine and L a layer, each law states when `A(L(x)) = L(A'(x))` holds 
                 s*(g*x + y) + h = g*(s*x) + (s*y + h) = (s*g)*x + (s*y + h)
     Product     s*(x*y) = (s*x)*y
     Extreme     s*max(x, y) + h = max(s*x + h, s*y + h), s >= 0
+    Choice      s*(m ? x : y) + h = m ? s*x + h : s*y + h
 
 `back` and `forward` have a row for each, but for Clip, whose own bounds change with the affine: `clipped_back` and
 `clipped_forward`. A law that does not hold raises `Blocked` with the reason. Nothing here looks at the graph or at a
@@ -31,14 +32,14 @@ import numpy as np
 
 from bnfold.algebra import movement
 from bnfold.algebra.affine import MAX_VALUES, Affine, aligned, everywhere
-from bnfold.algebra.operators import Clip, Extreme, Join, Move, Pass, Product, Steps, Sum
+from bnfold.algebra.operators import Choice, Clip, Extreme, Join, Move, Pass, Product, Steps, Sum
 from bnfold.algebra.records import Blocked, block, require
 from bnfold.algebra.scaled import largest_of, loses_digits
 
 Affines = Sequence[Affine | None]
 """One entry for each bottom (moving back) or top (moving forward); None where nothing has to be done."""
 
-Commuting = Pass | Move | Join | Sum | Product | Extreme
+Commuting = Pass | Move | Join | Sum | Product | Extreme | Choice
 """The operators that an affine can get past."""
 
 Laid = TypeVar("Laid", Steps, Steps | None)
@@ -82,6 +83,8 @@ def back(
         case Extreme():
             require(affine.keeps_order, "a maximum or minimum needs every scale >= 0")
             return [[movement.back(steps, affine) for steps in laid_over_top(operator.laid, count)]]
+        case Choice():
+            return [[None if steps is None else movement.back(steps, affine) for steps in operator.laid]]
 
 
 def forward(operator: Commuting, affines: Affines, tops: int) -> Affines:
@@ -111,6 +114,11 @@ def forward(operator: Commuting, affines: Affines, tops: int) -> Affines:
             same = _same_on_all(_over_top(affines, operator.laid))
             require(same.keeps_order, "a maximum or minimum needs every scale >= 0")
             return [same]
+        case Choice():
+            chosen = [
+                (affine, steps) for affine, steps in zip(affines, operator.laid, strict=True) if steps is not None
+            ]
+            return [_same_on_all(_over_top(*zip(*chosen, strict=True)))]
 
 
 # Layers that pass an affine unchanged.

@@ -9,6 +9,7 @@
     Sum         sum of c_i*x_i, some x_i multiplied by a gate
     Product     product of x_i
     Extreme     the largest (or smallest) of x_i
+    Choice      at each place one of x_i, by something that no affine changes
     Linear      y = sum of W*x, plus b
     Constant    y is fixed: it absorbs, too
     Opaque      nothing passes
@@ -204,6 +205,16 @@ class Extreme(NamedTuple):
     laid: tuple[Steps, ...] = ()
 
 
+class Choice(NamedTuple):
+    """Each element of the top is one of a bottom's, and which one no affine changes: Where, ScatterND.
+
+    Attributes:
+        laid: as in `Sum`; None for a bottom that says which, by a mask or by places.
+    """
+
+    laid: tuple[Steps | None, ...]
+
+
 class Port(NamedTuple):
     """An axis of a blob, and where it is in the view of the weight.
 
@@ -328,4 +339,4 @@ class Opaque(NamedTuple):
     reason: str = ""
 
 
-Operator = Affine | Alias | Pass | Clip | Move | Join | Sum | Product | Extreme | Linear | Constant | Opaque
+Operator = Affine | Alias | Pass | Clip | Move | Join | Sum | Product | Extreme | Choice | Linear | Constant | Opaque

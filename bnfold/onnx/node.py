@@ -62,6 +62,15 @@ BIASES = {"Add": 1, "Conv": 2, "ConvTranspose": 2, "DeformConv": 3, "Gemm": 2, *
 BODIES = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 
 
+CHOOSING = frozenset({"ScatterElements", "ScatterND", "Where"})
+"""Operators that put elements of two blobs into one."""
+
+
+def puts_zeros(layer: Layer) -> bool:
+    """Whether a layer puts zeros among its data, which no factor changes, and no other constants."""
+    return layer.type in CHOOSING and len(layer.blobs) > 0 and not any(map(np.any, layer.blobs))
+
+
 def is_newer(op_type: str, opset: int) -> bool:
     """Whether an opset has, or may have, a newer version of a standard operator than was looked at."""
     if opset <= NEWEST:

@@ -1,4 +1,4 @@
-"""The constants that a node joins, sums or compares with data, which are layers of their own while a net is folded.
+"""The constants that a node joins with data, be it summed or compared, which are layers of their own in a fold.
 
     Given:   y = Concat(x, k)      While folding:  p = Identity(k), y = Concat(x, p)      Result:  y = Concat(x, k')
 
@@ -9,33 +9,47 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import prod
+from typing import TypeGuard
 
 from onnx import helper
 
 from bnfold.algebra.frontend import FoldContext
 from bnfold.net import Blobs, Layer, Names, Net
-from bnfold.onnx.node import BottomInput, ConstantInput, Node
+from bnfold.onnx.node import BottomInput, ConstantInput, Node, Slot, puts_zeros
 
-JOINING = frozenset({"Concat", "Max", "Mean", "Min", "Sum"})
+JOINING = frozenset({"Concat", "Max", "Mean", "Min", "ScatterElements", "ScatterND", "Sum", "Where"})
 
 
 def part_constants(context: FoldContext) -> None:
-    """Make a layer of each constant that stands beside data, where all constants of its node are of a float type."""
-    net, parts = context.net, []
+    """Make a layer of each constant of a float type that stands beside data, but for zeros where a mask puts them."""
+    net, parts = context.net, list[Layer]()
     names = Names((*net.origin.names, *(blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops))), "_")
     for layer in net.layers:
         node: Node = layer.param
-        constants = [slot for slot in node.slots if isinstance(slot, ConstantInput)]
-        joins = layer.type in JOINING and layer.bottoms and id(layer) not in context.excluded and not _clips(layer)
-        if joins and constants and min(constant.blob for constant in constants) >= 0:
-            held = [_holding(constant, layer, names) for constant in constants]
-            others, data = iter(held), iter(layer.bottoms)
-            read = [next(data) if isinstance(slot, BottomInput) else next(others).tops[0] for slot in node.slots]
-            net.reads(layer, read)
-            layer.param = replace(node, slots=tuple(map(BottomInput, range(len(node.slots)))), whole=node)
-            layer.blobs = Blobs()
-            parts += held
+        if layer.type not in JOINING or not layer.bottoms or id(layer) in context.excluded or _clips(layer):
+            continue
+        if puts_zeros(layer):
+            continue
+        held = {slot: _holding(slot, layer, names) for slot in node.slots if _is_stored(slot)}
+        if not held:
+            continue
+        data = iter(layer.bottoms)
+        read = [held[slot].tops[0] if slot in held else next(data) for slot in node.slots if _is_read(slot)]
+        places = iter(range(len(read)))
+        slots = tuple(BottomInput(next(places)) if _is_read(slot) else slot for slot in node.slots)
+        net.reads(layer, read)
+        layer.param, layer.blobs = replace(node, slots=slots, whole=node), Blobs()
+        parts += held.values()
     net.insert_first(parts)
+
+
+def _is_stored(slot: Slot) -> TypeGuard[ConstantInput]:
+    return isinstance(slot, ConstantInput) and slot.blob >= 0
+
+
+def _is_read(slot: Slot) -> bool:
+    """Whether a bottom stands at a place while a net is folded."""
+    return isinstance(slot, BottomInput) or _is_stored(slot)
 
 
 def _clips(layer: Layer) -> bool:
@@ -56,8 +70,8 @@ def join_constants(net: Net) -> None:
     """Make each node what it was, with the values that its constants have by now."""
     for layer in [layer for layer in net.layers if layer.param.whole is not None]:
         node: Node = layer.param.whole
-        read = list(zip(node.slots, layer.bottoms, strict=True))
-        makers = [net.producer(bottom) for slot, bottom in read if isinstance(slot, ConstantInput)]
+        read = list(zip(filter(_is_read, node.slots), layer.bottoms, strict=True))
+        makers = [net.producer(bottom) for slot, bottom in read if _is_stored(slot)]
         net.reads(layer, [bottom for slot, bottom in read if isinstance(slot, BottomInput)])
         layer.param, layer.blobs = node, Blobs(blob for maker in makers if maker for blob in maker.blobs.stored)
         for maker in filter(None, makers):

@@ -63,7 +63,7 @@ class Row:
     Attributes:
         node: `name = Op <...> (x, ...)`, writing t0, t1 ..; what is not x, y or z is a constant of `constants`.
         bottoms: shapes of x, y, z.
-        constants: name -> whole numbers, or one without axes; floats where the name begins with f.
+        constants: name -> whole numbers, or one without axes; floats where the name begins with f, flags with b.
         passes: kinds that must pass somewhere, in both directions.
         refuses: kinds that may pass nowhere, but where all channels are treated alike.
     """
@@ -94,7 +94,10 @@ class Row:
 
 
 def _constant(name: str, values: Sequence[Any] | int) -> str:
-    kind, listed = "double" if name.startswith("f") else "int64", values if isinstance(values, Sequence) else [values]
+    kind, listed = (
+        {"f": "double", "b": "bool"}.get(name[0], "int64"),
+        values if isinstance(values, Sequence) else [values],
+    )
     axes = f"[{','.join(map(str, np.shape(values)))}]" if listed is values else ""
     return f"{name} = Constant <value = {kind}{axes} {{{','.join(map(str, np.ravel(listed)))}}}> ()"
 
@@ -197,6 +200,21 @@ ROWS = [
     Row("t0 = Div (x, y)", ((2, 4, 3), (2, 4, 3)), passes="zero both", refuses="any order"),
     Row("t0 = Max (x, y)", ((2, 4, 3), (2, 4, 3)), passes="order both", refuses="any zero"),
     Row("t0 = Min (x, y)", ((2, 4, 3), (1, 4, 1)), passes="order both", refuses="any zero"),
+    Row("t0 = Where (b, x, y)", ((2, 4, 3), (2, 4, 3)), (("b", [[[1], [0], [0], [1]]]),)),
+    Row("t0 = Where (b, x, y)", ((2, 4, 3), (4, 1)), (("b", [1, 0, 1]),)),
+    Row("t0 = Where (b, f, x)", ((2, 4, 3),), (("b", [1, 0, 1]), ("f", [0, 0, 0])), "zero both", "any order"),
+    Row("t0 = ScatterND (x, i, y)", ((4, 2, 3), (2, 2, 3)), (("i", [[3], [1]]),)),
+    Row("t0 = ScatterND (x, i, y)", ((4, 2, 3), (3, 3)), (("i", [[3, 1], [0, 0], [3, 0]]),)),
+    Row("t0 = ScatterND (x, i, y)", ((4, 2), (3,)), (("i", [[3, 1], [0, 0], [3, 0]]),)),
+    Row(
+        "t0 = ScatterND (f, i, x)",
+        ((2, 2, 3),),
+        (("i", [[3], [1]]), ("f", [[[0] * 3] * 2] * 4)),
+        passes="zero both",
+        refuses="any order",
+    ),
+    Row("t0 = ScatterElements <axis = 1> (x, i, y)", ((2, 4, 3), (2, 2, 3)), (("i", [[[3, 0, 1], [2, 2, 0]]] * 2),)),
+    Row("t0 = ScatterElements <axis = -1> (x, i, y)", ((2, 4, 3), (1, 2, 2)), (("i", [[[2, 0], [1, 2]]]),)),
     Row("t0 = Transpose <perm = [0, 2, 1]> (x)", ((2, 4, 3),)),
     Row("t0 = Transpose <perm = [2, 1, 0, 3]> (x)", ((2, 4, 3, 2),)),
     Row("t0 = Reshape (x, shape)", ((2, 6, 2, 2),), (("shape", [0, 2, 3, -1]),)),

@@ -5,14 +5,15 @@ Each function states the formula of the ONNX operator that it names first.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 
 import numpy as np
 
-from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Product, Spread, Step, Steps, Sum
+from bnfold.algebra.operators import Axes, Choice, Extreme, Join, Operator, Product, Spread, Step, Steps, Sum
 from bnfold.algebra.scaled import exact_values
 from bnfold.net import Shape
-from bnfold.onnx.node import BottomInput
+from bnfold.onnx.node import BottomInput, puts_zeros
 from bnfold.onnx.operators.context import NodeContext, Unfit, axis_of
 from bnfold.onnx.operators.passing import between
 from bnfold.onnx.sizes import UNKNOWN
@@ -47,6 +48,66 @@ def extreme(context: NodeContext) -> Operator:
         return between(context, number, np.inf) if context.layer.type == "Max" else between(context, -np.inf, number)
     context.only_data()
     return Extreme(laid(context))
+
+
+def where(context: NodeContext) -> Operator:
+    """Where: x or y at each place, as a mask says; x times the mask where y is 0."""
+    data = {place: index for place in (1, 2) if (index := context.data(place)) is not None}
+    return _choice(context, {place: lay(context.bottom(index), context.top()) for place, index in data.items()})
+
+
+def scatter_nd(context: NodeContext) -> Operator:
+    """ScatterND: data, and updates at places that their indices name along its first axes."""
+    places = _shape_of(context, 1)
+    if not places or not 0 <= places[-1] <= len(context.top()):
+        raise Unfit("how many axes its indices name is unknown")
+    return _scattered(context, set(range(places[-1])))
+
+
+def scatter_elements(context: NodeContext) -> Operator:
+    """ScatterElements: data, and updates, each at a place of its own along an axis."""
+    top, sizes = context.top(), _shape_of(context, 2)
+    named = {axis_of(context.node.attribute("axis", 0), len(top))}
+    if len(sizes) != len(top):
+        raise Unfit("its shapes do not fit")
+    return _scattered(
+        context, named | {axis for axis, size in enumerate(sizes) if size != top[axis] or size == UNKNOWN}
+    )
+
+
+def _shape_of(context: NodeContext, place: int) -> Shape:
+    """The shape of an input, be it data or a constant. Raises Unfit."""
+    if (index := context.data(place)) is not None:
+        return context.bottom(index)
+    if (value := context.values(place)) is None:
+        raise Unfit(f"the shape of its input {place} is unknown")
+    return value.shape
+
+
+def _scattered(context: NodeContext, named: set[int]) -> Operator:
+    """Data with updates in it, which may have more axes in front, by the axes along which these lie anywhere."""
+    if context.node.attribute("reduction", "none") != "none":
+        raise Unfit("it puts its updates together with what is there")
+    top, laid = context.top(), dict[int, Steps]()
+    rank = len(top)
+    if (index := context.data(0)) is not None:
+        laid[0] = lay(context.bottom(index), top)
+    if (index := context.data(2)) is not None:
+        shape = context.bottom(index)
+        sizes = tuple(1 if axis in named else shape[axis - rank] for axis in range(rank))
+        order = Axes(tuple(None if axis in named else axis - rank + len(shape) for axis in range(rank)))
+        laid[2] = (order, *lay(sizes, top))
+    return _choice(context, laid)
+
+
+def _choice(context: NodeContext, laid: Mapping[int, Steps]) -> Operator:
+    """What puts elements of two inputs into one blob, by how each is laid over it; one alone where the other is 0."""
+    every = [laid.get(place) for place, slot in enumerate(context.node.slots) if isinstance(slot, BottomInput)]
+    if len(laid) == 1 and puts_zeros(context.layer):
+        return Product(tuple(every))
+    if len(laid) != 2:
+        raise Unfit("a constant stands among what it reads")
+    return Choice(tuple(every))
 
 
 def matrices(context: NodeContext) -> Operator:
