@@ -331,6 +331,18 @@ def _matmul(call: Call) -> Array:
     return np.asarray(one.astype(np.float64) @ other.astype(np.float64), one.dtype)
 
 
+def _dequantized(call: Call) -> Array:
+    """`(q - zero)*scale`, of a number or one for each channel, computed in float32; a weight stays quantised."""
+    stored, scale, zero = call[0], call[1], call[2] if call.given(2) else np.zeros((), np.int64)
+    if stored.dtype.kind not in "iu" or max(stored.ndim, scale.ndim, zero.ndim) > 1 or scale.dtype.itemsize > 4:
+        raise NotConstant
+    if call.attribute("block_size", 0) or call.attribute("output_dtype", 0):
+        raise NotConstant
+    difference = np.asarray(stored.astype(np.int64) - zero, np.float32)
+    value = difference * scale.astype(np.float32)
+    return np.asarray(value.reshape(stored.shape), scale.dtype)
+
+
 def _softmax(call: Call) -> Array:
     if call.opset < 13 or call[0].dtype.kind != "f":
         raise NotConstant  # older ones make a matrix of it
@@ -403,6 +415,7 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "Concat": Expression(_concat, lambda call: (sum(value.size for value in call.inputs if value is not None),)),
     "Constant": Expression(_constant),
     "ConstantOfShape": Expression(_constant_of_shape, lambda call: call.numbers(0)),
+    "DequantizeLinear": Expression(_dequantized, _as_first),
     "Equal": Expression(lambda call: np.asarray(call[0] == call[1]), _broadcast),
     "Expand": Expression(lambda call: np.array(np.broadcast_to(call[0], _expanded(call)), order="C"), _expanded),
     "Flatten": Expression(lambda call: call[0].reshape(prod(call[0].shape[: call.attribute("axis", 1)]), -1)),

@@ -170,6 +170,10 @@ MADE_OF_WEIGHTS = {
     "y = MatMul (matrix, matrix)": 18,
     "y = MatMul (matrix, gamma)": 18,
     "y = MatMul (gamma, beta)": 18,
+    "y = DequantizeLinear (q, scale, zero)": 13,
+    "y = DequantizeLinear <axis = 0> (q, variance)": 13,
+    "y = DequantizeLinear <axis = 0> (long, variance)": 13,
+    "y = DequantizeLinear <axis = 0> (q, half)": 19,
     "y = Exp (x)": 18,
     "y = Relu (x)": 18,
     "y = Sigmoid (x)": 18,
@@ -182,10 +186,15 @@ MADE_OF_WEIGHTS = {
     f"y, m, v = BatchNormalization <epsilon = 0.01, training_mode = 1> {NORM}": 14,
 }
 """Expression -> the opset."""
-WEIGHTS = {
+WEIGHTS: dict[str, Array] = {
     "x": X,
     "low": np.array(-2.5, np.float32),
     "high": np.array(3.5, np.float32),
+    "q": np.array([-128, 77], np.int8),
+    "long": np.array([123456789, -5], np.int32),
+    "scale": np.array(0.3, np.float32),
+    "half": np.array([0.3, 0.7], np.float16),
+    "zero": np.array(-3, np.int8),
     "matrix": np.array([[1, 2], [-3, 0.5]], np.float32),
     **{
         name: np.array(values, np.float32)
@@ -198,8 +207,10 @@ WEIGHTS = {
 def test_what_a_weight_is_made_of_is_what_onnxruntime_makes_of_it(expression: str) -> None:
     node, opset = parser.parse_node(expression), MADE_OF_WEIGHTS[expression]
     values = {name: WEIGHTS[name] for name in node.input if name}
-    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape) for name, value in values.items()]
-    graph = helper.make_graph([node], "one", ports, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    kinds = {name: helper.np_dtype_to_tensor_dtype(value.dtype) for name, value in values.items()}
+    ports = [helper.make_tensor_value_info(name, kinds[name], value.shape) for name, value in values.items()]
+    made = kinds.get("half", TensorProto.FLOAT)
+    graph = helper.make_graph([node], "one", ports, [helper.make_tensor_value_info("y", made, None)])
     imports = [helper.make_opsetid("", opset)]
     expected = run(helper.make_model(graph, opset_imports=imports, ir_version=8), values)["y"]
     found = compute(Call(node, opset, [values.get(name) for name in node.input]))
@@ -211,6 +222,7 @@ def test_what_a_weight_is_made_of_is_what_onnxruntime_makes_of_it(expression: st
 @pytest.mark.parametrize(
     ("expression", "opset"),
     [
+        ("y = DequantizeLinear <axis = 0> (x, gamma)", 13),  # of no whole numbers
         (f"y = BatchNormalization {NORM}", 8),  # by pixel, where `spatial` says so
         (f"y, m, v = BatchNormalization {NORM}", 13),  # in training mode, of which it is not said how
         ("y = Clip <max = 1.0> (x)", 10),
