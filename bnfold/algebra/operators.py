@@ -278,6 +278,7 @@ class Linear(NamedTuple):
         looked_up: each value of the top is one of W, so that W takes a shift from behind where there is no bias.
         tail: the weight multiplies and the bias adds last, after all else (a normalisation's scale and bias), so that
             they may go forward into what reads the top; the layer is then left with 1 and 0.
+        positive: why every scale from behind must be > 0 (it multiplies the scale of a quantisation).
         window: how a convolution slides, where branches may be joined; None for everything else.
     """
 
@@ -293,6 +294,7 @@ class Linear(NamedTuple):
     no_bias: str = ""
     looked_up: bool = False
     tail: bool = False
+    positive: str = ""
     window: Window | None = None
 
     @property

@@ -36,6 +36,7 @@ from bnfold.onnx.node import (
 from bnfold.onnx.operators import OPERATORS, REFUSED, why_unread
 from bnfold.onnx.operators.affine import is_in_training
 from bnfold.onnx.operators.context import NodeContext, Unfit
+from bnfold.onnx.operators.quantised import rename_rescaled, rescale
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.parts import join_constants, part_constants
 from bnfold.onnx.shapes import Types
@@ -135,21 +136,24 @@ class OnnxFrontEnd(FrontEnd):
 
     def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: Array | None) -> None:
         """New constants; alpha and beta of a Gemm are in them. A linear model has them as attributes."""
-        del net
         node: Node = layer.param
         if layer.type.startswith("ai.onnx.ml."):
             node = node.rewritten(coefficients=exact_values(weight).reshape(-1))
             layer.param = node if bias is None else node.rewritten(intercepts=bias.reshape(-1))
             return
         place = 1 if isinstance(node.slots[0], BottomInput) else 0
-        stored, slots = list(layer.blobs.stored), list(node.slots)
-        _put(slots, stored, place, weight)
+        stored, slots, held = list(layer.blobs.stored), list(node.slots), node.slots[place]
+        if isinstance(held, BottomInput):
+            rescale(net, layer, held.index, weight)
+        else:
+            _put(slots, stored, place, weight)
         if bias is not None:
             written = np.ascontiguousarray(_as_stored(layer, bias))
             _put(slots, stored, BIASES.get(layer.type, 2), Rounded(written, weight.dtype))
         layer.blobs = Blobs(stored)
         if node.proto.op_type in {"Gemm", "FusedGemm"}:
-            node = node.rewritten("alpha", "beta") if bias is not None else node.rewritten("alpha")
+            said = [] if isinstance(held, BottomInput) else ["alpha"]
+            node = node.rewritten(*said, *(["beta"] if bias is not None else []))
         layer.param = replace(node, slots=tuple(slots))
 
     def refuses(self, layer: Layer, affine: Affine, context: FoldContext, parts: Sequence[Affine] = ()) -> str:
@@ -259,6 +263,7 @@ class OnnxFrontEnd(FrontEnd):
     def finish(self, context: FoldContext) -> None:
         """What `prepare` did is undone; what was assumed is said once; kept constants stay."""
         join_constants(context.net)
+        rename_rescaled(context.net)
         part_biases(context)
         for layer in context.net.layers:
             if layer.param.replaces is not None:

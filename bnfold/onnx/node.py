@@ -131,6 +131,7 @@ class Node:
         whole: what it was before its constants became layers of their own, likewise.
         replaces: the message whose outputs have the same sizes as this one's, where a fold wrote another.
         shaped: the shapes of its constants of a float type by which that holds, when the fold is done.
+        rescaled: a fold gave a DequantizeLinear another scale.
         attributes: what the message says, by name.
     """
 
@@ -146,6 +147,7 @@ class Node:
     whole: Node | None = None
     replaces: NodeProto | None = None
     shaped: tuple[Shape, ...] | None = None
+    rescaled: bool = False
     attributes: dict[str, AttributeProto] = field(init=False)
 
     def __post_init__(self) -> None:

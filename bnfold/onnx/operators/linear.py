@@ -16,10 +16,13 @@ from bnfold.net import Array, LazyArray, Shape, sizes
 from bnfold.onnx.operators.context import MAX_VALUES, SAME, NodeContext, Unfit, axis_of, why_unknown
 from bnfold.onnx.operators.join import einsum as product
 from bnfold.onnx.operators.join import factors, matrices
+from bnfold.onnx.operators.quantised import dequantised
 
 
 def conv(context: NodeContext) -> Operator:
     """Conv: `w (*) x + b`, the weight being (Cout, Cin/group, *kernel)."""
+    if (scale := dequantised(context, 1)) is not None:
+        return _with_bias(context, scale)
     node, weight, group = context.node, *_grouped(context)
     kernel = tuple(weight.shape[2:])
     same = node.attribute("auto_pad", "NOTSET") in SAME and any(size > 1 for size in kernel)
@@ -57,6 +60,12 @@ def _window(context: NodeContext, kernel: Shape, group: int) -> Window | None:
     return Window(strides, dilations, tuple(both), group)
 
 
+def _with_bias(context: NodeContext, scale: Linear) -> Linear:
+    """A convolution whose weight is the scale of a quantised one, with its bias."""
+    bias, fixed = _bias(context, 2, scale.view[0])
+    return scale._replace(bias=bias, no_backward=fixed, no_bias=fixed)
+
+
 def deform_conv(context: NodeContext) -> Operator:
     """DeformConv: `w (*) x + b`, with x read at places that are data, 0 outside of the image; b is input 4."""
     weight, group = _grouped(context)
@@ -67,6 +76,8 @@ def deform_conv(context: NodeContext) -> Operator:
 
 def conv_transpose(context: NodeContext) -> Operator:
     """ConvTranspose: the transpose of a convolution plus b, the weight being (Cin, Cout/group, *kernel)."""
+    if context.node.attribute("group", 1) == 1 and (scale := dequantised(context, 1)) is not None:
+        return _with_bias(context, scale)
     node, weight, group = context.node, *_grouped(context)
     plain = all(size == 1 for size in weight.shape[2:]) and all(step == 1 for step in node.ints("strides"))
     plain = plain and not any(node.ints("pads")) and not any(node.ints("output_padding"))
@@ -91,6 +102,9 @@ def gemm(context: NodeContext) -> Operator:
     """Gemm: `alpha*A*B + beta*C`, A or B transposed or not; one of them is learned."""
     node = context.node
     left = context.data(0) is None
+    if (scale := dequantised(context, 1)) is not None:
+        bias, fixed = _gemm_bias(context, 1, scale.view[0])
+        return scale._replace(bias=bias, no_backward=fixed, no_bias=fixed)
     weight = _weight(context, 0 if left else 1)
     shape = tuple(weight.shape)
     if len(shape) != 2 or not context.layer.bottoms:
@@ -173,6 +187,11 @@ def matmul(context: NodeContext) -> Operator:
     if context.works_on_data:
         return matrices(context)
     left = context.data(0) is None
+    if (
+        len(context.layer.bottoms) == 2 == len(context.bottom(1))
+        and (scale := dequantised(context, len(context.top()) - 1)) is not None
+    ):
+        return scale._replace(no_bias="it has no bias")
     weight = _weight(context, 0 if left else 1)
     shape, bottom, top = tuple(weight.shape), context.bottom(), context.top()
     count = len(shape)

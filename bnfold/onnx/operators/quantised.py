@@ -1,0 +1,92 @@
+"""Weights behind a DequantizeLinear, `(q - zero)*scale`: its scale takes what is one factor for each output.
+
+    Given:   w = DequantizeLinear(q, scale), c = Conv(x, w, b) -> A      Result:  w' = DequantizeLinear(q, s*scale)
+
+The numbers that are stored stay, and so does the type that runtimes compute in. What is made of them has another value,
+so it gets another name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from bnfold.algebra.operators import Linear, Port
+from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape
+from bnfold.onnx.node import ConstantInput, Node
+from bnfold.onnx.operators.context import NodeContext, Unfit, axis_of, why_unknown
+
+BY_AXIS = 13
+"""The opset since which a DequantizeLinear may have one scale for each index of an axis."""
+
+
+def dequantised(context: NodeContext, port: int) -> Linear | None:
+    """A layer without a bias whose weight is the scale of its second input; None where no DequantizeLinear makes that.
+
+    Args:
+        context: the layer.
+        port: the axis of its top that is the weight's output.
+
+    Raises:
+        Unfit: the scale cannot take a factor, with why.
+    """
+    place = context.data(1)
+    maker = None if place is None else context.fold.net.producer(context.layer.bottoms[place])
+    if place is None or maker is None or maker.type != "DequantizeLinear":
+        return None
+    said = f"its weight {why_unknown(context, 1)}"
+    scale = _scale_of(NodeContext(maker, context.fold), context.bottom(place), context.layer, said)
+    return Linear(
+        weight=scale,
+        bias=None,
+        view=tuple(scale.shape),
+        outputs=(Port(port, (0,)),),
+        no_forward=said,
+        positive=f"{said}, whose scale has to stay positive",
+    )
+
+
+def _scale_of(maker: NodeContext, shape: Shape, reader: Layer, said: str) -> Array | LazyArray:
+    """The scale of a DequantizeLinear, a number for each output of what reads it. Raises Unfit."""
+    net, layer, node = maker.fold.net, maker.layer, maker.node
+    scale, (blob,) = maker.learned(1), layer.tops
+    if scale is None or not isinstance(node.slots[0], ConstantInput):
+        raise Unfit(f"{said}, whose scale or numbers are computed")
+    kept = blob in net.outputs or blob in maker.fold.keep or blob in net.origin.pinned
+    if kept or len(net.uses(blob)) != 1 or id(layer) in maker.fold.excluded:
+        raise Unfit(f"{said}, which must stay, or which others read, too")
+    axis = _output_axis(reader, len(shape))
+    if scale.shape == shape[axis : axis + 1] and axis == axis_of(node.attribute("axis", 1), len(shape)):
+        return scale
+    is_one = scale.shape in ((), (1,)) and node.opset >= BY_AXIS and shape[axis] > 0
+    zero = maker.values(2)
+    if not is_one or node.attribute("block_size", 0) or (node.given(2) and (zero is None or np.any(zero))):
+        raise Unfit(f"{said}, whose scale and zero point are not those of its outputs")
+    return np.broadcast_to(maker.layer.blobs[0].reshape(-1), shape[axis : axis + 1])
+
+
+def _output_axis(reader: Layer, rank: int) -> int:
+    """The axis of a layer's weight that is its output, counted from the back where no rank is given."""
+    turned = reader.type == "Gemm" and reader.param.attribute("transB", 0)
+    return 0 if reader.type == "Conv" or turned else 1 if reader.type == "ConvTranspose" else rank - 1
+
+
+def rescale(net: Net, reader: Layer, place: int, scale: LazyArray) -> None:
+    """Give the DequantizeLinear that makes an input of a layer another scale."""
+    maker = net.producer(reader.bottoms[place])
+    assert maker is not None
+    node: Node = maker.param.rewritten()
+    if maker.blobs.shapes[0] != scale.shape:  # one for each output by now; a zero point of 0 goes without saying
+        node = replace(node.rewritten(axis=_output_axis(reader, 0)), slots=node.slots[:2])
+    maker.param, maker.blobs = replace(node, rescaled=True), Blobs([scale])
+
+
+def rename_rescaled(net: Net) -> None:
+    """Give what is made by another scale another name."""
+    changed = [layer for layer in net.layers if layer.param.rescaled]
+    names = Names((*net.origin.names, *(blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops))), "_")
+    for layer in changed:
+        reader = next(iter(net.uses(layer.tops[0]))).layer
+        net.rename(layer.tops[0], names.new(f"{layer.tops[0]}/{reader.name}"))
+        layer.param = replace(layer.param, rescaled=False)
