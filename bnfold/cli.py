@@ -13,8 +13,9 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout, suppress
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import fields, replace
 from functools import partial
 from itertools import pairwise
@@ -45,7 +46,7 @@ from bnfold.options import (
 )
 from bnfold.report.messages import UNUSABLE, message_of, usage_message, with_notes
 from bnfold.report.streams import Printed, ReportLost, discard, noting_files, write_error
-from bnfold.report.words import visible
+from bnfold.report.words import on_one_line, visible
 
 if TYPE_CHECKING:
     from bnfold.compare.pairs import PairRow
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from bnfold.report.renderings import Facts, Renderings
 
 DIFFERENT, INTERRUPTED = 1, 130
+LEFT = "LeftoverWarning"  # of bnfold.io.files, which those who ask for help do not load
 PAIRED = ".prototxt:"  # between the files of a model of `diff`
 PIPE_WIDTH = 240  # columns of a table that nobody sees in a terminal
 
@@ -234,7 +236,7 @@ class Commands(click.Group):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         try:
-            with redirect_stdout(Printed(sys.stdout)):
+            with redirect_stdout(Printed(sys.stdout)), _saying_what_is_left():
                 code = super().main(*args, **kwargs)
                 sys.stdout.flush()
         except click.exceptions.Exit as stop:
@@ -256,6 +258,23 @@ class Commands(click.Group):
                 _stop(with_notes("interrupted", error, "nothing was left half-written"), 128 + stopped_by[0])
             _stop(*message_of(error))
         sys.exit(code or 0)
+
+
+@contextmanager
+def _saying_what_is_left() -> Iterator[None]:
+    """Print what is left beside outputs that are whole, which changes no exit code, as a line like all others."""
+    with warnings.catch_warnings():
+        say = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *more: Any, **named: Any) -> None:
+            if category.__name__ == LEFT:
+                with suppress(OSError):
+                    click.echo(f"bnfold: warning: {on_one_line(str(message))}", err=True)
+            else:
+                say(message, category, *more, **named)
+
+        warnings.showwarning = show
+        yield
 
 
 def _stop(message: str, code: int, quiet: bool = False) -> NoReturn:

@@ -17,9 +17,11 @@ hidden folder, so that the next one can tell what a killed run left, and removes
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
+import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
@@ -51,6 +53,12 @@ BUFFER = 1 << 16
 """Bytes that are collected before they are written; what is larger is written at once."""
 AHEAD = 1 << 24
 """Bytes after which the disk is told to begin, so that flushing in the end waits for the last of them alone."""
+FAILING = frozenset({errno.EIO, errno.ENOSPC, getattr(errno, "EDQUOT", errno.EIO)})
+"""What a flush says of a disk; all else is said by a system that lets no folder be flushed."""
+
+
+class LeftoverWarning(UserWarning):
+    """All outputs are whole, and beside them something is left that could not be removed, or that a disk did not do."""
 
 
 def os_path(given: StrPath | os.PathLike[bytes]) -> str:
@@ -196,6 +204,7 @@ class OutputSet:
         self._inputs = [] if in_place else [Path(path) for path in inputs]
         self._outputs: dict[Path, Output] = {}
         self._staging: dict[Path, tuple[Path, _Lock | None]] = {}  # folder of a target -> hidden folder in it, its lock
+        self._left: list[str] = []  # what a `LeftoverWarning` says in the end
         # Ctrl-C may come before `discard` has begun, or between a folder and its place in the table.
         weakref.finalize(self, _remove_left, self._staging, os.getpid())
 
@@ -231,7 +240,8 @@ class OutputSet:
 
     def staged(self, path: StrPath) -> Path:
         """Where the file that was opened as `path` lies until it has its name; it has the suffix of `path`."""
-        return self._outputs[Path(os.path.realpath(path))].staged
+        # A link on the way may be gone by now, so the target is not asked.
+        return next(output.staged for output in self._outputs.values() if output.path == Path(path))
 
     def finish(self) -> None:
         """Complete all files, which can then be read where they lie. Raises WriteError."""
@@ -249,16 +259,19 @@ class OutputSet:
         return kept
 
     def discard(self) -> None:
-        """Give up what has not got its name; does nothing after the end of the `with` block."""
+        """Give up what has not got its name; does nothing after the end of the `with` block. Warns of what is left."""
         with defer_signals():
             for output in self._outputs.values():
                 output.discard()
             self._outputs.clear()
             for folder, lock in self._staging.values():
-                _remove_hidden(folder)
+                self._left += _remove_hidden(folder)
                 if lock is not None:
                     lock.give_back()
             self._staging.clear()
+            left, self._left = self._left, []
+        for sentence in dict.fromkeys(left):
+            warnings.warn(sentence, LeftoverWarning, stacklevel=3)
 
     def __enter__(self) -> OutputSet:
         return self
@@ -303,9 +316,9 @@ class OutputSet:
             if len(outputs) == 1:
                 with _sentences(outputs[0].path):
                     outputs[0].place(outputs[0].target)
-                _sync(self._staging)
+                self._left += _sync(self._staging)
             elif outputs:
-                _replace_together(outputs)
+                self._left += _replace_together(outputs)
 
 
 def require_writable(paths: Iterable[StrPath], inputs: Iterable[StrPath], *, in_place: bool) -> None:
@@ -400,12 +413,17 @@ def _write_stream(path: Path, content: bytes) -> None:
             stream.write(content)
 
 
-def _replace_together(outputs: list[Output]) -> None:
-    """Give all outputs their names, as the top of this file says; puts the old files back when that fails."""
+def _replace_together(outputs: list[Output]) -> list[str]:
+    """Give all outputs their names, as the top of this file says; puts the old files back when that fails.
+
+    Returns:
+        Sentences on what is left.
+    """
     asides = {output: _beside(output.target, OLD_SUFFIX) for output in outputs}
     folders = {output.target.parent for output in outputs}
     _finish_interrupted([(output.target, asides[output]) for output in outputs])
     undo: list[Callable[[], None]] = []
+    left: list[str] = []
     try:
         for output in outputs:
             with _sentences(output.path):
@@ -413,22 +431,28 @@ def _replace_together(outputs: list[Output]) -> None:
                     os.replace(output.target, asides[output])
                     undo.append(partial(os.replace, asides[output], output.target))
         if undo:
-            _sync(folders)
+            left += _sync(folders)
         moved = list(undo)
         for output in outputs:
             with _sentences(output.path):
                 output.place(output.target)
                 undo.append(output.target.unlink)
-    except BaseException:
+    except BaseException as error:
         for step in reversed(undo):
             with contextlib.suppress(OSError):
                 step()
+        for output, aside in asides.items():
+            if interrupted(output.path):
+                error.add_note(f"the old {output.path} could not be put back, and is {aside}")
         raise
-    _sync(folders)
+    left += _sync(folders)
     if moved:
         for aside in asides.values():
-            with contextlib.suppress(OSError):
+            try:
                 aside.unlink(missing_ok=True)
+            except OSError as error:
+                left.append(f"{aside}: the old file could not be removed ({error.strerror}); the new one is whole")
+    return left
 
 
 def _finish_interrupted(pairs: Iterable[tuple[Path, Path]]) -> None:
@@ -514,12 +538,17 @@ def _clear_abandoned(folder: Path) -> None:
         lock.give_back()
 
 
-def _remove_hidden(folder: Path) -> None:
-    """Remove a hidden folder of ours with what has not got its name."""
-    with contextlib.suppress(OSError):
+def _remove_hidden(folder: Path) -> list[str]:
+    """Remove a hidden folder of ours with what has not got its name. Returns a sentence on what is left."""
+    try:
         for file in folder.iterdir():
             file.unlink()
         folder.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        return [f"{folder}: this folder could not be removed ({error.strerror}); nothing in it is needed"]
+    return []
 
 
 def _remove_left(staging: dict[Path, tuple[Path, _Lock | None]], process: int) -> None:
@@ -529,15 +558,25 @@ def _remove_left(staging: dict[Path, tuple[Path, _Lock | None]], process: int) -
             _remove_hidden(folder)
 
 
-def _sync(folders: Iterable[Path]) -> None:
-    """Make renames survive a power cut, where the system lets a folder be flushed."""
+def _sync(folders: Iterable[Path]) -> list[str]:
+    """Make renames survive a power cut, where the system lets a folder be flushed.
+
+    Returns:
+        A sentence on each folder that the disk did not take.
+    """
+    left = []
     for folder in folders:
-        with contextlib.suppress(OSError):
+        try:
             fd = os.open(folder, os.O_RDONLY)
             try:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+        except OSError as error:
+            if error.errno in FAILING:
+                fate = "so its files may be the old ones again after a power cut; is the disk failing?"
+                left.append(f"{folder}: the names in it could not be flushed ({error.strerror}), {fate}")
+    return left
 
 
 @contextlib.contextmanager

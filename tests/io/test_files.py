@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,64 @@ def test_a_failure_at_any_step_leaves_the_old_pair(folder: Path, monkeypatch: py
         else:
             write_pair(folder, b"new")
             assert len(done) == 4
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, name: str, of: Callable[[Any], bool]) -> None:
+    """Have a function of os fail as on a disk that fails."""
+    original = getattr(os, name)
+
+    def call(what: Any, *arguments: Any, **options: Any) -> Any:
+        if of(what):
+            raise OSError(errno.EIO, "Input/output error")
+        return original(what, *arguments, **options)
+
+    monkeypatch.setattr(os, name, call)
+
+
+LEFT_BEHIND: dict[str, tuple[Callable[[Any], bool], str, list[str]]] = {
+    "fsync": (lambda fd: stat.S_ISDIR(os.fstat(fd).st_mode), "so its files may be the old ones again", []),
+    "unlink": (
+        lambda path: str(path).endswith(files.OLD_SUFFIX),
+        "could not be removed",
+        ["net.caffemodel.bnfold-old"],
+    ),
+    "rmdir": (lambda path: True, "this folder could not be removed", [".bnfold-"]),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_BEHIND)
+def test_what_a_disk_does_not_do_behind_whole_outputs_is_a_warning_that_names_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_pair(folder, b"old")
+    of, sentence, left = LEFT_BEHIND[name]
+    with monkeypatch.context() as patch:
+        failing(patch, name, of)
+        with pytest.warns(files.LeftoverWarning, match=f"^{folder}.*{sentence}") as warned:
+            write_pair(folder, b"new")
+    assert {(folder / name).read_bytes() for name in ("net.caffemodel", "net.prototxt")} == {b"new"}
+    there = [path.name for path in folder.iterdir()]
+    assert all(any(path.startswith(one) for path in there) for one in left)
+    assert len(warned) == (2 if name == "unlink" else 1)
+    write_pair(folder, b"newer")
+    if name == "unlink":
+        assert contents(folder) == {"net.caffemodel": b"newer", "net.prototxt": b"newer"}
+
+
+def test_an_old_file_that_cannot_be_put_back_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pair(folder, b"old")
+    done: list[str] = []
+
+    def from_the_second_on(path: Path) -> bool:
+        done.append(path.name)
+        return len(done) > 1
+
+    with monkeypatch.context() as patch:
+        failing(patch, "replace", from_the_second_on)
+        with pytest.raises(WriteError) as failed:
+            write_pair(folder, b"new")
+    path = folder / "net.caffemodel"
+    assert failed.value.__notes__ == [f"the old {path} could not be put back, and is {path}.bnfold-old"]
 
 
 def test_a_failure_leaves_no_new_file_where_there_was_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
