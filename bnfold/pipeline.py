@@ -164,6 +164,8 @@ def _unwritten_unless_proved(written: Sequence[Path], outputs: OutputSet) -> Ite
         if written:
             unrun = "; --no-verify writes without a proof" if isinstance(error, ModelError) else ""
             why = "" if isinstance(error, WriteError) else f", since the proof did not end{unrun}"
+            if not all(outputs.staged(path).exists() for path in written):
+                why = ", since somebody removed what was to be proved, or the folder that it was in"
             error.add_note(f"{as_subject(written)} not written{why}")
         raise
 
