@@ -335,7 +335,7 @@ def require_words(words: Sequence[str]) -> None:
     for before, word in zip(("the command", *words), words, strict=False):
         if not word:
             raise UsageError(f"the argument after {before} is empty: is a variable of the shell not set?")
-        if word.startswith("--") and word.endswith("="):
+        if word.startswith("--") and word.find("=") == len(word) - 1:
             raise UsageError(f"{word} is empty: is a variable of the shell not set?")
 
 

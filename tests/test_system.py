@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -305,6 +307,55 @@ def test_a_system_without_fchmod_and_locks_writes_all_the_same(run: Run) -> None
     done = python(script)
     assert done.returncode == 0, done.stderr
     assert set(files()) == {*NET, "out.prototxt", "out.caffemodel"}
+
+
+@pytest.mark.filterwarnings("always::UserWarning")
+@pytest.mark.parametrize("report", [(), ("--json", "report.json")])
+def test_a_folder_that_cannot_be_removed_is_a_line_and_no_failure(
+    run: Run, monkeypatch: pytest.MonkeyPatch, report: tuple[str, ...]
+) -> None:
+    def rmdir(path: Any) -> None:
+        raise OSError(5, "Input/output error", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", rmdir)
+        outcome = run(*FOLD, "--no-verify", *report)
+    assert outcome.code == 0
+    assert {*NET, "out.prototxt", "out.caffemodel", *report[1:]} <= set(files())
+    said = r"bnfold: warning: .*\.bnfold-\w+: this folder could not be removed \(Input/output error\); nothing in it .*"
+    assert outcome.err
+    assert all(re.fullmatch(said, line) for line in outcome.err.splitlines())
+
+
+@pytest.mark.parametrize("output", ["there/out.onnx", "there/out.prototxt", "link/out.onnx"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_folder_that_is_removed_during_the_proof_is_no_reason_to_write_without_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch, output: str, after: bool
+) -> None:
+    from bnfold import pipeline
+
+    real = pipeline.prove
+
+    def removed() -> None:
+        shutil.rmtree("there")
+        Path("link").unlink()
+
+    def prove(*arguments: Any) -> Any:
+        if not after:
+            removed()
+        proofs = real(*arguments)
+        removed()
+        return proofs
+
+    monkeypatch.setattr(pipeline, "prove", prove)
+    Path("there").mkdir()
+    Path("link").symlink_to("there")
+    outcome = run("fold", *NET, "-o", output)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "--no-verify" not in outcome.err
+    said = "cannot be written: No such file" if after else "since somebody removed what was to be proved, or the folder"
+    assert said in outcome.err
+    assert not Path("there").exists()
 
 
 # A library in somebody's program.

@@ -130,6 +130,21 @@ NEARLY_RIGHT = {
         (*FOLD, "--data", ""),
         "the argument after --data is empty: is a variable of the shell not set?",
     ),
+    "a value that ends as an empty one": ((*FOLD, "--map=a="), "No such option '--map'"),
+    "a pair that is half empty": (
+        ("diff", *NET[:1], *NET[:1], "--map=a="),
+        "Invalid value for '--map': expected A=B like conv1=conv1_relu, got 'a='",
+    ),
+    **{
+        f"a cluster of {cluster}": (
+            ("diff", *NET[:1], *NET[:1], f"--cluster={cluster}"),
+            f"--cluster {cluster}: expected a number of local workers, 1 or more, or the address of a scheduler like",
+        )
+        for cluster in ("0", "-1", "nan", "1.5", "many")
+    },
+    "a tolerance that is no number": ((*FOLD, "--tolerance", "nan"), "--tolerance: the tolerance is nan; it must be"),
+    "a scale that is no number": ((*FOLD, "--data", "A.jpg", "--scale=nan"), "be finite, and the scale is nan"),
+    "a mean that is no number": ((*FOLD, "--data", "A.jpg", "--mean=nan"), "be finite, and the mean is not"),
     "a value that is empty": ((*FOLD, "--html="), "--html= is empty: is a variable of the shell not set?"),
     "a folder as an output": (("fold", *NET, "-o", "./"), ".: is a folder; give the name of a file"),
     "a caffemodel as the output": (

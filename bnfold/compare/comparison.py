@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from bnfold.compare.models import Source
     from bnfold.onnx.graph import WeightStore
 
+CLUSTERS = "expected a number of local workers, 1 or more, or the address of a scheduler like 10.0.0.1:8786"
 ROWS = 4096  # of a network's own first axis that are drawn and measured each by itself, in 0.2 ms, of three runs
 
 
@@ -100,10 +101,10 @@ def require_usable(options: CompareOptions) -> None:
     """Stop where an option means nothing, whatever is compared.
 
     Raises:
-        UsageError: it is out of its range, or asks for a provider that cannot be had here.
+        UsageError: it is out of its range, no address, or asks for a provider that cannot be had here.
     """
     if not 0 <= options.limit < math.inf:
-        raise UsageError(f"the tolerance is {options.limit:g}; it must be 0 or more, and finite")
+        raise UsageError(f"--tolerance: the tolerance is {options.limit:g}; it must be 0 or more, and finite")
     if min(options.seed, options.sample_seed or 0) < 0:
         raise UsageError("a seed must be 0 or more")
     if not 0 <= options.threads < 1 << 31:
@@ -111,6 +112,10 @@ def require_usable(options: CompareOptions) -> None:
     for share, option in ((options.min_agreement, "--min-agreement"), (options.max_top1_drop, "--max-top1-drop")):
         if share is not None and not 0 <= share <= 1:
             raise UsageError(f"{option} is a share, from 0 to 1, and not {share:g}")
+    cluster = options.cluster
+    is_none = cluster < 1 if isinstance(cluster, int) else isinstance(cluster, str) and not cluster.strip("0")
+    if is_none or (isinstance(cluster, str) and not cluster.isdecimal() and ":" not in cluster):
+        raise UsageError(f"--cluster {cluster}: {CLUSTERS}")
     wanted = zip(("--provider", "--reference-provider"), options.providers[::-1], strict=True)
     names = [one if one == "cpu" else require_provider(one, option)[0] for option, one in wanted]
     if options.tf32 and TF32.isdisjoint(names):

@@ -70,7 +70,8 @@ class Preparation:
         except (TypeError, ValueError):
             raise UsageError(f"{subject}: mean and scale are numbers, resize and crop (height, width)") from None
         if not finite:
-            raise UsageError(f"{subject}: the mean and the scale of images must be finite")
+            which = "the mean is not" if np.isfinite(self.scale) else f"the scale is {self.scale:g}"
+            raise UsageError(f"{subject}: the mean and the scale of images must be finite, and {which}")
         if self.scale == 0:
             raise UsageError(f"{subject}: a scale of 0 makes every image the same")
         if not all(len(size) == 2 and min(size) > 0 for size in planes.values()):
