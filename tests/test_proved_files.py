@@ -417,6 +417,10 @@ def test_names_that_are_not_utf_8_are_read_and_written(run: Run) -> None:
     outcome = run("fold", *model, "-o", f"{stem}2.prototxt", "-o", f"{stem}.onnx", *reports)
     assert outcome.code == 0, outcome.err
     assert os.fsencode(stem) + b".html" in os.listdir(b".")
+    for kind in ("json", "html", "markdown"):
+        assert Path(f"{stem}.{kind}").read_bytes().decode("utf-8")
+    written = json.loads(Path(f"{stem}.json").read_bytes())["written"]
+    assert written == [f"{stem}2.prototxt", f"{stem}2.caffemodel", f"{stem}.onnx"]
     assert run("diff", f"{stem}.prototxt", f"{stem}.onnx").code == 0
     assert run("inspect", *model, "--json", "-").code == 0
     refused = run("export", *model, "-o", f"{stem}3.onnx", "--external-data")

@@ -48,8 +48,9 @@ def as_json(run: RunReport, environment: Environment | None = None) -> str:
 
 
 def json_text(data: dict[str, Any]) -> str:
-    """Data as JSON, with a line break at the end."""
-    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """Data as JSON, which is UTF-8, with a line break at the end; a byte of a name that is not is written `\\udce9`."""
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode(errors="backslashreplace").decode()
 
 
 def fold_data(report: FoldReport) -> dict[str, Any]:
