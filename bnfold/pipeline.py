@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bnfold.errors import BnfoldError, ModelError, UsageError, WriteError, as_subject
+from bnfold.errors import BnfoldError, ModelError, ParseError, UsageError, WriteError, as_subject
 from bnfold.io.files import OutputSet, data_file, recover, require_unread, require_writable
 from bnfold.io.mapping import map_file
 from bnfold.loading import is_onnx, load, require_weights
@@ -162,7 +162,9 @@ def _unwritten_unless_proved(written: Sequence[Path], outputs: OutputSet) -> Ite
             for path in written:
                 error.args = tuple(str(word).replace(str(outputs.staged(path)), str(path)) for word in error.args)
         if written:
-            unrun = "; --no-verify writes without a proof" if isinstance(error, ModelError) else ""
+            # A ParseError is of a file that was written to, or that cannot be read back.
+            is_of_a_run = isinstance(error, ModelError) and not isinstance(error, ParseError)
+            unrun = "; --no-verify writes without a proof" if is_of_a_run else ""
             why = "" if isinstance(error, WriteError) else f", since the proof did not end{unrun}"
             if not all(outputs.staged(path).exists() for path in written):
                 why = ", since somebody removed what was to be proved, or the folder that it was in"
@@ -233,6 +235,9 @@ def save(net: Net, writing: Writing, source: Provenance, outputs: OutputSet) -> 
 
     Returns:
         The files, and sentences on what is in them that BVLC's Caffe cannot read.
+
+    Raises:
+        ParseError: somebody has written to a file that the weights came from meanwhile.
     """
     written: list[Path] = []
     foreign: dict[str, None] = {}
@@ -240,6 +245,8 @@ def save(net: Net, writing: Writing, source: Provenance, outputs: OutputSet) -> 
         paths, sentences = FORMATS[format_of(path)](net, path, outputs, writing, source)
         written += paths
         foreign.update(dict.fromkeys(sentences))
+    if net.origin is not None:
+        net.origin.require_unchanged()  # again: weights are read while they are written
     return tuple(written), list(foreign)
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -356,6 +356,39 @@ def test_a_folder_that_is_removed_during_the_proof_is_no_reason_to_write_without
     said = "cannot be written: No such file" if after else "since somebody removed what was to be proved, or the folder"
     assert said in outcome.err
     assert not Path("there").exists()
+
+
+@pytest.mark.parametrize("command", [("fold",), ("fold", "--no-verify"), ("export",), ("fold", "--outputs-only")])
+def test_a_source_that_is_written_to_meanwhile_gives_no_output(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    from bnfold import pipeline
+
+    to_onnx, prove = pipeline.FORMATS["onnx"], pipeline.prove
+
+    def write() -> None:
+        with open("net.caffemodel", "r+b") as file:
+            file.seek(-400, os.SEEK_END)
+            file.write(bytes(range(200)))
+
+    def saved(*arguments: Any) -> Any:
+        written = to_onnx(*arguments)
+        write()
+        return written
+
+    def proved(*arguments: Any) -> Any:
+        write()
+        return prove(*arguments)
+
+    if "--outputs-only" in command:
+        monkeypatch.setattr(pipeline, "prove", proved)
+    else:
+        monkeypatch.setitem(cast("Any", pipeline.FORMATS), "onnx", saved)
+    outcome = run(*command, *NET, "-o", "out.onnx")
+    assert outcome.code == 2
+    assert "net.caffemodel: was written to after it was read" in outcome.err
+    assert "--no-verify" not in outcome.err
+    assert not Path("out.onnx").exists()
 
 
 # A library in somebody's program.
