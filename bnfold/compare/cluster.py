@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
-from time import sleep
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from bnfold.compare.backends import MANY, worthwhile
@@ -47,6 +47,9 @@ MAX_LOCAL = 512
 TRIES = 2
 FIRST_WORKER = 10  # seconds until a scheduler without workers is given up
 NO_WORKERS = "60s"  # how long it takes until workers that were started here are given up
+ASKED_EVERY = 5.0  # seconds between two looks at whether there are workers, where nothing is done meanwhile
+GONE_FOR = 60.0  # seconds until workers that somebody else started are given up
+GONE = "all workers are gone, and none has come again; is memory short?"
 LOST = "the connection to the scheduler was lost, or the tasks were cancelled there"
 NOT_STARTED = "--cluster {}: a worker did not start ({}), as where memory is short; try again, or with fewer"
 # Ctrl-C on a terminal reaches all processes there, and each worker would answer with a traceback. They start with the
@@ -371,7 +374,7 @@ def measured_pieces(
         exact: the float64 run of the reference, which each worker gets.
 
     Raises:
-        ModelError: a piece failed twice.
+        ModelError: a piece failed twice, or all workers are gone.
         UsageError: the float64 run is too large to be sent.
     """
     from distributed import as_completed
@@ -396,7 +399,7 @@ def measured_pieces(
     ready: dict[int, list[Measurement]] = {}
     merged, queue = first, as_completed(list(waiting), raise_errors=False)
     try:
-        for future in queue:
+        for future in _as_done(queue, client):
             if future.status in ("lost", "pending"):  # its worker died with what it had measured; Dask does it again
                 queue.add(future)
                 continue
@@ -418,6 +421,23 @@ def measured_pieces(
     assert merged == len(pieces), f"{merged} of {len(pieces)} pieces were measured"
 
 
+def _as_done(queue: Any, client: Client) -> Iterator[Any]:
+    """The futures of `as_completed`, which waits for ever where the scheduler waits for workers that never come."""
+    seen = asked = monotonic()
+    while not queue.is_empty():
+        if queue.has_ready():
+            yield next(queue)
+            seen = asked = monotonic()
+            continue
+        sleep(0.01)
+        if monotonic() > asked + ASKED_EVERY:
+            asked = monotonic()
+            if client.scheduler_info(n_workers=-1)["workers"]:
+                seen = asked
+            elif asked > seen + GONE_FOR:
+                raise ModelError(GONE)
+
+
 def _failure(future: Any, work: Work, pieces: Sequence[range], number: int) -> str:
     """The sentence on a piece that failed, with its samples."""
     if future.status == "cancelled":
@@ -427,7 +447,7 @@ def _failure(future: Any, work: Work, pieces: Sequence[range], number: int) -> s
     names = f"'{work.data.name(start)}' to '{work.data.name(last)}'"
     error = future.exception()
     if type(error).__name__ == "NoWorkerError":
-        return "all workers are gone, and none has come again; is memory short?"
+        return GONE
     reason = str(error) if isinstance(error, BnfoldError) else f"{type(error).__name__}: {error}"
     tries = TRIES
     if type(error).__name__ == "KilledWorker":  # another's scheduler has a limit of its own, 3 by default

@@ -551,7 +551,11 @@ class Comparison:
         except BaseException as error:
             state.keep()
             if len(pieces) > 1:
-                kept = f"; '{state.path}' has them, and the same comparison goes on from it" if state.path else ""
+                kept = (
+                    f"; '{state.path}' has them, and the same comparison goes on from it"
+                    if state.pieces and state.path
+                    else ""
+                )
                 kept = f"; {state.fault}" if state.fault else kept
                 error.add_note(f"{state.pieces} of {len(pieces)} pieces were done{kept}")
             raise

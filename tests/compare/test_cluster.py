@@ -280,9 +280,14 @@ class LastFirst:
     def add(self, future: Finished) -> None:
         self.futures.append(future)
 
-    def __iter__(self) -> Iterator[Finished]:
-        while self.futures:
-            yield self.futures.pop()
+    def is_empty(self) -> bool:
+        return not self.futures
+
+    def has_ready(self) -> bool:
+        return True
+
+    def __next__(self) -> Finished:
+        return self.futures.pop()
 
 
 def test_a_scheduler_that_is_gone_is_no_fault_of_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,6 +299,23 @@ def test_a_scheduler_that_is_gone_is_no_fault_of_the_samples(monkeypatch: pytest
     measured_pieces = cast("Callable[..., Iterator[int]]", cluster.measured_pieces)
     with pytest.raises(ModelError, match="the connection to the scheduler was lost"):
         list(measured_pieces(Backwards(), work, (), [range(1)], 0))
+
+
+def test_workers_that_are_all_gone_from_a_scheduler_are_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster, "ASKED_EVERY", 0.0)
+    monkeypatch.setattr(cluster, "GONE_FOR", 0.1)
+    asked: list[int] = []
+
+    def scheduler_info(**_options: object) -> dict[str, object]:
+        asked.append(1)
+        return {"workers": {"back": {}} if len(asked) == 3 else {}}  # once one came again
+
+    queue = SimpleNamespace(is_empty=lambda: False, has_ready=lambda: False)
+    with pytest.raises(ModelError, match="all workers are gone, and none has come again"):
+        list(cluster._as_done(queue, cast("Client", SimpleNamespace(scheduler_info=scheduler_info))))
+    assert len(asked) > 3
 
 
 def test_no_piece_is_left_out_whatever_order_they_finish_in(monkeypatch: pytest.MonkeyPatch) -> None:
