@@ -34,15 +34,16 @@ class Builder:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, Array] = {}
         self.shapes: dict[str, Shape] = {"x": (2, 4, 6, 6), "z": (2, 4, 6, 6)}
+        self.hidden: set[str] = set()
         self._numbers = count()
         self._values = np.random.default_rng(choose.randrange(1 << 30))
 
     def value(self) -> str:
         """A value to go on from, most often one that nobody reads yet: what has two readers folds seldom."""
-        return self.choose.choice(self._unread(list(self.shapes)))
+        return self.choose.choice(self._unread([name for name in self.shapes if name not in self.hidden]))
 
     def like(self, shape: Shape) -> str | None:
-        names = [name for name, other in self.shapes.items() if other == shape]
+        names = [name for name, other in self.shapes.items() if other == shape and name not in self.hidden]
         return self.choose.choice(self._unread(names)) if names else None
 
     def _unread(self, names: list[str]) -> list[str]:
@@ -58,6 +59,17 @@ class Builder:
         if known and not positive and self.choose.random() < 0.1:
             return self.choose.choice(known)
         return self.stored(values)
+
+    def weight(self, *shape: int) -> str:
+        """A constant, or numbers of a byte behind a DequantizeLinear."""
+        if self.choose.random() < 0.8:
+            return self.constant(*shape)
+        numbers = self.stored(self._values.integers(-99, 99, shape).astype(np.int8))
+        scale = self.constant(*self.choose.choice([(), shape[:1]]), positive=True)
+        (weight,) = self.add("DequantizeLinear", [numbers, scale], [shape], axis=0)
+        if self.choose.random() < 0.9:  # else it may be data, too
+            self.hidden.add(weight)
+        return weight
 
     def stored(self, values: Array) -> str:
         name = f"c{next(self._numbers)}"
@@ -102,7 +114,7 @@ def conv(b: Builder, x: str, shape: Shape) -> None:
     if min(size) < 1:
         return
     bias = b.choose.choice([[], [b.constant(out)]])
-    weight = b.constant(out, shape[1] // group, kernel, kernel)
+    weight = b.weight(out, shape[1] // group, kernel, kernel)
     b.add("Conv", [x, weight, *bias], [(shape[0], out, *size)], pads=[pad] * 4, group=group, kernel_shape=[kernel] * 2)
 
 
@@ -204,6 +216,20 @@ def join(b: Builder, x: str, shape: Shape) -> None:
             b.add(op_type, parts, [top], axis=b.choose.choice([axis, axis - len(shape)]))
     else:
         b.add(op_type, [x, other], [shape])
+
+
+def choice(b: Builder, x: str, shape: Shape) -> None:
+    """A mask or places along the first axis; the other side is data, zeros, or constants that vary somewhere."""
+    form = b.choose.choice([shape, (), tuple(b.choose.choice([1, size]) for size in shape)])
+    if b.choose.random() < 0.4:
+        rows = b.choose.sample(range(shape[0]), b.choose.randrange(1, shape[0] + 1))
+        into = b.choose.choice([b.like(shape) or x, b.constant(*shape), b.stored(np.zeros(shape, np.float32))])
+        updates = b.add("Gather", [x, b.ints(*rows)], [(len(rows), *shape[1:])])[0]
+        b.add("ScatterND", [into, b.stored(np.array(rows)[:, None]), updates], [shape])
+    else:
+        mask = b.stored(b._values.integers(0, 2, tuple(b.choose.choice([1, size]) for size in shape)) > 0)
+        other = b.choose.choice([b.like(shape) or x, b.constant(*form), b.stored(np.zeros(form, np.float32))])
+        b.add("Where", [mask, *b.choose.choice([[x, other], [other, x]])], [shape])
 
 
 def broadcast(b: Builder, x: str, shape: Shape) -> None:
@@ -350,6 +376,7 @@ MAKERS: list[Maker] = [
         global_pool,
         join,
         join,
+        choice,
         broadcast,
         transpose,
         reshape,
