@@ -314,8 +314,10 @@ class _Sweep:
         except Blocked as blocked:
             ahead = str(blocked)
         else:
+            readers = [use.layer for use in self.net.uses(layer.tops[0])]
             self._commit_forward(layer, plan)
-            return [*self._to_settle_again(layer, plan), *self._in_front(layer)]
+            again = [*self._to_settle_again(layer, plan), *self._in_front(layer)]
+            return [*again, *(one for one in readers if self._reads_once(scene, one))]
         if (across := plan_across(scene, layer, affine)) is not None:
             self._commit_across(layer, across)
             return self._to_settle_again(layer, across)
