@@ -317,8 +317,7 @@ def plan_backward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
     try:
         _run(_demand(journal, bottom, affine, layer))
     except Blocked as blocked:
-        wider = journal.wider and affine.keeps_zero
-        together = _demand_together(_Journal(scene, BACKWARD), bottom, affine, layer) if wider else None
+        together = _demand_together(_Journal(scene, BACKWARD), bottom, affine, layer) if journal.wider else None
         if together is None:
             raise Blocked(journal.why(blocked)) from None
         journal = together
@@ -335,9 +334,9 @@ def _demand(journal: _Journal, blob: str, affine: Affine, reader: Layer, wanted:
     if affine.is_identity:
         return
     block(scene.protected.get(blob, ""))
+    journal.wider |= bool(journal.through) and len(scene.net.uses(blob)) > 1
     if reason := _why_unwanted(scene, blob, affine, reader, wanted):
-        journal.wider |= bool(journal.through)  # the first blob's readers want what they want in any search
-        raise Blocked(reason)
+        raise Blocked(reason)  # the first blob's readers want what they want in any search
     producer = scene.net.producer(blob)
     if producer is None:
         raise Blocked(f"'{blob}' is made by no layer")
@@ -385,7 +384,7 @@ Wanted = dict[str, tuple[Affine, int]]
 
 
 def _demand_together(journal: _Journal, blob: str, affine: Affine, reader: Layer) -> _Journal | None:
-    """Have `blob` carry a scale where all that read a blob on the way want the same of it, as those of `x + pool(x)`.
+    """Have `blob` carry what all that read a blob on the way want alike, as a scale the two of `x + pool(x)`.
 
     Returns:
         What was decided; None where it cannot be done.
