@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from bnfold.data.preparation import Preparation
     from bnfold.errors import (
         BnfoldError,
+        LeftoverWarning,
         ModelError,
         ParseError,
         UnsupportedError,
@@ -74,7 +75,8 @@ _HOMES = {
     "bnfold.compare.records": "Answer BlobDiff Box ClassifierDiff DetectorDiff DiffReport FirstDivergent Flip "
     "Gate Histogram LayerRange Place SampleDiff Stray Uncompared",
     "bnfold.data.preparation": "Preparation",
-    "bnfold.errors": "BnfoldError ModelError ParseError UnsupportedError UsageError WeightsError WriteError",
+    "bnfold.errors": "BnfoldError LeftoverWarning ModelError ParseError UnsupportedError UsageError "
+    "WeightsError WriteError",
     "bnfold.loading": "load",
     "bnfold.net": "Blobs Layer Net",
     "bnfold.onnx": "save_onnx to_onnx",
@@ -109,6 +111,7 @@ __all__ = [
     "Kept",
     "Layer",
     "LayerRange",
+    "LeftoverWarning",
     "Merged",
     "ModelError",
     "Moved",

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from bnfold.command import FILES, Command, F, FilePath, Word, complete_in_fish, options
-from bnfold.errors import UsageError
+from bnfold.errors import LeftoverWarning, UsageError
 from bnfold.options import (
     CHOICES,
     COMPARING,
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from bnfold.report.renderings import Facts, Renderings
 
 DIFFERENT, INTERRUPTED = 1, 130
-LEFT = "LeftoverWarning"  # of bnfold.io.files, which those who ask for help do not load
 PAIRED = ".prototxt:"  # between the files of a model of `diff`
 PIPE_WIDTH = 240  # columns of a table that nobody sees in a terminal
 
@@ -267,7 +266,7 @@ def _saying_what_is_left() -> Iterator[None]:
         say = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *more: Any, **named: Any) -> None:
-            if category.__name__ == LEFT:
+            if issubclass(category, LeftoverWarning):
                 with suppress(OSError):
                     click.echo(f"bnfold: warning: {on_one_line(str(message))}", err=True)
             else:

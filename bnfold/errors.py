@@ -7,6 +7,7 @@
     │   └── WeightsError        the weights do not fit the network
     ├── UnsupportedError        a network is sound, but what was asked of it cannot be done exactly
     └── WriteError              an output could not be written; the old file is as it was
+    LeftoverWarning             outputs are whole, and something is left beside them
 
 Each message names the file or the layer, says what is wrong and, where there is a way out, what to do.
 """
@@ -77,6 +78,10 @@ class UnsupportedError(BnfoldError):
 
 class WriteError(BnfoldError):
     """An output could not be written whole; what stood there before is untouched."""
+
+
+class LeftoverWarning(UserWarning):
+    """All outputs are whole, and beside them something is left that could not be removed, or that a disk did not do."""
 
 
 # What their sentences are made of.

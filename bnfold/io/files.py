@@ -35,7 +35,7 @@ try:
 except ImportError:  # Windows, where nothing below is locked
     fcntl = None  # type: ignore[assignment]
 
-from bnfold.errors import Guesses, UsageError, WriteError, few
+from bnfold.errors import Guesses, LeftoverWarning, UsageError, WriteError, few
 from bnfold.io.signals import defer_signals
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -55,10 +55,6 @@ AHEAD = 1 << 24
 """Bytes after which the disk is told to begin, so that flushing in the end waits for the last of them alone."""
 FAILING = frozenset({errno.EIO, errno.ENOSPC, getattr(errno, "EDQUOT", errno.EIO)})
 """What a flush says of a disk; all else is said by a system that lets no folder be flushed."""
-
-
-class LeftoverWarning(UserWarning):
-    """All outputs are whole, and beside them something is left that could not be removed, or that a disk did not do."""
 
 
 def os_path(given: StrPath | os.PathLike[bytes]) -> str:

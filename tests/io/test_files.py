@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bnfold.errors import UsageError, WriteError
+from bnfold.errors import LeftoverWarning, UsageError, WriteError
 from bnfold.io import files
 from bnfold.io.files import Output, OutputSet, interrupted
 
@@ -294,7 +294,7 @@ def test_what_a_disk_does_not_do_behind_whole_outputs_is_a_warning_that_names_it
     of, sentence, left = LEFT_BEHIND[name]
     with monkeypatch.context() as patch:
         failing(patch, name, of)
-        with pytest.warns(files.LeftoverWarning, match=f"^{folder}.*{sentence}") as warned:
+        with pytest.warns(LeftoverWarning, match=f"^{folder}.*{sentence}") as warned:
             write_pair(folder, b"new")
     assert {(folder / name).read_bytes() for name in ("net.caffemodel", "net.prototxt")} == {b"new"}
     there = [path.name for path in folder.iterdir()]
