@@ -127,6 +127,7 @@ def test_the_comparison_can_fail() -> None:
 BETTER = {
     "gemm_cM1_bn/m.onnx": 1,
     "gemm_c_square_M1_bn/m.onnx": 1,
+    "qdq_weight_bn/m.onnx": 1,
     "torch_split_once_bn/dyn_noopt.onnx": 2,
     "torch_split_once_bn/ts.onnx": 2,
     "torch_split_once_bn/ts_preserve.onnx": 2,

@@ -59,7 +59,12 @@ def test_a_shift_passes_a_sum_only_where_its_size_is_what_a_runtime_makes(
         after = folded(said)
         assert ("Add" not in types(after)) == is_known
         assert error(run(after, x)["y"], made["y"]) < 2e-5
-        assert ONNX.shapes(net_of(said))["p"] == (made["p"].shape if is_known else None)
+        inferred, truth = ONNX.shapes(net_of(said))["p"], made["p"].shape
+        if is_known or inferred is None:
+            assert inferred == (truth if is_known else None)
+        else:
+            assert inferred[:2] == truth[:2]
+            assert max(inferred[2:]) < 0
 
 
 @pytest.mark.parametrize("opset", [11, 13])
@@ -120,5 +125,6 @@ def test_a_size_that_rounding_decides_is_open(opset: int, node: str) -> None:
     assert made["p"].shape == (2, 2, 17, 17)
     assert error(run(folded(before), x)["y"], made["y"]) < 2e-5
     shape = ONNX.shapes(net_of(before))["p"]
-    assert shape is None or (shape[:2] == (2, 2) and max(shape[2:]) < 0)
-    assert (shape is None) == (opset == 18)
+    assert shape is not None
+    assert shape[:2] == (2, 2)
+    assert max(shape[2:]) < 0
