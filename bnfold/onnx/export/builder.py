@@ -155,6 +155,11 @@ class Block:
         """The shapes of the tops. Raises UnknownShape."""
         return [_known(self.graph, blob) for blob in self.layer.tops]
 
+    def require_known_top(self, reason: str) -> None:
+        """Stop where the shape of what is read is known, and that of the top is not. Raises Refused, UnknownShape."""
+        if self.shape and self.graph.shapes.get(self.layer.tops[0]) is None:
+            raise Refused(reason)
+
     @property
     def rank(self) -> int:
         """The number of axes of the first bottom."""

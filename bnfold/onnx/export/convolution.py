@@ -18,10 +18,18 @@ from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.flow import bilinear
 from bnfold.onnx.export.forms import cut, rectified, reduce, reshape, split, window
 
+ND_UNSURE = "its Caffe may leave axes of size 1 out"
+
 
 def convolution(block: Block) -> list[str]:
     """`y = w (*) x + b` with weight (Cout, Cin/group, k...): Conv; further bottoms go through the same weights."""
     return [_windowed(block, index, "Conv") for index in range(len(block.bottoms))]
+
+
+def nd_convolution(block: Block) -> list[str]:
+    """A convolution whose Caffe may leave axes of size 1 out of its top, and has no form where there are any."""
+    block.require_known_top(ND_UNSURE)
+    return convolution(block)
 
 
 def deconvolution(block: Block) -> list[str]:
@@ -197,6 +205,6 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Im2col": im2col,
     "InnerProduct": inner_product,
     "Local": local,
-    "NdConvolution": convolution,
+    "NdConvolution": nd_convolution,
     "Parameter": parameter,
 }

@@ -100,15 +100,13 @@ CUSTOM = "--allow-custom-ops writes them as nodes of the domain 'caffe'"
 OPEN_BATCH = "without --dynamic-batch they may fix the batch"
 """What a user can do about layers that have no ONNX form."""
 
-ND_UNSURE = "its Caffe may leave axes of size 1 out"
-
 FORMS: Mapping[str, str] = {
     "CTCGreedyDecoder with an accuracy": "its last top measures predictions, and is none",
     "Correlation1D with single_direction -1": "its Caffe reads in front of a row's beginning",
     "DetectionOutput in parts, of several images": "its Caffe gives every image the boxes of the first",
     "DetectionOutput with eta": "its threshold changes while it suppresses, if it is above 0.5, which ONNX's cannot",
-    "NdConvolution with a side of 1": ND_UNSURE,
-    "NdPooling with a side of 1": ND_UNSURE,
+    "NdConvolution with a side of 1": convolution.ND_UNSURE,
+    "NdPooling with a side of 1": convolution.ND_UNSURE,
     "Norm of other than (N, C)": "forks disagree about what it adds to the sum",
     "Normalization of other than (N, C)": "forks disagree about the axes over which it sums",
     "Padding with all_pad": "the fork whose field it is is known by the shapes of its blobs alone",
@@ -222,10 +220,6 @@ def write_layer(graph: Graph, layer: Layer) -> None:
     shape = graph.shapes.get(layer.bottoms[0]) if layer.bottoms else None
     if layer_type_of(layer) in SIZED and shape and -1 in shape[1:]:
         raise Refused(f"its form depends on the sizes of what it reads, {sizes(shape)}, of which one is not known yet")
-    if layer.type in ("NdConvolution", "NdPooling") and shape and graph.shapes.get(layer.tops[0]) is None:
-        raise Refused(
-            ND_UNSURE if layer.type == "NdConvolution" else f"{ND_UNSURE}, or round or average in its own way"
-        )
     # Constants are computed from parameters, which may be any numbers.
     with np.errstate(over="raise", divide="raise", invalid="raise"):
         try:

@@ -23,6 +23,7 @@ import numpy as np
 
 from bnfold.caffe.layers import SPP, Pooling
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
+from bnfold.onnx.export.convolution import ND_UNSURE
 from bnfold.onnx.export.forms import pad, reshape, transpose, window
 
 FLT_MAX = float(np.finfo(np.float32).max)
@@ -40,6 +41,12 @@ def pooling(block: Block) -> str | list[str]:
     if view.method == "MDS":
         return position_sensitive(block, view)
     return stochastic(block, view)
+
+
+def nd_pooling(block: Block) -> str | list[str]:
+    """A pooling whose Caffe may differ in axes of size 1, in rounding and in averages, and has no form where it may."""
+    block.require_known_top(f"{ND_UNSURE}, or round or average in its own way")
+    return pooling(block)
 
 
 def maximum(block: Block, view: Pooling, *, mask: bool = False, step: str = "") -> str | list[str]:
@@ -178,7 +185,7 @@ def _divided_empty(block: Block, y: str, view: Pooling, inside: Pooling) -> str:
 
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
-    "NdPooling": pooling,
+    "NdPooling": nd_pooling,
     "Pooling": pooling,
     "Pooling3D": pooling,
     "SPP": spp,
