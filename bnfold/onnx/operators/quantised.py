@@ -85,6 +85,8 @@ def rescale(net: Net, reader: Layer, place: int, scale: LazyArray) -> None:
 def rename_rescaled(net: Net) -> None:
     """Give what is made by another scale another name."""
     changed = [layer for layer in net.layers if layer.param.rescaled]
+    if not changed:
+        return
     names = Names((*net.origin.names, *(blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops))), "_")
     for layer in changed:
         reader = next(iter(net.uses(layer.tops[0]))).layer
