@@ -22,7 +22,7 @@ from bnfold.compare.checkpoint import Checkpoint
 from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.engine import Engine
 from bnfold.compare.exact import open_exact
-from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
+from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES, computed_alone
 from bnfold.compare.hidden_channels import hidden_channels
 from bnfold.compare.inside import changed_bodies, with_bodies
 from bnfold.compare.matched import MatchedCandidate
@@ -378,7 +378,7 @@ class Comparison:
         notes += [*run_in_one(ours, theirs), *_standing_in(ours)]
         notes += [sized] if sized else []
         notes += _other_kinds(ours.feeds, theirs.feeds, inputs)
-        notes += [f"the candidate computes {named('blob', inner)}, and gives no such output"] if inner else []
+        notes += [computed_alone(inner)] if inner else []
         if data.count < (rows := layout.batch) and self._rows_differ(layout):
             mixed = ", of which blobs without a row for each show the largest alone" * isinstance(data, Noise)
             notes.append(f"of the {rows:,} rows of a run {data.count:,} were compared{mixed}, and no others are proved")

@@ -132,6 +132,11 @@ def beside(
     return next(figures for figures in roundings if passes(float(figures), limit) == passes(value, limit))
 
 
+def computed_alone(blobs: Sequence[str]) -> str:
+    """What is said of blobs of the candidate whose partners are outputs of the reference, and which are none."""
+    return f"the candidate computes {named('blob', blobs)}, and gives no such output"
+
+
 def outputs_gate(lost: Sequence[str], otherwise: Sequence[str] = (), inner: Mapping[str, str] = {}) -> Gate:
     """Every output of the reference has a partner, which is an output too.
 
@@ -144,8 +149,7 @@ def outputs_gate(lost: Sequence[str], otherwise: Sequence[str] = (), inner: Mapp
     losses = [f"no partner of the same name and shape for {named('output', lost)}"] if lost else []
     if inner:
         ours, theirs = next(iter(inner.items()))
-        computes = f"the candidate computes {named('blob', list(inner.values()))}, and gives no such output"
-        losses.append(f"{computes}; --map {ours}={theirs} compares it all the same")
+        losses.append(f"{computed_alone([*inner.values()])}; --map {ours}={theirs} compares it all the same")
     losses += (
         [f"the candidate makes {named('output', otherwise)} by other settings or weights, or of another blob"]
         if otherwise
