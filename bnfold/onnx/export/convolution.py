@@ -27,7 +27,7 @@ def convolution(block: Block) -> list[str]:
 
 
 def nd_convolution(block: Block) -> list[str]:
-    """A convolution whose Caffe may leave axes of size 1 out of its top, and has no form where there are any."""
+    """`y = w (*) x + b`, where no axis of the top has size 1, which its Caffe may leave out: Conv."""
     block.require_known_top(ND_UNSURE)
     return convolution(block)
 

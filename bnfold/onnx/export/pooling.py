@@ -44,7 +44,7 @@ def pooling(block: Block) -> str | list[str]:
 
 
 def nd_pooling(block: Block) -> str | list[str]:
-    """A pooling whose Caffe may differ in axes of size 1, in rounding and in averages, and has no form where it may."""
+    """MAX or AVE, where axes of size 1, rounding and what an average counts leave no doubt: MaxPool, AveragePool."""
     block.require_known_top(f"{ND_UNSURE}, or round or average in its own way")
     return pooling(block)
 
