@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
-from bnfold.algebra.affine import Affine
+from bnfold.algebra.affine import Affine, compact
 from bnfold.algebra.operators import Alias, Constant, Operator, Pass, Product, Steps, Sum
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import exact_values
@@ -156,7 +156,10 @@ def _laid_constant(context: NodeContext, axes: int = 1) -> Array:
         return exact_values(constant)
     if prod(shape) > MAX_VALUES:
         raise Unfit(f"its constant has {prod(shape):,} values, more than an affine may have")
-    if sum(size != 1 for size in shape) > axes:
+    values = exact_values(constant)
+    if prod(shape) > max(shape):  # a map, of which exporters write out what they have repeated
+        values = compact(values)
+    if sum(size != 1 for size in values.shape) > axes:
         raise Unfit("its constant varies along more than one axis")
     bottom = context.bottom()
     if len(shape) > len(bottom):
@@ -170,7 +173,7 @@ def _laid_constant(context: NodeContext, axes: int = 1) -> Array:
                 f"its constant has {wanted} values along axis {axis}, of which the model leaves the size open; where "
                 "that is 1 it would enlarge what it reads"
             )
-    return exact_values(constant).reshape(full)
+    return values.reshape((1,) * (len(bottom) - len(shape)) + values.shape)
 
 
 def alias(context: NodeContext) -> Operator:
