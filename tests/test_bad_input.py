@@ -125,6 +125,7 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
         "scale of images must be finite",
     ),
     "a tolerance without end": ((*FOLD, "--tolerance", "inf"), {}, "the tolerance is inf; it must be 0 or more"),
+    "a tolerance that passes anything": ((*FOLD, "--tolerance", "5"), {}, "with 5 of its range a blob may hold"),
     "an input of two shapes": (
         (*FOLD, "--input-shape", "data=1,3,16,16", "--input-shape", "data=1,3,8,8"),
         {},

@@ -105,6 +105,11 @@ def require_usable(options: CompareOptions) -> None:
     """
     if not 0 <= options.limit < math.inf:
         raise UsageError(f"--tolerance: the tolerance is {options.limit:g}; it must be 0 or more, and finite")
+    if options.limit >= 1 and options.min_agreement is None and options.max_top1_drop is None:
+        raise UsageError(
+            f"--tolerance: with {options.limit:g} of its range a blob may hold any values, which proves nothing; "
+            "give less than 1, or say by --min-agreement or --max-top1-drop what has to hold"
+        )
     if min(options.seed, options.sample_seed or 0) < 0:
         raise UsageError("a seed must be 0 or more")
     if not 0 <= options.threads < 1 << 31:

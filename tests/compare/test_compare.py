@@ -176,6 +176,7 @@ def test_a_label_that_is_no_number_is_named(layer: str) -> None:
         ({"seed": -1}, "a seed must be 0 or more"),
         ({"sample_limit": 1, "sample_seed": -1}, "a seed must be 0 or more"),
         ({"tolerance": math.inf}, "the tolerance is inf; it must be 0 or more, and finite"),
+        ({"tolerance": 1.0}, "with 1 of its range a blob may hold any values, which proves nothing"),
         ({"tolerance": "1"}, "the option tolerance takes float or None, and not str"),
         ({"threads": 1 << 31}, "the option threads is a number of threads, 0 for any, and not 2147483648"),
         ({"seed": 1.5}, "the option seed takes int, and not float"),
