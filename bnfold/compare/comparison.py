@@ -22,7 +22,7 @@ from bnfold.compare.checkpoint import Checkpoint
 from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.engine import Engine
 from bnfold.compare.exact import open_exact
-from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES, computed_alone
+from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.hidden_channels import hidden_channels
 from bnfold.compare.inside import changed_bodies, with_bodies
 from bnfold.compare.matched import MatchedCandidate
@@ -377,13 +377,10 @@ class Comparison:
         if options.batch is None:
             ours, theirs, layout = widened(ours, theirs, inputs, layout, data)
         ours, theirs = ours.reading_through_copies(pairs), theirs.reading_through_copies({*pairs.values()})
-        paired = [options.map[name] for name in ours.outputs if name in pairs and name in options.map]
-        inner = [name for name in paired if name not in theirs.outputs]  # unpaired they do not pass
         notes = [*ours.notes, *theirs.notes, *self._types]
         notes += [*run_in_one(ours, theirs), *_standing_in(ours)]
         notes += [sized] if sized else []
         notes += _other_kinds(ours.feeds, theirs.feeds, inputs)
-        notes += [computed_alone(inner)] if inner else []
         if data.count < (rows := layout.batch) and self._rows_differ(layout):
             mixed = ", of which blobs without a row for each show the largest alone" * isinstance(data, Noise)
             notes.append(f"of the {rows:,} rows of a run {data.count:,} were compared{mixed}, and no others are proved")

@@ -199,7 +199,7 @@ class MatchedCandidate:
         otherwise = self._made_otherwise()
         conditions = [
             gates.compared_gate(blobs, uncompared, boxes, seen_through, behind, bare),
-            gates.outputs_gate(lost, otherwise, self._inner()),
+            gates.outputs_gate(lost, otherwise, self._inner(by_user=False)),
             *gates.shapes_gates(self.resized),
             gates.tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit),
             *rounding,
@@ -207,6 +207,7 @@ class MatchedCandidate:
         ]
         notes = [*self.notes, *found.notes, *unlooked, *unproved(self, found, blobs, classifier)]
         notes += self._output_notes(bare, [*lost, *otherwise])
+        notes += self._order_notes()
         notes += [self._hidden(name, found.positions[name].share) for name in hiding]
         notes += [rounding_note(name, found.distances[name], by_rounding) for name, by_rounding in decided.items()]
         notes += [TF32_NOTE] if any(execution is not None and execution.tf32 for execution in ran) else []
@@ -256,6 +257,8 @@ class MatchedCandidate:
             bare: those in which nothing was compared, by equal layers.
             known: those that fail already.
         """
+        if inner := [*self._inner(by_user=True).values()]:
+            yield gates.computed_alone(inner)
         if bare:
             yield f"{named('output', bare)}: {BARE}"
         if unlike := [name for name in self._differing_behind() if name not in known]:
@@ -314,11 +317,30 @@ class MatchedCandidate:
         lost += [out.blob for out in self.ours.incomparable.outputs if out.blob not in hidden]
         return lost, (*self.ours.uncompared.outputs, *uncompared)
 
-    def _inner(self) -> dict[str, str]:
-        """The reference's outputs that are none in the candidate, with their partners there; without the user's own."""
+    def _inner(self, *, by_user: bool) -> dict[str, str]:
+        """The reference's outputs whose partners are none in the candidate, with these: of the user's own pairs, which
+        pass, or of the others, which do not."""
         theirs, known = {*self.theirs.outputs}, self.options.map
         pairs = ((name, self.all_pairs[name]) for name in self.ours.outputs if name in self.all_pairs)
-        return {name: partner for name, partner in pairs if partner not in theirs and known.get(name) != partner}
+        return {name: one for name, one in pairs if one not in theirs and (known.get(name) == one) == by_user}
+
+    def _order_notes(self) -> Iterator[str]:
+        """What others get who take the inputs or outputs of an ONNX model by their places; of the first that moved."""
+        if self.ours.net is not None or self.theirs.net is not None:
+            return
+        for kind, ours, theirs in (
+            ("input", list(self.ours.feeds), list(self.theirs.feeds)),
+            ("output", self.ours.outputs, self.theirs.outputs),
+        ):
+            places = {name: place for place, name in enumerate(theirs)}
+            for place, name in enumerate(ours):
+                found = places.get(self.partners.get(name, ""), place)
+                if found != place:
+                    yield (
+                        f"{kind} '{name}' is the candidate's {kind} {found + 1} and the reference's {place + 1}: who "
+                        f"takes {kind}s by their places, and not by name, gets another one"
+                    )
+                    break
 
     def _hides_the_same(self) -> bool:
         """Whether what of the reference is not compared is the same in the candidate, and reads only what is."""

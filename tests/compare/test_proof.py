@@ -661,6 +661,22 @@ def test_an_output_that_the_candidate_has_inside_alone_passes_where_the_user_pai
     assert not any("gives no such output" in note for note in given.notes)
 
 
+@pytest.mark.parametrize("kind", ["input", "output"])
+def test_ports_that_stand_in_another_order_are_said(kind: str) -> None:
+    nodes = [helper.make_node("Sub", ["a", "b"], ["c"]), helper.make_node("Tanh", ["c"], ["d"])]
+    reference = model(nodes, {"a": (2, 4), "b": (2, 4)}, ["c", "d"])
+    moved = ModelProto.FromString(reference.SerializeToString())
+    ports = getattr(moved.graph, kind)
+    ports.append(ports[0])
+    del ports[0]
+    report = compare(reference, moved)
+    assert report.passed
+    first = "a" if kind == "input" else "c"
+    note = f"{kind} '{first}' is the candidate's {kind} 2 and the reference's 1"
+    assert [note in said for said in report.notes] == [True]
+    assert not compare(reference, reference).notes
+
+
 def drawing(node: NodeProto, *, shift: float = 0, more: bool = False) -> ModelProto:
     """A product, and a node behind it that draws or does not; perhaps with the product as an output, too."""
     nodes = [helper.make_node("MatMul", ["x", "w"], ["a"], "fc"), node, helper.make_node("Mul", ["z", "b"], ["y"])]
