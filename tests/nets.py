@@ -66,7 +66,7 @@ def seeded(layer_type: str, shapes: Sequence[Shape], seed: int = 0, name: str = 
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     if layer_type in ("BatchNorm", "CuDNNBatchNorm"):
         return [array.astype(np.float32) for array in _batch_norm(rng, shapes)]
-    if layer_type == "BN" and len(shapes) == 4:
+    if layer_type in ("BN", "SyncBN") and len(shapes) == 4:
         gamma, beta, mean, variance = (_vector(rng, shape) for shape in shapes)
         return [array.astype(np.float32) for array in (gamma, beta, mean, abs(variance))]
     return [np.asarray(_blob(rng, shape, layer_type, index), np.float32) for index, shape in enumerate(shapes)]

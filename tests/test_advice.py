@@ -101,8 +101,9 @@ def test_a_bias_alone_is_no_scale() -> None:
         bn("batch_norm_param { use_weight_bias: true }"),
         bn("param { lr_mult: 1 } param { lr_mult: 1 } param { lr_mult: 0 } param { lr_mult: 0 }"),
         bn(layer_type="BN"),
+        bn(layer_type="SyncBN"),
     ],
-    ids=["nvcaffe", "fillers", "intel", "vitis", "BN"],
+    ids=["nvcaffe", "fillers", "intel", "vitis", "BN", "SyncBN"],
 )
 def test_a_batchnorm_with_a_gamma_of_its_own_needs_no_scale(layer: str) -> None:
     assert advise(INPUT + CONV + layer + RELU) == []

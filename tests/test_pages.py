@@ -77,7 +77,7 @@ def test_the_dialects_of_a_layer_are_those_of_the_facts(layer_type: str) -> None
     elif (
         own is not None
         and "BVLC" not in own
-        and layer_type not in ("DetectionOutputRefine", "Norm", "PriorBoxClustered", "SeLU")
+        and layer_type not in ("DetectionOutputRefine", "Norm", "PriorBoxClustered", "SeLU", "SyncBN")
     ):
         # The facts list what five dialects added, and a layer that they took over is none of that. By SSD's norm_param
         # a Norm tells that it is none.

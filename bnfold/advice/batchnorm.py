@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 
-from bnfold.advice.draft import STATISTICS, Draft, Written, normalising
+from bnfold.advice.draft import BNS, STATISTICS, Draft, Written, normalising
 from bnfold.advice.records import Remark
 from bnfold.errors import few, quoted
 
@@ -146,7 +146,7 @@ def shared_statistics(draft: Draft) -> Iterator[Remark]:
 
 def _statistics_only(draft: Draft) -> Iterator[Written]:
     """The BatchNorms that learn nothing but statistics."""
-    return (written for written in normalising(draft.layers) if written.type != "BN" and not written.learns_gamma)
+    return (written for written in normalising(draft.layers) if written.type not in BNS and not written.learns_gamma)
 
 
 def _same(one: float, other: float) -> bool:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import ParamSpec
 
 STATISTICS = 3  # mean, variance, factor
+BNS = ("BN", "SyncBN")  # of `bn_param`; they scale and shift by themselves
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -87,7 +88,7 @@ class Written:
     @property
     def normalises(self) -> bool:
         """It is of the BatchNorm family and has statistics (SegNet's INFERENCE has them multiplied in)."""
-        if self.type == "BN":
+        if self.type in BNS:
             param = self.layer.param.bn_param
             return not (param.HasField("bn_mode") and param.bn_mode == param.INFERENCE)
         return self.type in BATCHNORMS
@@ -97,18 +98,18 @@ class Written:
         """It scales and shifts by itself, as the text tells: a BN, or a BatchNorm of NVCaffe, Vitis or Intel."""
         param = self.layer.param.batch_norm_param
         by_flag = param.HasField("use_weight_bias") and param.use_weight_bias
-        return self.type == "BN" or learns_scale(self.layer) or by_flag or len(self.specs) > STATISTICS
+        return self.type in BNS or learns_scale(self.layer) or by_flag or len(self.specs) > STATISTICS
 
     @property
     def global_stats(self) -> bool | None:
         """`use_global_stats` of a BatchNorm as written, None where it is not."""
         param = self.layer.param.batch_norm_param
-        return param.use_global_stats if self.type != "BN" and param.HasField("use_global_stats") else None
+        return param.use_global_stats if self.type not in BNS and param.HasField("use_global_stats") else None
 
     @property
     def eps(self) -> float:
         """What a layer that normalises adds to the variance."""
-        if self.type != "BN":
+        if self.type not in BNS:
             return float(self.layer.param.batch_norm_param.eps)
         param = self.layer.param.bn_param
         return float(param.var_eps if param.HasField("var_eps") else param.eps)  # ducha-aiki's Caffe calls it so

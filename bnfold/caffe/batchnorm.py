@@ -12,7 +12,7 @@ dialect has; where two readings stay possible, the user decides: nothing is gues
     intel        mean, variance, factor [, gamma [, beta]]      BatchNorm of Intel Caffe, which may fuse a ReLU
     nvcaffe      mean, variance, 1 [, gamma, beta]              BatchNorm of NVCaffe 0.16 and 0.17; eps at least 1e-5
     nvcaffe015   gamma, beta, mean, variance [, 0]              BatchNorm of NVCaffe 0.15, Vitis, Jacinto
-    pspnet       gamma, beta, mean, variance                    BN of PSPNet, ICNet
+    pspnet       gamma, beta, mean, variance                    BN of PSPNet, ICNet; SyncBN of yjxiong's Caffe (TSN)
     segnet       gamma, beta                                    BN of SegNet, ENet: INFERENCE is gamma*x + beta,
                                                                 LEARN follows the batch, eps 1e-9
     ducha        gamma, beta, mean, variance                    BN of ducha-aiki's, CTPN's and happynear's Caffe: eps is
@@ -22,8 +22,8 @@ dialect has; where two readings stay possible, the user decides: nothing is gues
                                                                 of L-Softmax's and of mini-caffe
 
 Sources: batch_norm_layer.cpp of BVLC, Intel and NVCaffe; bn_layer.cpp of PSPNet, SegNet, ducha-aiki's Caffe and
-L-Softmax, and pull request 16 of yjxiong's; cudnn_batch_norm_layer.cu of GENet. The normalisation is Ioffe and
-Szegedy's (arXiv:1502.03167).
+L-Softmax, pull request 16 and sync_bn_layer.cu of yjxiong's; cudnn_batch_norm_layer.cu of GENet. The normalisation is
+Ioffe and Szegedy's (arXiv:1502.03167).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -486,5 +486,6 @@ TYPES: dict[str, Family] = {
             "CCCCC": "cudnn",
         },
     ),
+    "SyncBN": Family(("pspnet",), {"1111": "pspnet", "CCCC": "pspnet"}),
 }
 """Forks registered CuDNNBatchNorm for layers of their own: BVLC's blobs, GENet's four, NVCaffe's five, gamma first."""

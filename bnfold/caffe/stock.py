@@ -1,7 +1,7 @@
 """A net in the words of BVLC's Caffe, as far as that has words for it.
 
     BatchNorm of NVCaffe, Intel ...   BatchNorm (mean, variance, 1) and Scale (gamma, beta)
-    BN, CuDNNBatchNorm                likewise; BN with bn_mode: INFERENCE is a Scale
+    BN, SyncBN, CuDNNBatchNorm        likewise; BN with bn_mode: INFERENCE is a Scale
     EltwiseAffine, ChannelwiseAffine  Scale
     NeedRemove                        Split
     Axpy                              Flatten, Scale of two bottoms, Eltwise

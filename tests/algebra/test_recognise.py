@@ -54,6 +54,7 @@ ROWS = [
     Row(f'type: "BatchNorm" batch_norm_param {{ {EPS} }}', FOUR, V015),
     Row(f'type: "CuDNNBatchNorm" batch_norm_param {{ {EPS} }}', FOUR, BVLC, factor=3.0),
     Row(f'type: "BN" bn_param {{ {EPS} }}', FOUR, V015),
+    Row(f'type: "SyncBN" bn_param {{ {EPS} }}', FOUR, ((1, 4),) * 4),
     Row(f'type: "BN" bn_param {{ {EPS} frozen: true }}', FOUR, V015),
     Row('type: "BN" bn_param { bn_mode: INFERENCE }', FOUR, ((1, 4, 1, 1), (1, 4, 1, 1))),
     Row('type: "Bias"', FOUR, ((4,),)),

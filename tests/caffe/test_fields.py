@@ -199,6 +199,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "ChannelwiseAffine": [("", [IMAGE])],
     "CReLU": [("", [IMAGE]), ("crelu_param { negative_slope: 0.5 concat_axis: 2 }", [IMAGE])],
     "NeedRemove": [("", [IMAGE])],
+    "SyncBN": [("", [IMAGE])],
     "Flip": [("", [IMAGE]), ("flip_param { flip_width: false flip_height: true }", [IMAGE])],
     "GSTiling": [("gs_tiling_param { stride: 2 reverse: true }", [IMAGE])],
     "Div": [("", [IMAGE, IMAGE])],

@@ -72,6 +72,7 @@ LAYOUTS = {
         tuple(map(four, (GAMMA, BETA, MEAN, VARIANCE))),
         normalised(MEAN, VARIANCE, 0.25, GAMMA, BETA),
     ),
+    "SyncBN": Layout('type: "SyncBN"', tuple(blob.reshape(1, -1) for blob in (GAMMA, BETA, MEAN, VARIANCE)), ALL),
     "TSN": Layout(
         'type: "BN" bn_param { frozen: true }',
         tuple(blob.reshape(1, -1) for blob in (GAMMA, BETA, MEAN, 1 / np.sqrt(VARIANCE + 1e-5))),

@@ -95,6 +95,7 @@ def test_the_slopes_of_a_prelu_are_positive() -> None:
         ("BN", "bn_param { var_eps: 0.1 }", "ducha", 4),
         ("CuDNNBatchNorm", "cudnn_batch_norm_param { eps: 0.1 }", "cudnn", 4),
         ("BN", "bn_param { bn_mode: INFERENCE }", "segnet", 2),
+        ("SyncBN", "", "pspnet", 4),
         ("BN", "bn_param { scale_filler { value: 1 } }", "segnet", 2),
     ],
 )

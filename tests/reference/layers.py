@@ -54,6 +54,7 @@ FORWARD: dict[str, Forward] = {
     "BatchToSpaceND": layers_forks.batch_to_space,
     "Bias": layers_normalize.bias,
     "BN": layers_normalize.bn,
+    "SyncBN": layers_normalize.sync_bn,
     "BNLL": layers_pointwise.bnll,
     "BroadcastMul": layers_pointwise.broadcast_mul,
     "BroadcastTo": layers_forks.broadcast_to,

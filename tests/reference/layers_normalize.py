@@ -64,6 +64,13 @@ def batch_norm_statistics(param: Message, blobs: list[Array], channels: int) -> 
     return Statistics(blobs[2], blobs[3], blobs[0], blobs[1], eps)
 
 
+def sync_bn(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """(x - mean)/sqrt(variance + eps)*slope + bias (sync_bn_layer.cu of yjxiong's Caffe, which has no CPU form)."""
+    (bottom,) = bottoms
+    slope, bias, mean, variance = (column(blob.reshape(-1), bottom) for blob in blobs)
+    return [(bottom - mean) / np.sqrt(variance + layer.sub("bn_param").number("eps", 1e-5)) * slope + bias]
+
+
 def bn(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """PSPNet, ducha-aiki (4 blobs: slope, bias, mean, variance), or SegNet (2: scale, shift, statistics or none).
 

@@ -103,10 +103,11 @@ def _has_own_scale(layer: Layer) -> bool:
 
 
 def bn_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """Four of (1, C, 1, 1) in PSPNet, two in SegNet (bn_layer.cpp of both)."""
-    if len(layer.blobs) not in (2, 4) or len(bottoms[0]) < 2:
+    """Four of (1, C, 1, 1) in PSPNet, two in SegNet (bn_layer.cpp of both); four in a SyncBN (sync_bn_layer.cpp)."""
+    number = 4 if layer.type == "SyncBN" else len(layer.blobs)
+    if number not in (2, 4) or len(bottoms[0]) < 2:
         return None
-    return [(1, bottoms[0][1], 1, 1)] * len(layer.blobs)
+    return [(1, bottoms[0][1], 1, 1)] * number
 
 
 def eltwise_affine_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
@@ -217,6 +218,14 @@ ROWS: Mapping[str, LayerType] = {
     ),
     "OutputDecay": GRADIENT._replace(reads={"output_decay_param": "output_decay regularization_type"}),
     "Power": LayerType(same, reads={"power_param": "power scale shift"}, aligned=True),
+    "SyncBN": LayerType(
+        same,
+        blobs=bn_blobs,
+        reads={"bn_param": "eps"},
+        products="value",
+        dialects=OTHERS,
+        note="the BN of yjxiong's Caffe (TSN) that trains on many GPUs: its statistics are mean and variance",
+    ),
     "Scale": LayerType(
         scale,
         bottoms=(1, 2),

@@ -383,6 +383,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Noise": dropout,
     "OutputDecay": dropout,
     "Scale": scale,
+    "SyncBN": batch_norm,
     "Softmax": softmax_layer,
     "SeLuDropout": dropout,
     "SpatialDropout": dropout,
