@@ -32,8 +32,9 @@ class Loss(NamedTuple):
 
 MARGIN = Loss("Power", goes_on=True)
 """The margins of AM-Softmax and ArcFace copy all scores but the label's own, and at TEST, or where no label is known,
-that one too (label_specific_add_layer.cpp, cosin_add_m_layer.cpp, combined_margin_layer.cpp), as Power does, in place
-too. Those of L-Softmax and SphereFace make the scores as well."""
+that one too (label_specific_add_layer.cpp, label_specific_margin_layer.cpp, cosin_add_m_layer.cpp,
+combined_margin_layer.cpp, sv_x_layer.cpp), as Power does, in place too. Those of L-Softmax and SphereFace make the
+scores as well."""
 
 
 LOSSES = {
@@ -45,11 +46,13 @@ LOSSES = {
     "InfogainLoss": Loss(),
     "L1Loss": Loss(),
     "LabelSpecificAdd": MARGIN,
+    "LabelSpecificMargin": MARGIN,
     "LargeMarginInnerProduct": MARGIN._replace(becomes="InnerProduct"),
     "MarginInnerProduct": MARGIN._replace(becomes="InnerProduct"),
     "MultiBoxLoss": Loss(predictions=3),
     "MultinomialLogisticLoss": Loss(),
     "RegionLoss": Loss(),
+    "SVX": MARGIN,
     "SigmoidCrossEntropyLoss": Loss("Sigmoid"),
     "SmoothL1Loss": Loss(),
     "SmoothL1LossOHEM": Loss(),

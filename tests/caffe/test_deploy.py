@@ -118,7 +118,9 @@ def test_a_cross_entropy_becomes_a_sigmoid_and_other_losses_leave_the_prediction
         assert net.outputs == ["fc"]
 
 
-@pytest.mark.parametrize("layer_type", ["LabelSpecificAdd", "CosinAddm", "CombinedMargin"])
+@pytest.mark.parametrize(
+    "layer_type", ["LabelSpecificAdd", "LabelSpecificMargin", "CosinAddm", "CombinedMargin", "SVX"]
+)
 @pytest.mark.parametrize("tops", ["m", "m bias"])
 def test_a_margin_that_training_adds_by_the_label_is_a_copy_and_what_stands_behind_it_stays(
     layer_type: str, tops: str
