@@ -12,7 +12,7 @@ would have been measured. So would one whose values differ by less than CLEAR ti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from math import inf, prod
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,7 +29,9 @@ from bnfold.options import ROUNDING
 if TYPE_CHECKING:
     from onnx import NodeProto
 
+    from bnfold.compare.probing import Side
     from bnfold.onnx.functions import Key
+    from bnfold.onnx.pointwise import Stretch
     from bnfold.onnx.weight import Weight
 
 Stored = Mapping[str, "Weight | Array"]
@@ -45,6 +47,7 @@ class Difference(NamedTuple):
 
 CLEAR = 100.0  # times what is seen: a setting that is so far off would show it, if the data reached it
 UNITS = 4.0  # in the last place: what two roundings of one number differ by
+LINEAR = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 COMPUTED = 256.0  # likewise: what a few operations differ by, of which some cancel
 
 
@@ -135,6 +138,8 @@ def _differences(
     }
     unlike = {name: blobs[name] for name, found in held.items() if found is None or found.size}
     sizes = dict(_functions(ours, theirs, unlike, pairs))
+    others = {name: blobs[name] for name in unlike if name not in sizes and not held[name]}
+    sizes |= _guards(ours, theirs, others, pairs)
     for name, (_, partner) in couples.items():
         found = held[name]
         if name in sizes:
@@ -154,27 +159,103 @@ def _functions(
         blobs: blob of the candidate -> that of the reference.
         pairs: as in `hidden_differences`.
     """
-    from bnfold.compare.probing import MOST, apart
-    from bnfold.onnx.pointwise import Stretch, stretch_behind
+    from bnfold.compare.probing import apart
+    from bnfold.onnx.pointwise import stretch_behind
 
     fronts = set(pairs.values())
-    couples: dict[str, tuple[Stretch, Stretch]] = {}
+    couples: list[tuple[str, Stretch, Stretch]] = []
     for name, blob in blobs.items():
         mine, its = stretch_behind(ours.makers, blob, pairs), stretch_behind(theirs.makers, name, fronts)
         if mine is not None and its is not None and pairs[mine.front] == its.front:
-            couples[name] = mine, its
+            couples.append((name, mine, its))
+    for (name, mine, its), size in _probed(ours, theirs, couples, apart):
+        other = f"{its.types} in the place of {mine.types}"
+        yield name, (other if its.types != mine.types else f"a value of {its.types}", size)
+
+
+def _guards(
+    ours: Model, theirs: Model, blobs: Mapping[str, str], pairs: Mapping[str, str]
+) -> dict[str, tuple[str, float]]:
+    """Of some blobs of the candidate: what is made value by value beside the layer that makes it, and is no affine.
+
+    Given:   x -> MatMul -> y        and:   x -> Clip -> MatMul -> Min -> y
+    Result:  "Clip where the reference has nothing"
+
+    A fold moves affines across a layer, and changes its weights by them. What else stands in front of it or behind it
+    is the same in both networks, but for an affine. Arguments as in `_functions`.
+    """
+    from bnfold.compare.probing import bent, bounded_otherwise
+    from bnfold.onnx.pointwise import joints, stretch_up_to
+
+    sides = ((ours, [*pairs]), (theirs, [*pairs.values()]))
+    ends = [joints(model.makers, model.feeds) for model, _ in sides]
+    behind: list[tuple[str, Stretch, Stretch]] = []
+    front: list[tuple[str, Stretch, Stretch]] = []
+    for name, blob in blobs.items():
+        mine, its = (
+            stretch_up_to(model.makers, one, known[::-1])
+            for model, one, known in zip((ours, theirs), (blob, name), ends, strict=True)
+        )
+        nodes = ours.makers.get(mine.front), theirs.makers.get(its.front)
+        if nodes[0] is None or nodes[1] is None or not _alike(nodes[0], nodes[1]):
+            continue
+        behind.append((name, mine, its))
+        for one, other in zip(nodes[0].input, nodes[1].input, strict=False):
+            if pairs.get(one) == other:
+                continue
+            read = (
+                (a, b)
+                for a in _stretches(ours, one, pairs.keys())
+                for b in _stretches(theirs, other, {*pairs.values()})
+                if pairs.get(a.front) == b.front
+            )
+            front += [(name, *found) for found in [next(read, None)] if found is not None]
+    found: dict[str, tuple[str, float]] = {}
+    for couples, judge in ((behind, bounded_otherwise), (front, bent)):
+        told = [one for one in couples if not (one[1].is_affine and one[2].is_affine)]
+        for (name, mine, its), size in _probed(ours, theirs, told, judge):
+            types = f"{its.types or 'nothing'} where the reference has {mine.types or 'nothing'}"
+            if size > found.get(name, ("", 0.0))[1]:
+                found[name] = types, size
+    return found
+
+
+def _probed(
+    ours: Model,
+    theirs: Model,
+    couples: Sequence[tuple[str, Stretch, Stretch]],
+    judge: Callable[[Side, Side], float | None],
+) -> Iterator[tuple[tuple[str, Stretch, Stretch], float]]:
+    """Couples of stretches with how far they are apart, of those that can be run."""
+    from bnfold.compare.probing import MOST
+
     stored = [
         {name: values_stored(held) for name, held in model.stored(names).items() if prod(held.shape) <= MOST}
         for model, names in (
-            (ours, set().union(*(mine.constants for mine, _ in couples.values()))),
-            (theirs, set().union(*(its.constants for _, its in couples.values()))),
+            (ours, set[str]().union(*(mine.constants for _, mine, _ in couples))),
+            (theirs, set[str]().union(*(its.constants for _, _, its in couples))),
         )
     ]
-    for name, (mine, its) in couples.items():
-        size = apart((ours, mine, stored[0]), (theirs, its, stored[1]))
+    for name, mine, its in couples:
+        size = judge((ours, mine, stored[0]), (theirs, its, stored[1]))
         if size is not None:
-            other = f"{its.types} in the place of {mine.types}"
-            yield name, (other if its.types != mine.types else f"a value of {its.types}", size)
+            yield (name, mine, its), size
+
+
+def _stretches(model: Model, name: str, fronts: Collection[str]) -> Iterator[Stretch]:
+    """What makes a value of a blob that both networks have: nothing, where it is one, and nodes."""
+    from bnfold.onnx.pointwise import Stretch, stretch_behind
+
+    if name in fronts:
+        yield Stretch((), name, name)
+    if (found := stretch_behind(model.makers, name, fronts)) is not None:
+        yield found
+
+
+def _alike(node: NodeProto, partner: NodeProto) -> bool:
+    """Whether two nodes are one operator, or both linear with weights that may be written in several ways."""
+    types = {node.op_type, partner.op_type}
+    return node.domain == partner.domain and (len(types) == 1 or types <= LINEAR)
 
 
 def _other_layers(

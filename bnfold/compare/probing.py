@@ -9,6 +9,9 @@ f and g, they are apart by the largest
     abs(f(x) - g(x)) / max over abs(w) <= max(abs(x), 1) of max(abs(f(w)), abs(g(w)))
 
 since what cancels at x was rounded at the size that it has around 0.
+
+Of stretches in front of or behind a layer that computes otherwise in the two, a fold may have moved an affine into that
+layer. Then they are held against each other but for an affine, see `bent` and `bounded_otherwise`.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import numpy as np
 from bnfold.compare.models import Model
 from bnfold.errors import ModelError
 from bnfold.net import Array, Shape
-from bnfold.onnx.pointwise import Stretch, channels_of, numbers_said, shapes_of, stretch_model
+from bnfold.onnx.pointwise import JUMPING, Stretch, channels_of, numbers_said, shapes_of, stretch_model
 from bnfold.runtime import Session, to_host
 
 EXPONENTS = range(-12, 17)  # of the powers of 2
@@ -29,6 +32,7 @@ BESIDE = 2.0**-7  # of what is said: so far from it are the numbers in front of 
 FEW = 64  # constants up to so many are said as numbers
 MOST = 1 << 22  # values that are computed
 AXES = 4  # behind the channels
+STILL = 1e-3  # of a value: where the largest numbers change it by less, it has come to its end
 
 Side = tuple[Model, Stretch, Mapping[str, Array]]
 """A network, a stretch of it, and what is stored of it."""
@@ -36,13 +40,69 @@ Side = tuple[Model, Stretch, Mapping[str, Array]]
 
 def apart(one: Side, other: Side) -> float | None:
     """How far two stretches are apart, 1 at most; None where they cannot be run so."""
+    made = _values_of([one, other])
+    return None if made is None else _largest(*made)
+
+
+def bent(one: Side, other: Side) -> float | None:
+    """How far two stretches of one blob are from `f = a*g + b` in each channel, of the largest value, 1 at most; None
+    where they cannot be run so. An affine may be moved into the layer behind them, and nothing else may.
+    """
+    made = _values_of([one, other])
+    if made is None:
+        return None
+    first, second = (values.reshape(len(values), -1) for values in made[1:])
+    sound = np.isfinite(first) & np.isfinite(second)
+    columns = zip(first.T, second.T, sound.T, strict=True)
+    return max((min(_residual(f[s], g[s]), _residual(g[s], f[s])) for f, g, s in columns if s.any()), default=0.0)
+
+
+def bounded_otherwise(one: Side, other: Side) -> float | None:
+    """How far what two stretches become at either end is apart, of the larger one, 1 at most; None where they cannot be
+    run so. It is the same, perhaps with the ends exchanged, whatever affine has been moved in front of one of them.
+    """
+    made = _values_of([one, other], far=True)
+    if made is None:
+        return None
+    first, second = (values.reshape(len(values), -1) for values in made[1:])
+    ours, theirs = np.sort(_limits(first), axis=0), np.sort(_limits(second), axis=0)
+    with np.errstate(all="ignore"):
+        sizes = np.maximum(np.abs(ours).max(axis=0), np.abs(theirs).max(axis=0))
+        distance = np.where(ours == theirs, 0, np.abs(ours - theirs) / np.where(np.isfinite(sizes), sizes, 1))
+    # What is one number throughout, or none, tells nothing of what stands in front of it.
+    tells = (ours[0] != ours[1]) & (theirs[0] != theirs[1]) & ~np.isnan(ours + theirs).all(axis=0)
+    return float(np.minimum(np.where(tells & ~np.isnan(distance), distance, 0), 1).max(initial=0))
+
+
+def _limits(values: Array) -> Array:
+    """What becomes of either end; infinite where it still grows there. The numbers are those of `_far`."""
+    ends = []
+    for end, before in ((values[0], values[1]), (values[-1], values[-2])):
+        with np.errstate(all="ignore"):
+            grows = ~(np.abs(end - before) <= STILL * np.maximum(np.abs(end), np.abs(before)))
+            ends.append(np.where(np.isfinite(end) & grows, np.copysign(np.inf, end - before), end))
+    return np.stack(ends)
+
+
+def _residual(f: Array, g: Array) -> float:
+    """How far f is from what two of its values make of g, of its largest value."""
+    low, high = g.argmin(), g.argmax()
+    size, step = np.abs(f).max(), g[high] - g[low]
+    with np.errstate(all="ignore"):
+        slope = (f[high] - f[low]) / step if step else 0.0
+        left = np.abs(f - f[low] - slope * (g - g[low])).max()
+    return float(min(1.0, left / size)) if size > 0 and np.isfinite(left) else 0.0
+
+
+def _values_of(pair: Sequence[Side], far: bool = False) -> tuple[Array, Array, Array] | None:
+    """The numbers, and in float64 what either stretch makes of each of them; None where they cannot be run so."""
     sides = [
         (model, stretch, {name: stored[name] for name in stretch.constants & stored.keys()})
-        for model, stretch, stored in (one, other)
+        for model, stretch, stored in pair
     ]
     types = {stored.dtype for _, _, held in sides for stored in held.values() if stored.dtype.kind == "f"}
     dtype = types.pop() if len(types) == 1 else np.dtype(np.float32)
-    probes, shape = _probes(sides, dtype), _shape(sides)
+    probes, shape = _far(dtype) if far else _probes(sides, dtype), _shape(sides)
     if any(stretch.stored - stored.keys() for _, stretch, stored in sides):
         return None
     if shape is None or types or len(probes) * prod(shape) > MOST:
@@ -52,11 +112,18 @@ def apart(one: Side, other: Side) -> float | None:
     values = []
     for model, stretch, stored in sides:
         try:
-            session = Session(stretch_model(model.proto, stretch, stored, dtype), threads=1)
-            values.append(to_host(session.run({stretch.front: x}, [stretch.blob])[stretch.blob]).astype(np.float64))
+            values.append(_made_by(model, stretch, stored, x).astype(np.float64))
         except ModelError:
             return None
-    return _largest(probes.astype(np.float64), *values) if values[0].shape == values[1].shape == x.shape else None
+    first, second = values
+    return (probes.astype(np.float64), first, second) if first.shape == second.shape == x.shape else None
+
+
+def _made_by(model: Model, stretch: Stretch, stored: Mapping[str, Array], x: Array) -> Array:
+    if not stretch.nodes:
+        return x
+    session = Session(stretch_model(model.proto, stretch, stored, x.dtype), threads=1)
+    return to_host(session.run({stretch.front: x}, [stretch.blob])[stretch.blob])
 
 
 def _largest(probes: Array, first: Array, second: Array) -> float:
@@ -87,13 +154,22 @@ def _shape(sides: Sequence[Side]) -> Shape | None:
     return None
 
 
+def _far(dtype: np.dtype[np.generic]) -> Array:
+    """Numbers that lie beyond all that is said, two of either sign."""
+    largest = 2.0**100 if dtype != np.float16 else 2.0**15
+    return np.array([-largest, -largest / 2, largest / 2, largest], dtype)
+
+
 def _probes(sides: Sequence[Side], dtype: np.dtype[np.generic]) -> Array:
     """The numbers, as the type has them."""
     said = [number for _, stretch, _ in sides for number in numbers_said(stretch.nodes)]
     constants = (stored for _, _, held in sides for stored in held.values() if stored.size <= FEW)
     said += [float(number) for stored in constants if stored.dtype.kind == "f" for number in stored.flat]
-    known = np.array([2.0**exponent for exponent in EXPONENTS] + [abs(number) for number in said if number])
-    known = np.concatenate([known, known * (1 - BESIDE), known * (1 + BESIDE)])
+    powers, numbers = (np.array(one) for one in ([2.0**one for one in EXPONENTS], [abs(one) for one in said if one]))
+    jumps = any(node.op_type in JUMPING for _, stretch, _ in sides for node in stretch.nodes)
+    at = powers if jumps else np.concatenate([powers, numbers])  # at a jump itself, rounding decides
+    known = np.concatenate([powers, numbers])
+    known = np.concatenate([at, known * (1 - BESIDE), known * (1 + BESIDE)])
     known = np.unique(np.concatenate([[0.0], known[np.isfinite(known)]]))
     known = np.unique(np.concatenate([known, (known[1:] + known[:-1]) / 2]))
     with np.errstate(over="ignore"):

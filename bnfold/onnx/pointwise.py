@@ -5,7 +5,7 @@ x -> Mul -> Add -> Clip -> y          x -> HardSigmoid -> y          x -> BatchN
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from onnx import AttributeProto, ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper
@@ -15,12 +15,16 @@ from bnfold.onnx.node import STANDARD
 
 POINTWISE = frozenset(
     (
-        *("Abs", "Add", "BatchNormalization", "Celu", "Clip", "Constant", "Div", "Dropout", "Elu", "Erf", "Exp"),
-        *("Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Max", "Min", "Mish", "Mul", "Neg"),
-        *("PRelu", "Pow", "Reciprocal", "Relu", "Selu", "Shrink", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Sub"),
-        *("Sum", "Tanh", "ThresholdedRelu"),
+        *("Abs", "Add", "And", "BatchNormalization", "Celu", "Clip", "Constant", "Div", "Dropout", "Elu", "Erf"),
+        *("Exp", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Less"),
+        *("LessOrEqual", "Log", "Max", "Min", "Mish", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu"),
+        *("Selu", "Shrink", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Tanh", "ThresholdedRelu"),
+        *("Where", "Xor"),
     )
 )
+AFFINE = frozenset(("Add", "BatchNormalization", "Constant", "Div", "Dropout", "Identity", "Mul", "Neg", "Sub", "Sum"))
+"""Of these with constants alone, a stretch is `a*x + b` in each channel."""
+JUMPING = frozenset(("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "ThresholdedRelu"))
 LONGEST = 16  # nodes: what an operator was ever written as
 
 
@@ -35,6 +39,12 @@ class Stretch(NamedTuple):
     def types(self) -> str:
         """Their operators."""
         return ", ".join(node.op_type for node in self.nodes if node.op_type != "Constant")
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether each value is `a*x + b` of the one that is read, as far as the operators tell."""
+        reads = [self.front in node.input for node in self.nodes if node.op_type != "Constant"]
+        return all(node.op_type in AFFINE for node in self.nodes) and sum(reads) <= 1
 
     @property
     def constants(self) -> set[str]:
@@ -76,6 +86,26 @@ def stretch_behind(makers: Mapping[str, NodeProto], blob: str, fronts: Collectio
         return True
 
     return Stretch(tuple(nodes.values()), read.pop(), blob) if walk(blob) and len(read) == 1 else None
+
+
+def joints(makers: Mapping[str, NodeProto], inputs: Collection[str]) -> tuple[set[str], set[str]]:
+    """The values that no pointwise node makes of one other, and of these the ones that no pointwise node makes.
+
+    Args:
+        makers: value -> the node that makes it.
+        inputs: of the model.
+    """
+    made = {name for name, node in makers.items() if node.op_type != "Constant"} | {*inputs}
+    others = {name for name, node in makers.items() if node.domain not in STANDARD or node.op_type not in POINTWISE} | {
+        *inputs
+    }
+    return others | {name for name, node in makers.items() if len(made.intersection(node.input)) > 1}, others
+
+
+def stretch_up_to(makers: Mapping[str, NodeProto], blob: str, fronts: Sequence[Collection[str]]) -> Stretch:
+    """The longest stretch that makes a blob of what one of some sets of values has; of no nodes where there is none."""
+    found = (stretch_behind(makers, blob, known) for known in fronts)
+    return next(filter(None, found), Stretch((), blob, blob))
 
 
 def stretch_model(model: ModelProto, stretch: Stretch, stored: Mapping[str, Array], dtype: DType) -> ModelProto:

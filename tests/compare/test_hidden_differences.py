@@ -188,6 +188,14 @@ SHIFTS = np.array([3, 4]) - np.array([5, 6]) * FACTORS
 SCALED: Step = ("BatchNormalization", {"g": FACTORS, "b": SHIFTS, "m": [0, 0], "v": [1, 1]}, {"epsilon": 0.0})
 
 
+WEIGHT = np.array([[1, -2], [3, 0.5]])
+GEMM: Step = ("Gemm", {"w": WEIGHT, "b": [0.5, -0.5]}, {})
+GEMM_NORMALISED: Step = ("Gemm", {"w": WEIGHT * FACTORS, "b": [0.5, -0.5] * FACTORS + SHIFTS}, {})
+NORMALISED_GEMM: Step = ("Gemm", {"w": FACTORS[:, None] * WEIGHT, "b": SHIFTS @ WEIGHT + [0.5, -0.5]}, {})
+LEAST: Step = ("Min", {"m": 200.0}, {})
+MATMUL: Step = ("MatMul", {"w": np.tri(4)}, {})
+
+
 def three(op_type: str) -> onnx.ModelProto:
     """What an operator makes of 3."""
     return chain(("Mul", {"a": 0.0}, {}), ("Add", {"b": 3.0}, {}), (op_type, {}, {}))
@@ -205,6 +213,16 @@ def three(op_type: str) -> onnx.ModelProto:
         (bounded(0, 1), bounded(0.4, 1, slope=0.20001), "layer 'c'"),
         (model("ThresholdedRelu", {}, alpha=0.01), model("ThresholdedRelu", {}, alpha=0.011), "(attribute 'alpha')"),
         (chain(("Max", {"m": 0.0}, {})), chain(("Relu", {}, {}), ("Min", {"m": 7.0}, {})), "Min in the place of Max"),
+        (chain(MATMUL), chain(LEAST, MATMUL), "(Min where the reference has nothing)"),
+        (
+            chain(MATMUL),
+            chain(("Clip", {"low": -200, "high": 200}, {}), MATMUL),
+            "(Clip where the reference has nothing)",
+        ),
+        (chain(LEAST, MATMUL), chain(MATMUL), "(nothing where the reference has Min)"),
+        (chain(MATMUL), chain(MATMUL, LEAST), "(Min where the reference has nothing)"),
+        (chain(MATMUL, LEAST), chain(MATMUL), "(nothing where the reference has Min)"),
+        (chain(("Softmax", {}, {})), chain(LEAST, ("Softmax", {}, {})), "(Min where the reference has nothing)"),
     ],
 )
 def test_what_no_data_has_shown_is_said_whatever_it_is_written_as(
@@ -225,6 +243,10 @@ def test_what_no_data_has_shown_is_said_whatever_it_is_written_as(
         (HARD_SIGMOID, bounded(0, 1)),
         (chain(NORMALISED), chain(("Mul", {"a": FACTORS}, {}), ("Add", {"b": SHIFTS}, {}))),
         (chain(NORMALISED), chain(SCALED)),
+        (chain(GEMM, NORMALISED), chain(GEMM_NORMALISED)),
+        (chain(NORMALISED, GEMM), chain(NORMALISED_GEMM)),
+        (chain(GEMM, NORMALISED, ("HardSwish", {}, {})), chain(GEMM_NORMALISED, ("HardSwish", {}, {}))),
+        (chain(NORMALISED, ("Relu", {}, {}), GEMM), chain(SCALED, ("Relu", {}, {}), ("Identity", {}, {}), GEMM)),
     ],
 )
 def test_what_is_only_written_otherwise_needs_no_word(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> None:
