@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ FAULTS = TESTS / "faults"
 SCHEMA = TESTS.parent / "proto" / "schema.tsv"
 
 
+@cache
 def bvlc_fields() -> dict[str, set[str]]:
     """Message -> fields, of BVLC's own schema."""
     with SCHEMA.open() as file:
