@@ -280,6 +280,8 @@ class Linear(NamedTuple):
             they may go forward into what reads the top; the layer is then left with 1 and 0.
         positive: why every scale from behind must be > 0 (it multiplies the scale of a quantisation).
         window: how a convolution slides, where branches may be joined; None for everything else.
+        beside: what it is, as long as it has no bias, to a factor along axes that its weight has not got, which gets
+            past it: `s*(W*x) = W*(s*x)`.
     """
 
     weight: Array | LazyArray
@@ -296,6 +298,7 @@ class Linear(NamedTuple):
     tail: bool = False
     positive: str = ""
     window: Window | None = None
+    beside: Product | None = None
 
     @property
     def shift(self) -> Values:

@@ -203,6 +203,11 @@ class _Journal:
                 except OutOfRange:
                     self.scene.note_met(layer)
                     raise
+                except Blocked:
+                    beside = operator.beside if isinstance(operator, Linear) and operator.bias is None else None
+                    if beside is None or not affine.keeps_zero:
+                        raise
+                    return beside
             elif isinstance(operator, Affine):
                 if not self._merges(layer, operator, affine):
                     return Pass(total=operator.sign or 1.0)

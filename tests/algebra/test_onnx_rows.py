@@ -33,7 +33,7 @@ from bnfold.algebra import commute
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.commute import Affines, Commuting
 from bnfold.algebra.frontend import FoldContext
-from bnfold.algebra.operators import Move, Opaque, Operator, Pass
+from bnfold.algebra.operators import Linear, Move, Opaque, Operator, Pass
 from bnfold.algebra.records import Blocked
 from bnfold.net import Layer, Shape
 from bnfold.onnx.operators import OPERATORS
@@ -185,6 +185,21 @@ ROWS = [
     Row("t0 = MatMul (x, y)", ((2, 4, 3), (2, 3, 5)), passes="zero both", refuses="any order"),
     Row("t0 = MatMul (x, y)", ((2, 1, 4, 3), (3, 3, 5)), passes="zero both", refuses="any order"),
     Row("t0 = MatMul (x, y)", ((3, 4), (2, 4, 1)), passes="zero both", refuses="any order"),
+    *(
+        Row(node, (bottom,), (("f", weight),), passes="zero both", refuses="any order")
+        for node, bottom, weight in (  # along the axes that the weight has not got
+            ("t0 = MatMul (x, f)", (2, 4, 3), [[1.5, -2], [0.5, 3], [-1, 0.7]]),
+            ("t0 = MatMul (f, x)", (2, 3, 5), [[1.5, -2, 1], [0.5, 3, -4]]),
+            ("t0 = MatMul (x, f)", (2, 1, 4, 2), [[[1.5, -2], [0.5, 3]], [[2, 0.3], [-1, 0.7]], [[4, 1], [3, -1.1]]]),
+            ("t0 = MatMul (x, f)", (2, 4, 3), [1.5, -2, 0.4]),
+            ("t0 = MatMul (f, x)", (2, 3, 5), [1.5, -2, 0.4]),
+            ("t0 = Gemm <transB = 1> (x, f)", (4, 3), [[1.5, -2, 1], [0.5, 3, -4]]),
+            ("t0 = Gemm <transA = 1, alpha = 0.5> (x, f)", (3, 4), [[1.5, -2], [0.5, 3], [-1, 0.7]]),
+            ("t0 = Gemm (f, x)", (3, 5), [[1.5, -2, 1], [0.5, 3, -4]]),
+            ("t0 = Gemm <transA = 1, transB = 1> (f, x)", (5, 2), [[1.5, -2, 1], [0.5, 3, -4]]),
+            ('t0 = Einsum <equation = "bij,jk->kbi"> (x, f)', (2, 4, 3), [[1.5, -2], [0.5, 3], [-1, 0.7]]),
+        )
+    ),
     Row(
         't0 = Einsum <equation = "bhid,bhjd->bhij"> (x, y)',
         ((2, 2, 3, 4), (2, 2, 5, 4)),
@@ -264,7 +279,6 @@ NOT_HERE = {
     "DeformConv": "absorbs",
     "Dropout": "an alias",
     "GRU": "absorbs",
-    "Gemm": "absorbs",
     "GlobalLpPool": "it is LpPool over the plane, which onnx does not evaluate",
     "GroupNormalization": "absorbs",
     "Identity": "an alias",
@@ -303,7 +317,10 @@ def alone(row: Row) -> Alone:
     net.front.prepare(context)  # which also says what the types are
     context.shapes = net.front.shapes(net)
     layer = next(layer for layer in net.layers if layer.type == row.op)
-    return Alone(layer, net.front.operator(layer, context), ReferenceEvaluator(model), row)
+    operator = net.front.operator(layer, context)
+    if isinstance(operator, Linear) and operator.beside is not None:
+        operator = operator.beside
+    return Alone(layer, operator, ReferenceEvaluator(model), row)
 
 
 def affines_of(rng: np.random.Generator, kind: Kind, shape: Shape) -> list[Affine]:

@@ -127,6 +127,20 @@ def test_what_a_fused_convolution_does_not_take_stays_with_its_reason(nodes: str
     assert why in reasons(before)[0]
 
 
+def test_a_factor_of_each_row_does_not_go_past_an_activation() -> None:
+    nodes = 'k = Mul (x, s) m = com.microsoft.FusedGemm <activation = "Relu"> (k, w) y = MatMul (v, m)'
+    before = model(
+        f"{HEAD} g (float[3,3] x) => (float[2,4] y) {{ {nodes} }}",
+        w=values(3, 4),
+        v=values(2, 3, seed=2),
+        s=-values(3, 1, seed=3),
+    )
+    assert types(folded(before)) == types(before)
+    x, scale = values(3, 3, seed=5), -values(3, 1, seed=3)
+    behind = scale * np.maximum(x @ values(3, 4), 0)
+    assert np.abs(run(before, {"x": x})["y"] - values(2, 3, seed=2) @ behind).max() > 0.1
+
+
 def test_a_batch_normalization_goes_back_into_a_fused_convolution_without_an_activation() -> None:
     nodes = "k = com.microsoft.FusedConv (x, w, b) y = BatchNormalization (k, gamma, beta, mean, variance)"
     text = f"{HEAD} g (float[n,3,6,6] x) => (float[n,3,4,4] y) {{ {nodes} }}"

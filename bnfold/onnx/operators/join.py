@@ -119,7 +119,7 @@ def matrices(context: NodeContext) -> Operator:
     return Product(((rows, *lay((*x[:-1], 1), top)), (columns, *lay((*y[:-2], 1, y[-1]), top))))
 
 
-def einsum(context: NodeContext) -> Operator:
+def einsum(context: NodeContext) -> Product:
     """Einsum: the sum of products of data, over the letters that the result has not."""
     letters, out = factors(context)
     if not out or len(letters) != len(context.node.slots):

@@ -10,13 +10,14 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
-from bnfold.algebra.operators import Linear, Operator, Port, Window, sliding
+from bnfold.algebra.operators import Axes, Linear, Operator, Port, Product, Window, sliding
 from bnfold.algebra.scaled import exact_values, scaled
 from bnfold.net import Array, LazyArray, Shape, sizes
 from bnfold.onnx.operators.context import MAX_VALUES, SAME, NodeContext, Unfit, axis_of, why_unknown
 from bnfold.onnx.operators.join import einsum as product
-from bnfold.onnx.operators.join import factors, matrices
+from bnfold.onnx.operators.join import factors, lay, matrices
 from bnfold.onnx.operators.quantised import dequantised
+from bnfold.onnx.sizes import UNKNOWN
 
 
 def conv(context: NodeContext) -> Operator:
@@ -127,6 +128,7 @@ def gemm(context: NodeContext) -> Operator:
         no_shift=fixed,
         no_backward=fixed,
         no_bias=fixed,
+        beside=None if node.given(2) else _beside(context, top_axis, bottom_axis),
     )
 
 
@@ -137,7 +139,7 @@ def fused(context: NodeContext) -> Operator:
     if not isinstance(linear, Linear) or not (activation or context.node.given(3)):
         return linear
     behind = f"its {activation} comes behind its weight" if activation else "what it adds comes behind its weight"
-    return linear._replace(no_backward=linear.no_backward or behind, window=None)
+    return linear._replace(no_backward=linear.no_backward or behind, window=None, beside=None)
 
 
 def linear_model(context: NodeContext) -> Operator:
@@ -202,7 +204,8 @@ def matmul(context: NodeContext) -> Operator:
     top_axis, bottom_axis = len(top) - end, len(bottom) - end
     if count == 1:
         lone = "its weight is a vector, without an axis of its output"
-        return Linear(weight, None, shape, (), (Port(bottom_axis, (0,)),), (0,), no_bias=lone)
+        beside = _beside(context, UNKNOWN, bottom_axis)
+        return Linear(weight, None, shape, (), (Port(bottom_axis, (0,)),), (0,), no_bias=lone, beside=beside)
     out, summed = (count - 2, count - 1) if left else (count - 1, count - 2)
     outputs, inputs = [Port(top_axis, (out,))], [Port(bottom_axis, (summed,))]
     for axis in (axis for axis in range(count - 2) if shape[axis] != 1):
@@ -225,7 +228,19 @@ def matmul(context: NodeContext) -> Operator:
         inputs=tuple(inputs),
         summed=(summed,),
         no_bias="it makes a vector of a vector" if left and lost else no_bias,
+        beside=_beside(context, top_axis, bottom_axis),
     )
+
+
+def _beside(context: NodeContext, top_axis: int, bottom_axis: int) -> Product:
+    """How what a product of matrices reads lies over what it gives, but for the axes of both that the weight knows."""
+    bottom, top = context.bottom(), context.top()
+    others = [axis for axis in range(len(bottom)) if axis != bottom_axis]
+    order = [*[None] * (len(top) - len(others) - (top_axis >= 0)), *others]
+    if top_axis >= 0:
+        order.insert(top_axis, None)
+    laid = lay(tuple(1 if axis is None else bottom[axis] for axis in order), top)
+    return Product(((Axes(tuple(order)), *laid),))
 
 
 def einsum(context: NodeContext) -> Operator:
@@ -250,6 +265,7 @@ def einsum(context: NodeContext) -> Operator:
         summed=tuple(axis for axis, one in enumerate(own) if one not in out),
         no_shift="it sums what it reads along an axis that its weight has not got" if alone else "",
         no_bias="it has no bias",
+        beside=product(context),
     )
 
 
