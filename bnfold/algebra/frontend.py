@@ -52,7 +52,7 @@ class FoldContext:
     """
 
     net: Net
-    shapes: Mapping[str, Shape | None] = field(default_factory=dict)
+    shapes: dict[str, Shape | None] = field(default_factory=dict)
     assume_global_stats: bool = False
     stored_type: npt.DTypeLike = "float32"
     assumed: list[Layer] = field(default_factory=list)
@@ -123,7 +123,8 @@ class FrontEnd(Protocol):
         A BatchNorm with a fused ReLU becomes two layers, a LayerNormalization with scale and bias a core and an
         affine behind it; a MatMul and the Add behind it become one layer with a bias. Edits `context.net` by
         `insert`, `remove`, `rename` and `reconnect`; every blob that keeps its name must keep its value. The layers
-        in `context.excluded` must stay as they are. `context.shapes` is not known yet.
+        in `context.excluded` must stay as they are. `context.shapes` is empty; what is put there is not asked for
+        again, if it is every blob of the net.
         """
 
     def shapes(self, net: Net) -> Mapping[str, Shape | None]:

@@ -156,7 +156,8 @@ class _Sweep:
         layers = list(self.net.layers)
         stored = {blob.dtype for layer in layers for blob in layer.blobs.stored if blob.dtype.itemsize > 4}
         self.context.stored_type = np.result_type(np.float32, *stored)
-        self.report.shapes.update(self.front.shapes(self.net))
+        if not self.report.shapes.keys() >= set(_blobs(self.net)):
+            self.report.shapes.update(self.front.shapes(self.net))
         self.names = Names((*self.report.shapes, *self.net.public.values(), *self.front.taken_names(self.net)), "_")
         scene = self._scene(layers)
         movable = {id(layer) for layer in layers if self._may_move(layer)}

@@ -102,7 +102,7 @@ def _copies(net: Net) -> dict[str, str]:
     """Top -> bottom, where a layer hands on what it reads: a Split, a Dropout."""
     from bnfold.caffe.frontend import CAFFE
 
-    context, copies = FoldContext(net, CAFFE.shapes(net)), dict[str, str]()
+    context, copies = FoldContext(net, dict(CAFFE.shapes(net))), dict[str, str]()
     for layer in net.layers:
         if not len(layer.blobs):  # what learned something computes
             with suppress(Blocked, ModelError):

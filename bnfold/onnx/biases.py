@@ -80,6 +80,7 @@ def part_biases(context: FoldContext) -> None:
                 continue
             between = names.new(f"{fused.between if fused is not None else top}/{layer.name}")
             add = _adding(layer, between, node_names)
+            context.shapes[between] = context.shapes.get(top)
         else:
             continue
         behind.append((layer, add))

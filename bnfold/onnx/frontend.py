@@ -73,15 +73,15 @@ class OnnxFrontEnd(FrontEnd):
         for layer in edited_layers(context.net) if types is not context.net.origin.types else ():
             layer.param, layer.source = layer.param.edited(), layer.source._replace(bottoms=tuple(layer.bottoms))
         context.casts = pair_casts(context)
+        named = _blobs(context.net)
         fuse_biases(context)
         part_constants(context)
+        context.shapes |= {blob: types.shapes.get(blob) for blob in _blobs(context.net) if blob in named}
 
     def shapes(self, net: Net) -> Mapping[str, Shape | None]:
         """What onnx's inference finds, negative where a size is unknown."""
         types = types_of(net)
-        blobs = dict.fromkeys(net.inputs)
-        blobs |= dict.fromkeys(blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops))
-        return {blob: types.shapes.get(blob) for blob in blobs}
+        return {blob: types.shapes.get(blob) for blob in _blobs(net)}
 
     def protected(self, net: Net) -> Mapping[str, str]:
         """What bodies of control flow capture, and what the part for training names."""
@@ -304,6 +304,11 @@ SCALER = "ai.onnx.ml.Scaler"
 _ARITHMETIC = frozenset(
     {*ELEMENTWISE, *MOVING, "Concat", "Mod", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Round"}
 )
+
+
+def _blobs(net: Net) -> dict[str, None]:
+    """All of them, the inputs first."""
+    return dict.fromkeys((*net.inputs, *(blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops))))
 
 
 def _element(types: Types, blobs: Sequence[str]) -> int:

@@ -81,10 +81,13 @@ def changes(run: RunReport, *, every: bool = False) -> list[tuple[str, str, str,
     original, folded = run.original, run.folded
     if original is None or folded is None:
         return []
-    known = run.fold.shapes if run.fold is not None else {}
-    before, after = (
-        costs(net, _of_one_sample(net, known if _has_all(known, net) else _shapes(net))) for net in (original, folded)
-    )
+    known: Shapes = run.fold.shapes if run.fold is not None else {}
+    sized = []
+    for net in (original, folded):
+        # A blob that survives keeps its value, and so its shape: what the folded net has is mostly known by now.
+        known = known if _has_all(known, net) else {**_shapes(net), **known}
+        sized.append(costs(net, _of_one_sample(net, known)))
+    before, after = sized
     pairs = {
         layer_type: (before.get(layer_type, Cost()), after.get(layer_type, Cost())) for layer_type in (*before, *after)
     }

@@ -315,7 +315,7 @@ def alone(row: Row) -> Alone:
     assert net.front is not None
     context = FoldContext(net)
     net.front.prepare(context)  # which also says what the types are
-    context.shapes = net.front.shapes(net)
+    context.shapes.update(net.front.shapes(net))
     layer = next(layer for layer in net.layers if layer.type == row.op)
     operator = net.front.operator(layer, context)
     if isinstance(operator, Linear) and operator.beside is not None:

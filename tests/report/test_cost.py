@@ -11,6 +11,7 @@ from nets import net
 from onnx_texts import model, net_of, statistics, values
 
 import bnfold
+from bnfold.onnx import edition
 from bnfold.report.cost import changes
 from bnfold.report.figures import amount
 from bnfold.report.run import RunReport
@@ -63,6 +64,16 @@ def test_of_an_open_batch_one_sample_is_counted(shape: str, made: str, work: int
     told = "unknown" if work is None else amount(work * 9 * 108)
     assert found["Conv"][1] == f"{told} -> {told}"
     assert found["BatchNormalization"][1] == ("unknown" if work is None else f"{work * 36}") + " -> 0"
+
+
+def test_a_bias_behind_a_matmul_leaves_no_shape_to_be_inferred_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[2,5,4] x) => (float[2,5,4] y)
+    { m = MatMul (x, w) a = Add (m, b) y = Mul (a, s) }"""
+    net = net_of(model(text, w=values(4, 4), b=values(4), s=values(4)))
+    inferred = []
+    monkeypatch.setattr(edition, "_found", lambda net, *_, **__: inferred.append(net))
+    assert rows(net, every=True)["MatMul"] == ("1 -> 1", f"{amount(2 * 5 * 16)} -> {amount(2 * 5 * 16)}", "16 -> 16")
+    assert not inferred
 
 
 @pytest.mark.parametrize("case", [*goldens(), *map(str, onnx_cases.cases())])
