@@ -7,7 +7,7 @@ what reads between pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from math import prod
 from typing import Any
@@ -19,6 +19,8 @@ from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops import op_dequantize_linear, op_loop, op_max_pool, op_max_unpool, op_resize, op_slice
 from onnx.reference.ops._op import OpRunReduceNumpy
+from onnx.reference.ops.aionnxml import _common_classifier
+from onnx.reference.ops.aionnxml._op_run_aionnxml import OpRunAiOnnxMl
 
 from bnfold.net import Array
 from bnfold.onnx.detection_operators import MaxRoiPool, NonMaxSuppression, RoiAlign
@@ -429,6 +431,24 @@ class MaxUnpool(op_max_unpool.MaxUnpool):
         return (y,)
 
 
+class LinearRegressor(OpRunAiOnnxMl):
+    """`f(x @ coefficients.T + intercepts)`, as in onnxruntime (`ml_common.h`); onnx's own knows no f, nor a model
+    without intercepts. Of one target onnxruntime takes no f but PROBIT.
+    """
+
+    def _run(
+        self,
+        x: Array,
+        *,
+        coefficients: Sequence[float],
+        intercepts: Sequence[float] | None = None,
+        targets: int = 1,
+        post_transform: str = "NONE",
+    ) -> tuple[Array]:
+        scores = x @ np.reshape(coefficients, (targets, -1)).T + np.asarray(intercepts or 0.0)
+        return (POST_TRANSFORMS[post_transform](scores) if targets > 1 or post_transform == "PROBIT" else scores,)
+
+
 class Resize(op_resize.Resize):
     """Sizes are float32's products, rounded down: onnx's own rounds those of float64, and aligns corners of no size."""
 
@@ -490,12 +510,24 @@ class Upsample(OpRun):
         return (x,)
 
 
+def _softmax(scores: Array) -> Array:
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+POST_TRANSFORMS: Mapping[str, Callable[[Array], Array]] = {
+    "LOGISTIC": lambda scores: 1 / (1 + np.exp(-scores)),
+    "NONE": lambda scores: scores,
+    "PROBIT": _common_classifier.probit,
+    "SOFTMAX": _softmax,
+    "SOFTMAX_ZERO": _common_classifier.softmax_zero,
+}
 REDUCTIONS: Mapping[str, np.ufunc] = {"add": np.add, "max": np.maximum, "min": np.minimum, "mul": np.multiply}
 
 OWN_OPERATORS: tuple[type[OpRun], ...] = (
     AffineGrid, AveragePool, BatchNormalization, Col2Im, Conv, ConvTranspose, DeformConv, DequantizeLinear, Erf, GRU,
-    GatherElements, GatherND, Gelu, GlobalLpPool, GlobalMaxPool, GridSample, Hardmax, LRN, LSTM, LogSoftmax, Loop,
-    LpNormalization, LpPool, MaxPool, MaxRoiPool, MaxUnpool, MeanVarianceNormalization, NonMaxSuppression, OneHot, RNN,
+    GatherElements, GatherND, Gelu, GlobalLpPool, GlobalMaxPool, GridSample, Hardmax, LRN, LSTM, LinearRegressor,
+    LogSoftmax, Loop, LpNormalization, LpPool, MaxPool, MaxRoiPool, MaxUnpool, MeanVarianceNormalization, NonMaxSuppression, OneHot, RNN,
     ReduceMean, Resize, RoiAlign, Scatter, ScatterElements, ScatterND, Slice, Softmax, Unsqueeze, Upsample,
 )  # fmt: skip
 """In place of onnx's own."""

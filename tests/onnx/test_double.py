@@ -78,6 +78,29 @@ def test_an_operator_is_what_it_is_at_its_opset(operator: str, attributes: dict[
     assert np.abs(Session(made).run({"data": IMAGES})["y"] - exact).max() < 1e-5
 
 
+@pytest.mark.parametrize("targets", [1, 3])
+@pytest.mark.parametrize("post_transform", ["NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT"])
+def test_a_linear_regressor_has_the_function_behind_its_scores_that_onnxruntime_takes(
+    post_transform: str, targets: int
+) -> None:
+    """PROBIT has values from 0 to 1 alone."""
+    node = helper.make_node(
+        "LinearRegressor",
+        ["x"],
+        ["y"],
+        domain="ai.onnx.ml",
+        coefficients=np.random.default_rng(0).uniform(0.01, 0.2, 4 * targets).tolist(),
+        targets=targets,
+        post_transform=post_transform,
+    )
+    made = model([node], {"x": (5, 4)}, ["y"], {}, 17)
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    x = np.random.default_rng(1).uniform(0.1, 1, (5, 4)).astype(np.float32)
+    exact = Evaluator.of_model(made, (), None, ["y"]).run({"x": x})["y"]
+    assert exact.dtype == np.float64
+    assert np.abs(Session(made).run({"x": x})["y"] - exact).max() < 1e-5
+
+
 @pytest.mark.parametrize("value", [0.1, -3e5])
 def test_what_is_constant_is_centred_to_0(value: float) -> None:
     node = helper.make_node("MeanVarianceNormalization", ["data"], ["y"], axes=[2, 3])
