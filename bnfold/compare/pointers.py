@@ -3,7 +3,8 @@
 A value of Ceil, Floor, Round, QuantizeLinear or a Cast to integers is an index, too: it says in which step of a
 stair a value lies. The value at another step is the one of that step that is nearest: a value beside an edge may lie on
 either side of it. So is Sign, and a flag of Caffe's Threshold, of Greater, Less and Equal: a stair of two steps, at a
-limit that is stored or computed. Of two blobs that are computed the larger range counts.
+limit that is stored or computed. Of two blobs that are computed the larger range counts. The flags of a Hardmax say
+which value is the largest.
 """
 
 from __future__ import annotations
@@ -172,6 +173,13 @@ def _onnx_flags(model: Model, _: str, node: NodeProto) -> Pointer | None:
     return Pointer(values, partial(on_side, limit=limit, turns=turns), NEAR_LIMIT, limit)
 
 
+def _onnx_largest(model: Model, blob: str, node: NodeProto) -> Pointer | None:
+    """What the flags of a Hardmax say of which values: 1 at the first of the largest."""
+    opset = max((one.version for one in model.proto.opset_import if one.domain == node.domain), default=1)
+    axis = next((said.i for said in node.attribute if said.name == "axis"), 1 if opset < 13 else -1)
+    return Pointer(model.reads[blob][:1], partial(on_largest, axis=axis, joined=opset < 13))
+
+
 def known_values(model: Model, names: Iterable[str]) -> dict[str, Array]:
     """Those of some tensors of an ONNX model that are stored, or that a Constant says."""
     return {name: values_stored(held) for name, held in model.stored({*names}).items()}
@@ -192,6 +200,7 @@ ONNX_POINTERS: Mapping[str, Callable[[Model, str, NodeProto], Pointer | None]] =
     **dict.fromkeys(("ArgMax", "ArgMin", "MaxPool", "TopK"), _onnx_indices),
     **dict.fromkeys(STEPS, _onnx_steps),
     **dict.fromkeys(TURNS, _onnx_flags),
+    "Hardmax": _onnx_largest,
 }
 NEAR_LIMIT = "flags differ at a limit that is near"
 UNITS_BETWEEN = 64.0  # in the last place of the largest value: what rounding takes of one beside an edge
@@ -277,6 +286,26 @@ def on_side(values: Array, flags: Array, *, limit: Array, turns: tuple[object, o
     below, above = (flags == turn for turn in turns)
     sides = [below & above, below, above]
     return np.select(sides, [wide, np.minimum(wide, limit), np.maximum(wide, limit)], limit)
+
+
+def on_largest(values: Array, flags: Array, *, axis: int, joined: bool) -> Array | None:
+    """The nearest values that give such flags: the largest one where a flag is 1, the next one where that has none.
+
+    Args:
+        values, flags: what a Hardmax reads, and what it gives.
+        axis: along which there is one 1.
+        joined: whether all axes from there on are one, as below opset 13.
+    """
+    if values.shape != flags.shape or not values.size:
+        return None
+    rows = np.moveaxis(values, axis, -1)
+    if joined:
+        rows = values.reshape(int(np.prod(values.shape[: axis % (values.ndim + 1)])), -1)
+    ordered = np.sort(rows, axis=-1)
+    best, next_best = ordered[..., -1:], ordered[..., -2:-1] if rows.shape[-1] > 1 else ordered
+    found = [np.broadcast_to(one, rows.shape) for one in (best, np.where(rows == best, next_best, rows))]
+    chosen, others = (one.reshape(values.shape) if joined else np.moveaxis(one, -1, axis) for one in found)
+    return np.where(flags == 1, chosen, others)
 
 
 def _inside(indices: Array, size: int) -> Array:

@@ -174,12 +174,12 @@ SQUASHING: Mapping[str, Callable[[AnyArray], int]] = {
 
 COUNTS: Mapping[str, Callable[[AnyArray], int]] = {
     **SQUASHING,
-    **dict.fromkeys(("ArgMax", "ArgMin", "Threshold"), _always),
+    **dict.fromkeys(("ArgMax", "ArgMin", "Hardmax", "Threshold"), _always),
     **dict.fromkeys(("And", "Equal", "Not", "Or", "Xor", "NonMaxSuppression", "NonZero"), _always),
     **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _always),
     **dict.fromkeys(("Cast", "Ceil", "Floor", "Round", "Sign"), _always),
     **dict.fromkeys(("Clip", "HardTanH", "Max", "Min", "QuantizeLinear", "ReLU6"), _clipped),
-    **dict.fromkeys(("ReLU", "Relu"), _dead),
+    **dict.fromkeys(("ReLU", "Relu", "Shrink", "ThresholdedRelu"), _dead),
     "Erf": _near(-1, 1),
     "TopK": _indices,
 }

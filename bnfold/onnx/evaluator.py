@@ -31,10 +31,15 @@ SIZED = frozenset({"Range", "Resize", "Upsample"})
 """Operators that read sizes or scales as real values behind their first input."""
 
 STEPS = frozenset(
-    {"Ceil", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
-    | {"Mod", "QuantizeLinear", "Round", "Sign"}
+    (
+        *("ArgMax", "ArgMin", "Binarizer", "CastLike", "Ceil", "DynamicQuantizeLinear", "Equal", "Floor", "Greater"),
+        *("GreaterOrEqual", "Hardmax", "Imputer", "IsInf", "IsNaN", "LabelEncoder", "Less", "LessOrEqual", "Mod"),
+        *("NonMaxSuppression", "NonZero", "OneHotEncoder", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "Round"),
+        *("SVMClassifier", "Shrink", "Sign", "ThresholdedRelu", "TreeEnsemble", "TreeEnsembleClassifier"),
+        *("TreeEnsembleRegressor", "Unique"),
+    )
 )
-"""Operators whose result jumps."""
+"""Operators of ONNX whose result jumps where what they read moves; a Shrink or ThresholdedRelu may do so."""
 
 
 class Evaluator:
@@ -198,6 +203,11 @@ class Evaluator:
 
 def _is_step(node: onnx.NodeProto) -> bool:
     """Whether an operator jumps: one of `STEPS`, or a Cast to whole numbers."""
+    said = {one.name: one.f for one in node.attribute}
+    if node.op_type == "Shrink":
+        return said.get("bias", 0.0) != said.get("lambd", 0.5)
+    if node.op_type == "ThresholdedRelu":
+        return said.get("alpha", 1.0) != 0
     if node.op_type != "Cast":
         return node.op_type in STEPS
     return np.dtype(helper.tensor_dtype_to_np_dtype(helper.get_node_attr_value(node, "to"))).kind in "biu"

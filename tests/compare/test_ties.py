@@ -587,6 +587,26 @@ def test_a_step_whose_edge_is_near_is_a_tie(kind: str) -> None:
     assert not compare(stair(kind, 1.0), stair(kind, 1.04), {"x": data}, tolerance=1e-3).passed
 
 
+@pytest.mark.parametrize("opset", [11, 18])
+def test_the_largest_of_two_values_that_are_nearly_equal_is_a_tie(opset: int) -> None:
+    def largest(factor: float, shift: float = 0.0) -> ModelProto:
+        nodes = [
+            helper.make_node("Mul", ["x", "factors"], ["m"], "mul"),
+            helper.make_node("Hardmax", ["m"], ["q"], "largest", axis=1),
+            helper.make_node("Add", ["q", "shift"], ["y"], "y"),
+        ]
+        weights = {"factors": np.array([[1, 1, factor, 1]], np.float32), "shift": np.array([shift], np.float32)}
+        return model(nodes, {"x": (3, 4)}, ["y"], weights, opset)
+
+    data = np.array([[1, 2, 2, 0], [3, 1, 2, -1], [0, 1, 2, 4]], np.float32)
+    report = compare(largest(1 - 1e-6), largest(1 + 1e-6), {"x": data})
+    assert report.passed, report.verdict
+    assert any("blob 'q': 2 of 12 indices differ on equal values" in note for note in report.notes)
+    assert not compare(largest(1 - 1e-6), largest(1 + 1e-6, shift=0.1), {"x": data}).passed
+    wrong = compare(largest(0.9), largest(1.1), {"x": data}, tolerance=0.05)
+    assert next(blob for blob in wrong.blobs if blob.blob == "q").max_abs == 1
+
+
 def mask(op_type: str, factor: float, shift: float = 0.0, *, limit: str = "stored") -> ModelProto:
     """x where x * factor is on one side of a limit, as a flag says, and 0 elsewhere; and that, shifted."""
     weights = {"factor": factor, "limit": 1.125, "shift": shift}
