@@ -527,8 +527,9 @@ REDUCTIONS: Mapping[str, np.ufunc] = {"add": np.add, "max": np.maximum, "min": n
 OWN_OPERATORS: tuple[type[OpRun], ...] = (
     AffineGrid, AveragePool, BatchNormalization, Col2Im, Conv, ConvTranspose, DeformConv, DequantizeLinear, Erf, GRU,
     GatherElements, GatherND, Gelu, GlobalLpPool, GlobalMaxPool, GridSample, Hardmax, LRN, LSTM, LinearRegressor,
-    LogSoftmax, Loop, LpNormalization, LpPool, MaxPool, MaxRoiPool, MaxUnpool, MeanVarianceNormalization, NonMaxSuppression, OneHot, RNN,
-    ReduceMean, Resize, RoiAlign, Scatter, ScatterElements, ScatterND, Slice, Softmax, Unsqueeze, Upsample,
+    LogSoftmax, Loop, LpNormalization, LpPool, MaxPool, MaxRoiPool, MaxUnpool, MeanVarianceNormalization,
+    NonMaxSuppression, OneHot, RNN, ReduceMean, Resize, RoiAlign, Scatter, ScatterElements, ScatterND, Slice, Softmax,
+    Unsqueeze, Upsample,
 )  # fmt: skip
 """In place of onnx's own."""
 BELOW: Mapping[type[OpRun], int] = {
