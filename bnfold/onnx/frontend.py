@@ -135,11 +135,14 @@ class OnnxFrontEnd(FrontEnd):
         return found if layer.bottoms or isinstance(found, Constant) else Opaque("it reads nothing but constants")
 
     def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: Array | None) -> None:
-        """New constants; alpha and beta of a Gemm are in them. A linear model has them as attributes."""
+        """New constants; alpha and beta of a Gemm are in them. Some layers have them as attributes."""
         node: Node = layer.param
-        if layer.type.startswith("ai.onnx.ml."):
-            node = node.rewritten(coefficients=exact_values(weight).reshape(-1))
-            layer.param = node if bias is None else node.rewritten(intercepts=bias.reshape(-1))
+        if layer.type in _ATTRIBUTES:
+            named = zip(_ATTRIBUTES[layer.type], (exact_values(weight), bias), strict=False)
+            changed: dict[str, Any] = {name: values.reshape(-1) for name, values in named if values is not None}
+            if not layer.type.startswith("ai.onnx.ml."):
+                changed = {name: float(values[0]) for name, values in changed.items()}
+            layer.param = node.rewritten(**changed)
             return
         place = 1 if isinstance(node.slots[0], BottomInput) else 0
         stored, slots, held = list(layer.blobs.stored), list(node.slots), node.slots[place]
@@ -299,6 +302,13 @@ def _size_arithmetic(net: Net) -> Iterator[int]:
             sizes.update(layer.tops)
             yield id(layer)
 
+
+_ATTRIBUTES = {
+    "HardSigmoid": ("alpha", "beta"),
+    "Selu": ("gamma",),
+    **dict.fromkeys(("ai.onnx.ml.LinearClassifier", "ai.onnx.ml.LinearRegressor"), ("coefficients", "intercepts")),
+}
+"""What weight and bias are called where they are attributes of a node."""
 
 SCALER = "ai.onnx.ml.Scaler"
 _ARITHMETIC = frozenset(

@@ -105,10 +105,13 @@ def _constant(name: str, values: Sequence[Any] | int) -> str:
 PLANE = (2, 4, 6, 6)
 REGIONS = (("f", [[0.5, 1.0, 4.0, 3.0], [-3.0, 2.0, 9.0, 5.5], [20.0, 20.0, 30.0, 30.0]]), ("i", [1, 0, 1]))
 """Of which the second leaves the plane and the last lies outside of it; and the sample of each."""
+# Clips with bounds, which change, are in tests/algebra/test_clip.py, and so are Max and Min with a number.
 ROWS = [
     Row("t0 = Abs (x)", (PLANE,), passes="both", refuses="any zero order strict"),
     Row("t0 = Relu (x)", (PLANE,), passes="both", refuses="any zero strict"),
     Row("t0 = LeakyRelu <alpha = 0.25> (x)", (PLANE,), passes="both", refuses="any zero strict"),
+    Row("t0 = ThresholdedRelu <alpha = 0.0> (x)", (PLANE,), passes="both", refuses="any zero strict"),
+    Row("t0 = Clip (x)", (PLANE,)),
     Row("t0 = PRelu (x, f)", (PLANE,), (("f", [3]),), passes="both", refuses="any zero strict"),
     Row("t0 = PRelu (x, f)", (PLANE,), (("f", 3),), passes="both", refuses="any zero strict"),
     Row("t0 = MaxPool <kernel_shape = [2, 2]> (x)", (PLANE,), passes="order both", refuses="any zero"),
@@ -273,7 +276,6 @@ NOT_HERE = {
     "BatchNormalization": "an affine",
     "Cast": "an alias, or nothing that is known",
     "CastLike": "likewise",
-    "Clip": "its bounds change, as tests/algebra/test_clip.py has it; so do those of Max and Min with a number",
     "Conv": "absorbs",
     "ConvTranspose": "absorbs",
     "DeformConv": "absorbs",
@@ -281,14 +283,17 @@ NOT_HERE = {
     "GRU": "absorbs",
     "GlobalLpPool": "it is LpPool over the plane, which onnx does not evaluate",
     "GroupNormalization": "absorbs",
+    "HardSigmoid": "absorbs",
     "Identity": "an alias",
     "InstanceNormalization": "absorbs",
     "LSTM": "absorbs",
     "LayerNormalization": "absorbs",
     "MaxRoiPool": "onnx does not evaluate it; tests/onnx/test_lossless.py has it",
     "Neg": "an affine",
+    "Pow": "an alias, or nothing that is known",
     "RMSNormalization": "absorbs",
     "RNN": "absorbs",
+    "Selu": "absorbs",
     "SequenceAt": "it reads a list, of which tests/onnx/traps/moves.txt has every case",
     "SplitToSequence": "likewise",
     "Upsample": "the old name of Resize",
@@ -449,6 +454,15 @@ def test_float32_bounds_of_a_clip_of_float64_refuse_unless_they_are_0() -> None:
     assert node.operator == Opaque("its bounds are float32, and what it reads float64")
     assert abs(float(np.float32(bound * factor)) / (bound * factor) - 1) > 1e-9
     assert isinstance(alone(Row("t0 = Clip <max = 0.0> (x)", (PLANE,), opset=10)).operator, Pass)
+
+
+@pytest.mark.parametrize(("op", "number"), [("HardSigmoid <alpha = 0.2>", 0.2), ("Selu <gamma = 1.1>", 1.1)])
+def test_float32_numbers_of_an_activation_of_float64_refuse(op: str, number: float) -> None:
+    factor = 0.3
+    assert alone(Row(f"t0 = {op} (x)", (PLANE,))).operator == Opaque(
+        "its numbers are float32, and what it reads float64"
+    )
+    assert abs(float(np.float32(number * factor)) / (number * factor) - 1) > 1e-9
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.op == "Split"], ids=ids)

@@ -149,7 +149,7 @@ def arithmetic(b: Builder, x: str, shape: Shape) -> None:
 
 
 def unary(b: Builder, x: str, shape: Shape) -> None:
-    kinds = ["Relu", "LeakyRelu", "Neg", "Identity", "Dropout", "Sigmoid", "Abs", "Max", "Min", "Tanh"]
+    kinds = ["Relu", "LeakyRelu", "Neg", "Identity", "Dropout", "Sigmoid", "Abs", "Max", "Min", "Selu", "HardSigmoid"]
     op_type = b.choose.choice(kinds)
     zero = [b.stored(np.zeros(b.choose.choice([(), (1,)]), np.float32))] if op_type in ("Max", "Min") else []
     b.add(op_type, [x, *zero], [shape])

@@ -182,6 +182,14 @@ def alias(context: NodeContext) -> Operator:
     return Alias() if constant is None else Constant(constant)
 
 
+def power(context: NodeContext) -> Operator:
+    """Pow: `x`, where the exponent is 1."""
+    exponent = context.values(1)
+    if exponent is None or exponent.size != 1 or exponent.item() != 1 or exponent.ndim > len(context.bottom()):
+        raise Unfit("a power of what is scaled or shifted is no affine of its power")
+    return Alias()
+
+
 def cast(context: NodeContext) -> Operator:
     """Cast: `x`, where it is of that type already, or where one affine behind it is all that is not rounded to that."""
     if context.element == context.node.attribute("to", 0):

@@ -166,6 +166,32 @@ def linear_model(context: NodeContext) -> Operator:
     )
 
 
+def hard_sigmoid(context: NodeContext) -> Operator:
+    """HardSigmoid: `min(max(alpha*x + beta, 0), 1)`, which takes one number from in front."""
+    beta = np.array(_attribute(context, "beta", 0.5), np.float64)
+    linear = _number(_attribute(context, "alpha", 0.2), beta)
+    return linear._replace(inputs=(Port(0, ()),), no_backward="it cuts at 0 and 1")
+
+
+def selu(context: NodeContext) -> Operator:
+    """Selu: `gamma*(max(x, 0) + min(alpha*exp(x) - alpha, 0))`, whose gamma takes one number from behind."""
+    gamma = _attribute(context, "gamma", 1.0507010221481323)
+    behind = "what it reads is the power of a number"
+    return _number(gamma, None)._replace(outputs=(Port(0, ()),), no_forward=behind, no_bias="it has no bias")
+
+
+def _attribute(context: NodeContext, name: str, default: float) -> float:
+    """A number of an activation. Raises Unfit where it is coarser than the data."""
+    if context.element == TensorProto.DOUBLE:
+        raise Unfit("its numbers are float32, and what it reads float64")
+    return context.node.attribute(name, default)
+
+
+def _number(weight: float, bias: Array | None) -> Linear:
+    """A layer of which the weight is one number."""
+    return Linear(np.full(1, weight, np.float32), bias, view=(1,), outputs=())
+
+
 def _gemm_bias(context: NodeContext, axis: int, size: int) -> tuple[Array | None, str]:
     """`beta*C` over the top, of full size along one axis; or why it is fixed."""
     if not context.node.given(2):

@@ -23,6 +23,13 @@ def rectifier(context: NodeContext) -> Operator:
     return Pass(zero="a shift would move its threshold away from 0", order="a negative scale turns it over")
 
 
+def thresholded(context: NodeContext) -> Operator:
+    """ThresholdedRelu: x where it is larger than alpha, else 0; of alpha 0 a Relu."""
+    if context.node.attribute("alpha", 1.0):
+        raise Unfit("it jumps at its threshold, which rounding would move a value across")
+    return rectifier(context)
+
+
 def clip(context: NodeContext) -> Operator:
     """Clip: `min(max(x, low), high)`; bounds are inputs from opset 11 on, and of the type of x."""
     low, high = (_bound(context, name, index) for index, name in enumerate(("min", "max"), 1))
@@ -33,8 +40,10 @@ def clip(context: NodeContext) -> Operator:
     return between(context, -np.inf if low is None else low, np.inf if high is None else high)
 
 
-def between(context: NodeContext, low: float, high: float) -> Clip:
+def between(context: NodeContext, low: float, high: float) -> Clip | Pass:
     """What cuts at two bounds, of which some may be infinite."""
+    if low == -high == -np.inf:
+        return Pass()
     if not low <= high or low == np.inf or high == -np.inf:
         raise Unfit("its bounds leave nothing between them")
     return Clip(low, high, next((bound.dtype for bound in context.layer.blobs.stored), np.dtype(np.float32)))
