@@ -161,7 +161,8 @@ def _read_by(node: NodeProto) -> list[str]:
 def _digest(weight: Weight) -> bytes:
     """Of its type, its shape and its values."""
     digest = hashlib.sha256(f"{weight.dtype.name}{weight.shape}".encode())
-    digest.update(weight.array().tobytes())
+    for piece in weight.pieces():
+        digest.update(piece)
     return digest.digest()
 
 

@@ -265,8 +265,10 @@ class Model:
                 half = np.ldexp(np.float32(ROUNDING[weight.dtype.name] / 2), np.frexp(values)[1])
                 values += np.where(values == 0, 0, half) * random.choice(np.array([-1, 1], np.float32), values.shape)
             weights.append(weight.of(name, values))
-        bare = deepcopy(self.proto)
+        bare, text = deepcopy(self.proto), [weight.name for weight in weights if weight.dtype == object]
         del bare.graph.initializer[:]
+        bare.graph.initializer.extend(one for one in self.proto.graph.initializer if one.name in text)
+        weights = [weight for weight in weights if weight.name not in text]
         return replace(self._converted(bare, weights, FINER), mapped=())
 
     def _converted(self, proto: ModelProto, weights: Iterable[Weight], conversion: Conversion) -> Model:

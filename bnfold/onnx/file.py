@@ -404,6 +404,8 @@ def whole(tensor: Tensor) -> TensorProto:
 def values_of(tensor: TensorProto, folder: Path | None) -> Array:
     """The values of a tensor that may lie in a file of the model's folder. Raises WeightsError where they do not."""
     view = None
+    if tensor.data_type == TensorProto.STRING:  # as it is, of which onnx would make Python's own
+        return np.array([*tensor.string_data], object).reshape(tensor.dims)
     if tensor.data_location == TensorProto.EXTERNAL:
         beside = _Beside((folder or Path()) / "model.onnx", True)
         view = beside.view(tensor, tuple(tensor.dims), element_type(tensor.data_type))

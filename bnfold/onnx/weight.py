@@ -50,9 +50,14 @@ class Weight:
     def pieces(self) -> Iterable[memoryview]:
         """The little-endian bytes, in pieces that are small where the values are lazy or of another type.
 
+        Text, which no file holds so, is told apart by them alone.
+
         Raises:
             UnsupportedError: a value is beyond the range of the type.
         """
+        if self.dtype == object:
+            yield memoryview(repr(np.asarray(self.stored).tolist()).encode())
+            return
         target = little_endian(self.dtype)
         for chunk in pieces_of(self.stored):
             with np.errstate(over="raise"):

@@ -11,8 +11,10 @@ from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper, nump
 from onnx_models import change
 
 from bnfold.compare.comparison import compare
+from bnfold.compare.models import open_model
 from bnfold.errors import ModelError
 from bnfold.net import Array
+from bnfold.options import CompareOptions
 
 pytestmark = pytest.mark.usefixtures("in_one_process")
 
@@ -182,3 +184,35 @@ def test_what_draws_otherwise_does_not_pass_by_other_outputs(layers: bool) -> No
         report = compare(reference, other, layers=layers)
         assert not report.passed
         assert f"the candidate makes output '{output}' by other settings or weights, or of another" in report.verdict
+
+
+def labelled(*names: bytes, factor: float = 1.5) -> ModelProto:
+    made = onnx.parser.parse_model(
+        """
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float16[2, 3] x) => (float16[2, 3] y, string[2, 1] z) {
+            y = Mul(x, k)
+            a = ArgMax <axis = 1> (y)
+            z = Gather(names, a)
+        }
+        """
+    )
+    text = TensorProto(name="names", data_type=TensorProto.STRING, dims=[len(names)], string_data=names)
+    made.graph.initializer.extend([numpy_helper.from_array(np.full(3, factor, np.float16), "k"), text])
+    return made
+
+
+def test_labels_that_a_table_gives_as_text_have_to_be_the_same() -> None:
+    reference = labelled(b"cat", b"dog", b"\xff")
+    report = compare(reference, labelled(b"cat", b"dog", b"\xff"))
+    assert report.passed
+    assert "1 stands behind node 'z' (Gather), which makes no tensor of numbers" in report.verdict
+    assert not compare(reference, labelled(b"cat", b"dog", b"\xfe")).passed
+    assert not compare(reference, labelled(b"cat", b"dog", b"\xff", factor=1.6)).passed
+
+
+def test_text_stays_in_a_model_whose_weights_are_rounded_otherwise() -> None:
+    model = open_model(labelled(b"cat", b"dog", b"\xff"), "reference", CompareOptions())
+    made = model.rounded_otherwise(model, None)
+    assert [weight.name for weight in made.weights] == ["k"]
+    assert list(made.proto.graph.initializer) == [model.proto.graph.initializer[1]]
