@@ -12,6 +12,7 @@ from onnx import defs
 
 from bnfold.caffe import operators as caffe_operators
 from bnfold.caffe.layers import LAYERS
+from bnfold.onnx.constants import ELEMENTWISE, EXPRESSIONS
 from bnfold.onnx.export.network import FUNCTIONS, REASONS, SOURCES
 from bnfold.onnx.operators import OPERATORS
 
@@ -146,3 +147,11 @@ def test_no_cell_of_a_table_holds_a_bar_which_would_end_it(page: str) -> None:
     tables = re.findall(r"(?m)(?:^\|.*\n)+", (pages.DOCS / page).read_text(encoding="utf-8"))
     bars = [{len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()} for table in tables]
     assert [len(numbers) for numbers in bars] == [1] * len(bars)
+
+
+def test_the_page_on_onnx_names_every_operator_of_which_constants_are_made() -> None:
+    """But for arithmetic on each value, comparison and choice, which it names together."""
+    page = (pages.DOCS / "onnx.md").read_text(encoding="utf-8")
+    listed = page.partition("expression of ")[2].partition("\n\n")[0]
+    together = {*ELEMENTWISE, "Constant", "Equal", "Mod", "Where"}
+    assert {name for name in EXPRESSIONS if name not in listed} <= together
