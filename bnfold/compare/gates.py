@@ -171,6 +171,25 @@ def shapes_gates(resized: Sequence[str]) -> list[Gate]:
     return [Gate("shapes", 0, len(resized), False, resized[0] + more)]
 
 
+def rows_gates(fillers: Mapping[str, tuple[float, int]], tolerance: float) -> list[Gate]:
+    """The rows of a run that repeat the last sample, where there are fewer, give what it gives; no gate where they do.
+
+    Args:
+        fillers: output -> the largest error of such a row, of its range, and the row.
+        tolerance: what that may be.
+    """
+    beyond = {name: found for name, found in fillers.items() if not found[0] <= tolerance}
+    if not beyond:
+        return []
+    name = max(beyond, key=lambda name: beyond[name])
+    value, row = beyond[name]
+    sentence = (
+        f"output '{name}' differs by {beside(value, tolerance)} of its range in row {row + 1} of a run, where both "
+        "networks were fed what the last sample before it has"
+    )
+    return [Gate("rows", tolerance, value, False, sentence)]
+
+
 def boxes_gate(detector: DetectorDiff, steady: bool) -> Gate:
     """No box without a partner, unless a rounding decides.
 

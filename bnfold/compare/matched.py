@@ -202,6 +202,7 @@ class MatchedCandidate:
             gates.outputs_gate(lost, otherwise, self._inner(by_user=False)),
             *gates.shapes_gates(self.resized),
             gates.tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit),
+            *gates.rows_gates(found.fillers, options.limit),
             *rounding,
             *self._answer_gates(detector, steady, classifier),
         ]

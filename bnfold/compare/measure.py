@@ -19,6 +19,7 @@ from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.classify import Classification
 from bnfold.compare.detect import Detection
 from bnfold.compare.exact import Distances
+from bnfold.compare.kernels import span
 from bnfold.compare.merging import BY_NAME, BY_SUM, FIRST, by_name, keep_worst, optional, rule
 from bnfold.compare.metrics import BlobError, SampleError, add_together, extremes
 from bnfold.compare.records import SampleDiff
@@ -62,6 +63,7 @@ class NamedProgress:
 Counts = dict[str, tuple[int, int]]
 Spans = dict[str, tuple[float, float]]
 
+ACROSS = 4.0
 SAMPLES = 500  # of the samples, those that differ most are kept
 
 
@@ -140,6 +142,8 @@ class Measurement:
         ties: blob of indices -> how many differ on equal values, and how many there are.
         notes: sentences for the report.
         inexact: why the float64 run failed, of the first piece in which it did.
+        fillers: output -> the largest error of a row that repeats the last sample, since there were too few of them, of
+            its range, and the row.
     """
 
     errors: dict[str, BlobError] = field(default_factory=dict, metadata=BY_NAME)
@@ -154,6 +158,7 @@ class Measurement:
     ties: Counts = field(default_factory=dict, metadata=rule(_added))
     notes: list[str] = field(default_factory=list, metadata=rule(_once))
     inexact: str = field(default="", metadata=FIRST)
+    fillers: dict[str, tuple[float, int]] = field(default_factory=dict, metadata=rule(by_name(max)))
 
     @classmethod
     def begun(cls, plan: MeasurePlan) -> Measurement:
@@ -247,7 +252,10 @@ class Measurement:
             if prod(shape) != prod(c.shape):
                 found[name] = self._misshapen(run, name, names, shape, tuple(c.shape))
                 continue
-            r, c = seen[name] = r[rows], (c if tuple(c.shape) == shape else c.reshape(shape))[rows]
+            c = c if tuple(c.shape) == shape else c.reshape(shape)
+            if name in plan.outputs and by_sample and (worst := _filler_error(r, c, count)) is not None:
+                self.fillers[name] = max(worst, self.fillers.get(name, worst))
+            r, c = seen[name] = r[rows], c[rows]
             if name in plan.saturating:
                 self.positions[name].add(plan.saturating[name], r)
             if name in plan.last and not boxes:
@@ -294,6 +302,35 @@ class Measurement:
             name, error = max(here, key=lambda one: one[1].max_rel)
             ranked.append(SampleDiff(number, sample, name, error.max_abs, error.max_rel, error.l2_rel, error.cosine))
         self.samples = _worst_samples(self.samples, ranked)
+
+
+def _filler_error(r: AnyArray, c: AnyArray, count: int) -> tuple[float, int] | None:
+    """The largest error of the rows behind the samples, of its range, and the row; None where none is larger than that
+    of the last sample, which they repeat.
+
+    Rounding may differ a little from row to row. What is ACROSS times as far off is no rounding of the same numbers.
+    """
+    found: list[tuple[float, int]] = []
+    last = [to_host(one[count - 1 : count]) for one in (r, c)]
+    usual = _largest_gap(*last)
+    for row in range(count, r.shape[0]):
+        ours, theirs = to_host(r[row : row + 1]), to_host(c[row : row + 1])
+        if not all(np.array_equal(*one) for one in zip((ours, theirs), last, strict=True)):
+            gap = _largest_gap(ours, theirs)
+            found += [(gap / span(*extremes(ours)), row)] if gap > ACROSS * usual else []
+    return max(found, default=None)
+
+
+def _largest_gap(ours: Array, theirs: Array) -> float:
+    """The largest difference, infinite where one side alone is finite."""
+    with np.errstate(all="ignore"):
+        gap = np.abs(np.subtract(ours, theirs, dtype=np.float64))
+    gap = np.where(np.isfinite(ours) & np.isfinite(theirs), gap, np.where(_same(ours, theirs), 0, np.inf))
+    return float(gap.max(initial=0))
+
+
+def _same(ours: Array, theirs: Array) -> Array:
+    return np.asarray((ours == theirs) | (ours != ours) & (theirs != theirs))
 
 
 def _together(plan: MeasurePlan, first: Mapping[str, AnyArray], second: Mapping[str, AnyArray]) -> list[list[str]]:

@@ -21,6 +21,7 @@ from bnfold.data.samples import Noise, Samples
 from bnfold.errors import BnfoldError, UnsupportedError
 from bnfold.net import Array
 
+LEAST_ROWS = 2  # of a batch that is open: a candidate may be wrong in all but the first, which the second repeats
 MAX_BATCH = 32  # samples: a batch of more makes no sample faster
 WORTH, WORTH_TRYING = 4, 16  # runs as the networks say them, below which nothing is gained
 ROOM = 1 << 29
@@ -41,7 +42,7 @@ def widened(
     """
     as_they_are = reference, candidate, layout
     if layout.is_open:
-        return reference, candidate, replace(layout, batch=min(layout.batch, data.count))
+        return reference, candidate, replace(layout, batch=min(layout.batch, max(data.count, LEAST_ROWS)))
     if not layout.batched or isinstance(data, Noise):
         return as_they_are
     batch = min(MAX_BATCH, data.count, max(layout.batch, ROOM // max(_sample_bytes(reference, layout), 1)))

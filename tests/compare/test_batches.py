@@ -5,7 +5,7 @@ from pathlib import Path
 import nets
 import numpy as np
 import pytest
-from onnx import ModelProto, helper
+from onnx import ModelProto, helper, parser
 from onnx_models import change, model
 
 import bnfold
@@ -104,3 +104,24 @@ def test_planes_of_an_image_are_no_samples(tmp_path: Path) -> None:
 def test_an_image_of_open_sizes_gets_the_usual_ones() -> None:
     notes = compare(image_net("height", "width"), image_net("height", "width")).notes
     assert any("'image' 3x224x224" in note for note in notes), notes
+
+
+ROW = """<ir_version: 8, opset_import: ["": 17]> g (float[%s,4] x) => (float[%s,4] y)
+<float[4,4] w = {1, 2, -1, 0.5, 3, -2, 1, 0, 0.25, 1, 1, -1, 2, 0, 1, 3}, int64[1] axis = {1}, int64 zero = {0},
+ int64 one = {1}, int64 last = {%d}, float off = {0.5}>
+{ m = MatMul (x, w) s = Shape (x) n = Gather (s, zero) rows = Range (zero, n, one) later = Greater (rows, last)
+  flags = Cast <to = 1> (later) wrong = Mul (flags, off) column = Unsqueeze (wrong, axis) y = Add (m, column) }"""
+
+
+@pytest.mark.parametrize(
+    ("batch", "last", "count", "gate"),
+    [("N", 0, 1, "rows"), ("N", 0, 2, "tolerance"), ("8", 5, 1, "rows"), ("8", 5, 3, "rows"), ("8", 5, 9, "tolerance")],
+)
+def test_a_row_that_no_sample_reached_is_held_to_the_last_one(batch: str, last: int, count: int, gate: str) -> None:
+    right, wrong = (parser.parse_model(ROW % (batch, batch, row)) for row in (99, last))
+    data = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
+    assert bnfold.compare(right, right, data).passed
+    report = bnfold.compare(right, wrong, data, layers=False)
+    assert next(found.name for found in report.gates if not found.passed) == gate
+    assert ("in row " in report.verdict) == (gate == "rows" or count == 9)
+    assert report.sample_count == count
