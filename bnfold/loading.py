@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from bnfold.errors import BnfoldError, ParseError, UsageError, WeightsError
 from bnfold.io.files import descriptor_of, os_path
+from bnfold.io.formats import text_of
 from bnfold.io.mapping import map_file
 from bnfold.net import Net
 from bnfold.options import ReadOptions, changed, differing
@@ -147,9 +147,7 @@ def name_of(contents: bytes) -> str:
     """What to call a model in memory, by its kind: a prototxt is text; `begins_as_caffemodel` tells the others."""
     from bnfold.caffe.weights import begins_as_caffemodel
 
-    is_utf16 = contents.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
-    text = contents.decode("utf-16", "replace").encode() if is_utf16 else contents
-    if re.search(rb"[\0-\x08]", text) is None and b"layer" in text:
+    if re.search("[\0-\x08]", text_of(contents)) is None:
         return "net.prototxt"
     return "net.caffemodel" if begins_as_caffemodel(contents) else "model.onnx"
 

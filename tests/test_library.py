@@ -546,11 +546,13 @@ def test_a_caffemodel_alone_comes_from_bytes_and_is_named_without_a_folder() -> 
         bnfold.load(contents[:3000])
     with pytest.raises(bnfold.ParseError, match=r"^net\.prototxt:1:7: the '\{' of 'layer' is never closed"):
         bnfold.load(b"layer { nonsense")
+    with pytest.raises(bnfold.ParseError, match=r"^net\.prototxt:1:1: this is a solver"):
+        bnfold.load(b'net: "train.prototxt" base_lr: 0.1')
     with pytest.raises(bnfold.ParseError, match=r"^model\.onnx: is not an ONNX model"):
         bnfold.load(b"\x08\x03abc")
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1"])
 def test_a_prototxt_comes_from_bytes_in_whatever_encoding(encoding: str) -> None:
     text = "# für Ziffern\n" + PROTOTXT.read_text()
     assert len(bnfold.load(text.encode(encoding), CAFFEMODEL.read_bytes()).layers) == 15

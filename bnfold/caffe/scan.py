@@ -95,7 +95,8 @@ class Prototxt:
         while at < end:
             name = _NAME.match(text, at, end)
             if name is None:
-                raise self.error(f"expected the name of a field and found {_excerpt(text, at)}", at)
+                comment = " (a comment begins with '#')" if text[at] == "/" else ""
+                raise self.error(f"expected the name of a field and found {_excerpt(text, at)}{comment}", at)
             field = self._field(name.group(), at, name.end(), end)
             yield field
             at = _past_blank(text, field.end, end)

@@ -16,7 +16,6 @@ twice. Caffe stops at each; so do we, with place and guess, except that
 Notes say each of these.
 """
 
-import codecs
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ from bnfold.caffe.layout import TextLayout, read_layout
 from bnfold.caffe.repetition import parse_net
 from bnfold.caffe.scan import CLOSED, Prototxt, TextField, replaced
 from bnfold.errors import Guesses, ParseError, did_you_mean, few
-from bnfold.io.formats import HEAD, other_format
+from bnfold.io.formats import HEAD, other_format, text_of
 from bnfold.io.mapping import read_file
 
 NET: Descriptor = caffe_pb2.NetParameter.DESCRIPTOR
@@ -98,7 +97,7 @@ def read_prototxt(path: Path, *, ignore_unknown_fields: bool = False, strict_fie
             strict_fields=strict_fields,
         )
     except ParseError:
-        head = _unmarked(content[: 2 * HEAD]).encode("utf-8", "surrogateescape")  # UTF-16 has two bytes for a letter
+        head = text_of(content[: 2 * HEAD]).encode("utf-8", "surrogateescape")  # UTF-16 has two bytes for a letter
         if other := other_format(head[:HEAD], "prototxt"):
             raise ParseError(other, path) from None
         raise
@@ -158,11 +157,11 @@ def parse_prototxt(
 def decode_prototxt(content: bytes, path: Path | None = None) -> str:
     """The text of a prototxt in whatever encoding: only comments and names can differ, so nothing may be lost there.
 
-    UTF-8 (or UTF-16 if marked); bytes that are not stay in comments as surrogate escapes, so that writing with the same
+    UTF-8 (or UTF-16, as `text_of` tells); bytes that are not stay in comments as surrogate escapes, so that writing with the same
     error handler gives them back, and in strings they are read as Latin-1, as in a caffemodel's names.
     Raises ParseError for a file that is no text.
     """
-    text = _unmarked(content)
+    text = text_of(content)
     if "\0" in text or _BINARY.match(text):
         from bnfold.caffe.weights import message_of  # rare
 
@@ -173,13 +172,6 @@ def decode_prototxt(content: bytes, path: Path | None = None) -> str:
     if _ESCAPED.search(text):
         text = CLOSED.sub(_latin1_string, text)
     return text
-
-
-def _unmarked(content: bytes) -> str:
-    """Bytes as text, without the mark of its encoding."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", "replace")
-    return content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
 
 
 BEHIND_RETURN = (

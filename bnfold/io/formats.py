@@ -47,6 +47,21 @@ _FORMATS = (
 )
 
 
+_UTF16 = (
+    (rb"\xff\xfe|(?:[\t-\r -~]\0){2}.*l\0a\0y\0e\0r\0", "utf-16-le"),
+    (rb"\xfe\xff|(?:\0[\t-\r -~]){2}.*\0l\0a\0y\0e\0r", "utf-16-be"),
+)
+"""Text of two bytes for a letter begins with its mark, or without one with ASCII, and then a network has a layer."""
+
+
+def text_of(content: bytes) -> str:
+    """Bytes as text, without the mark of its encoding: UTF-16, or UTF-8 with other bytes as surrogate escapes."""
+    for begins, encoding in _UTF16:
+        if re.match(begins, content, re.DOTALL):
+            return content.decode(encoding, "replace").removeprefix("\ufeff")
+    return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+
+
 def other_format(head: bytes, wanted: str) -> str:
     """What a file is, by its first bytes, that should be something else; no text when that cannot be told.
 

@@ -447,7 +447,7 @@ def test_a_net_is_filtered_with_the_state_that_its_solver_tests_it_with(
     assert any("2 test_states" in note for note in net.notes) == (solver.count("test_state") == 2)
 
 
-@pytest.mark.parametrize("encoding", ["gbk", "latin-1", "utf-8", "utf-16"])
+@pytest.mark.parametrize("encoding", ["gbk", "latin-1", "utf-8", "utf-16", "utf-16-le", "utf-16-be"])
 def test_comments_may_be_in_any_encoding(encoding: str, tmp_path: Path) -> None:
     comment = "été" if encoding == "latin-1" else "卷积层"
     (tmp_path / "net.prototxt").write_bytes(
@@ -501,6 +501,7 @@ def test_brackets_and_hashes_in_strings_are_no_structure() -> None:
         ('# labels\nclass { name: "cat" label: 1 }\nclass { name: "dog" label: 2 }', "no network has 'class'", (2, 1)),
         ('base_lr: 0.1\nlr_policy: "step"', "a solver that names no net: give the net that it trains", (1, 1)),
         ("layer {", "the '{' of 'layer' is never closed", (1, 7)),
+        ("// the net\n", "found '/' (a comment begins with '#')", (1, 1)),
         ('layer {\n  name: "a\n}', "a string is not closed on its line", (2, 9)),
         ('layer {\n  name: "a" >\n}', "found '>' where '}' should close line 1, column 7", (2, 13)),
         ('layer { name: "a" }\n}', "expected the name of a field and found '}'", (2, 1)),
