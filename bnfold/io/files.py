@@ -127,6 +127,7 @@ class Output:
     def __init__(self, path: Path, target: Path, staged: Path) -> None:
         self.path, self.target, self.staged = path, target, staged
         self._replaced = _identity(target)
+        self._finished: tuple[int, int, int, int] | None = None
         self._file = staged.open("xb", buffering=BUFFER)
         self._written = self._begun = 0  # bytes, and how many of them the disk was told to take
         with contextlib.suppress(OSError):
@@ -162,13 +163,19 @@ class Output:
                 self._file.flush()
                 os.fsync(self._file.fileno())
                 self._file.close()
+                self._finished = _identity(self.staged)
 
-    def check_target(self) -> None:
-        """Stop where somebody else has written or removed the target since this file was begun.
+    def check(self) -> None:
+        """Stop where somebody else has changed or removed this file since it was finished, or its target before.
 
         Raises:
             WriteError: with what to do.
         """
+        if _identity(self.staged) != self._finished:
+            raise WriteError(
+                f"{self.path}: somebody changed or removed the new file before it got this name; nothing was replaced, "
+                "so run again"
+            )
         if _identity(self.target) != self._replaced:
             raise WriteError(
                 f"{self.path}: another run wrote it meanwhile, and what it wrote stays; nothing was replaced, so run "
@@ -308,7 +315,7 @@ class OutputSet:
         outputs = list(self._outputs.values())
         with _locked(self._staging), defer_signals():
             for output in outputs:
-                output.check_target()
+                output.check()
             if len(outputs) == 1:
                 with _sentences(outputs[0].path):
                     outputs[0].place(outputs[0].target)
@@ -474,13 +481,13 @@ def _beside(target: Path, suffix: str) -> Path:
     return target.with_name(name[: MAX_NAME - len(told_apart)].decode(errors="ignore") + told_apart)
 
 
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    """Device, inode and time of change, by which a file that was replaced or written is told; None where none is."""
+def _identity(path: Path) -> tuple[int, int, int, int] | None:
+    """Device, inode, time of change and size, by which a file that was changed is told; None where none is."""
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import signal
 import stat
 from collections.abc import Callable
@@ -102,6 +103,26 @@ def test_an_exception_leaves_everything_as_it_was(folder: Path, error: type[Base
     with pytest.raises(error):
         write_and_fail()
     assert contents(folder) == {"a": b"old"}
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [lambda file: os.truncate(file, 1), Path.unlink, lambda file: os.replace(shutil.copy(file, f"{file}2"), file)],
+    ids=["cut", "removed", "replaced"],
+)
+def test_a_finished_file_that_somebody_else_changes_gets_no_name(
+    folder: Path, happens: Callable[[Path], object]
+) -> None:
+    def write_and_change() -> None:
+        with OutputSet() as outputs:
+            outputs.open(folder / "net").write(b"proved")
+            outputs.open(folder / "weights").write(b"proved")
+            outputs.finish()
+            happens(outputs.staged(folder / "net"))
+
+    with pytest.raises(WriteError, match="net: somebody changed or removed the new file before it got this name"):
+        write_and_change()
+    assert contents(folder) == {}
 
 
 def test_nothing_to_write_is_nothing_done(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,7 @@ def check_count(layer: Layer, row: LayerType, bottoms: int) -> None:
         raise ModelError(f"{layer}: it has no top")
     least, most = row.bottoms
     if bottoms < least or (most is not None and bottoms > most):
-        wanted = f"{least}" if most == least else f"{least} to {most or 'any number of'}"
+        wanted = f"{least}" if most == least else f"{least} to {most}" if most else f"{least} or more"
         raise ModelError(f"{layer}: it has {counted(bottoms, 'bottom')}, but reads {wanted}")
 
 
