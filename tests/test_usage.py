@@ -24,8 +24,8 @@ NEARLY_RIGHT = {
     ),
     "weights beside the models of a comparison": (
         ("diff", *NET, "o.onnx"),
-        "o.onnx is one file too many: two models are compared, with weights that lie elsewhere as "
-        "NET.prototxt:WEIGHTS.caffemodel",
+        "o.onnx is one file too many: two models are compared, and a prototxt with its caffemodel is one of them: "
+        "write net.prototxt:net.caffemodel",
     ),
     "an output without -o, beside one": ((*FOLD, "o.onnx"), "as in '-o o.onnx'"),
     "an output in the place of the weights": (

@@ -157,8 +157,8 @@ def parse_prototxt(
 def decode_prototxt(content: bytes, path: Path | None = None) -> str:
     """The text of a prototxt in whatever encoding: only comments and names can differ, so nothing may be lost there.
 
-    UTF-8 (or UTF-16, as `text_of` tells); bytes that are not stay in comments as surrogate escapes, so that writing with
-    the same error handler gives them back, and in strings they are read as Latin-1, as in a caffemodel's names.
+    UTF-8 (or UTF-16: see `text_of`); bytes that are not stay in comments as surrogate escapes, so that writing with the
+    same error handler gives them back, and in strings they are read as Latin-1, as in a caffemodel's names.
     Raises ParseError for a file that is no text.
     """
     text = text_of(content)

@@ -35,7 +35,7 @@ try:
 except ImportError:  # Windows, where nothing below is locked
     fcntl = None  # type: ignore[assignment]
 
-from bnfold.errors import Guesses, LeftoverWarning, UsageError, WriteError, few
+from bnfold.errors import Guesses, LeftoverWarning, UsageError, WriteError, did_you_mean, few
 from bnfold.io.signals import defer_signals
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -361,7 +361,9 @@ def nearby(path: StrPath) -> str:
         return ""
     if beside := [f"'{one}'" for one in names if name and one.startswith(f"{name}.")]:
         return f" (there {'is' if len(beside) == 1 else 'are'} {few(beside)})"
-    return Guesses().at(name, names)
+    # A suffix is in common with many a file that is not meant.
+    stem, *_ = os.path.splitext(name)
+    return Guesses().at(name, [one for one in names if did_you_mean(stem, [os.path.splitext(one)[0]])])
 
 
 def is_same_file(one: StrPath, other: StrPath) -> bool:

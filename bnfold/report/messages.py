@@ -6,11 +6,11 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 from bnfold.errors import BnfoldError
-from bnfold.options import WEIGHTS
+from bnfold.options import TEXT, WEIGHTS
 from bnfold.report.words import on_one_line, shortened, visible
 
 DISTRIBUTIONS = {"PIL": "Pillow", "google": "protobuf"}
@@ -95,7 +95,11 @@ def extra_argument_message(command: str, extra: list[str], words: list[str]) -> 
         return f"{visible(option)} stands after '--', which only files may follow; put options before it"
     file, suffix = f"{visible(extra[0])} is one file too many", Path(extra[0]).suffix.lower()
     if command == "diff":
-        return f"{file}: two models are compared, with weights that lie elsewhere as NET.prototxt:WEIGHTS.caffemodel"
+        pairs = (
+            pair for pair in pairwise(words) if pair[0].lower().endswith(TEXT) and pair[1].lower().endswith(WEIGHTS)
+        )
+        joined = visible(":".join(next(pairs, ("NET.prototxt", "WEIGHTS.caffemodel"))))
+        return f"{file}: two models are compared, and a prototxt with its caffemodel is one of them: write {joined}"
     if suffix in (".onnx", ".prototxt") and command != "inspect":
         return f"{file}: outputs are named with -o, as in '-o {visible(extra[0])}'"
     if suffix in WEIGHTS:

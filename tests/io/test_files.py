@@ -16,7 +16,7 @@ import pytest
 
 from bnfold.errors import LeftoverWarning, UsageError, WriteError
 from bnfold.io import files
-from bnfold.io.files import Output, OutputSet, interrupted
+from bnfold.io.files import Output, OutputSet, interrupted, nearby
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -396,6 +396,16 @@ def test_a_leftover_of_a_crash_is_put_back_when_the_next_run_fails(
         write_pair(folder, b"newer")
     monkeypatch.undo()
     assert contents(folder) == {"net.caffemodel": b"old", "net.prototxt": b"old"}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("nett.prototxt", "net.prototxt"), ("net.protoxt", "net.prototxt"), ("h.prototxt", ""), ("x.npy", "")],
+)
+def test_a_file_of_the_same_suffix_alone_was_not_meant(tmp_path: Path, name: str, meant: str) -> None:
+    for there in ("net.prototxt", "f.prototxt", "u.npy"):
+        (tmp_path / there).touch()
+    assert nearby(tmp_path / name) == (f" (did you mean '{meant}'?)" if meant else "")
 
 
 def test_a_file_that_is_there_was_not_interrupted(folder: Path) -> None:
