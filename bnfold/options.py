@@ -255,7 +255,7 @@ def _are_words(value: object) -> bool:
 def _is_float(value: object) -> bool:
     """Whether this is a number that a float can hold, as 10**400 is none."""
     try:
-        return isinstance(value, Real) and isinstance(float(value), float)
+        return isinstance(value, Real) and not isinstance(value, bool) and isinstance(float(value), float)
     except OverflowError:
         return False
 

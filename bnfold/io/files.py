@@ -66,8 +66,8 @@ def os_path(given: StrPath | os.PathLike[bytes]) -> str:
         raise UsageError(f"{path!a}: no file can have this name, which has an unpaired surrogate") from None
     except Exception as error:  # whatever its own __fspath__ raises
         raise UsageError(f"a {type(given).__name__} is not a valid path: {error}") from None
-    if "\0" in path:
-        raise UsageError(f"{path!a}: no file can have this name, which has a NUL")
+    if "\0" in path or not path:
+        raise UsageError(f"{path!a}: no file can have this name, which {'has a NUL' if path else 'is empty'}")
     require_local(path)
     return path
 

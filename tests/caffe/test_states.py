@@ -76,6 +76,12 @@ def test_two_calls_give_what_caffe_gave(tmp_path: Path) -> None:
     assert_answers({"h": two_calls(written)}, CASE.answers, 2e-5)
 
 
+def test_a_comparison_with_a_net_of_unwritten_state_names_the_option() -> None:
+    told, plain = (bnfold.load(CASE.prototxt, CASE.caffemodel, recurrent_state=exposed) for exposed in (True, False))
+    with pytest.raises(bnfold.UsageError, match=r"lstm_h_in, lstm_c_in; read both with --recurrent-state, or pair"):
+        bnfold.compare(plain, told)
+
+
 def test_an_rnn_has_one_state_and_the_other_outputs_stay() -> None:
     net = expose_states(parsed(RNN))
     assert list(net.inputs) == ["x", "cont", "rnn_h_in"]
