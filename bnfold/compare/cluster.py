@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 AHEAD = 4  # pieces that are waiting for each worker; more would only wait to be merged
 MAX_LOCAL = 512
 """Worker processes that are started on this machine: a number with a digit too many would take all of it."""
+FILES, FILES_EACH = 32, 12
+"""Descriptors that this process takes for workers that it starts, and for each of them: 35, 48, 70 and 92 in all for 1,
+2, 4 and 6. Where there are too few, Dask tries for ever to let a worker in, and nothing ends its start."""
 TRIES = 2
 FIRST_WORKER = 10  # seconds until a scheduler without workers is given up
 NO_WORKERS = "60s"  # how long it takes until workers that were started here are given up
@@ -213,6 +216,12 @@ def _started(number: int) -> Iterator[Client]:
         raise UsageError(
             f"--cluster starts at most {MAX_LOCAL:,} processes here; for more, start a scheduler and give its address"
         )
+    wanted, allowed = FILES + FILES_EACH * number, files_allowed()
+    if allowed is not None and wanted > allowed:
+        raise UsageError(
+            f"--cluster {number}: these workers take up to {wanted:,} open files here, and {allowed:,} are allowed; "
+            f"'ulimit -n {wanted}' in front allows more, or take fewer workers"
+        )
     with ExitStack() as kept:
         # A piece that kills its worker twice is at fault itself; and Dask may forget workers that all died twice.
         limits = {"allowed-failures": TRIES - 1, "no-workers-timeout": NO_WORKERS}
@@ -226,6 +235,16 @@ def _started(number: int) -> Iterator[Client]:
         with defer_signals():
             client = kept.enter_context(Client(workers))
         yield client
+
+
+def files_allowed() -> int | None:
+    """How many descriptors this process may have; None where nothing says it."""
+    try:
+        from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
+    except ImportError:  # Windows
+        return None
+    limit = getrlimit(RLIMIT_NOFILE)[0]
+    return None if limit == RLIM_INFINITY else limit
 
 
 def _local_cluster(number: int) -> LocalCluster:

@@ -651,6 +651,14 @@ def test_more_workers_than_a_machine_can_start_are_a_sentence(tmp_path: Path, wo
         compare(*models(tmp_path), images(), cluster=workers)
 
 
+def test_workers_that_take_more_open_files_than_are_allowed_are_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1024, 4096))
+    with pytest.raises(UsageError, match=r"--cluster 100: .* take up to 1,232 open files here, and 1,024 are allowed;"):
+        compare(*models(tmp_path), images(), cluster=100)
+
+
 def test_a_worker_that_ends_while_it_starts_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "WITHOUT_SIGINT", "import os; os._exit(1)")
     with pytest.raises(UsageError, match=r"--cluster 1: a worker did not start \(.*\), as where memory is short"):
