@@ -100,23 +100,23 @@ def _values_of(pair: Sequence[Side], far: bool = False) -> tuple[Array, Array, A
         (model, stretch, {name: stored[name] for name in stretch.constants & stored.keys()})
         for model, stretch, stored in pair
     ]
-    types = {stored.dtype for _, _, held in sides for stored in held.values() if stored.dtype.kind == "f"}
-    dtype = types.pop() if len(types) == 1 else np.dtype(np.float32)
-    probes, shape = _far(dtype) if far else _probes(sides, dtype), _shape(sides)
-    if any(stretch.stored - stored.keys() for _, stretch, stored in sides):
+    dtypes = {stored.dtype for _, _, held in sides for stored in held.values()}
+    reals, whole = ([one for one in dtypes if one.kind in kinds] for kinds in ("f", "iu"))
+    shape = _shape(sides)
+    if any(stretch.stored - stored.keys() for _, stretch, stored in sides) or shape is None or len(reals) > 1:
         return None
-    if shape is None or types or len(probes) * prod(shape) > MOST:
-        return None
-    along = shape[1:] if shape[:1] == (1,) else shape
-    x = np.broadcast_to(probes.reshape(-1, *(1,) * len(along)), (len(probes), *along))
-    values = []
-    for model, stretch, stored in sides:
-        try:
-            values.append(_made_by(model, stretch, stored, x).astype(np.float64))
-        except ModelError:
+    for dtype in (*(reals or [np.dtype(np.float32)]), *(whole if not reals and len(whole) == 1 else ())):
+        probes = _far(dtype) if far else _probes(sides, dtype)
+        if len(probes) * prod(shape) > MOST:
             return None
-    first, second = values
-    return (probes.astype(np.float64), first, second) if first.shape == second.shape == x.shape else None
+        along = shape[1:] if shape[:1] == (1,) else shape
+        x = np.broadcast_to(probes.reshape(-1, *(1,) * len(along)), (len(probes), *along))
+        try:
+            first, second = (_made_by(model, stretch, stored, x).astype(np.float64) for model, stretch, stored in sides)
+        except ModelError:  # with whole numbers among its constants it may be one of these
+            continue
+        return (probes.astype(np.float64), first, second) if first.shape == second.shape == x.shape else None
+    return None
 
 
 def _made_by(model: Model, stretch: Stretch, stored: Mapping[str, Array], x: Array) -> Array:
@@ -156,15 +156,16 @@ def _shape(sides: Sequence[Side]) -> Shape | None:
 
 def _far(dtype: np.dtype[np.generic]) -> Array:
     """Numbers that lie beyond all that is said, two of either sign."""
-    largest = 2.0**100 if dtype != np.float16 else 2.0**15
-    return np.array([-largest, -largest / 2, largest / 2, largest], dtype)
+    largest = 2.0 ** (100 if dtype.kind == "f" else 8 * dtype.itemsize - 2)
+    largest = 2.0**15 if dtype == np.float16 else largest
+    return np.array([-largest, -largest / 2, largest / 2, largest]).astype(dtype)
 
 
 def _probes(sides: Sequence[Side], dtype: np.dtype[np.generic]) -> Array:
     """The numbers, as the type has them."""
     said = [number for _, stretch, _ in sides for number in numbers_said(stretch.nodes)]
     constants = (stored for _, _, held in sides for stored in held.values() if stored.size <= FEW)
-    said += [float(number) for stored in constants if stored.dtype.kind == "f" for number in stored.flat]
+    said += [float(number) for stored in constants if stored.dtype.kind in "fiu" for number in stored.flat]
     powers, numbers = (np.array(one) for one in ([2.0**one for one in EXPONENTS], [abs(one) for one in said if one]))
     jumps = any(node.op_type in JUMPING for _, stretch, _ in sides for node in stretch.nodes)
     at = powers if jumps else np.concatenate([powers, numbers])  # at a jump itself, rounding decides
@@ -172,6 +173,10 @@ def _probes(sides: Sequence[Side], dtype: np.dtype[np.generic]) -> Array:
     known = np.concatenate([at, known * (1 - BESIDE), known * (1 + BESIDE)])
     known = np.unique(np.concatenate([[0.0], known[np.isfinite(known)]]))
     known = np.unique(np.concatenate([known, (known[1:] + known[:-1]) / 2]))
+    if dtype.kind != "f":
+        known = np.unique(np.concatenate([np.rint(known), *(np.rint(numbers) + step for step in (-1, 0, 1))]))
+        both, info = np.concatenate([-known[::-1], known]), np.iinfo(dtype)
+        return both[(both >= info.min) & (both <= info.max)].astype(dtype)
     with np.errstate(over="ignore"):
         probes = np.concatenate([-known[::-1], known]).astype(dtype)
     return probes[np.isfinite(probes)]

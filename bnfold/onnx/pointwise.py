@@ -16,15 +16,15 @@ from bnfold.onnx.node import STANDARD
 POINTWISE = frozenset(
     (
         *("Abs", "Add", "And", "BatchNormalization", "Celu", "Clip", "Constant", "Div", "Dropout", "Elu", "Erf"),
-        *("Exp", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Less"),
-        *("LessOrEqual", "Log", "Max", "Min", "Mish", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu"),
-        *("Selu", "Shrink", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Tanh", "ThresholdedRelu"),
-        *("Where", "Xor"),
+        *("Exp", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu"),
+        *("Less", "LessOrEqual", "Log", "Max", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pow"),
+        *("Reciprocal", "Relu", "Selu", "Shrink", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Sub", "Sum"),
+        *("Tanh", "ThresholdedRelu", "Where", "Xor"),
     )
 )
 AFFINE = frozenset(("Add", "BatchNormalization", "Constant", "Div", "Dropout", "Identity", "Mul", "Neg", "Sub", "Sum"))
 """Of these with constants alone, a stretch is `a*x + b` in each channel."""
-JUMPING = frozenset(("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "ThresholdedRelu"))
+JUMPING = frozenset(("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mod", "ThresholdedRelu"))
 LONGEST = 16  # nodes: what an operator was ever written as
 
 

@@ -258,6 +258,19 @@ def test_what_is_only_written_otherwise_needs_no_word(reference: onnx.ModelProto
     assert not any("other values" in note for note in report.notes), report.notes
 
 
+ROWS = """<ir_version: 8, opset_import: ["": 17]> g (int64[N,3] i) => (float[N,3,2] y)
+<float[8,2] t = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, int64 few = {5}> { %s y = Gather (t, j) }"""
+
+
+@pytest.mark.parametrize("guard", ["j = Min (i, few)", "j = Mod (i, few)", "j = Abs (i)"])
+def test_rows_of_a_table_that_another_index_takes_are_said_not_to_be_proved(guard: str) -> None:
+    right, wrong = (onnx.parser.parse_model(ROWS % text) for text in ("j = Identity (i)", guard.replace("j", "k", 1)))
+    wrong.graph.node[1].input[1] = "k"
+    report = bnfold.compare(right, wrong, np.array([[0, 1, 4], [2, 2, 3]]))
+    assert report.passed
+    assert [" in the candidate (" + guard.split()[2] in note for note in report.notes] == [True]
+
+
 DETECTOR = """
 input: "loc" input_shape { dim: 1 dim: 8 } input: "conf" input_shape { dim: 1 dim: 4 }
 input: "prior" input_shape { dim: 1 dim: 2 dim: 8 }
