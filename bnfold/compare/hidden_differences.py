@@ -13,6 +13,7 @@ would have been measured. So would one whose values differ by less than CLEAR ti
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from math import inf, prod
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -190,16 +191,20 @@ def _guards(
     sides = ((ours, [*pairs]), (theirs, [*pairs.values()]))
     ends = [joints(model.makers, model.feeds) for model, _ in sides]
     behind: list[tuple[str, Stretch, Stretch]] = []
+    between: list[tuple[str, Stretch, Stretch]] = []
     front: list[tuple[str, Stretch, Stretch]] = []
-    for name, blob in blobs.items():
+    waiting = [(name, blob, name) for name, blob in blobs.items()]
+    seen = {(one, other) for _, one, other in waiting}
+    while waiting:
+        name, *made = waiting.pop()
         mine, its = (
             stretch_up_to(model.makers, one, known[::-1])
-            for model, one, known in zip((ours, theirs), (blob, name), ends, strict=True)
+            for model, one, known in zip((ours, theirs), made, ends, strict=True)
         )
         nodes = ours.makers.get(mine.front), theirs.makers.get(its.front)
         if nodes[0] is None or nodes[1] is None or not _alike(nodes[0], nodes[1]):
             continue
-        behind.append((name, mine, its))
+        (behind if made[1] == name else between).append((name, mine, its))
         for one, other in zip(nodes[0].input, nodes[1].input, strict=False):
             if pairs.get(one) == other:
                 continue
@@ -209,9 +214,14 @@ def _guards(
                 for b in _stretches(theirs, other, {*pairs.values()})
                 if pairs.get(a.front) == b.front
             )
-            front += [(name, *found) for found in [next(read, None)] if found is not None]
+            if (common := next(read, None)) is not None:
+                front.append((name, *common))
+            elif (one, other) not in seen and not {one, other} & {*pairs, *pairs.values()}:
+                seen.add((one, other))
+                waiting.append((name, one, other))  # what makes them may be told apart
     found: dict[str, tuple[str, float]] = {}
-    for couples, judge in ((behind, bounded_otherwise), (front, bent)):
+    moved = partial(bounded_otherwise, is_read=True)
+    for couples, judge in ((behind, bounded_otherwise), (between, moved), (front, bent)):
         told = [one for one in couples if not (one[1].is_affine and one[2].is_affine)]
         for (name, mine, its), size in _probed(ours, theirs, told, judge):
             types = f"{its.types or 'nothing'} where the reference has {mine.types or 'nothing'}"

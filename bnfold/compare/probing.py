@@ -57,9 +57,14 @@ def bent(one: Side, other: Side) -> float | None:
     return max((min(_residual(f[s], g[s]), _residual(g[s], f[s])) for f, g, s in columns if s.any()), default=0.0)
 
 
-def bounded_otherwise(one: Side, other: Side) -> float | None:
+def bounded_otherwise(one: Side, other: Side, *, is_read: bool = False) -> float | None:
     """How far what two stretches become at either end is apart, of the larger one, 1 at most; None where they cannot be
     run so. It is the same, perhaps with the ends exchanged, whatever affine has been moved in front of one of them.
+
+    Args:
+        one, other: the stretches.
+        is_read: whether a layer reads what they make, into which an affine may have been moved, too. Then only how many
+            of the ends are bounded is the same.
     """
     made = _values_of([one, other], far=True)
     if made is None:
@@ -69,6 +74,8 @@ def bounded_otherwise(one: Side, other: Side) -> float | None:
     with np.errstate(all="ignore"):
         sizes = np.maximum(np.abs(ours).max(axis=0), np.abs(theirs).max(axis=0))
         distance = np.where(ours == theirs, 0, np.abs(ours - theirs) / np.where(np.isfinite(sizes), sizes, 1))
+    if is_read:
+        distance = np.not_equal(*(np.isfinite(ends).sum(axis=0) for ends in (ours, theirs))).astype(np.float64)
     # What is one number throughout, or none, tells nothing of what stands in front of it.
     tells = (ours[0] != ours[1]) & (theirs[0] != theirs[1]) & ~np.isnan(ours + theirs).all(axis=0)
     return float(np.minimum(np.where(tells & ~np.isnan(distance), distance, 0), 1).max(initial=0))
@@ -175,7 +182,7 @@ def _probes(sides: Sequence[Side], dtype: np.dtype[np.generic]) -> Array:
     known = np.unique(np.concatenate([known, (known[1:] + known[:-1]) / 2]))
     if dtype.kind != "f":
         known = np.unique(np.concatenate([np.rint(known), *(np.rint(numbers) + step for step in (-1, 0, 1))]))
-        both, info = np.concatenate([-known[::-1], known]), np.iinfo(dtype)
+        both, info = np.concatenate([-known[::-1], known]), np.iinfo(dtype.name)
         return both[(both >= info.min) & (both <= info.max)].astype(dtype)
     with np.errstate(over="ignore"):
         probes = np.concatenate([-known[::-1], known]).astype(dtype)

@@ -193,6 +193,7 @@ GEMM: Step = ("Gemm", {"w": WEIGHT, "b": [0.5, -0.5]}, {})
 GEMM_NORMALISED: Step = ("Gemm", {"w": WEIGHT * FACTORS, "b": [0.5, -0.5] * FACTORS + SHIFTS}, {})
 NORMALISED_GEMM: Step = ("Gemm", {"w": FACTORS[:, None] * WEIGHT, "b": SHIFTS @ WEIGHT + [0.5, -0.5]}, {})
 LEAST: Step = ("Min", {"m": 200.0}, {})
+TURN: Step = ("Transpose", {}, {"perm": [0, 1]})
 MATMUL: Step = ("MatMul", {"w": np.tri(4)}, {})
 
 
@@ -222,6 +223,7 @@ def three(op_type: str) -> onnx.ModelProto:
         (chain(LEAST, MATMUL), chain(MATMUL), "(nothing where the reference has Min)"),
         (chain(MATMUL), chain(MATMUL, LEAST), "(Min where the reference has nothing)"),
         (chain(MATMUL, LEAST), chain(MATMUL), "(nothing where the reference has Min)"),
+        (chain(TURN, MATMUL), chain(LEAST, TURN, MATMUL), "(Min where the reference has nothing)"),
         (chain(("Softmax", {}, {})), chain(LEAST, ("Softmax", {}, {})), "(Min where the reference has nothing)"),
     ],
 )
