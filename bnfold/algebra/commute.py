@@ -219,8 +219,9 @@ def _joined(operator: Join, affines: Affines) -> Affine:
     require(
         min(operator.sizes) >= 0, "its bottoms carry different affines, and how long they are along its axis is unknown"
     )
-    around = np.empty((1,) * (axis + 1))
-    parts = [aligned(affine.scale, affine.shift, around)[:2] for _, affine in carried]
+    both = [values for _, affine in carried for values in (affine.scale, affine.shift)]
+    arrays = aligned(np.empty((1,) * (axis + 1)), *both)[1:]
+    parts = [*zip(arrays[::2], arrays[1::2], strict=True)]
     shapes = [(*part.shape[:axis], 1, *part.shape[axis + 1 :]) for part in chain.from_iterable(parts)]
     common, stops = np.broadcast_shapes(*shapes), np.cumsum((0, *operator.sizes))
     require(prod(common) * stops[-1] <= MAX_VALUES, "an affine of so many values is too large")

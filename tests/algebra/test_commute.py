@@ -247,3 +247,12 @@ def test_the_parts_of_a_slice_are_apart_as_the_walk_over_all_elements_says(
     assert commute.back(operator, Affine.along(1, -3.0, 0.5), 0, ["x"])
     assert operator.apart
     assert not walk.called
+
+
+def test_parts_of_which_each_varies_along_another_axis_are_joined() -> None:
+    """Of as many columns as the second has channels."""
+    columns, channels = Affine(np.array([[[2.0, -3.0]]]), 0.5), Affine(np.array([[4.0, -5.0]]), np.array([[1.5, 2.5]]))
+    x, y = np.arange(1.0, 7.0).reshape(1, 3, 2), np.arange(1.0, 5.0).reshape(1, 2, 2)
+    (joined,) = commute.forward(Join(1, (3, 2)), [columns, channels], 1)
+    wanted = np.concatenate([applied(columns, x), applied(channels, y)], 1)
+    np.testing.assert_array_equal(applied(joined, np.concatenate([x, y], 1)), wanted)
