@@ -58,7 +58,8 @@ def back(
         affine: what its top has to carry.
         top: the index of that top.
         bottoms: the names of its bottoms; a blob that is read twice has one name.
-        alone: no other layer reads its first bottom, so elements that a Move leaves out may get any affine.
+        alone: no other layer reads its first bottom, so elements that a Move leaves out may get any affine; else the
+            caller asks the others.
 
     Returns:
         Alternatives, each with an entry for every bottom; the caller takes the first that can be carried out.
@@ -73,7 +74,7 @@ def back(
             inside = _weighed(movement.back(operator.steps, affine), 1 / operator.total)
             return [[_passed(operator, inside), *[None] * (count - 1)]]
         case Move():
-            return [[_moved_back(operator, affine, top, alone), *[None] * (count - 1)]]
+            return [[moved, *[None] * (count - 1)] for moved in _moved_back(operator, affine, top, alone)]
         case Join():
             return [[None if part.is_identity else part for part in _parts(operator, affine)]]
         case Sum():
@@ -182,12 +183,16 @@ def _bound(bound: float, affine: Affine, clip: Clip) -> float:
 # Layers that move data.
 
 
-def _moved_back(operator: Move, affine: Affine, top: int, alone: bool) -> Affine | None:
+def _moved_back(operator: Move, affine: Affine, top: int, alone: bool) -> list[Affine | None]:
+    """The affine on the bottom; where others read that, also with what the layer leaves out along an axis changed."""
     alone = alone and len(operator.tops) == 1
     moved = movement.back(operator.tops[top], affine, alone=alone)
     others = () if operator.apart else (steps for index, steps in enumerate(operator.tops) if index != top)
     require(all(movement.sees_nothing(steps, moved) for steps in others), "another top shares its channels")
-    return None if moved.is_identity else moved
+    if moved.is_identity:
+        return [None]
+    wider = [] if alone or len(operator.tops) > 1 else movement.widened(moved)
+    return [moved, *(wide for wide in wider if movement.forward(operator.tops[top], wide).equals(affine))]
 
 
 # Layers that join several bottoms.

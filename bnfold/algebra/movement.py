@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from bnfold.algebra.affine import MAX_VALUES, Affine, Values, compact, constant_along, everywhere, of_rank
+from bnfold.algebra.affine import MAX_VALUES, Affine, Values, aligned, compact, constant_along, everywhere, of_rank
 from bnfold.algebra.operators import UNKNOWN_SIZE, Axes, Regroup, Spread, Step, Steps, Take
 from bnfold.algebra.records import Blocked, require
 from bnfold.net import Shape
@@ -67,6 +67,22 @@ def back(steps: Steps, affine: Affine, *, alone: bool = True) -> Affine:
     except (IndexError, ValueError):
         raise Blocked(CONTRADICTORY) from None
     return Affine(scale, shift)
+
+
+def widened(affine: Affine) -> Iterator[Affine]:
+    """The affine with the identity along an axis replaced by what stands elsewhere along it, where that is one thing.
+
+    Given:   k at the steps 1, 2, ... of channel 0, 1 at its step 0 and in all others     Result:  k in channel 0
+    """
+    scale, shift = aligned(affine.scale, affine.shift)
+    scale, shift = np.broadcast_arrays(scale, shift)
+    changed = (scale != 1) | (shift != 0)
+    varying = [axis for axis in range(scale.ndim) if scale.shape[axis] > 1]
+    for axis in varying if len(varying) > 1 else ():
+        first = np.expand_dims(changed.argmax(axis), axis)
+        wide = [np.take_along_axis(values, first, axis) for values in (scale, shift)]
+        if everywhere(~changed | ((scale == wide[0]) & (shift == wide[1]))):
+            yield Affine(*wide)
 
 
 def channels_to_pixels(shape: Shape, block: int, mode: str = "DCR") -> Steps:

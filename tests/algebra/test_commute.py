@@ -21,7 +21,7 @@ from bnfold.algebra import commute, movement
 from bnfold.algebra.affine import MAX_VALUES, Affine
 from bnfold.algebra.commute import Affines, Commuting
 from bnfold.algebra.movement import back, sees_nothing
-from bnfold.algebra.operators import PLANE, Join, Move, Pass
+from bnfold.algebra.operators import PLANE, Join, Move, Pass, Take
 from bnfold.algebra.records import Blocked
 from bnfold.caffe.operators import PASSING
 from bnfold.net import Shape
@@ -247,6 +247,19 @@ def test_the_parts_of_a_slice_are_apart_as_the_walk_over_all_elements_says(
     assert commute.back(operator, Affine.along(1, -3.0, 0.5), 0, ["x"])
     assert operator.apart
     assert not walk.called
+
+
+def test_what_a_slice_leaves_out_may_change_where_that_changes_nothing_that_it_takes() -> None:
+    """Of steps 1 and 2 of channels 0 and 1 a factor changes channel 0, so it may change its step 0, too."""
+    slicing, behind = Move(((Take(1, slice(1, 3), 3), Take(2, slice(0, 2), 3)),)), Affine([[[2.0, 1.0]]])
+    moved = [part for (part,) in commute.back(slicing, behind, 0, ["x"], alone=False)]
+    assert [affine.shape for affine in moved if affine] == [(1, 3, 3), (1, 1, 3)]
+    values = np.arange(1.0, 10.0).reshape(1, 3, 3)
+    wanted = applied(behind, values[:, 1:, :2])
+    for affine in moved:
+        np.testing.assert_array_equal(applied(affine, values)[:, 1:, :2], wanted)
+    refused = Affine(np.array([1.0, 2.0, 2.0]).reshape(1, 3, 1))  # all channels of these steps
+    assert difference([applied(refused, values)[:, 1:, :2]], [wanted]) > 0.1
 
 
 def test_parts_of_which_each_varies_along_another_axis_are_joined() -> None:

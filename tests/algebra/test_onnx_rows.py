@@ -7,6 +7,7 @@ What a law lets pass must be the same; each row says which kinds it must let pas
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,6 +176,7 @@ ROWS = [
         ((2, 6, 4),),
         (("starts", [-1]), ("ends", [-7]), ("axes", [1]), ("steps", [-2])),
     ),
+    Row("t0 = Slice (x, starts, ends, axes)", ((2, 6, 4),), (("starts", [1, 0]), ("ends", [9, 2]), ("axes", [1, 2]))),
     Row("t0 = Gather <axis = 1> (x, indices)", ((2, 6, 4),), (("indices", [4, 0, 3]),)),
     Row("t0 = Gather <axis = 1> (x, index)", ((2, 6, 4),), (("index", -2),)),
     Row("t0 = ai.onnx.ml.ArrayFeatureExtractor (x, indices)", ((3, 6),), (("indices", [4, 0, 3]),)),
@@ -340,11 +342,13 @@ def affines_of(rng: np.random.Generator, kind: Kind, shape: Shape) -> list[Affin
 
 
 def back(node: Alone, affine: Affine, top: int) -> list[Affines]:
-    assert isinstance(node.operator, Commuting), node.operator
-    try:
-        return list(commute.back(node.operator, affine, top, node.layer.bottoms))
-    except Blocked:
-        return []
+    """What the law allows, be the layer the only reader of what it reads or one of several."""
+    operator, found = node.operator, list[Affines]()
+    assert isinstance(operator, Commuting), operator
+    for alone in (True, False):
+        with suppress(Blocked):
+            found += commute.back(operator, affine, top, node.layer.bottoms, alone=alone)
+    return found
 
 
 def ids(row: Row) -> str:
