@@ -46,6 +46,7 @@ class Difference(NamedTuple):
     units: float
 
 
+PREPARING = "transform_param"
 CLEAR = 100.0  # times what is seen: a setting that is so far off would show it, if the data reached it
 UNITS = 4.0  # in the last place: what two roundings of one number differ by
 LINEAR = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
@@ -285,10 +286,27 @@ def _other_layers(
         if partner is None or partner.type != layer.type or partner.bottoms != read or partner.param is layer.param:
             continue
         settings, changed = layer_settings(layer), layer_settings(partner)
-        names = [name for name in sorted(settings.keys() | changed.keys()) if settings.get(name) != changed.get(name)]
+        names = [
+            name for name in sorted({*settings, *changed} - {PREPARING}) if settings.get(name) != changed.get(name)
+        ]
         if names and not same.issuperset(partner.tops):
             found[partner.name] = names[0], max(seen.get(top, 0.0) for top in partner.tops)
     return found
+
+
+def prepared_otherwise(ours: Model, theirs: Model) -> list[str]:
+    """A note on the layers of Caffe that prepare images otherwise in the candidate, which no data shows."""
+    if ours.net is None or theirs.net is None:
+        return []
+    others = {top: layer_settings(layer).get(PREPARING) for layer in theirs.net.layers for top in layer.tops}
+    found = [
+        layer.name
+        for layer in ours.net.layers
+        for top in layer.tops[:1]
+        if top in others and layer_settings(layer).get(PREPARING) != others[top]
+    ]
+    said = "prepares images otherwise in the candidate; both networks were fed the same, so that is not proved"
+    return [f"{named('layer', found)}: {PREPARING} {said}"] if found else []
 
 
 def _inputs(node: NodeProto) -> list[str]:

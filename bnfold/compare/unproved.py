@@ -12,7 +12,7 @@ import numpy as np
 from bnfold.compare.batches import BatchLayout
 from bnfold.compare.classify import near_chance
 from bnfold.compare.gates import beside, is_blank
-from bnfold.compare.hidden_differences import hidden_differences
+from bnfold.compare.hidden_differences import hidden_differences, prepared_otherwise
 from bnfold.compare.measure import Measurement, Spans
 from bnfold.compare.models import Model
 from bnfold.compare.records import BlobDiff, ClassifierDiff
@@ -48,6 +48,7 @@ def unproved(
     yield from _beside_masks(found, blobs, matched.options.limit)
     errors = {blob.blob: blob.judged for blob in blobs}
     yield from hidden_differences(matched.ours, matched.theirs, matched.partners, errors)
+    yield from prepared_otherwise(matched.ours, matched.theirs)
     yield from replace(matched.ties, counts=found.ties).notes()
 
 

@@ -306,6 +306,23 @@ def test_settings_of_caffe_that_are_only_written_otherwise_need_no_word(tmp_path
     assert not any("other values" in note for note in bnfold.compare(nets[0], nets[1]).notes)
 
 
+@pytest.mark.parametrize("written", ["mean_value: 104 scale: 0.5", "mean_value: 104", ""])
+def test_images_that_are_prepared_otherwise_are_said_not_to_be_proved(tmp_path: Path, written: str) -> None:
+    text = """layer { name: "data" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 4 } }
+      transform_param { mean_value: 104 } }
+    layer { name: "r" type: "ReLU" bottom: "x" top: "r" }"""
+    nets = []
+    for number, said in enumerate(("mean_value: 104", written)):
+        path = tmp_path / f"{number}.prototxt"
+        path.write_text(
+            text.replace("transform_param { mean_value: 104 }", f"transform_param {{ {said} }}" * bool(said))
+        )
+        nets.append(bnfold.load(path))
+    report = bnfold.compare(nets[0], nets[1])
+    note = "layer 'data': transform_param prepares images otherwise in the candidate"
+    assert [note in one for one in report.notes] == [True] * (written != "mean_value: 104")
+
+
 def test_a_pooling_with_windows_outside_is_said_not_to_be_proved(tmp_path: Path) -> None:
     text = """input: "x" input_shape { dim: 1 dim: 3 dim: 14 dim: 11 }
     layer { name: "p" type: "Pooling" bottom: "x" top: "p" pooling_param { pool: MAX kernel_size: 2 stride: 5 } }"""
