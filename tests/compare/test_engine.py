@@ -371,12 +371,14 @@ def conditional(front: float = 1, shift: float = 0) -> ModelProto:
     return found
 
 
+@pytest.mark.usefixtures("in_one_process")
 @pytest.mark.parametrize("bisect", [False, True])
 def test_what_the_body_of_an_if_reads_is_looked_at_before_the_if_is_named(bisect: bool) -> None:
     found = compare(conditional(), conditional(front=1.1), bisect=bisect).first_divergent
     assert (present(found).layer, present(found).blob) == ("front", "front")
 
 
+@pytest.mark.usefixtures("in_one_process")
 def test_an_if_whose_body_reads_stored_values_is_a_layer_with_weights() -> None:
     """Without any, an error of 2e-4 of its range might be rounding that it has made larger."""
     found = compare(conditional(), conditional(shift=0.01)).first_divergent

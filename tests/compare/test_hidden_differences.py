@@ -110,6 +110,7 @@ IN_A_BODY = """y = If (s) <then_branch = a () => (float[N,4] b) { b = own.inner 
                            else_branch = c () => (float[N,4] d) { d = own.outer (x, s) }>"""
 
 
+@pytest.mark.usefixtures("in_one_process")
 @pytest.mark.parametrize("text", ["y = own.inner (x, s)", "y = own.outer (x, s)", IN_A_BODY])
 def test_what_no_data_has_shown_of_a_function_is_said_not_to_be_proved(text: str) -> None:
     said, renamed, wrong = (onnx.parser.parse_model(CALL % (text, value)) for value in ("2.0", "2.0", "3.0"))

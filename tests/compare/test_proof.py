@@ -20,6 +20,8 @@ from bnfold.errors import UsageError
 from bnfold.net import Array
 from bnfold.options import CompareOptions
 
+pytestmark = pytest.mark.usefixtures("in_one_process")
+
 OUTPUTS = CompareOptions(layers=False)
 IMAGES = np.random.default_rng(3).normal(0, 8, (40, 3, 8, 8)).astype(np.float32)
 

@@ -27,6 +27,8 @@ from bnfold.data.samples import Samples
 from bnfold.net import Array
 from bnfold.onnx.evaluator import Evaluator
 
+pytestmark = pytest.mark.usefixtures("in_one_process")
+
 COUNT = 7
 
 
