@@ -40,9 +40,9 @@ def test_model_and_weights_together_are_the_file(name: str, tmp_path: Path) -> N
 
 
 def model(*tensors: TensorProto) -> ModelProto:
-    """A model that adds its first initialiser to its input; the others lie unused."""
+    """A model that adds its first initialiser to its input, a sample of 1,000 values; the others lie unused."""
     node = helper.make_node("Add", ["x", tensors[0].name], ["y"], name="add")
-    x, y = ([helper.make_tensor_value_info(name, TensorProto.FLOAT, [1000])] for name in "xy")
+    x, y = ([helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1000])] for name in "xy")
     graph = helper.make_graph([node], "net", x, y, initializer=list(tensors))
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
