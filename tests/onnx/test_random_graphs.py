@@ -312,6 +312,26 @@ def take(b: Builder, x: str, shape: Shape) -> None:
         b.add("Slice", [x, b.ints(1), b.ints(1 << 40), b.ints(axis)], [top])
 
 
+def parts(b: Builder, x: str, shape: Shape) -> None:
+    """Both halves of a blob along one axis, each without its first or last step along another, which comes back."""
+    long = [axis for axis, size in enumerate(shape) if size > 1]
+    if len(long) < 2:
+        return
+    halved, cut = b.choose.sample(long, 2)
+    middle, made = shape[halved] // 2, []
+    for begin, end in ((0, middle), (middle, shape[halved])):
+        start = b.choose.choice([0, 1])
+        sizes = {halved: end - begin, cut: shape[cut] - 1}
+        form = tuple(sizes.get(axis, size) for axis, size in enumerate(shape))
+        bounds = (b.ints(begin, start), b.ints(end, start + sizes[cut]), b.ints(halved, cut))
+        (part,) = b.add("Slice", [x, *bounds], [form])
+        rest = tuple(1 if axis == cut else size for axis, size in enumerate(form))
+        again = b.choose.choice([b.stored(np.zeros(rest, np.float32)), b.constant(*rest)])
+        whole = tuple(shape[cut] if axis == cut else size for axis, size in enumerate(form))
+        made += b.add("Concat", [part, again] if start else [again, part], [whole], axis=cut)
+    b.add("Concat", made, [shape], axis=halved)
+
+
 def pad(b: Builder, x: str, shape: Shape) -> None:
     if len(shape) != 4 or min(shape[2:]) < 2 or max(shape[2:]) > 8:
         return
@@ -383,6 +403,7 @@ MAKERS: list[Maker] = [
         flatten,
         split,
         take,
+        parts,
     ],
     *[pad, rearrange, enlarge, repeat, axes, normalize],
 ]
