@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -44,6 +45,17 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
     if report.when != "call" or not report.passed or hasattr(report, "wasxfail") or config.get_verbosity() > 0:
         return None
     return "passed", "" if next(_passed) % PASSED_PER_DOT else ".", "PASSED"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def disk_is_not_waited_for() -> Iterator[None]:
+    """No test outlives a power cut, and each file that is written waits 3 ms for the disk; commands of their own do.
+
+    What becomes of a disk that fails, and in which order files are written, tests/io has, by its own functions.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # which wants an open file, too
+        yield
 
 
 @pytest.fixture

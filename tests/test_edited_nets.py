@@ -251,6 +251,7 @@ def test_what_a_body_reads_is_not_another_blob_without_another_body(tmp_path: Pa
         bnfold.save_onnx(net, tmp_path / "out.onnx")
 
 
+@pytest.mark.usefixtures("in_one_process")
 @pytest.mark.parametrize("is_first", [True, False])
 @pytest.mark.parametrize("name", ["local", "deeper", "stored"])
 def test_a_blob_with_the_name_of_what_a_body_makes_behind_it_is_refused(name: str, is_first: bool) -> None:
@@ -679,6 +680,7 @@ def branching() -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(model)
 
 
+@pytest.mark.usefixtures("in_one_process")
 def test_sizes_in_bodies_hold_no_more_behind_what_an_edit_changed(tmp_path: Path) -> None:
     net = bnfold.load(branching())
     net["pool"].param = net["pool"].param.edited(strides=[2, 2])
@@ -689,6 +691,7 @@ def test_sizes_in_bodies_hold_no_more_behind_what_an_edit_changed(tmp_path: Path
     assert bnfold.compare(net, folded.net).passed
 
 
+@pytest.mark.usefixtures("in_one_process")
 def test_a_loop_still_runs_behind_what_an_edit_changed() -> None:
     def said(name: str, shape: Shape, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, kind, shape)
