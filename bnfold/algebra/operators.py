@@ -306,11 +306,11 @@ class Linear(NamedTuple):
         return np.zeros(()) if self.bias is None else self.bias
 
 
-def sliding(weight: Array | LazyArray, bias: Values | None, group: int, transposed: bool) -> Linear:
+def sliding(weight: Array | LazyArray, bias: Values | None, group: int, transposed: bool, channels: int = 1) -> Linear:
     """A convolution with a weight (Cout, Cin/group, kernel), seen as [group, Cout/group, Cin/group, kernel].
 
     Transposed it is (Cin, Cout/group, kernel), [group, Cin/group, Cout/group, kernel], and not [Cout, ...]: most merge
-    scripts get this wrong.
+    scripts get this wrong. The channels are an axis of the blobs, the second of which is usual.
     """
     outputs, inputs = (2, 1) if transposed else (1, 2)
     shape = tuple(weight.shape)
@@ -318,8 +318,8 @@ def sliding(weight: Array | LazyArray, bias: Values | None, group: int, transpos
         weight,
         bias,
         view=(group, shape[0] // group, *shape[1:]),
-        outputs=(Port(1, (0, outputs)),),
-        inputs=(Port(1, (0, inputs)),),
+        outputs=(Port(channels, (0, outputs)),),
+        inputs=(Port(channels, (0, inputs)),),
         summed=(inputs, *range(3, len(shape) + 1)),
     )
 

@@ -539,10 +539,24 @@ def test_a_fused_relu_takes_what_stands_in_front_of_the_convolution() -> None:
     assert difference([np.maximum(wanted, 0)], [np.maximum(found, 0)]) <= 1e-12
 
 
-def test_a_convolution_along_another_axis_refuses() -> None:
-    blobs = [signed(np.random.default_rng(0), (3, 4, 1, 1))]
-    text = 'type: "Convolution" convolution_param { num_output: 3 kernel_size: 1 axis: 2 bias_term: false }'
-    refuses(text, [(1, 3, 4, 2, 2)], blobs, "its channel axis is 2")
+@pytest.mark.parametrize("axis", [0, 2, -3])
+@pytest.mark.parametrize("layer_type", ["Convolution", "Deconvolution"])
+def test_a_convolution_along_another_axis_takes_what_lies_along_that(layer_type: str, axis: int) -> None:
+    rng, kernel, group = np.random.default_rng(0), 1 if layer_type == "Deconvolution" else 2, 2
+    said = f"num_output: 6 kernel_size: {kernel} group: 2 axis: {axis} bias_term: false"
+    text = f'type: "{layer_type}" convolution_param {{ {said} }}'
+    shape = (4, 5, 5) if axis == 0 else (2, 3, 4, 5, 5)
+    ends = (6, 4 // group) if layer_type == "Convolution" else (4, 6 // group)
+    bottom, blobs = signed(rng, shape), [signed(rng, (*ends, kernel, kernel))]
+    for behind in (True, False):
+        channels, place = 6 if behind else 4, axis % len(shape)
+        affine = Affine.along(place, signed(rng, (channels,)), signed(rng, (channels,)))
+        absorbed = (absorb_backward if behind else absorb_forward)(layer_of(text, blobs=blobs), [shape], affine)
+        found = run(text.replace("false", "true"), [bottom], blobs=list(absorbed.blobs))
+        front = run(text, [bottom if behind else applied(affine, bottom)], blobs=blobs)[0]
+        assert difference([applied(affine, front) if behind else front], found) <= 1e-12
+    elsewhere = Affine.along(1, signed(rng, shape[1:2]), signed(rng, shape[1:2]))
+    refuses(text, [shape], blobs, "the affine varies along axis 1, and the weight has no such axis", affine=elsewhere)
 
 
 def test_a_plane_of_unknown_size_stops_an_inner_product_alone() -> None:

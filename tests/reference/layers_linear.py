@@ -134,8 +134,13 @@ def deconvolution(layer: Message, bottoms: list[Array], blobs: list[Array]) -> l
     if layer.word("type") == "Deconvolution3D":
         param = with_depth(layer.sub("convolution3d_param") or param)
     is_depthwise = layer.word("type") == "DepthwiseDeconvolution"
-    groups = [bottom.shape[1] if is_depthwise else param.integer("group", 1) for bottom in bottoms]
-    return [deconvolve(bottom, blobs, param, group) for bottom, group in zip(bottoms, groups, strict=True)]
+    axis = param.integer("axis", 1) % bottoms[0].ndim
+    tops = []
+    for bottom in bottoms:
+        batch = bottom.reshape(-1, *bottom.shape[axis:])
+        top = deconvolve(batch, blobs, param, batch.shape[1] if is_depthwise else param.integer("group", 1))
+        tops.append(top.reshape(*bottom.shape[:axis], *top.shape[1:]))
+    return tops
 
 
 def deconvolve(bottom: Array, blobs: list[Array], param: Message, group: int) -> Array:

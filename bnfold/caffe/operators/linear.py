@@ -22,10 +22,10 @@ from bnfold.net import Array, Layer
 
 def convolution(context: LayerContext) -> Linear:
     """(Cout, Cin/group, *kernel) (base_conv_layer.cpp, forward_cpu_gemm)."""
-    layer, view = _convolution(context)
+    layer, view, axis = _convolution(context)
     window = Window(view.stride, view.dilation, tuple(zip(view.before, view.after, strict=True)), view.group)
     no_shift = "a shift in front of its padding would be wrong at the border" if view.padded else ""
-    return _sliding(layer, view, False)._replace(no_shift=no_shift, window=window)
+    return _sliding(layer, view, axis, False)._replace(no_shift=no_shift, window=window if axis == 1 else None)
 
 
 def deformable_convolution(context: LayerContext) -> Linear:
@@ -33,33 +33,31 @@ def deformable_convolution(context: LayerContext) -> Linear:
     layer = context.layer
     require(len(layer.blobs) > 0, "it has no learned weight")
     outside = "a shift in front of it would be missing where it reads outside of the image"
-    return _sliding(layer, Convolution.of(layer, 2), False)._replace(no_shift=outside)
+    return _sliding(layer, Convolution.of(layer, 2), 1, False)._replace(no_shift=outside)
 
 
 def deconvolution(context: LayerContext) -> Linear:
     """(Cin, Cout/group, *kernel) (deconv_layer.cpp). But for 1x1, pixels of the top sum different numbers of terms."""
-    layer, view = _convolution(context)
+    layer, view, axis = _convolution(context)
     pointwise = all(k == 1 for k in (*layer.blobs.shapes[0][2:], *view.stride)) and not view.padded
     uneven = "" if pointwise else "a shift in front of it reaches its outputs unevenly"
-    return _sliding(layer, view, True)._replace(no_shift=uneven)
+    return _sliding(layer, view, axis, True)._replace(no_shift=uneven)
 
 
-def _sliding(layer: Layer, view: Convolution, transposed: bool) -> Linear:
-    linear = sliding(layer.blobs.stored[0], _bias(layer, 1), view.group, transposed)
+def _sliding(layer: Layer, view: Convolution, axis: int, transposed: bool) -> Linear:
+    """Along the axis of the channels; all in front of it is the batch (base_conv_layer.cpp, Reshape)."""
+    linear = sliding(layer.blobs.stored[0], _bias(layer, axis), view.group, transposed, axis)
     return linear._replace(no_backward="a ReLU is fused into it" if view.relu is not None else "")
 
 
-def _convolution(context: LayerContext) -> tuple[Layer, Convolution]:
+def _convolution(context: LayerContext) -> tuple[Layer, Convolution, int]:
     layer = _with_weight(context)
     weight = layer.blobs.shapes[0]
     bottom = context.shape(layer.bottoms[0])
     if bottom is None and layer.type == "ConvolutionDepthwise":
         raise Blocked(f"the shape of '{layer.bottoms[0]}' is unknown")
     view = Convolution.of(layer, len(weight) - 2, bottom)
-    axis = context.axis(view.axis)
-    if axis != 1:
-        raise Blocked(f"its channel axis is {axis}")
-    return layer, view
+    return layer, view, context.axis(view.axis)
 
 
 def local(context: LayerContext) -> Linear:
