@@ -271,6 +271,14 @@ def test_the_culprit_is_named_and_it_is_not_the_report(
     assert "memory" not in outcome.err or "memory" in sentence
 
 
+def test_a_folder_that_is_gone_is_said(run: Run, tmp_path: Path) -> None:
+    done = shell(f"mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir ../gone && bnfold inspect net.prototxt")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "bnfold: the folder that this was started in is gone; go to another one\n",
+    )
+
+
 def test_a_package_without_which_nothing_starts_is_named(run: Run, tmp_path: Path) -> None:
     (tmp_path / "click.py").write_text("raise ModuleNotFoundError(\"No module named 'click'\", name='click')\n")
     done = shell(f"PYTHONPATH={tmp_path}:$PYTHONPATH bnfold --help")

@@ -35,6 +35,10 @@ def message_of(error: Exception) -> tuple[str, int]:
         return with_notes("out of memory", error, "nothing was left half-written"), UNUSABLE
     if isinstance(error, OSError):
         # Files that are read or written have their own sentences; this is what the system refuses otherwise.
+        try:
+            os.getcwd()
+        except OSError:
+            return with_notes("the folder that this was started in is gone; go to another one", error), UNUSABLE
         name = f"{on_one_line(str(error.filename))}: " if error.filename is not None else ""
         return with_notes(f"the system refuses: {name}{error.strerror or error}", error), UNUSABLE
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
