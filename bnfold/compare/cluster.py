@@ -226,8 +226,11 @@ def _started(number: int) -> Iterator[Client]:
         # A piece that kills its worker twice is at fault itself; and Dask may forget workers that all died twice.
         limits = {"allowed-failures": TRIES - 1, "no-workers-timeout": NO_WORKERS}
         kept.enter_context(dask.config.set({f"distributed.scheduler.{name}": limit for name, limit in limits.items()}))
-        if os.name == "posix":  # whoever starts it lets signals through again (multiprocessing/resource_tracker.py)
-            resource_tracker.ensure_running()
+        if os.name == "posix":
+            # Whoever starts it lets SIGINT and SIGTERM through again (multiprocessing/resource_tracker.py). It has its
+            # own answers to both and none to SIGHUP, which a terminal sends to all: so that stays blocked in it.
+            with defer_signals():
+                resource_tracker.ensure_running()
         try:
             workers = kept.enter_context(_local_cluster(number))
         except (RuntimeError, TimeoutError) as error:

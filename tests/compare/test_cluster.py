@@ -160,12 +160,14 @@ from bnfold.compare.comparison import compare
 
 def interrupt(done, total):
     if done >= 64:
-        os.killpg(0, signal.SIGINT)
+        os.killpg(0, int(number))
 
 if __name__ == "__main__":
+    number, *pair = sys.argv[1:]
+    signal.signal(int(number), signal.default_int_handler)
     images = np.random.default_rng(3).normal(0, 8, (2000, 3, 8, 8)).astype(np.float32)
     try:
-        compare(*sys.argv[1:], images, batch=2, cluster=2, progress=interrupt)
+        compare(*pair, images, batch=2, cluster=2, progress=interrupt)
     except KeyboardInterrupt as stopped:
         print(stopped.__notes__)
 """
@@ -173,10 +175,11 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="sends signals as a terminal does")
-def test_ctrl_c_on_a_terminal_has_local_workers_say_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_of_a_terminal_has_local_workers_say_nothing(tmp_path: Path, number: signal.Signals) -> None:
     script = tmp_path / "interrupted.py"
     script.write_text(INTERRUPTED)
-    command = [sys.executable, str(script), *models(tmp_path)]
+    command = [sys.executable, str(script), str(int(number)), *models(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, timeout=600, check=False)
     assert (done.stdout.strip(), done.stderr) == ("['2 of 63 pieces were done']", "")
 
