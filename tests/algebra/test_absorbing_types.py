@@ -174,8 +174,10 @@ GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 IN_FLOAT32 = {
     *("ai.onnx.ml.LinearClassifier", "ai.onnx.ml.LinearRegressor"),
     *("com.microsoft.FusedConv", "com.microsoft.FusedGemm"),
+    *("HardSigmoid", "Selu"),
 }
-"""Operators that onnxruntime alone runs, and in float32: tests/onnx/test_scaler.py and test_fused.py try them."""
+"""Operators that onnxruntime alone runs, or that hold float32: tests/onnx/test_scaler.py, test_fused.py and
+traps/moves.txt try them."""
 
 
 def model_of(op: str, front: bool) -> onnx.ModelProto:
