@@ -278,6 +278,23 @@ class GatherND(OpRun):
         return (x[(*alike, *np.moveaxis(index, -1, 0))],)
 
 
+class GroupNormalization(OpRun):
+    """`scale*(x - mean)/sqrt(variance + epsilon) + B` of each group of channels; onnx's own is a function that is read
+    anew for each call, and computes in `stash_type`.
+    """
+
+    def _run(
+        self, x: Array, scale: Array, bias: Array, *, num_groups: int, epsilon: float = 1e-5, **_: object
+    ) -> tuple[Array]:
+        grouped = x.reshape(x.shape[0], num_groups, -1)
+        centred = grouped - grouped.mean(axis=-1, keepdims=True)
+        normal = centred / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + epsilon)
+        # Below opset 21 there is one of both for each group.
+        by_channel = (np.repeat(values, x.shape[1] // len(values)) for values in (scale, bias))
+        a, b = (values.reshape(-1, *[1] * (x.ndim - 2)) for values in by_channel)
+        return (np.asarray(normal.reshape(x.shape) * a + b, x.dtype),)
+
+
 class Hardmax(OpRun):
     """1 at the first largest value over all axes from `axis` on, as before opset 13; onnx's own takes `axis` alone."""
 
@@ -526,10 +543,10 @@ REDUCTIONS: Mapping[str, np.ufunc] = {"add": np.add, "max": np.maximum, "min": n
 
 OWN_OPERATORS: tuple[type[OpRun], ...] = (
     AffineGrid, AveragePool, BatchNormalization, Col2Im, Conv, ConvTranspose, DeformConv, DequantizeLinear, Erf, GRU,
-    GatherElements, GatherND, Gelu, GlobalLpPool, GlobalMaxPool, GridSample, Hardmax, LRN, LSTM, LinearRegressor,
-    LogSoftmax, Loop, LpNormalization, LpPool, MaxPool, MaxRoiPool, MaxUnpool, MeanVarianceNormalization,
-    NonMaxSuppression, OneHot, RNN, ReduceMean, Resize, RoiAlign, Scatter, ScatterElements, ScatterND, Slice, Softmax,
-    Unsqueeze, Upsample,
+    GatherElements, GatherND, Gelu, GlobalLpPool, GlobalMaxPool, GridSample, GroupNormalization, Hardmax, LRN, LSTM,
+    LinearRegressor, LogSoftmax, Loop, LpNormalization, LpPool, MaxPool, MaxRoiPool, MaxUnpool,
+    MeanVarianceNormalization, NonMaxSuppression, OneHot, RNN, ReduceMean, Resize, RoiAlign, Scatter, ScatterElements,
+    ScatterND, Slice, Softmax, Unsqueeze, Upsample,
 )  # fmt: skip
 """In place of onnx's own."""
 BELOW: Mapping[type[OpRun], int] = {

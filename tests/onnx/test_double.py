@@ -78,6 +78,21 @@ def test_an_operator_is_what_it_is_at_its_opset(operator: str, attributes: dict[
     assert np.abs(Session(made).run({"data": IMAGES})["y"] - exact).max() < 1e-5
 
 
+@pytest.mark.parametrize(("opset", "held"), [(18, 2), (21, 4)])
+def test_groups_are_normalised_in_float64_whatever_type_the_node_names(opset: int, held: int) -> None:
+    random = np.random.default_rng(3)
+    data = random.normal(2, 1, (2, 4, 3, 5)).astype(np.float32)
+    weights = {name: random.normal(size=held).astype(np.float32) for name in ("scale", "bias")}
+    node = helper.make_node("GroupNormalization", ["data", *weights], ["y"], num_groups=2, epsilon=0.5)
+    made = model([node], {"data": data.shape}, ["y"], weights, opset)
+    exact = Evaluator.of_model(made, (), None, ["y"]).run({"data": data})["y"]
+    groups = data.astype(np.float64).reshape(2, 2, 30)
+    normal = (groups - groups.mean(2, keepdims=True)) / np.sqrt(groups.var(2, keepdims=True) + 0.5)
+    scale, bias = (np.repeat(values.astype(np.float64), 4 // held).reshape(4, 1, 1) for values in weights.values())
+    assert exact == pytest.approx(normal.reshape(data.shape) * scale + bias, rel=1e-12, abs=1e-12)
+    assert np.abs(Session(made).run({"data": data})["y"] - exact).max() < 1e-5
+
+
 @pytest.mark.parametrize("targets", [1, 3])
 @pytest.mark.parametrize("post_transform", ["NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT"])
 def test_a_linear_regressor_has_the_function_behind_its_scores_that_onnxruntime_takes(
