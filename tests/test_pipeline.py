@@ -182,6 +182,7 @@ def test_a_zero_scale_factor_is_read_back_as_it_was_read(tmp_path: Path) -> None
         ({"comparing": CompareOptions(tolerance=-1.0)}, "the tolerance is -1; it must be 0 or more"),
         ({"samples": "nix.npz"}, "the data 'nix.npz' does not exist"),
         ({"samples": {"data": np.zeros((2, 3, 16, 17), np.float32)}}, "takes 1x3x16x16, and the data is 1x3x16x17"),
+        ({"samples": {"data": np.zeros(768, np.float32)}}, "takes 1x3x16x16, and the data is one number each"),
         ({"samples": {"other": np.zeros((2, 3, 16, 16), np.float32)}}, "there is nothing for input 'data'"),
         (
             {"comparing": CompareOptions(max_top1_drop=0.1)},
@@ -191,7 +192,7 @@ def test_a_zero_scale_factor_is_read_back_as_it_was_read(tmp_path: Path) -> None
         ({"folding": Folding(exclude=("nix",))}, "--exclude nix: the network has no layer of that name"),
         ({"writing": {"onnx": OnnxOptions(opset=3)}}, "opset 3: known are 11 to 21"),
     ],
-    ids=["tolerance", "no data", "other sizes", "other input", "no labels", "keep", "exclude", "opset"],
+    ids=["tolerance", "no data", "other sizes", "no sizes", "other input", "no labels", "keep", "exclude", "opset"],
 )
 def test_what_cannot_be_done_stops_before_anything_is_written(
     tmp_path: Path, wrong: dict[str, object], said: str

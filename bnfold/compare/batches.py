@@ -283,7 +283,7 @@ def run_at(samples: Samples, layout: BatchLayout, start: int) -> Run:
         values = np.stack(arrays) if layout.batched else arrays[0]
         fitted = _fitted(values, feed)
         if fitted is None:
-            found = sizes(values.shape) or "one number"
+            found = "one number each" if layout.batched and values.ndim == 1 else sizes(values.shape) or "one number"
             last = values.ndim == 4 and _fitted(np.moveaxis(values, -1, 1), feed) is not None
             turn = "; its channels stand last: give data.transpose(0, 3, 1, 2)" * last
             raise UsageError(
