@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from bnfold.errors import BnfoldError, ParseError, UsageError, WeightsError
 from bnfold.io.files import descriptor_of, os_path
-from bnfold.io.formats import text_of
+from bnfold.io.formats import text_of, utf16_of
 from bnfold.io.mapping import map_file
 from bnfold.net import Net
 from bnfold.options import ReadOptions, changed, differing
@@ -147,7 +147,8 @@ def name_of(contents: bytes) -> str:
     """What to call a model in memory, by its kind: a prototxt is text; `begins_as_caffemodel` tells the others."""
     from bnfold.caffe.weights import begins_as_caffemodel
 
-    if re.search("[\0-\x08]", text_of(contents)) is None:
+    text = text_of(contents).encode() if utf16_of(contents) else contents  # which may be a large model
+    if re.search(rb"[\0-\x08]", text) is None:
         return "net.prototxt"
     return "net.caffemodel" if begins_as_caffemodel(contents) else "model.onnx"
 

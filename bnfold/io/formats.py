@@ -54,11 +54,15 @@ _UTF16 = (
 """Text of two bytes for a letter begins with its mark, or without one with ASCII, and then a network has a layer."""
 
 
+def utf16_of(content: bytes) -> str:
+    """Which UTF-16 bytes are, by their beginning; empty for all others."""
+    return next((encoding for begins, encoding in _UTF16 if re.match(begins, content, re.DOTALL)), "")
+
+
 def text_of(content: bytes) -> str:
     """Bytes as text, without the mark of its encoding: UTF-16, or UTF-8 with other bytes as surrogate escapes."""
-    for begins, encoding in _UTF16:
-        if re.match(begins, content, re.DOTALL):
-            return content.decode(encoding, "replace").removeprefix("\ufeff")
+    if encoding := utf16_of(content):
+        return content.decode(encoding, "replace").removeprefix("\ufeff")
     return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
 
