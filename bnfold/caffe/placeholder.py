@@ -108,8 +108,9 @@ def stand_ins(layer: Layer, bottoms: Sequence[Shape], layout: str | None = None)
 
 def _suggested_layout(layer: Layer, channels: int) -> str:
     """A row of `bnfold.caffe.batchnorm.LAYOUTS` that the fields of the layer do not contradict."""
-    if layer.type == "SyncBN":
-        return "pspnet"
+    layouts = BATCHNORMS[layer.type].layouts
+    if len(layouts) == 1:
+        return layouts[0]
     if layer.type == "BN":
         param = layer.param.bn_param
         if len(layer.param.param) > 3 or any(param.HasField(name) for name in ("var_eps", "moving_average")):
