@@ -22,7 +22,7 @@ import numpy as np
 from bnfold.compare.batches import run_at
 from bnfold.compare.divergence import upstream
 from bnfold.compare.exact import EVERY_SAMPLE
-from bnfold.compare.hidden_differences import same_stored
+from bnfold.compare.hidden_differences import LINEAR, same_stored
 from bnfold.errors import ModelError, counted
 from bnfold.net import Array
 from bnfold.options import ROUNDING
@@ -63,7 +63,6 @@ CHOOSING: Mapping[str, tuple[int, ...]] = {
 }
 """Operator whose integers and flags say which of the values at some places among its inputs is chosen, and not how
 large these are; the first output of a TopK says that."""
-LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 class _Asked(NamedTuple):

@@ -46,11 +46,11 @@ class Difference(NamedTuple):
     units: float
 
 
-PREPARING = "transform_param"
 CLEAR = 100.0  # times what is seen: a setting that is so far off would show it, if the data reached it
 UNITS = 4.0  # in the last place: what two roundings of one number differ by
-LINEAR = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 COMPUTED = 256.0  # likewise: what a few operations differ by, of which some cancel
+LINEAR = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+PREPARING = "transform_param"
 
 
 def hidden_differences(ours: Model, theirs: Model, pairs: Mapping[str, str], errors: Mapping[str, float]) -> list[str]:
@@ -189,8 +189,8 @@ def _guards(
     from bnfold.compare.probing import bent, bounded_otherwise
     from bnfold.onnx.pointwise import joints, stretch_up_to
 
-    sides = ((ours, [*pairs]), (theirs, [*pairs.values()]))
-    ends = [joints(model.makers, model.feeds) for model, _ in sides]
+    ends = [joints(model.makers, model.feeds) for model in (ours, theirs)]
+    partners = {*pairs.values()}
     behind: list[tuple[str, Stretch, Stretch]] = []
     between: list[tuple[str, Stretch, Stretch]] = []
     front: list[tuple[str, Stretch, Stretch]] = []
@@ -212,12 +212,12 @@ def _guards(
             read = (
                 (a, b)
                 for a in _stretches(ours, one, pairs.keys())
-                for b in _stretches(theirs, other, {*pairs.values()})
+                for b in _stretches(theirs, other, partners)
                 if pairs.get(a.front) == b.front
             )
             if (common := next(read, None)) is not None:
                 front.append((name, *common))
-            elif (one, other) not in seen and not {one, other} & {*pairs, *pairs.values()}:
+            elif (one, other) not in seen and {one, other}.isdisjoint(pairs) and partners.isdisjoint((one, other)):
                 seen.add((one, other))
                 waiting.append((name, one, other))  # what makes them may be told apart
     found: dict[str, tuple[str, float]] = {}

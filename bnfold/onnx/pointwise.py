@@ -96,9 +96,8 @@ def joints(makers: Mapping[str, NodeProto], inputs: Collection[str]) -> tuple[se
         inputs: of the model.
     """
     made = {name for name, node in makers.items() if node.op_type != "Constant"} | {*inputs}
-    others = {name for name, node in makers.items() if node.domain not in STANDARD or node.op_type not in POINTWISE} | {
-        *inputs
-    }
+    others = {name for name, node in makers.items() if node.domain not in STANDARD or node.op_type not in POINTWISE}
+    others.update(inputs)
     return others | {name for name, node in makers.items() if len(made.intersection(node.input)) > 1}, others
 
 
