@@ -40,6 +40,7 @@ import numpy as np
 
 from bnfold.compare.backends import Float64
 from bnfold.compare.divergence import upstream
+from bnfold.compare.kernels import alike
 from bnfold.compare.metrics import PIECE
 from bnfold.compare.models import Model, is_copy
 from bnfold.errors import UnsupportedError
@@ -168,7 +169,7 @@ def _apart(values: Sequence[Array], size: float) -> Float64:
     squared, count = np.zeros((2, len(values[0]))), np.zeros(len(values[0]))
     lost = np.zeros(squared.shape, bool)
     for rows, (exact, *found) in _in_blocks(values):
-        same = (found[0] == found[1]) | np.isnan(found[0]) & np.isnan(found[1])
+        same = alike(*found)
         sound = np.isfinite(exact) & (np.isfinite(found[0]) | ~same)
         count[rows] += sound.sum(axis=1)
         for side, one in enumerate(found):

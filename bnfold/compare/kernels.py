@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from bnfold.compare.backends import (
     COUNTS,
@@ -33,6 +34,7 @@ from bnfold.compare.backends import (
     Int64,
     backend_of,
 )
+from bnfold.net import Array
 from bnfold.runtime import AnyArray
 
 
@@ -80,6 +82,12 @@ class Passed:
 ALIKE = 0.125  # of (sum r^2 + sum c^2): sum r*c from there on follows from the squares
 
 Cut = tuple[slice, slice, slice]
+
+
+def alike(first: Array, second: Array) -> npt.NDArray[np.bool_]:
+    """Where two arrays have the same value, NaN being that of NaN."""
+    same: npt.NDArray[np.bool_] = (first == second) | np.isnan(first) & np.isnan(second)
+    return same
 
 
 def span(low: float, high: float) -> float:

@@ -19,7 +19,7 @@ from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.classify import Classification
 from bnfold.compare.detect import Detection
 from bnfold.compare.exact import Distances
-from bnfold.compare.kernels import span
+from bnfold.compare.kernels import alike, span
 from bnfold.compare.merging import BY_NAME, BY_SUM, FIRST, by_name, keep_worst, optional, rule
 from bnfold.compare.metrics import BlobError, SampleError, add_together, extremes
 from bnfold.compare.records import SampleDiff
@@ -325,12 +325,8 @@ def _largest_gap(ours: Array, theirs: Array) -> float:
     """The largest difference, infinite where one side alone is finite."""
     with np.errstate(all="ignore"):
         gap = np.abs(np.subtract(ours, theirs, dtype=np.float64))
-    gap = np.where(np.isfinite(ours) & np.isfinite(theirs), gap, np.where(_same(ours, theirs), 0, np.inf))
+    gap = np.where(np.isfinite(ours) & np.isfinite(theirs), gap, np.where(alike(ours, theirs), 0, np.inf))
     return float(gap.max(initial=0))
-
-
-def _same(ours: Array, theirs: Array) -> Array:
-    return np.asarray((ours == theirs) | (ours != ours) & (theirs != theirs))
 
 
 def _together(plan: MeasurePlan, first: Mapping[str, AnyArray], second: Mapping[str, AnyArray]) -> list[list[str]]:

@@ -21,6 +21,7 @@ from math import prod
 
 import numpy as np
 
+from bnfold.compare.kernels import alike
 from bnfold.compare.models import Model
 from bnfold.errors import ModelError
 from bnfold.net import Array, Shape
@@ -142,8 +143,9 @@ def _largest(probes: Array, first: Array, second: Array) -> float:
         reach = np.searchsorted(np.abs(probes)[order], np.maximum(np.abs(probes), 1), side="right") - 1
         size = np.maximum.accumulate(sorted_sizes)[reach]
         distance = np.abs(first - second) / np.where(size > 0, size, 1)
-    same = (first == second) | (np.isnan(first) & np.isnan(second))
-    return float(np.where(same, 0, np.where(np.isfinite(distance), np.minimum(distance, 1), 1)).max(initial=0))
+    return float(
+        np.where(alike(first, second), 0, np.where(np.isfinite(distance), np.minimum(distance, 1), 1)).max(initial=0)
+    )
 
 
 def _shape(sides: Sequence[Side]) -> Shape | None:

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from bnfold.compare.exact import CHANCE, CHANCE_OF_MOVED, FEW, UNIT, UNITS_OF_FEW
+from bnfold.compare.kernels import alike
 from bnfold.compare.metrics import ENOUGH, NOISE, beside_mask
 from bnfold.compare.saturation import SQUASHING
 from bnfold.errors import UnsupportedError
@@ -79,8 +80,7 @@ class MadeBlob:
         beside = {row: small for row in places if (small := beside_mask(reference[row])) is not None}
         finite = np.isfinite(reference)
         if beside or not finite.all():
-            same = (reference == candidate) | np.isnan(reference) & np.isnan(candidate)
-            counts = finite | ~same
+            counts = finite | ~alike(reference, candidate)
             made.masked = np.zeros_like(counts)
             for row, small in beside.items():
                 made.masked[row] = counts[row] & ~small

@@ -33,7 +33,7 @@ import numpy as np
 
 from bnfold.compare.batches import Run, has_rows
 from bnfold.compare.divergence import upstream
-from bnfold.compare.kernels import span
+from bnfold.compare.kernels import alike, span
 from bnfold.compare.models import Model
 from bnfold.compare.pointers import Pointer, known_values, pointer_of
 from bnfold.errors import ModelError
@@ -410,8 +410,7 @@ def _apart_by(reference: Array, candidate: Array, allowed: Array) -> bool:
     """Whether no value differs by more than is allowed; the same that is not finite does not differ."""
     with np.errstate(over="ignore", invalid="ignore"):
         gap = np.abs(reference.astype(np.float64) - candidate.astype(np.float64))
-    same = (reference == candidate) | np.isnan(reference) & np.isnan(candidate)
-    return bool((same | (gap <= allowed)).all())
+    return bool((alike(reference, candidate) | (gap <= allowed)).all())
 
 
 def _ranges(side: Array, values: Array, by_sample: bool, least: float) -> Array:
