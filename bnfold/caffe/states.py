@@ -13,6 +13,7 @@ where a bottom says how many sequences there are:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -29,6 +30,8 @@ from bnfold.net import Blobs, Layer, Names, Net
 
 INDICATOR = "ContinuationIndicator"  # BVLC's Caffe has none
 TYPES = types_where(lambda row: row.shapes is recurrent)
+STATE = re.compile(r"_[hc]_in(#\d+)?$")
+"""How the input of a state is called, which `expose_states` adds; behind a # where the name was taken."""
 
 
 def forgetful(net: Net) -> list[Layer]:

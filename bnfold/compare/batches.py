@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
@@ -151,9 +150,9 @@ def match_inputs(
     alone = [name for name, partner in inputs.items() if partner not in candidate]
     alone += [name for name in candidate if name not in inputs.values()]
     if alone:
-        # What `bnfold.caffe.states` calls them.
-        states = all(re.search(r"_[hc]_in(#\d+)?$", name) for name in alone)
-        how = "read both with --recurrent-state, or " * states + "pair them with --map a=b"
+        from bnfold.caffe.states import STATE
+
+        how = "read both with --recurrent-state, or " * all(map(STATE.search, alone)) + "pair them with --map a=b"
         raise UsageError(f"inputs without a partner in the other network: {', '.join(alone)}; {how}")
     return inputs
 
