@@ -247,11 +247,15 @@ def _expanded(call: Call) -> Shape:
 
 
 def _range(call: Call) -> Array:
-    dtype = call[0].dtype
-    if dtype.kind not in "iu":
-        raise NotConstant
+    dtype, stated = call[0].dtype, [float(call[place].reshape(())) for place in range(3)]
+    if not all(value.is_integer() for value in stated):
+        raise NotConstant  # runtimes differ in how they round each step
     start, limit, delta = (int(call[place].reshape(())) for place in range(3))
-    return np.asarray(np.arange(start, limit, delta), dtype)
+    steps = np.arange(start, limit, delta)
+    made = np.asarray(steps, dtype)
+    if not np.array_equal(made, steps):
+        raise NotConstant  # more digits than the type has
+    return made
 
 
 def _elementwise(function: Callable[..., Any]) -> Callable[[Call], Array]:
@@ -369,20 +373,27 @@ ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
     "Abs": np.abs,
     "Add": np.add,
     "Ceil": np.ceil,
+    "Cos": np.cos,
     "Div": _divide,
     "Exp": np.exp,
     "Floor": np.floor,
+    "Log": np.log,
     "Max": lambda *values: reduce(np.maximum, values),
+    "Mean": lambda *values: reduce(np.add, values) / len(values),
     "Min": lambda *values: reduce(np.minimum, values),
     "Mul": np.multiply,
     "Neg": np.negative,
     "Pow": np.power,
     "Reciprocal": lambda value: 1 / value,
     "Relu": lambda value: np.maximum(value, 0),
+    "Round": np.rint,
     "Sigmoid": lambda value: 1 / (1 + np.exp(-value)),
     "Sign": np.sign,
+    "Sin": np.sin,
+    "Softplus": lambda value: np.logaddexp(0, value),
     "Sqrt": np.sqrt,
     "Sub": np.subtract,
+    "Sum": lambda *values: reduce(np.add, values),
     "Tanh": np.tanh,
 }
 
@@ -426,10 +437,14 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "MatMul": Expression(_matmul, lambda call: (call[0].size, *call[1].shape[1:])),  # as many products
     "Mod": Expression(_mod, _broadcast),
     "Range": Expression(_range, _steps),
+    "ReduceL1": Expression(_reduced(lambda value, **how: np.sum(np.abs(value), **how))),
     "ReduceL2": Expression(_reduced(lambda value, **how: np.sqrt(np.sum(value * value, **how)))),
+    "ReduceMax": Expression(_reduced(np.max)),
     "ReduceMean": Expression(_mean),
+    "ReduceMin": Expression(_reduced(np.min)),
     "ReduceProd": Expression(_reduced(np.prod)),
     "ReduceSum": Expression(_reduced(np.sum)),
+    "ReduceSumSquare": Expression(_reduced(lambda value, **how: np.sum(value * value, **how))),
     "Reshape": Expression(_reshape),
     "Shape": Expression(_shape, shape_alone=0),
     "Size": Expression(lambda call: np.asarray(prod(_known(call)), np.int64), shape_alone=0),

@@ -311,9 +311,7 @@ _ATTRIBUTES = {
 """What weight and bias are called where they are attributes of a node."""
 
 SCALER = "ai.onnx.ml.Scaler"
-_ARITHMETIC = frozenset(
-    {*ELEMENTWISE, *MOVING, "Concat", "Mod", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Round"}
-)
+_ARITHMETIC = frozenset({*ELEMENTWISE, *MOVING, "Concat", "Mod", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum"})
 
 
 def _blobs(net: Net) -> dict[str, None]:

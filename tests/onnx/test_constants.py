@@ -126,6 +126,12 @@ WITHOUT_VALUE: list[tuple[str, list[Array], list[Array], list[object]]] = [
         [np.array(one) for one in (1, 6, 2)],
         [1, 3, 5],
     ),
+    (
+        "y = Range (a, b, c)",
+        [np.array(one, np.float32) for one in (2**24, 2**24 + 4, 1)],
+        [np.array(one, np.float32) for one in (4, -3, -2)],
+        [4, 2, 0, -2],
+    ),
     ("y = Unsqueeze (x, a)", [INTEGERS, np.array([3])], [INTEGERS, np.array([2])], [[[6], [-7], [8]]]),
     ("y = Unsqueeze (x, a)", [INTEGERS], [INTEGERS, np.array([0])], [[[6, -7, 8]]]),
     (
@@ -182,6 +188,18 @@ MADE_OF_WEIGHTS = {
     "y = Softmax <axis = 1> (x)": 13,
     "y = Tanh (x)": 18,
     "y = ReduceProd <keepdims = 0> (x)": 18,
+    "y = ReduceL1 (x)": 18,
+    "y = ReduceMax <keepdims = 0> (x)": 18,
+    "y = ReduceMin <axes = [1]> (x)": 13,
+    "y = ReduceSumSquare <axes = [-1]> (x)": 13,
+    "y = Cos (x)": 18,
+    "y = Log (variance)": 18,
+    "y = Mean (gamma, beta, mean)": 18,
+    "y = Mean (low, x)": 8,
+    "y = Round (halves)": 18,
+    "y = Sin (x)": 18,
+    "y = Softplus (x)": 18,
+    "y = Sum (high, gamma, beta)": 18,
     f"y = BatchNormalization <epsilon = 0.01> {NORM}": 18,
     f"y, m, v = BatchNormalization <epsilon = 0.01, training_mode = 1> {NORM}": 14,
 }
@@ -196,6 +214,7 @@ WEIGHTS: dict[str, Array] = {
     "half": np.array([0.3, 0.7], np.float16),
     "zero": np.array(-3, np.int8),
     "matrix": np.array([[1, 2], [-3, 0.5]], np.float32),
+    "halves": np.array([0.5, 1.5, -2.5, 2.501], np.float32),
     **{
         name: np.array(values, np.float32)
         for name, values in {"gamma": [2, -3], "beta": [0.5, 1], "mean": [-1, 4], "variance": [0.25, 9]}.items()
