@@ -366,7 +366,8 @@ class Comparison:
         options = self.options
         require_numbers(self.reference)
         ours, theirs, inputs, pairs = self._matched(theirs, known)
-        layout, sized = self._layout(ours, theirs.feeds, inputs), ""
+        unsized = layout = self._layout(ours, theirs.feeds, inputs)
+        sized = ""
         if self._samples is None and ours.net is None:
             from bnfold.compare.opensizes import with_usual_sizes
 
@@ -376,11 +377,13 @@ class Comparison:
         data = self._data(layout)
         if options.batch is None:
             ours, theirs, layout = widened(ours, theirs, inputs, layout, data)
+        unsized = layout if self._samples is not None else unsized
         ours, theirs = ours.reading_through_copies(pairs), theirs.reading_through_copies({*pairs.values()})
         notes = [*ours.notes, *theirs.notes, *self._types]
         notes += [*run_in_one(ours, theirs), *_standing_in(ours)]
-        notes += [sized] if sized else []
+        notes += [sized] if sized else _sized_by(data, unsized) if ours.net is None else []
         notes += _other_kinds(ours.feeds, theirs.feeds, inputs)
+        notes += _closed(ours.feeds, theirs.feeds, inputs)
         if data.count < (rows := layout.batch) and self._rows_differ(layout):
             mixed = ", of which blobs without a row for each show the largest alone" * isinstance(data, Noise)
             notes.append(f"of the {rows:,} rows of a run {data.count:,} were compared{mixed}, and no others are proved")
@@ -390,7 +393,7 @@ class Comparison:
             notes.append(f"the candidate, whose values are stored as {stored}, {held}")
         if self.options.seed and self._samples is not None:
             notes.append(f"--seed {self.options.seed} changes nothing: it is of noise, and samples are given")
-        return MatchedCandidate(ours, theirs, inputs, pairs, layout, data, self._known(data), options, notes)
+        return MatchedCandidate(ours, theirs, inputs, pairs, layout, data, self._known(data), options, notes, unsized)
 
     def _matched(self, theirs: Model, known: bool) -> tuple[Model, Model, dict[str, str], dict[str, str]]:
         """The networks, the partner of each input and of each blob that both have.
@@ -424,40 +427,69 @@ class Comparison:
 
         if not any(one.pairs for one in opened):
             return [one.report(Measurement(), (None, None)) for one in opened]
-        ours, layout, data = opened[0].ours, opened[0].layout, self._data(opened[0].layout)
-        state = Checkpoint(self.options.checkpoint)
-        if state.batch is not None:
-            layout = replace(layout, batch=state.batch if layout.is_open else layout.batch, planned=True)
         with WeightStore() as store:
-            further = list(watched_blobs(ours)) if isinstance(data, Noise) else []
-            networks, notes = Networks(ours, [one.side() for one in opened], further), list(state.notes)
-            exact = partial(open_exact, ours, notes) if self.options.exact else None
-            with Engine(networks, layout, data, self.options, store, exact=exact) as engine:
-                is_free = layout.is_open and self.options.batch is None and not layout.planned
-                data, shapes = self._begun(engine, data, store if is_free else None, notes)
-                for one, side, second in zip(opened, networks.sides, shapes[1:], strict=True):
-                    one.data, one.layout = data, engine.layout
-                    side.plan = one.decide(shapes[0], second)
-                    one.notes += dict.fromkeys(notes)
-                found = self._pass_over(engine, data, state, progress, notes)
-                for one in opened:
-                    one.notes += filter(None, [state.fault])
-                for model in networks.models:
-                    require_unchanged(model.mapped)  # or a look at weights that were cut off ends the process
-                for place, one in enumerate(opened):
-                    RoundingJudge(one, found[place]).run(engine, place, store, unasked=self._typed)
-                engine.close_sessions()  # or the candidate would run once more beside them
-                for one, measured in zip(opened, found, strict=True):
-                    if all(error.judged <= one.options.limit for error in measured.errors.values()):
-                        measured.notes += hidden_channels(one, store)
-                ran = engine.executions
-            reports = [
-                one.report(measurement, (ran[0], execution))
-                for one, measurement, execution in zip(opened, found, ran[1:], strict=True)
-            ]
+            reports = self._measured(opened, progress, store)
+            reports = [self._elsewhere(one, report, store) for one, report in zip(opened, reports, strict=True)]
             if self.options.bisect:
                 reports = [self._bisected(one, report, store) for one, report in zip(opened, reports, strict=True)]
         return reports
+
+    def _measured(
+        self, opened: Sequence[MatchedCandidate], progress: Progress | None, store: WeightStore
+    ) -> list[DiffReport]:
+        """What the pass found of each candidate, by the options of the first."""
+        ours, layout, data, options = opened[0].ours, opened[0].layout, opened[0].data, opened[0].options
+        state = Checkpoint(options.checkpoint)
+        if state.batch is not None:
+            layout = replace(layout, batch=state.batch if layout.is_open else layout.batch, planned=True)
+        further = list(watched_blobs(ours)) if isinstance(data, Noise) else []
+        networks, notes = Networks(ours, [one.side() for one in opened], further), list(state.notes)
+        exact = partial(open_exact, ours, notes) if options.exact else None
+        with Engine(networks, layout, data, options, store, exact=exact) as engine:
+            is_free = layout.is_open and options.batch is None and not layout.planned
+            data, shapes = self._begun(engine, data, store if is_free else None, notes)
+            for one, side, second in zip(opened, networks.sides, shapes[1:], strict=True):
+                one.data, one.layout = data, engine.layout
+                side.plan = one.decide(shapes[0], second)
+                one.notes += dict.fromkeys(notes)
+            found = self._pass_over(engine, data, options, state, progress, notes)
+            for one in opened:
+                one.notes += filter(None, [state.fault])
+            for model in networks.models:
+                require_unchanged(model.mapped)  # or a look at weights that were cut off ends the process
+            for place, one in enumerate(opened):
+                RoundingJudge(one, found[place]).run(engine, place, store, unasked=self._typed)
+            engine.close_sessions()  # or the candidate would run once more beside them
+            for one, measured in zip(opened, found, strict=True):
+                if all(error.judged <= one.options.limit for error in measured.errors.values()):
+                    measured.notes += hidden_channels(one, store)
+            ran = engine.executions
+        return [
+            one.report(measurement, (ran[0], execution))
+            for one, measurement, execution in zip(opened, found, ran[1:], strict=True)
+        ]
+
+    def _elsewhere(self, one: MatchedCandidate, report: DiffReport, store: WeightStore) -> DiffReport:
+        """The report, where what passes was run on noise of other sizes, too, if both networks leave some open."""
+        from bnfold.compare.opensizes import other_sizes, sizes_gate
+
+        if not report.passed or one.ours.net is not None:
+            return report
+        for layout in other_sizes(one.ours, one.unsized, one.layout, one.data):
+            data = choose_samples(None, None, layout, self.options.seed, Preparation())
+            data = replace(data, count=layout.batch) if isinstance(data, Noise) and layout.is_open else data
+            if self._runs(layout, data, store):
+                break
+        else:
+            return report
+        plain = replace(self.options, layers=False, bisect=False, exact=False, checkpoint=None, cluster=None)
+        plain = replace(plain, min_agreement=None, max_top1_drop=None)
+        again = replace(one, pairs=dict(one.all_pairs), layout=layout, data=data, labels=None, options=plain, notes=[])
+        try:
+            gate = sizes_gate(layout, self._measured([again], None, store)[0])
+        except ModelError as error:
+            gate = sizes_gate(layout, error)
+        return replace(report, gates=(*report.gates, *gate))
 
     def _begun(
         self, engine: Engine, data: Samples, store: WeightStore | None, notes: list[str]
@@ -523,10 +555,16 @@ class Comparison:
         return replace(report, first_divergent=first, notes=(*report.notes, note))
 
     def _pass_over(
-        self, engine: Engine, data: Samples, state: Checkpoint, progress: Progress | None, notes: list[str]
+        self,
+        engine: Engine,
+        data: Samples,
+        options: CompareOptions,
+        state: Checkpoint,
+        progress: Progress | None,
+        notes: list[str],
     ) -> list[Measurement]:
         """Every piece of the data, merged in order; here or on a cluster, from the start or a checkpoint on."""
-        options, pieces = self.options, engine.pieces(data.count)
+        pieces = engine.pieces(data.count)
         models = engine.networks.models
         state.begin(models, data, options, engine.layout.batch, engine.compiled, notes)
         first = state.pieces
@@ -583,6 +621,24 @@ def _other_kinds(ours: Mapping[str, Feed], theirs: Mapping[str, Feed], inputs: M
         if (first.kind in "biu") != (second.kind in "biu"):
             takes = f"input '{name}' takes {first.name} in the reference and {second.name} in the candidate"
             yield f"{takes}, so nothing is proved of values that one of them does not hold"
+
+
+def _sized_by(data: Samples, layout: BatchLayout) -> Iterator[str]:
+    """The note on the sizes that given samples have where the networks leave some open besides the batch."""
+    open_axes = {name: feed.shape[1 if layout.batched else 0 :] for name, feed in layout.feeds.items()}
+    shapes = layout.sizes(data)
+    if found := [f"'{name}' {sizes(shapes[name])}" for name, axes in open_axes.items() if None in axes]:
+        yield f"the model leaves sizes open; the first sample has {' and '.join(found)}"
+
+
+def _closed(ours: Mapping[str, Feed], theirs: Mapping[str, Feed], inputs: Mapping[str, str]) -> Iterator[str]:
+    """The notes on inputs that take any size along an axis in the reference, and one in the candidate."""
+    for name, partner in inputs.items():
+        first, second = ours[name], theirs[partner]
+        sized = zip(first.shape, second.shape, strict=False) if first.ranked and second.ranked else ()
+        if any(one is None is not other for one, other in sized):
+            takes = f"input '{name}' takes {sizes(first.shape)} in the reference and {sizes(second.shape)}"
+            yield f"{takes} in the candidate, so of other sizes nothing is proved"
 
 
 def _standing_in(model: Model) -> list[str]:

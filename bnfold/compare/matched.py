@@ -69,6 +69,7 @@ class MatchedCandidate:
         layout, data, labels: what is fed.
         options: what is compared, and what may differ.
         notes: sentences for the report.
+        unsized: what both networks take, with the sizes that they leave open.
         saturating: output, or what layers read that cannot be run -> what saturates it.
         fronts: what is compared only in case the output behind it hides its errors.
         tops: layer -> own top, of the weighted layers whose activation range is reported, in either network.
@@ -86,6 +87,7 @@ class MatchedCandidate:
     labels: Array | None
     options: CompareOptions
     notes: list[str]
+    unsized: BatchLayout
     saturating: dict[str, Saturating] = field(default_factory=dict)
     fronts: set[str] = field(default_factory=set)
     tops: tuple[dict[str, str], dict[str, str]] = ({}, {})

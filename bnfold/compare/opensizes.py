@@ -1,21 +1,28 @@
-"""Sizes for what an ONNX model leaves open, so that noise can be drawn: the first usual ones that it takes."""
+"""Sizes for what an ONNX model leaves open, so that noise can be drawn: the first usual ones that it takes.
+
+What holds at one size may hold at no other: a Reshape to a constant, a pooling whose kernel is the whole plane, a
+Resize to sizes where the reference has scales. So what is equal is run once more at others, the batch among them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from math import nan
 from typing import NamedTuple
 
 from bnfold.compare.batches import PLANES, BatchLayout, choose_samples, run_at
 from bnfold.compare.models import Model
+from bnfold.compare.records import DiffReport, Gate
 from bnfold.compare.standins import onnx_stand_ins
 from bnfold.data.preparation import Preparation
-from bnfold.data.samples import Feed
+from bnfold.data.samples import Feed, Samples
 from bnfold.errors import ModelError, UsageError
 from bnfold.net import sizes
 from bnfold.onnx.graph import WeightStore, with_input_sizes
 
 COLOURS = 4  # up to which the last of four sizes, where it alone is stated, is of an image whose colours come last
+OTHER_ROWS = (2, 1)  # of a batch that is open: the first that was not run
 ROWS = 4  # of regions of one image, or steps of one sentence
 
 
@@ -82,6 +89,47 @@ def with_usual_sizes(model: Model, layout: BatchLayout) -> tuple[BatchLayout, st
         f"input {open_inputs}; noise needs every size, and the network takes none of the usual ones, so give data or "
         "--input-shape"
     )
+
+
+def other_sizes(model: Model, layout: BatchLayout, ran: BatchLayout, data: Samples) -> Iterator[BatchLayout]:
+    """What runs take at other sizes than those that were run, of which the reference may not take all.
+
+    Args:
+        model: the reference, as ONNX.
+        layout: what both networks take, with the sizes that they leave open.
+        ran: likewise as it was run.
+        data: the samples that were.
+    """
+    if not all(feed.ranked for feed in layout.feeds.values()):
+        return
+    start, met = (1 if layout.batched else 0), ran.sizes(data)
+    rows = next(rows for rows in OTHER_ROWS if rows != ran.batch) if layout.is_open else layout.batch
+    other = replace(layout, batch=rows, planned=True)
+    if any(None in feed.shape[start:] for feed in layout.feeds.values()):
+        for usual in (*USUAL[1:], USUAL[0]):
+            sized = _with_shapes(model, other, _shapes(model, other, usual))
+            if any(sized.feeds[name].shape[start:] != shape[start:] for name, shape in met.items()):
+                yield sized
+    elif layout.is_open:
+        yield other
+
+
+def sizes_gate(layout: BatchLayout, found: DiffReport | ModelError) -> list[Gate]:
+    """What the candidate gives at other sizes is what the reference gives; no gate where nothing could be told there.
+
+    Args:
+        layout: with the sizes.
+        found: there, or why the candidate gave nothing.
+    """
+    fed = " and ".join(
+        f"'{name}' {sizes((layout.batch, *feed.shape[1:]) if layout.is_open else feed.shape)}"
+        for name, feed in layout.feeds.items()
+    )
+    if isinstance(found, ModelError):
+        return [Gate("sizes", 0, nan, False, f"run with {fed} it gives nothing: {found}")]
+    if {gate.name for gate in found.gates if not gate.passed} == {"compared"}:
+        return []
+    return [Gate("sizes", found.tolerance, found.judged, found.passed, f"run with {fed}: {found.verdict}")]
 
 
 def _shapes(model: Model, layout: BatchLayout, usual: Usual) -> dict[str, tuple[int | None, ...]]:

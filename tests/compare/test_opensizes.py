@@ -148,4 +148,64 @@ def test_sizes_are_sought_once_for_all_candidates(monkeypatch: pytest.MonkeyPatc
     opened = Comparison(conv_bn())
     assert opened.against(folded(conv_bn())).passed
     assert opened.against(conv_bn()).passed
-    assert tried == [opensizes.USUAL[0]]
+    assert tried.count(opensizes.USUAL[0]) == 1  # others are only for the run at other sizes
+
+
+PLANES, STEPS = "float[n,2,h,w] x", "float[n,t] x"
+POOL = "y = AveragePool <kernel_shape = [7, 7]> (x)"
+TABLE = "s = Shape <start = 1> (x) p = Slice (k, zero, s, zero) y = Add (x, p)"
+ZERO = np.array([0])
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "data", "said"),
+    [
+        (net(PLANES, "y = GlobalAveragePool (x)"), net(PLANES, POOL), (3, 2, 7, 7), "2x2x64x64: "),
+        (net(PLANES, "y = GlobalAveragePool (x)"), net(PLANES, POOL.replace("7", "224")), None, "gives nothing"),
+        (
+            net(PLANES, "y = Resize (x, , s)", s=np.array([1, 1, 2, 2], np.float32)),
+            net(
+                PLANES,
+                "b = Shape <end = 2> (x) q = Concat <axis = 0> (b, s) y = Resize (x, , , q)",
+                s=np.array([448, 448]),
+            ),
+            None,
+            "2x2x64x64: ",
+        ),
+        (
+            net(STEPS, "s = Shape (x) y = Reshape (x, s)"),
+            net(STEPS, "y = Reshape (x, s)", s=np.array([3, -1])),
+            (3, 5),
+            "2x512 it gives nothing: ",
+        ),
+        (
+            net("float[n,6] x", "y = Identity (x)"),
+            net("float[n,6] x", "y = Reshape (x, s)", s=np.array([3, -1])),
+            None,
+            "2x6: ",
+        ),
+        (
+            net(STEPS, TABLE, k=values(70), zero=ZERO),
+            net(STEPS, TABLE, k=values(70) * (1 + (np.arange(70) == 40)).astype(np.float32), zero=ZERO),
+            (5, 16),
+            "2x64: ",
+        ),
+    ],
+)
+def test_what_is_equal_at_the_sizes_that_were_run_alone_fails(
+    reference: ModelProto, candidate: ModelProto, data: tuple[int, ...] | None, said: str
+) -> None:
+    given = None if data is None else values(*data)
+    failed = [gate for gate in compare(reference, candidate, given).gates if not gate.passed]
+    assert [gate.name for gate in failed] == ["sizes"]
+    assert said in failed[0].sentence
+    assert compare(reference, reference, given).passed
+
+
+def test_sizes_that_only_one_network_leaves_open_and_those_of_given_data_are_said() -> None:
+    report = compare(conv_bn(), conv_bn("n,2,7,9"))
+    assert "input 'x' takes ?x2x?x? in the reference and ?x2x7x9 in the candidate, so of other sizes nothing is " in (
+        "".join(report.notes)
+    )
+    seen = "the model leaves sizes open; the first sample has 'x' ?x2x7x9"
+    assert seen in compare(conv_bn(), conv_bn(), values(3, 2, 7, 9)).notes
