@@ -121,7 +121,7 @@ class CompareOptions:
         batch: samples per run; by default as many as go in well, where both networks take more than they say.
         input_shapes: input -> shape, for a network that does not say it, unless it is a `Net`.
         reading: how networks are read that are no `Net` yet.
-        threads: per operator, 0 for as many as the process can run at once.
+        threads: per operator, 512 at most, 0 for as many as the process can run at once.
         provider: onnxruntime's execution provider for both networks, by its short name: `bnfold.runtime.PROVIDERS`.
         reference_provider: another one for the reference.
         tf32: let products have 10 bits of mantissa where the provider's device has such units.

@@ -698,7 +698,7 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
             lambda net: LIBRARY.load(LIBRARY.to_onnx(net).SerializeToString(), input_shapes={"data": (1, 1, 8)}),
             "input 'data' has 4 axes, and was given 3 sizes",
         ),
-        (lambda net: LIBRARY.compare(net, net, threads=-1), "threads is a number of threads, 0 for any, and not -1"),
+        (lambda net: LIBRARY.compare(net, net, threads=-1), "threads is from 0, for any, to 512 at most, and not -1"),
         (
             lambda net: LIBRARY.compare(net, net, np.zeros((2, 1, 8, 8)), labels=5),
             "there are 2 samples and 1 label",

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from bnfold.onnx.graph import WeightStore
 
 CLUSTERS = "expected a number of local workers, 1 or more, or the address of a scheduler like 10.0.0.1:8786"
+MAX_THREADS = 512
+"""Threads of an operator. onnxruntime starts all of them for each session: 1,024 took 34 s on two processors, and as
+many as a process may not start end in std::bad_alloc."""
 ROWS = 4096  # of a network's own first axis that are drawn and measured each by itself, in 0.2 ms, of three runs
 
 
@@ -112,8 +115,8 @@ def require_usable(options: CompareOptions) -> None:
         )
     if min(options.seed, options.sample_seed or 0) < 0:
         raise UsageError("a seed must be 0 or more")
-    if not 0 <= options.threads < 1 << 31:
-        raise UsageError(f"the option threads is a number of threads, 0 for any, and not {options.threads}")
+    if not 0 <= options.threads <= MAX_THREADS:
+        raise UsageError(f"the option threads is from 0, for any, to {MAX_THREADS} at most, and not {options.threads}")
     for share, option in ((options.min_agreement, "--min-agreement"), (options.max_top1_drop, "--max-top1-drop")):
         if share is not None and not 0 <= share <= 1:
             raise UsageError(f"{option} is a share, from 0 to 1, and not {share:g}")
