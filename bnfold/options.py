@@ -285,8 +285,8 @@ TYPES: dict[str, Callable[[object], bool]] = {
     "None": lambda value: value is None,
     "Progress": callable,
     **dict.fromkeys(WORDS, _are_words),
-    # A word and a list are true whatever they say, and an array is neither.
-    "bool": lambda value: hasattr(value, "__bool__") and not hasattr(value, "__len__"),
+    # A word and a list are true whatever they say, an array is neither, and None says nothing.
+    "bool": lambda value: hasattr(value, "__bool__") and not hasattr(value, "__len__") and value is not None,
     "float": _is_float,
     "int": lambda value: isinstance(value, Integral) and not isinstance(value, bool),
     "npt.DTypeLike": lambda _: True,

@@ -730,6 +730,7 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.fold(net, keep=io.StringIO("x")), r"keep takes str or Iterable.str., and not StringIO"),
         (lambda net: LIBRARY.fold(net, exclude=iter([3])), r"exclude takes str or Iterable.str., and not list \[3\]"),
         (lambda net: LIBRARY.fold(net, join=np.zeros(2)), "join takes bool, and not ndarray"),
+        (lambda net: LIBRARY.fold(net, join=None), "join takes bool, and not NoneType"),
         (lambda net: LIBRARY.fold(net, join=[]), r"join takes bool, and not list"),
         (lambda net: LIBRARY.compare(net, net, exact=np.zeros(2)), "the option exact takes bool, and not ndarray"),
         (
@@ -771,6 +772,9 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.to_onnx(net, dtype={"a": 3}), "dtype {'a': 3}: a model is written in float32 or float64"),
         (lambda net: LIBRARY.Preparation(origin=np.zeros(3)), "origin takes str, and not ndarray"),
         (lambda net: LIBRARY.Preparation(scale="1"), "mean and scale are numbers, resize and crop .height, width."),
+        (lambda net: LIBRARY.Preparation(scale=1j), "mean and scale are numbers, resize and crop .height, width."),
+        (lambda net: LIBRARY.Preparation(scale=bytearray(1)), "mean and scale are numbers, resize and crop"),
+        (lambda net: LIBRARY.Preparation(mean=np.datetime64(1, "D")), "mean and scale are numbers, resize and crop"),
         (lambda net: LIBRARY.Preparation(mean=["b"]), "mean and scale are numbers, resize and crop .height, width."),
         (lambda net: LIBRARY.Preparation(resize=8), "mean and scale are numbers, resize and crop .height, width."),
         (lambda net: LIBRARY.Preparation(crop=(8, 0)), "resize and crop are .height, width., in pixels"),

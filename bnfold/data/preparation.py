@@ -62,6 +62,8 @@ class Preparation:
         require_type("origin", self.origin, "str")
         subject = self.origin or "the preparation"
         try:
+            if np.ndim(self.scale) or any(np.asarray(one).dtype.kind in "cmM" for one in (self.scale, self.mean)):
+                raise TypeError  # complex numbers and dates are finite, too
             finite = np.isfinite(self.scale) and (self.mean is None or np.isfinite(self.mean).all())
             given = {"resize": self.resize, "crop": self.crop}
             planes = {name: tuple(map(operator.index, size)) for name, size in given.items() if size is not None}
