@@ -4,7 +4,7 @@ A value of Ceil, Floor, Round, QuantizeLinear or a Cast to integers is an index,
 stair a value lies. The value at another step is the one of that step that is nearest: a value beside an edge may lie on
 either side of it. So is Sign, and a flag of Caffe's Threshold, of Greater, Less and Equal: a stair of two steps, at a
 limit that is stored or computed. Of two blobs that are computed the larger range counts. The flags of a Hardmax say
-which value is the largest.
+which value is the largest. A value of ThresholdedRelu or Shrink says on which side of a limit lies what it was made of.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Pointer(NamedTuple):
         what: what a tie is, for the report.
         limit: of flags, where one turns into the other.
         steps: of values that were rounded to steps of which there is a first and a last one.
+        part: of values, on which of several sides they are; others of the same side are judged as any value is.
     """
 
     values: tuple[str, ...]
@@ -45,6 +46,7 @@ class Pointer(NamedTuple):
     what: str = "indices differ on equal values"
     limit: Array = ORIGIN
     steps: Steps | None = None
+    part: Callable[[Array], Array] | None = None
 
 
 class Steps(NamedTuple):
@@ -180,6 +182,22 @@ def _onnx_largest(model: Model, blob: str, node: NodeProto) -> Pointer | None:
     return Pointer(model.reads[blob][:1], partial(on_largest, axis=axis, joined=opset < 13))
 
 
+def _onnx_parts(model: Model, blob: str, node: NodeProto) -> Pointer | None:
+    """What a value says of that it was made of, where the operator jumps; None where it does not.
+
+    ThresholdedRelu: y = x where x > alpha, else 0
+    Shrink: y = x + bias where x < -lambd, x - bias where x > lambd, else 0
+    """
+    said = {attribute.name: attribute.f for attribute in node.attribute}
+    is_shrink = node.op_type == "Shrink"
+    limit, bias = said.get("lambd", 0.5) if is_shrink else said.get("alpha", 1.0), said.get("bias", 0.0)
+    if limit <= bias if is_shrink else limit == 0:
+        return None  # y = x - lambd, or a Relu, begins at 0; beyond, a sign tells no side
+    part = _signs if is_shrink else _not_zero
+    look = partial(on_part, limit=limit, part=part)
+    return Pointer(model.reads[blob][:1], look, "values differ at a jump that is near", np.asarray(limit), part=part)
+
+
 def known_values(model: Model, names: Iterable[str]) -> dict[str, Array]:
     """Those of some tensors of an ONNX model that are stored, or that a Constant says."""
     return {name: values_stored(held) for name, held in model.stored({*names}).items()}
@@ -200,6 +218,7 @@ ONNX_POINTERS: Mapping[str, Callable[[Model, str, NodeProto], Pointer | None]] =
     **dict.fromkeys(("ArgMax", "ArgMin", "MaxPool", "TopK"), _onnx_indices),
     **dict.fromkeys(STEPS, _onnx_steps),
     **dict.fromkeys(TURNS, _onnx_flags),
+    **dict.fromkeys(("Shrink", "ThresholdedRelu"), _onnx_parts),
     "Hardmax": _onnx_largest,
 }
 NEAR_LIMIT = "flags differ at a limit that is near"
@@ -286,6 +305,25 @@ def on_side(values: Array, flags: Array, *, limit: Array, turns: tuple[object, o
     below, above = (flags == turn for turn in turns)
     sides = [below & above, below, above]
     return np.select(sides, [wide, np.minimum(wide, limit), np.maximum(wide, limit)], limit)
+
+
+def on_part(values: Array, made: Array, *, limit: float, part: Callable[[Array], Array]) -> Array | None:
+    """The nearest values of which such are made: beyond the limit, below where it is negative, or between."""
+    if values.shape != made.shape:
+        return None
+    wide, side = values.astype(np.float64), part(made)
+    below = -limit if part is _signs else -np.inf
+    return np.select(
+        [side > 0, side < 0], [np.maximum(wide, limit), np.minimum(wide, below)], np.clip(wide, below, limit)
+    )
+
+
+def _signs(values: Array) -> Array:
+    return np.asarray(np.sign(values))
+
+
+def _not_zero(values: Array) -> Array:
+    return np.asarray(values != 0)
 
 
 def on_largest(values: Array, flags: Array, *, axis: int, joined: bool) -> Array | None:

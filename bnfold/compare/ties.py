@@ -114,10 +114,13 @@ class Ties:
                 if made and (candidate.net is None) == (reference.net is None)
                 else None
             )
+            if pointer.part is not None and (same is None or same.limit != pointer.limit):
+                continue  # what jumps elsewhere gives other values
             if same is not None:
                 own[name] = same
             elif all(blob in pairs for blob in pointer.values):  # Caffe's Threshold is several nodes in ONNX
                 own[name] = pointer._replace(values=tuple(pairs[blob] for blob in pointer.values))
+        pointers = {name: pointer for name, pointer in pointers.items() if pointer.part is None or name in own}
         known = {name: decision_of(reference, candidate, name, pairs[name]) for name in pairs if name in data}
         decisions = {name: one for name, one in known.items() if one is not None}
         partners = {name: partner for name, partner in pairs.items() if name in pointers or name in decisions}
@@ -145,7 +148,7 @@ class Ties:
             opening: what opens the candidate to be run again.
         """
         chosen = self._settled(first, second, rows)
-        hoped = {partner: _in_form_of(first[name], second[partner]) for name, partner in self.partners.items()}
+        hoped = {partner: self._hoped(name, first[name], second[partner]) for name, partner in self.partners.items()}
         if not all(_alike(second[name], values) for name, values in hoped.items()):
             indices = {self.partners[name]: indices for name, (indices, _) in chosen.items()}
             if any(read in indices for reads in self.candidate.reads.values() for read in reads):
@@ -179,6 +182,13 @@ class Ties:
             for name, own in self.own.items()
             if not np.array_equal(np.squeeze(own.limit), np.squeeze(self.pointers[name].limit))
         ]
+
+    def _hoped(self, name: str, reference: Array, candidate: Array) -> Array:
+        """The reference's indices as the candidate has them; of values those alone that are on another side."""
+        hoped, pointer = _in_form_of(reference, candidate), self.pointers.get(name)
+        if pointer is None or pointer.part is None or hoped.shape != candidate.shape:
+            return hoped
+        return np.where(pointer.part(hoped) != pointer.part(candidate), hoped, candidate)
 
     def _settled(
         self, first: Mapping[str, Array], second: Mapping[str, Array], rows: int
@@ -366,7 +376,8 @@ def ties(
         rows: how many samples have a row each, and so a range of its own, where both blobs have as many; 0 for none.
         least: 0 where the range reaches to 0 at least; infinity where it is that of the values alone.
     """
-    differing, none = reference != candidate, np.zeros(reference.shape, bool)
+    part = pointer.part or np.asarray
+    differing, none = part(reference) != part(candidate), np.zeros(reference.shape, bool)
     if not differing.any():
         return none
     sides = [blobs[name] for name in pointer.values]

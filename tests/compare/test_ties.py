@@ -653,6 +653,32 @@ def test_a_flag_whose_limit_is_near_is_a_tie(op_type: str, limit: str) -> None:
     assert next(blob for blob in wrong.blobs if blob.blob == "q").max_abs == 1 + (op_type == "Sign")
 
 
+@pytest.mark.parametrize(("op_type", "limit"), [("ThresholdedRelu", "alpha"), ("Shrink", "lambd")])
+def test_a_value_at_a_jump_that_is_near_is_a_tie_and_no_other_value_is(op_type: str, limit: str) -> None:
+    data = np.random.default_rng(0).normal(0, 3, (2, 3, 4)).astype(np.float32)
+    data[np.abs(data) < 1.25] = 3
+    data[1, 2, 3] = 1.125
+
+    def made(factor: float, at: float = 1.125, shift: float = 0.0) -> ModelProto:
+        jump = helper.make_node(op_type, ["m"], ["q"], "jump")
+        jump.attribute.append(helper.make_attribute(limit, at))
+        nodes = [
+            helper.make_node("Mul", ["x", "factor"], ["m"], "mul"),
+            jump,
+            helper.make_node("Add", ["q", "shift"], ["y"], "y"),
+        ]
+        weights = {"factor": np.array([factor], np.float32), "shift": np.array([shift], np.float32)}
+        return model(nodes, {"x": (2, 3, 4)}, ["y"], weights)
+
+    report = compare(made(1 - 1e-6), made(1 + 1e-6), {"x": data})
+    assert report.passed, report.verdict
+    assert any("blob 'q': 1 of 24 values differ at a jump that is near" in note for note in report.notes)
+    for wrong in (made(1.001), made(1 + 1e-6, 1.1249), made(1 + 1e-6, shift=0.1)):
+        assert not compare(made(1 - 1e-6), wrong, {"x": data}).passed
+    far = compare(made(0.98), made(1.04), {"x": data}, tolerance=1e-3)
+    assert next(blob for blob in far.blobs if blob.blob == "q").max_abs > 0.5
+
+
 THRESHOLD = """
 input: "data" input_shape { dim: 1 dim: 3 dim: 3 dim: 3 }
 layer { name: "scale" type: "Scale" bottom: "data" top: "scale" scale_param { axis: 1 num_axes: 3 } }
