@@ -7,9 +7,9 @@
     left Conv                                           the nodes that stay when the fewest affines are left
 
 `w{3,2}` is an initialiser of that shape, signed and different everywhere; `w{3+}` is positive, `w{q3,2}` of int8,
-`n{=1,2}` and `o{=0.5}` hold these numbers, `i{==1}` is one of no axes. `BN(c, 3)` is a BatchNormalization of three
-channels. Further lines say `opset`, `ir`, `dtype`, `outputs` (names besides those that nobody reads), `fed` (constants
-that are listed as inputs, too), `freeze` and `function` (of the domain `own`).
+`n{=1,2}` and `o{=0.5}` hold these numbers, `b{=int8 1,2}` those of a type, `i{==1}` is one of no axes. `BN(c, 3)` is a
+BatchNormalization of three channels. Further lines say `opset`, `ir`, `dtype`, `outputs` (names besides those that
+nobody reads), `fed` (constants that are listed as inputs, too), `freeze` and `function` (of the domain `own`).
 """
 
 from __future__ import annotations
@@ -133,6 +133,9 @@ def stored(name: str, said: str, dtype: Any) -> Array:
     """A constant as the shorthand says it; its name decides its values."""
     if said.startswith("=="):
         return np.array(said[2:]).astype(dtype if "." in said else np.int64)
+    if said.startswith(("=int", "=uint")):
+        kind, _, numbers = said[1:].partition(" ")
+        return np.array(numbers.split(",")).astype(kind)
     listed = said[1:].split(",") if len(said) > 1 else []
     if said.startswith("="):
         return np.array(listed).astype(dtype if "." in said else np.int64)

@@ -70,7 +70,8 @@ def absorb_backward(linear: Linear | Constant, affine: Affine) -> Change:
     if isinstance(linear, Constant):
         return _constant(linear, affine)
     block(linear.no_backward)
-    block("" if everywhere(affine.scale > 0) else linear.positive)
+    fits = affine.scale != 0 if linear.turns else affine.scale > 0
+    block("" if everywhere(fits) else linear.positive)
     affine = Affine(*(_one_of_each_group(values, linear.outputs) for values in (affine.scale, affine.shift)))
     scale = _over_view(affine.scale, linear.outputs, linear.view)
     weight = scaled(linear.weight, linear.view, scale)

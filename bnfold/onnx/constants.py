@@ -347,6 +347,22 @@ def _dequantized(call: Call) -> Array:
     return np.asarray(value.reshape(stored.shape), scale.dtype)
 
 
+def _quantized(call: Call) -> Array:
+    """`round(x/scale) + zero`, cut to what the type holds, of one scale or one for each index of an axis."""
+    value, scale, zero = call[0], call[1], call[2] if call.given(2) else np.zeros((), np.uint8)
+    types = (value.dtype.name, scale.dtype.name)
+    if types != ("float32", "float32") or zero.dtype.name not in {"int8", "uint8", "int16", "uint16"}:
+        raise NotConstant
+    if any(call.attribute(name, 0) for name in ("block_size", "output_dtype", "precision")):
+        raise NotConstant
+    if max(scale.size, zero.size) > 1:
+        shape = [1] * value.ndim
+        shape[call.attribute("axis", 1)] = -1
+        scale, zero = scale.reshape(shape), zero.reshape(shape if zero.size > 1 else ())
+    limits = np.iinfo(zero.dtype)
+    return np.clip(np.rint(value / scale) + zero, limits.min, limits.max).astype(zero.dtype)
+
+
 def _softmax(call: Call) -> Array:
     if call.opset < 13 or call[0].dtype.kind != "f":
         raise NotConstant  # older ones make a matrix of it
@@ -436,6 +452,7 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "Identity": Expression(lambda call: call[0]),
     "MatMul": Expression(_matmul, lambda call: (call[0].size, *call[1].shape[1:])),  # as many products
     "Mod": Expression(_mod, _broadcast),
+    "QuantizeLinear": Expression(_quantized, _as_first),
     "Range": Expression(_range, _steps),
     "ReduceL1": Expression(_reduced(lambda value, **how: np.sum(np.abs(value), **how))),
     "ReduceL2": Expression(_reduced(lambda value, **how: np.sqrt(np.sum(value * value, **how)))),

@@ -254,6 +254,32 @@ def test_what_other_opsets_say_otherwise_is_not_computed(expression: str, opset:
     assert compute(Call(node, opset, [WEIGHTS[name] for name in node.input])) is None
 
 
+STEPS: Array = np.array([[-300.5, -2.5, -1.5, -0.5], [0.5, 1.5, 2.499, 300]], np.float32)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.uint16])
+@pytest.mark.parametrize(("scale", "zero", "axis"), [(1.0, 0, 1), (0.3, 5, 1), ([0.5, 7.0], [1, 3], 0)])
+def test_numbers_are_rounded_to_steps_as_onnxruntime_does(kind: type, scale: object, zero: object, axis: int) -> None:
+    """Halves to even, and what lies outside of the type to its ends."""
+    node = helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["y"], axis=axis)
+    values: list[Array] = [STEPS, np.array(scale, np.float32), np.array(zero, kind)]
+    made = model([node], {"x": (2, 4)}, ["y"], {"scale": values[1], "zero": values[2]}, opset=21)
+    made.graph.output[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    found, expected = compute(Call(node, 21, values)), run(made, {"x": STEPS})["y"]
+    assert found is not None
+    assert found.dtype == kind
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_numbers_are_not_rounded_to_steps_of_other_types() -> None:
+    steps = [STEPS, np.array(0.5, np.float32), np.array(0, ml_dtypes.float8_e4m3fn)]
+    assert compute(Call(parser.parse_node("y = QuantizeLinear (x, s, z)"), 21, steps)) is None
+    assert compute(Call(parser.parse_node("y = QuantizeLinear <output_dtype = 3> (x, s)"), 21, steps[:2])) is None
+    assert (
+        compute(Call(parser.parse_node("y = QuantizeLinear (x, s)"), 21, [STEPS.astype(np.float16), steps[1]])) is None
+    )
+
+
 SMALL_FLOATS = [ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2]
 
 

@@ -2,8 +2,9 @@
 
     Given:   w = DequantizeLinear(q, scale), c = Conv(x, w, b) -> A      Result:  w' = DequantizeLinear(q, s*scale)
 
-The numbers that are stored stay, and so does the type that runtimes compute in. What is made of them has another value,
-so it gets another name.
+The numbers that are stored stay, and so does the type that runtimes compute in. A factor below 0 turns the numbers
+over, `q*scale = (-q)*(-scale)`, since runtimes may rely on a scale that is positive. What is made of them has another
+value, so it gets another name.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from bnfold.algebra.operators import Linear, Port
+from bnfold.algebra.scaled import exact_values, scaled
 from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape
 from bnfold.onnx.node import ConstantInput, Node
 from bnfold.onnx.operators.context import NodeContext, Unfit, axis_of, why_unknown
@@ -44,7 +46,22 @@ def dequantised(context: NodeContext, port: int) -> Linear | None:
         outputs=(Port(port, (0,)),),
         no_forward=said,
         positive=f"{said}, whose scale has to stay positive",
+        turns=_turns(NodeContext(maker, context.fold)),
     )
+
+
+def _turns(maker: NodeContext) -> bool:
+    """Whether each number has one of the other sign, as the least of a signed type has not, around 0."""
+    numbers = maker.values(0)
+    if numbers is None or numbers.dtype.kind != "i" or not _around_zero(maker):
+        return False
+    return bool(np.all(numbers > np.iinfo(numbers.dtype).min))
+
+
+def _around_zero(maker: NodeContext) -> bool:
+    """Whether the zero point is 0 for certain."""
+    zero = maker.values(2)
+    return not maker.node.given(2) or (zero is not None and not np.any(zero))
 
 
 def _scale_of(maker: NodeContext, shape: Shape, reader: Layer, said: str) -> Array | LazyArray:
@@ -60,8 +77,7 @@ def _scale_of(maker: NodeContext, shape: Shape, reader: Layer, said: str) -> Arr
     if scale.shape == shape[axis : axis + 1] and axis == axis_of(node.attribute("axis", 1), len(shape)):
         return scale
     is_one = scale.shape in ((), (1,)) and node.opset >= BY_AXIS and shape[axis] > 0
-    zero = maker.values(2)
-    if not is_one or node.attribute("block_size", 0) or (node.given(2) and (zero is None or np.any(zero))):
+    if not is_one or node.attribute("block_size", 0) or not _around_zero(maker):
         raise Unfit(f"{said}, whose scale and zero point are not those of its outputs")
     return np.broadcast_to(maker.layer.blobs[0].reshape(-1), shape[axis : axis + 1])
 
@@ -79,6 +95,12 @@ def rescale(net: Net, reader: Layer, place: int, scale: LazyArray) -> None:
     node: Node = maker.param.rewritten()
     if maker.blobs.shapes[0] != scale.shape:  # one for each output by now; a zero point of 0 goes without saying
         node = replace(node.rewritten(axis=_output_axis(reader, 0)), slots=node.slots[:2])
+    signs = np.where(exact_values(scale) * maker.blobs[0] < 0, -1.0, 1.0)
+    if (held := node.constant(0)) is not None and held.value is not None and np.any(signs < 0):
+        along = [1] * held.value.ndim
+        along[_output_axis(reader, held.value.ndim)] = -1
+        turned = ConstantInput("", held.value * signs.reshape(along).astype(held.value.dtype))
+        scale, node = scaled(scale, scale.shape, signs), replace(node, slots=(turned, *node.slots[1:]))
     maker.param, maker.blobs = replace(node, rescaled=True), Blobs([scale])
 
 
