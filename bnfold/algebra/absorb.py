@@ -70,8 +70,7 @@ def absorb_backward(linear: Linear | Constant, affine: Affine) -> Change:
     if isinstance(linear, Constant):
         return _constant(linear, affine)
     block(linear.no_backward)
-    fits = affine.scale != 0 if linear.turns else affine.scale > 0
-    block("" if everywhere(fits) else linear.positive)
+    _require_sign(linear, affine)
     affine = Affine(*(_one_of_each_group(values, linear.outputs) for values in (affine.scale, affine.shift)))
     scale = _over_view(affine.scale, linear.outputs, linear.view)
     weight = scaled(linear.weight, linear.view, scale)
@@ -95,6 +94,7 @@ def absorb_forward(linear: Linear, affine: Affine) -> Change:
     block(linear.no_forward)
     require(bool(linear.inputs), "it takes no affine from in front")
     block("" if affine.keeps_zero else linear.no_shift)
+    _require_sign(linear, affine)
     factor = _over_view(affine.scale, linear.inputs, linear.view)
     weight = scaled(linear.weight, linear.view, factor)
     if affine.keeps_zero:
@@ -104,6 +104,12 @@ def absorb_forward(linear: Linear, affine: Affine) -> Change:
         return _changed(weight, None)._replace(left=Affine(shift=gain))
     bias, gain = aligned(linear.shift, gain)
     return _changed(weight, _full_size(bias + gain, linear))
+
+
+def _require_sign(linear: Linear, affine: Affine) -> None:
+    """Stop at scales that the weight may not take by their sign."""
+    fits = affine.scale != 0 if linear.turns else affine.scale > 0
+    block("" if everywhere(fits) else linear.positive)
 
 
 def tail_of(linear: Linear) -> Affine:

@@ -278,7 +278,7 @@ class Linear(NamedTuple):
         looked_up: each value of the top is one of W, so that W takes a shift from behind where there is no bias.
         tail: the weight multiplies and the bias adds last, after all else (a normalisation's scale and bias), so that
             they may go forward into what reads the top; the layer is then left with 1 and 0.
-        positive: why every scale from behind must be > 0 (it multiplies the scale of a quantisation).
+        positive: why every scale must be > 0 (it multiplies the scale of a quantisation).
         turns: it may be < 0 as well, since what the weight multiplies takes the sign.
         window: how a convolution slides, where branches may be joined; None for everything else.
         beside: what it is, as long as it has no bias, to a factor along axes that its weight has not got, which gets

@@ -4,7 +4,7 @@
 
 The numbers that are stored stay, and so does the type that runtimes compute in. A factor below 0 turns the numbers
 over, `q*scale = (-q)*(-scale)`, since runtimes may rely on a scale that is positive. What is made of them has another
-value, so it gets another name.
+value, so it gets another name. From in front the scale takes one number.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def dequantised(context: NodeContext, port: int) -> Linear | None:
         bias=None,
         view=tuple(scale.shape),
         outputs=(Port(port, (0,)),),
-        no_forward=said,
+        inputs=(Port(0, ()),),
+        no_shift=f"{said}, which takes no shift from in front",
         positive=f"{said}, whose scale has to stay positive",
         turns=_turns(NodeContext(maker, context.fold)),
     )
