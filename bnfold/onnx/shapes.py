@@ -36,7 +36,7 @@ MAX_SIZE = (1 << 63) - 1
 """Of an axis: `dim_value` is an int64 (onnx.proto)."""
 FUSED = "com.microsoft"
 """The domain of what onnxruntime makes of several nodes where it writes a model that it has optimised."""
-ACTIVATIONS = frozenset({"BiasGelu", "FastGelu", "Gelu", "QuickGelu", "SkipLayerNormalization"})
+ACTIVATIONS = frozenset({"BiasGelu", "FastGelu", "Gelu", "QuickGelu", "RotaryEmbedding", "SkipLayerNormalization"})
 """Operators of that domain whose first output has the sizes and the type of their first input."""
 COLUMNWISE = {"Binarizer": 0, "Imputer": 0, "Normalizer": TensorProto.FLOAT, "Scaler": TensorProto.FLOAT}
 """Operators of ai.onnx.ml that keep sizes, of which onnx infers nothing -> the type they give; 0 for what they read."""

@@ -165,6 +165,12 @@ ROWS = [
     Row("t0 = TopK <largest = 0, sorted = 1> (x, k)", (PLANE,), (("k", [4]),), "order both", "any zero"),
     Row("t0 = GatherElements <axis = 1> (x, places)", ((2, 4, 3),), (("places", [[[3, 0, 1], [2, 2, 2]]] * 2),)),
     Row("t0 = GatherElements <axis = 2> (x, places)", ((2, 4, 3),), (("places", [[[2], [0], [1], [0]]] * 2),)),
+    Row("t0 = GatherND (x, i)", ((3, 4, 2),), (("i", [[2], [0]]),)),
+    Row("t0 = GatherND (x, i)", ((3, 4, 2),), (("i", [[[2, 3], [0, 1], [1, 0]]]),)),
+    Row("t0 = GatherND <batch_dims = 1> (x, i)", ((2, 4, 3),), (("i", [[[3], [0], [1]], [[2], [2], [1]]]),)),
+    Row("t0 = GatherND <batch_dims = 1> (x, i)", ((2, 4, 3, 2),), (("i", [[3, 0], [1, 2]]),)),
+    Row("t0 = Compress <axis = 1> (x, b)", ((2, 4, 3),), (("b", [0, 1, 0, 1]),)),
+    Row("t0 = Compress <axis = -1> (x, b)", ((2, 4, 3),), (("b", [1, 1]),)),
     Row("t0 = ReverseSequence <time_axis = 1, batch_axis = 0> (x, long)", ((2, 5, 3),), (("long", [3, 4]),)),
     Row("t0 = ReverseSequence (x, long)", ((5, 2, 3),), (("long", [1, 5]),)),
     Row("t0 = Concat <axis = 1> (x, y)", ((2, 3, 2), (2, 2, 2))),
@@ -254,6 +260,8 @@ ROWS = [
     Row('t0 = DepthToSpace <blocksize = 2, mode = "CRD"> (x)', ((1, 8, 2, 3),)),
     Row("t0 = SpaceToDepth <blocksize = 2> (x)", ((1, 3, 4, 2),)),
 ]
+CACHE = [[0.3, -0.8], [1.0, 0.1], [0.6, 0.2], [-0.4, 0.7], [0.9, -0.5]]
+"""What a pair of values is multiplied with at each of five positions."""
 NEWER = [
     Row('t0 = SpaceToDepth <blocksize = 2, mode = "CRD"> (x)', ((1, 3, 4, 2),), opset=28),
     *(
@@ -267,6 +275,21 @@ NEWER = [
         for op, passes, refuses in (("Average", "any", ""), ("Max", "order both", "any zero"))
     ),
 ]
+NEWER += [
+    Row(
+        f"t0 = RotaryEmbedding <interleaved = {by_turns}{more}> (x, fcos, fsin, i)",
+        (shape,),
+        (("fcos", CACHE), ("fsin", np.square(CACHE).tolist()), ("i", [[0, 3, 1], [2, 4, 0]])),
+        passes="zero both",
+        refuses="any order",
+        opset=23,
+    )
+    for by_turns, shape, more in (
+        (0, (2, 2, 3, 4), ""),
+        (1, (2, 2, 3, 6), ", rotary_embedding_dim = 4"),
+        (1, (2, 3, 8), ", num_heads = 2"),
+    )
+]
 ROWS += [row for row in NEWER if row.opset <= onnx.defs.onnx_opset_version()]
 
 NOT_HERE = {
@@ -275,6 +298,7 @@ NOT_HERE = {
     "ai.onnx.ml.Scaler": "an affine",
     "com.microsoft.FusedConv": "absorbs",
     "com.microsoft.FusedGemm": "absorbs",
+    "com.microsoft.RotaryEmbedding": "onnx does not evaluate it; tests/onnx/test_fused.py has it",
     "BatchNormalization": "an affine",
     "Cast": "an alias, or nothing that is known",
     "CastLike": "likewise",

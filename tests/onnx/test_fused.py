@@ -48,6 +48,24 @@ def test_a_product_with_transposed_factors_has_known_sizes(said: str, right: tup
     np.testing.assert_allclose(run(after, feeds)["y"], run(before, feeds)["y"], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("factor", "left"), [(1, 0), (2, 0), (4, 1)])
+def test_a_factor_goes_past_a_rotary_embedding_that_turns_pairs_of_values(factor: int, left: int) -> None:
+    """One for each head does, and one for each value of a pair does not."""
+    nodes = """q = MatMul (x, w) r = Reshape (q, s) t = Transpose <perm = [0, 2, 1, 3]> (r)
+    e = com.microsoft.RotaryEmbedding <interleaved = 1> (t, i, c, d) y = Mul (e, k)"""
+    text = f"{HEAD} g (float[2,3,5] x) => (float[2,2,3,4] y) {{ {nodes} }}"
+    shapes = {1: (1,), 2: (2, 1, 1), 4: (4,)}
+    constants = {"w": values(5, 8), "c": values(6, 2, seed=2), "d": values(6, 2, seed=3)}
+    before = model(text, **constants, k=values(*shapes[factor], seed=4), i=np.arange(2, 8).reshape(2, 3) % 6, s=SPLIT)
+    after = folded(before)
+    assert types(after).count("Mul") == left
+    x = values(2, 3, 5, seed=5)
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-5, atol=1e-5)
+
+
+SPLIT = np.array([0, 0, 2, 4])
+
+
 def test_a_batch_normalization_goes_past_what_reads_a_convolution_with_an_activation() -> None:
     """Where the sum has its channels is known by the sizes of both its sides."""
     nodes = """c = com.microsoft.FusedConv <activation = "Relu", pads = [1, 1, 1, 1]> (x, u, b) a = Add (c, x)

@@ -26,6 +26,7 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "Cast": affine.cast,
     "CastLike": affine.cast_like,
     "Clip": passing.clip,
+    "Compress": passing.compress,
     "Concat": join.concat,
     "Conv": linear.conv,
     "ConvTranspose": linear.conv_transpose,
@@ -39,6 +40,7 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "Flatten": movement.reshape,
     "Gather": movement.gather,
     "GatherElements": passing.gather_elements,
+    "GatherND": passing.gather_nd,
     "Gemm": linear.gemm,
     "GRU": linear.recurrent,
     "GlobalAveragePool": passing.global_pool,
@@ -77,6 +79,7 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "Resize": passing.resize,
     "ReverseSequence": passing.reverse_sequence,
     "RoiAlign": passing.regions,
+    "RotaryEmbedding": passing.rotary,
     "ScatterElements": join.scatter_elements,
     "ScatterND": join.scatter_nd,
     "Selu": linear.selu,
@@ -102,6 +105,7 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "ai.onnx.ml.Scaler": affine.scaler,
     "com.microsoft.FusedConv": linear.fused,
     "com.microsoft.FusedGemm": linear.fused,
+    "com.microsoft.RotaryEmbedding": passing.rotary,
 }
 
 REFUSED = {

@@ -96,6 +96,14 @@ class NodeContext(NamedTuple):
             return None
         return self.layer.blobs[constant.blob] if constant.blob >= 0 else constant.value
 
+    def shape_of(self, index: int) -> Shape:
+        """The shape of an input, be it data or a constant. Raises Unfit."""
+        if (place := self.data(index)) is not None:
+            return self.bottom(place)
+        if (value := self.values(index)) is None:
+            raise Unfit(f"the shape of its input {index} is unknown")
+        return value.shape
+
     def integers(self, name: str, index: int, since: int, what: str) -> Sequence[int] | None:
         """Whole numbers that are an attribute, and since an opset an input; None where neither is given.
 

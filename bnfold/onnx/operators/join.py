@@ -58,7 +58,7 @@ def where(context: NodeContext) -> Operator:
 
 def scatter_nd(context: NodeContext) -> Operator:
     """ScatterND: data, and updates at places that their indices name along its first axes."""
-    places = _shape_of(context, 1)
+    places = context.shape_of(1)
     if not places or not 0 <= places[-1] <= len(context.top()):
         raise Unfit("how many axes its indices name is unknown")
     return _scattered(context, set(range(places[-1])))
@@ -66,22 +66,13 @@ def scatter_nd(context: NodeContext) -> Operator:
 
 def scatter_elements(context: NodeContext) -> Operator:
     """ScatterElements: data, and updates, each at a place of its own along an axis."""
-    top, sizes = context.top(), _shape_of(context, 2)
+    top, sizes = context.top(), context.shape_of(2)
     named = {axis_of(context.node.attribute("axis", 0), len(top))}
     if len(sizes) != len(top):
         raise Unfit("its shapes do not fit")
     return _scattered(
         context, named | {axis for axis, size in enumerate(sizes) if size != top[axis] or size == UNKNOWN}
     )
-
-
-def _shape_of(context: NodeContext, place: int) -> Shape:
-    """The shape of an input, be it data or a constant. Raises Unfit."""
-    if (index := context.data(place)) is not None:
-        return context.bottom(index)
-    if (value := context.values(place)) is None:
-        raise Unfit(f"the shape of its input {place} is unknown")
-    return value.shape
 
 
 def _scattered(context: NodeContext, named: set[int]) -> Operator:

@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
-from bnfold.algebra.operators import PLANE, Alias, Axes, Clip, Operator, Pass, Steps
+from bnfold.algebra.operators import PLANE, Alias, Axes, Clip, Operator, Pass, Spread, Steps
 from bnfold.net import Array
 from bnfold.onnx.operators.context import SAME, NodeContext, Unfit, axis_of
 from bnfold.onnx.sizes import UNKNOWN, last_window
@@ -210,6 +210,29 @@ def gather_elements(context: NodeContext) -> Operator:
     axis = axis_of(context.node.attribute("axis", 0), len(bottom))
     same = {other for other, size in enumerate(bottom) if other != axis and size == top[other] != UNKNOWN}
     return Pass(plane=set(range(len(bottom))) - same)
+
+
+def gather_nd(context: NodeContext) -> Operator:
+    """GatherND: what lies where indices say along its first axes, behind those of a batch."""
+    batch, rank, places = context.node.attribute("batch_dims", 0), len(context.bottom()), context.shape_of(1)
+    named = range(batch, batch + places[-1])
+    if not places or not batch < named.stop <= rank:
+        raise Unfit("how many axes its indices name is unknown")
+    order = (*range(batch), *[None] * (len(places) - 1 - batch), *range(named.stop, rank))
+    added = range(batch, len(places) - 1)
+    return Pass(plane=set(named), steps=(Axes(order), *map(Spread, added)))
+
+
+def compress(context: NodeContext) -> Operator:
+    """Compress: those along an axis that a mask keeps."""
+    if not context.node.has("axis"):
+        raise Unfit("it makes a row of what it reads")
+    return Pass(plane={axis_of(context.node.attribute("axis", 0), len(context.bottom()))})
+
+
+def rotary(context: NodeContext) -> Operator:
+    """RotaryEmbedding, com.microsoft.RotaryEmbedding: pairs of the last axis, turned by angles of their own."""
+    return Pass(zero="a shift would turn with what it shifts", plane={len(context.bottom()) - 1})
 
 
 def reverse_sequence(context: NodeContext) -> Operator:
