@@ -177,16 +177,22 @@ def changed(kind: type[Options], options: Options, changes: Mapping[str, object]
     """
     if not isinstance(options, kind):
         raise UsageError(f"options are a {kind.__name__}, or its fields as keywords, and not {type(options).__name__}")
-    known = [known.name for known in fields(options)]
+    known = {known.name: known for known in fields(options)}
     if unknown := [name for name in changes if name not in known]:
         raise UsageError(f"there is no option {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
-    options = replace(options, **changes)  # type: ignore[arg-type]  # their types are looked at below
-    for one in fields(options):
-        require_type(f"the option {one.name}", getattr(options, one.name), str(one.type))
-    # Whatever holds the words, and may be read once only, or be compared element by element.
-    words = {one.name: getattr(options, one.name) for one in fields(options) if str(one.type).startswith(WORDS)}
-    given = {name: tuple(value) for name, value in words.items() if value is not None}
-    options = replace(options, **given)  # type: ignore[arg-type]
+    if changes:
+        options = replace(options, **changes)  # type: ignore[arg-type]  # their types are looked at below
+    given = {}
+    for name, one in known.items():
+        value = getattr(options, name)
+        if value is one.default:
+            continue
+        require_type(f"the option {name}", value, str(one.type))
+        # Whatever holds the words, and may be read once only, or be compared element by element.
+        if str(one.type).startswith(WORDS) and value is not None:
+            given[name] = tuple(value)
+    if given:
+        options = replace(options, **given)  # type: ignore[arg-type]
     return _with_dtype(options) if isinstance(options, OnnxOptions) else _with_sizes(options)
 
 
@@ -215,6 +221,8 @@ def _with_sizes(options: Sized) -> Sized:
             raise UsageError(f"input '{name}' cannot have the shape {tuple(shape)}: sizes are positive numbers")
     if options.batch is not None and options.batch < 1:
         raise UsageError(f"a batch of {options.batch}: it must be 1 or more")
+    if options.batch is None and not options.input_shapes:
+        return options
     batch = None if options.batch is None else int(options.batch)
     shapes = {name: tuple(map(int, shape)) for name, shape in (options.input_shapes or {}).items()}
     return replace(options, batch=batch, input_shapes=shapes or options.input_shapes)

@@ -400,6 +400,20 @@ def control_groups(controller: str) -> Iterator[Path]:
             yield CONTROL_GROUPS / tree / str(group).lstrip("/")
 
 
+def control_files(controller: str, names: tuple[tuple[str, ...], ...]) -> tuple[tuple[Path, ...], ...]:
+    """The files of these names that the control groups around this process have; for each group, each row of names."""
+    return _control_files(controller, names, CONTROL_GROUPS, OWN_GROUPS)
+
+
+@cache
+def _control_files(
+    controller: str, names: tuple[tuple[str, ...], ...], _tree: Path, _own: Path
+) -> tuple[tuple[Path, ...], ...]:
+    """Looked for once in a process: each comparison asks several times what is free, and of most groups none are."""
+    rows = (tuple(group / name for name in row) for group in control_groups(controller) for row in names)
+    return tuple(row for row in rows if all(map(os.path.exists, row)))
+
+
 def _quota(files: Sequence[Path]) -> int | None:
     """The processors that a control group may use, a part of one counting as one; None where nothing limits it."""
     try:

@@ -263,3 +263,7 @@ def test_the_limits_of_every_control_group_around_the_process_count(
             (folder / "cpu.cfs_quota_us").write_text("300000")
             (folder / "cpu.cfs_period_us").write_text("100000")
     assert (memory.available_memory(), runtime.processors()) == (1000, 3)
+    # Which files there are is looked up once, and what they say each time.
+    (tmp_path / "own").unlink()
+    (tmp_path / "groups" / limits.format("memory") / used).write_text("6500")
+    assert memory.available_memory() == 500

@@ -17,7 +17,7 @@ from bnfold.caffe.layers import infer_shapes
 from bnfold.compare.batches import BatchLayout
 from bnfold.errors import UsageError
 from bnfold.net import Net
-from bnfold.runtime import control_groups
+from bnfold.runtime import control_files
 
 if TYPE_CHECKING:
     from bnfold.compare.models import Model
@@ -143,9 +143,7 @@ def resident_memory() -> int:
 
 def available_memory() -> int | None:
     """Bytes that can be had without driving out others, here or in our control groups; None where nothing says it."""
-    in_groups = [
-        _free_in_group([group / name for name in names]) for group in control_groups("memory") for names in LIMITS
-    ]
+    in_groups = [_free_in_group(files) for files in control_files("memory", LIMITS)]
     return min((free for free in (_free_in_machine(), *in_groups) if free is not None), default=None)
 
 

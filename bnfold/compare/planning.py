@@ -205,8 +205,9 @@ class NetworkNeeds:
 
     def add(self, met: Sequence[Mapping[str, int]]) -> None:
         """Take note of sizes that only a run tells: of each network, tensor -> bytes per sample."""
-        self._met = met
-        self._known.clear()
+        if met != self._met:  # or all shapes would be inferred once more
+            self._met = met
+            self._known.clear()
 
     def of(self, batch: int) -> list[Needs]:
         """Of each network in runs of so many samples."""

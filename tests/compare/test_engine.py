@@ -234,6 +234,19 @@ def test_what_float64_runs_begin_at_and_what_they_judge_is_counted(monkeypatch: 
     assert planner._bytes(replace(segment, beside=["conv1"])) == 2 * 768 * (4 + 2 + 4) + 5 * 768 * 8
 
 
+def test_what_a_network_needs_is_worked_out_once_for_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    really = planning.NetworkNeeds._of_one
+
+    def of_one(self: planning.NetworkNeeds, place: int, batch: int) -> memory.Needs:
+        asked.append((place, batch))
+        return really(self, place, batch)
+
+    monkeypatch.setattr(planning.NetworkNeeds, "_of_one", of_one)
+    compare(*pair(), images(8), CompareOptions(batch=4, memory=1 << 40))
+    assert asked == [(0, 4), (1, 4)]
+
+
 def test_an_open_batch_follows_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     models = classifier(batch="N"), change(classifier(batch="N"), "conv1_w", (4, 1, 0, 2), 3.0)
     assert compare(*models, images(8)).blobs[0].shape[0] == 8
