@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,7 +56,15 @@ class Case:
         return {name: tuple(shape) for name, shape in json.loads(path.read_text()).items()}
 
     def load(self, prototxt: Path | None = None, caffemodel: Path | None = None) -> Net:
-        """The net as it is, or what was made of it, read in the same way."""
+        """The net as it is, or what was made of it, read in the same way.
+
+        A golden as it is, which some hundred tests read, is read once in a process; each gets a copy.
+        """
+        if prototxt is None and caffemodel is None and self.folder.parent == GOLDEN:
+            return _read_once(self).copy()
+        return self._read(prototxt, caffemodel)
+
+    def _read(self, prototxt: Path | None = None, caffemodel: Path | None = None) -> Net:
         return load(
             prototxt or self.prototxt,
             caffemodel or self.caffemodel,
@@ -72,6 +81,11 @@ class Case:
     @property
     def answers(self) -> dict[str, Array]:
         return load_arrays(self.folder / "outputs.npz")
+
+
+@cache
+def _read_once(case: Case) -> Net:
+    return case._read()
 
 
 # scale_factor 0 beside statistics: the golden is BVLC's answer, and without that word loading stops.

@@ -46,7 +46,8 @@ def test_what_is_kept_with_a_reason_holds_no_file_until_garbage_is_collected(nam
     """A reason that is caught far from where it arose must not hold the frames in between, and their weights."""
     gc.disable()
     try:
-        net = golden(name).load()
+        case = golden(name)
+        net = case.load(case.prototxt, case.caffemodel)  # anew: no other has its file
         result = bnfold.fold(net)
         file = weakref.ref(net.origin.weights[0].buffer)
         del net, result

@@ -96,7 +96,8 @@ def test_metadata_is_carried_in_a_fixed_order() -> None:
 
 @pytest.mark.parametrize("name", goldens())
 def test_the_same_net_gives_the_same_bytes(name: str) -> None:
-    once, again = (to_onnx(golden(name).load()).SerializeToString() for _ in range(2))
+    case = golden(name)
+    once, again = (to_onnx(case.load(case.prototxt, case.caffemodel)).SerializeToString() for _ in range(2))
     assert once == again
 
 
