@@ -384,7 +384,7 @@ class Comparison:
         ours, theirs = ours.reading_through_copies(pairs), theirs.reading_through_copies({*pairs.values()})
         notes = [*ours.notes, *theirs.notes, *self._types]
         notes += [*run_in_one(ours, theirs), *_standing_in(ours)]
-        notes += [sized] if sized else _sized_by(data, unsized) if ours.net is None else []
+        notes += [sized] if sized else []
         notes += _other_kinds(ours.feeds, theirs.feeds, inputs)
         notes += _closed(ours.feeds, theirs.feeds, inputs)
         if data.count < (rows := layout.batch) and self._rows_differ(layout):
@@ -473,25 +473,25 @@ class Comparison:
         ]
 
     def _elsewhere(self, one: MatchedCandidate, report: DiffReport, store: WeightStore) -> DiffReport:
-        """The report, where what passes was run on noise of other sizes, too, if both networks leave some open."""
-        from bnfold.compare.opensizes import other_sizes, sizes_gate
+        """The report, where what passes was run at other sizes, too, if both networks leave some open."""
+        from bnfold.compare.opensizes import other_sizes, samples_at, sizes_gate
 
         if not report.passed or one.ours.net is not None:
             return report
         for layout in other_sizes(one.ours, one.unsized, one.layout, one.data):
-            data = choose_samples(None, None, layout, self.options.seed, Preparation())
-            data = replace(data, count=layout.batch) if isinstance(data, Noise) and layout.is_open else data
+            data = samples_at(layout, one.layout, one.data, self.options.seed)
             if self._runs(layout, data, store):
                 break
         else:
-            return report
+            only = [] if isinstance(one.data, Noise) else _sized_by(one.data, one.unsized)
+            return replace(report, notes=(*report.notes, *only))
         plain = replace(self.options, layers=False, bisect=False, exact=False, checkpoint=None, cluster=None)
         plain = replace(plain, min_agreement=None, max_top1_drop=None)
         again = replace(one, pairs=dict(one.all_pairs), layout=layout, data=data, labels=None, options=plain, notes=[])
         try:
-            gate = sizes_gate(layout, self._measured([again], None, store)[0])
+            gate = sizes_gate(layout, report, self._measured([again], None, store)[0])
         except ModelError as error:
-            gate = sizes_gate(layout, error)
+            gate = sizes_gate(layout, report, error)
         return replace(report, gates=(*report.gates, *gate))
 
     def _begun(
@@ -627,11 +627,11 @@ def _other_kinds(ours: Mapping[str, Feed], theirs: Mapping[str, Feed], inputs: M
 
 
 def _sized_by(data: Samples, layout: BatchLayout) -> Iterator[str]:
-    """The note on the sizes that given samples have where the networks leave some open besides the batch."""
+    """The note on sizes of given samples beside which no others were run, though they are open besides the batch."""
     open_axes = {name: feed.shape[1 if layout.batched else 0 :] for name, feed in layout.feeds.items()}
     shapes = layout.sizes(data)
     if found := [f"'{name}' {sizes(shapes[name])}" for name, axes in open_axes.items() if None in axes]:
-        yield f"the model leaves sizes open; the first sample has {' and '.join(found)}"
+        yield f"the model leaves sizes open, and no others were run than those of the data ({' and '.join(found)})"
 
 
 def _closed(ours: Mapping[str, Feed], theirs: Mapping[str, Feed], inputs: Mapping[str, str]) -> Iterator[str]:

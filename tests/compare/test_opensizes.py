@@ -202,10 +202,18 @@ def test_what_is_equal_at_the_sizes_that_were_run_alone_fails(
     assert compare(reference, reference, given).passed
 
 
-def test_sizes_that_only_one_network_leaves_open_and_those_of_given_data_are_said() -> None:
+def test_sizes_that_one_network_alone_leaves_open_or_the_data_alone_have_are_said() -> None:
     report = compare(conv_bn(), conv_bn("n,2,7,9"))
     assert "input 'x' takes ?x2x?x? in the reference and ?x2x7x9 in the candidate, so of other sizes nothing is " in (
         "".join(report.notes)
     )
-    seen = "the model leaves sizes open; the first sample has 'x' ?x2x7x9"
-    assert seen in compare(conv_bn(), conv_bn(), values(3, 2, 7, 9)).notes
+    odd, given = net("float[n,t] x", "y = MatMul (x, k)", k=values(7, 3)), values(3, 7)
+    seen = "the model leaves sizes open, and no others were run than those of the data ('x' ?x7)"
+    assert compare(odd, odd, given).notes == (seen,)
+
+
+def test_other_sizes_bring_no_other_values_than_those_of_given_data() -> None:
+    bounded = net("float[n,t] x", "y = Clip (x, , most)", most=np.array(2, np.float32))
+    report = compare(net("float[n,t] x", "y = Identity (x)"), bounded, values(3, 5))
+    assert report.passed, report.verdict
+    assert report.gates[-1].name == "sizes"
