@@ -36,7 +36,7 @@ from bnfold.onnx.node import (
 from bnfold.onnx.operators import OPERATORS, REFUSED, why_unread
 from bnfold.onnx.operators.affine import is_in_training
 from bnfold.onnx.operators.context import NodeContext, Unfit
-from bnfold.onnx.operators.quantised import rename_rescaled, rescale
+from bnfold.onnx.operators.quantised import finish_rescaled, rescale
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.parts import join_constants, part_constants
 from bnfold.onnx.shapes import Types
@@ -266,7 +266,7 @@ class OnnxFrontEnd(FrontEnd):
     def finish(self, context: FoldContext) -> None:
         """What `prepare` did is undone; what was assumed is said once; kept constants stay."""
         join_constants(context.net)
-        rename_rescaled(context.net)
+        finish_rescaled(context.net)
         part_biases(context)
         for layer in context.net.layers:
             if layer.param.replaces is not None:

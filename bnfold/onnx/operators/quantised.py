@@ -47,22 +47,22 @@ def dequantised(context: NodeContext, port: int) -> Linear | None:
         inputs=(Port(0, ()),),
         no_shift=f"{said}, which takes no shift from in front",
         positive=f"{said}, whose scale has to stay positive",
-        turns=_turns(NodeContext(maker, context.fold)),
+        turns=_turns(maker.param),
     )
 
 
-def _turns(maker: NodeContext) -> bool:
+def _turns(node: Node) -> bool:
     """Whether each number has one of the other sign, as the least of a signed type has not, around 0."""
-    numbers = maker.values(0)
-    if numbers is None or numbers.dtype.kind != "i" or not _around_zero(maker):
+    held = node.constant(0)
+    if held is None or held.value is None or held.value.dtype.kind != "i" or not _around_zero(node):
         return False
-    return bool(np.all(numbers > np.iinfo(numbers.dtype).min))
+    return bool(np.all(held.value > np.iinfo(held.value.dtype).min))
 
 
-def _around_zero(maker: NodeContext) -> bool:
+def _around_zero(node: Node) -> bool:
     """Whether the zero point is 0 for certain."""
-    zero = maker.values(2)
-    return not maker.node.given(2) or (zero is not None and not np.any(zero))
+    zero = node.constant(2)
+    return not node.given(2) or (zero is not None and zero.value is not None and not np.any(zero.value))
 
 
 def _scale_of(maker: NodeContext, shape: Shape, reader: Layer, said: str) -> Array | LazyArray:
@@ -78,7 +78,7 @@ def _scale_of(maker: NodeContext, shape: Shape, reader: Layer, said: str) -> Arr
     if scale.shape == shape[axis : axis + 1] and axis == axis_of(node.attribute("axis", 1), len(shape)):
         return scale
     is_one = scale.shape in ((), (1,)) and node.opset >= BY_AXIS and shape[axis] > 0
-    if not is_one or node.attribute("block_size", 0) or not _around_zero(maker):
+    if not is_one or node.attribute("block_size", 0) or not _around_zero(node):
         raise Unfit(f"{said}, whose scale and zero point are not those of its outputs")
     return np.broadcast_to(maker.layer.blobs[0].reshape(-1), shape[axis : axis + 1])
 
@@ -96,17 +96,11 @@ def rescale(net: Net, reader: Layer, place: int, scale: LazyArray) -> None:
     node: Node = maker.param.rewritten()
     if maker.blobs.shapes[0] != scale.shape:  # one for each output by now; a zero point of 0 goes without saying
         node = replace(node.rewritten(axis=_output_axis(reader, 0)), slots=node.slots[:2])
-    signs = np.where(exact_values(scale) * maker.blobs[0] < 0, -1.0, 1.0)
-    if (held := node.constant(0)) is not None and held.value is not None and np.any(signs < 0):
-        along = [1] * held.value.ndim
-        along[_output_axis(reader, held.value.ndim)] = -1
-        turned = ConstantInput("", held.value * signs.reshape(along).astype(held.value.dtype))
-        scale, node = scaled(scale, scale.shape, signs), replace(node, slots=(turned, *node.slots[1:]))
     maker.param, maker.blobs = replace(node, rescaled=True), Blobs([scale])
 
 
-def rename_rescaled(net: Net) -> None:
-    """Give what is made by another scale another name."""
+def finish_rescaled(net: Net) -> None:
+    """Turn numbers over whose scale came out below 0, and give what is made by another scale another name."""
     changed = [layer for layer in net.layers if layer.param.rescaled]
     if not changed:
         return
@@ -114,4 +108,17 @@ def rename_rescaled(net: Net) -> None:
     for layer in changed:
         reader = next(iter(net.uses(layer.tops[0]))).layer
         net.rename(layer.tops[0], names.new(f"{layer.tops[0]}/{reader.name}"))
+        _turn_over(layer, reader)
         layer.param = replace(layer.param, rescaled=False)
+
+
+def _turn_over(layer: Layer, reader: Layer) -> None:
+    """Make each scale of a DequantizeLinear positive, where its numbers have others of the other sign."""
+    (scale,), numbers = layer.blobs.stored, layer.param.slots[0].value
+    signs = np.where(exact_values(scale) < 0, -1.0, 1.0)
+    if np.any(signs < 0) and _turns(layer.param):
+        along = [1] * numbers.ndim
+        along[_output_axis(reader, numbers.ndim)] = -1
+        turned = ConstantInput("", numbers * signs.reshape(along).astype(numbers.dtype))
+        layer.blobs = Blobs([scaled(scale, scale.shape, signs)])
+        layer.param = replace(layer.param, slots=(turned, *layer.param.slots[1:]))
