@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import NoReturn
 
     from bnfold.cli import Commands
 
@@ -110,6 +113,15 @@ def _command() -> Commands:
     return main
 
 
+def _leave(code: str | int | None) -> NoReturn:
+    """End an interrupted process without taking down its compiled libraries: see docs/architecture.md."""
+    atexit._run_exitfuncs()  # temporary files and other processes are cleared up as ever
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # who reads it has gone
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 1)
+
+
 def run() -> None:
     """Run the command line as a process of its own, whose signals are its own to answer."""
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -137,6 +149,9 @@ def run() -> None:
         # What is left is Python's own leaving, with the answer that was given already.
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
+        leaving = sys.exc_info()[1]
+        if arrived and isinstance(leaving, SystemExit):
+            _leave(leaving.code)
         # Python seeks cycles among all that is left before it ends, for nothing: see docs/architecture.md.
         gc.freeze()
 

@@ -228,3 +228,32 @@ def test_a_second_signal_that_is_dropped_while_the_first_is_answered_does_not_co
     command = [sys.executable, "-c", ANSWERED]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (130, "cleared\n", "")
+
+
+LEFT = """
+import atexit, os, signal, sys
+from bnfold import __main__ as program
+
+class Library:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGSEGV):
+        kill(pid, number)
+
+sys.library = Library()  # which dies when Python takes it down
+atexit.register(print, "cleared up")
+
+def command(stopped_by):
+    print("begun")
+    if sys.argv[1] == "interrupted":
+        signal.raise_signal(signal.SIGINT)
+
+program._command = lambda: command
+program.run()
+"""
+
+
+def test_an_interrupted_process_does_not_die_of_libraries_that_are_taken_down() -> None:
+    """One did, behind its sentence, of some thousands that were interrupted."""
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
+    for how, code in (("interrupted", 130), ("ended", -signal.SIGSEGV)):
+        done = subprocess.run([sys.executable, "-c", LEFT, how], env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (code, "begun\ncleared up\n"), how
