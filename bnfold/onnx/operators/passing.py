@@ -215,9 +215,9 @@ def gather_elements(context: NodeContext) -> Operator:
 def gather_nd(context: NodeContext) -> Operator:
     """GatherND: what lies where indices say along its first axes, behind those of a batch."""
     batch, rank, places = context.node.attribute("batch_dims", 0), len(context.bottom()), context.shape_of(1)
-    named = range(batch, batch + places[-1])
-    if not places or not batch < named.stop <= rank:
+    if not places or not 0 < places[-1] <= rank - batch:
         raise Unfit("how many axes its indices name is unknown")
+    named = range(batch, batch + places[-1])
     order = (*range(batch), *[None] * (len(places) - 1 - batch), *range(named.stop, rank))
     added = range(batch, len(places) - 1)
     return Pass(plane=set(named), steps=(Axes(order), *map(Spread, added)))
