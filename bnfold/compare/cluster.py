@@ -17,7 +17,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from threading import Lock
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ NO_WORKERS = "60s"  # how long it takes until workers that were started here are
 ASKED_EVERY = 5.0  # seconds between two looks at whether there are workers, where nothing is done meanwhile
 GONE_FOR = 60.0  # seconds until workers that somebody else started are given up
 GONE = "all workers are gone, and none has come again; is memory short?"
+SILENT = "the scheduler has said nothing for {:g} seconds, as one that is stopped"
 LOST = "the connection to the scheduler was lost, or the tasks were cancelled there"
 NOT_STARTED = "--cluster {}: a worker did not start ({}), as where memory is short; try again, or with fewer"
 # Ctrl-C on a terminal reaches all processes there, and each worker would answer with a traceback. They start with the
@@ -181,12 +183,54 @@ def connected(cluster: Any) -> Iterator[Client]:
         with _started(cluster if isinstance(cluster, int) else int(str(cluster)[:9])) as client, _answering(client):
             yield client
     else:
-        try:
-            client = Client(str(cluster), timeout="10s")
-        except Exception as error:  # a TypeError without a certificate; whatever Dask makes of another server's words
-            raise UsageError(f"--cluster {cluster}: no Dask scheduler answers there ({error})") from None
+        client = _client_of(str(cluster))
         with silence_logging_cmgr(logging.CRITICAL, "distributed.client"), client, _answering(client):
             yield client
+
+
+def _client_of(address: str) -> Client:
+    """A client of a scheduler.
+
+    One that is frozen takes a connection and says nothing, which Dask bears for ever whatever time it is given. So
+    another thread connects, which ends with the process.
+
+    Raises:
+        UsageError: none answers there.
+    """
+    from distributed import Client
+
+    answers: SimpleQueue[Client | Exception] = SimpleQueue()
+
+    def connect() -> None:
+        try:
+            answers.put(Client(address, timeout=f"{FIRST_WORKER}s"))
+        except Exception as error:  # a TypeError without a certificate; whatever Dask makes of another server's words
+            answers.put(error)
+
+    with defer_signals():
+        Thread(target=connect, daemon=True).start()
+    try:
+        answer = answers.get(timeout=2 * FIRST_WORKER)
+    except Empty:
+        answer = TimeoutError(f"it says nothing for {2 * FIRST_WORKER} seconds, as one that is stopped")
+    if isinstance(answer, Exception):
+        raise UsageError(f"--cluster {address}: no Dask scheduler answers there ({answer})")
+    return answer
+
+
+def _workers(client: Client) -> Mapping[str, Any]:
+    """The workers that the scheduler knows.
+
+    Raises:
+        ModelError: it says nothing, as one that is frozen.
+    """
+    scheduler: Any = client.scheduler
+    try:
+        asked = client.sync(scheduler.identity, n_workers=-1, callback_timeout=GONE_FOR)
+    except TimeoutError:
+        raise ModelError(SILENT.format(GONE_FOR)) from None
+    workers: Mapping[str, Any] = asked["workers"]
+    return workers
 
 
 @contextmanager
@@ -309,9 +353,10 @@ def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Clie
     Raises:
         UsageError: there are no workers, or they cannot measure it so, or the samples cannot be sent.
     """
+    _workers(client)
     with suppress(TimeoutError):  # nannies may be about to start them anew, or a queue to let them begin
         client.wait_for_workers(1, timeout=FIRST_WORKER)
-    places = [worker["host"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+    places = [worker["host"] for worker in _workers(client).values()]
     if not places:
         raise UsageError(f"--cluster: there are no workers, and none has come within {FIRST_WORKER} seconds")
     versions = _require_versions(client, engine.compiled)
@@ -414,7 +459,7 @@ def measured_pieces(
         key = f"bnfold-{work.key}-{number}"
         return client.submit(measure_piece, sent, weights, number, key=key, retries=TRIES - 1, pure=False)
 
-    most = AHEAD * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    most = AHEAD * max(1, len(_workers(client)))
     # Pieces finish in any order, so the next one to be handed out is counted and not read off those that are under way.
     following = min(first + most, len(pieces))
     waiting = {submit(number): number for number in range(first, following)}
@@ -454,7 +499,7 @@ def _as_done(queue: Any, client: Client) -> Iterator[Any]:
         sleep(0.01)
         if monotonic() > asked + ASKED_EVERY:
             asked = monotonic()
-            if client.scheduler_info(n_workers=-1)["workers"]:
+            if _workers(client):
                 seen = asked
             elif asked > seen + GONE_FOR:
                 raise ModelError(GONE)

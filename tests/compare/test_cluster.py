@@ -267,7 +267,9 @@ class Backwards:
             return Finished(arguments[2])
         return None
 
-    def scheduler_info(self, **_options: object) -> dict[str, dict[str, object]]:
+    scheduler = SimpleNamespace(identity=None)
+
+    def sync(self, *_arguments: object, **_options: object) -> dict[str, dict[str, object]]:
         return {"workers": {"one": {}, "two": {}}}
 
     def cancel(self, *_arguments: object, **_options: object) -> None:
@@ -311,14 +313,31 @@ def test_workers_that_are_all_gone_from_a_scheduler_are_not_waited_for_for_ever(
     monkeypatch.setattr(cluster, "GONE_FOR", 0.1)
     asked: list[int] = []
 
-    def scheduler_info(**_options: object) -> dict[str, object]:
+    def workers(_client: object) -> dict[str, object]:
         asked.append(1)
-        return {"workers": {"back": {}} if len(asked) == 3 else {}}  # once one came again
+        return {"back": {}} if len(asked) == 3 else {}  # once one came again
 
-    queue = SimpleNamespace(is_empty=lambda: False, has_ready=lambda: False)
+    monkeypatch.setattr(cluster, "_workers", workers)
+    queue = cast("Any", SimpleNamespace(is_empty=lambda: False, has_ready=lambda: False))
     with pytest.raises(ModelError, match="all workers are gone, and none has come again"):
-        list(cluster._as_done(queue, cast("Client", SimpleNamespace(scheduler_info=scheduler_info))))
+        list(cluster._as_done(queue, cast("Client", None)))
     assert len(asked) > 3
+
+
+def test_a_scheduler_that_is_frozen_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sync(*_arguments: object, callback_timeout: float, **_options: object) -> None:
+        raise TimeoutError(callback_timeout)
+
+    client: Any = SimpleNamespace(scheduler=SimpleNamespace(identity=None), sync=sync)
+    queue: Any = SimpleNamespace(is_empty=lambda: False, has_ready=lambda: False)
+    monkeypatch.setattr(cluster, "ASKED_EVERY", 0.0)
+    for ask in (lambda: list(cluster._as_done(queue, client)), lambda: cluster.work_of(queue, queue, queue, client)):
+        with pytest.raises(ModelError, match="the scheduler has said nothing for 60 seconds, as one that is stopped"):
+            ask()
+    monkeypatch.setattr(cluster, "FIRST_WORKER", 0.05)
+    monkeypatch.setattr(distributed, "Client", lambda *_arguments, **_options: time.sleep(5))
+    with pytest.raises(UsageError, match=r"no Dask scheduler answers there \(it says nothing for"):
+        cluster._client_of("10.0.0.1:8786")
 
 
 def test_no_piece_is_left_out_whatever_order_they_finish_in(monkeypatch: pytest.MonkeyPatch) -> None:
