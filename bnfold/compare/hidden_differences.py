@@ -4,7 +4,7 @@ A bound of a Clip that no value reached, the weights of a channel that a ReLU ke
 read, the branch of an If that was not taken: the networks differ there, and all that was compared is equal, but for its
 rounding. What a blob differs by is rounding up to
 
-    FLOOR, or GROWTH times what differs in front of its layer, but AMPLIFIED at most,
+    GROWTH times FLOOR, or what differs in front of its layer if that is more, but AMPLIFIED at most,
 
 by the same numbers by which a layer is at fault (`divergence`). Had a value behind a layer differed by more, its effect
 would have been measured. So would one whose values differ by less than CLEAR times what is seen: that may be all.
@@ -100,7 +100,7 @@ def _seen(model: Model, errors: Mapping[str, float], unit: float) -> dict[str, f
     own, scale = dict(errors), unit / ROUNDING["float32"]
     for blob, error in errors.items():
         before = max((errors.get(name, 0.0) for name in upstream(blob, reads, errors)), default=0.0) if error else 0.0
-        if not error <= max(FLOOR * scale, min(GROWTH * before, AMPLIFIED * scale)):
+        if not error <= min(GROWTH * max(before, FLOOR * scale), AMPLIFIED * scale):
             own[blob] = inf
     found: dict[str, float] = {}
     for blob in sorted(own, key=lambda blob: -own[blob]):
