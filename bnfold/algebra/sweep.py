@@ -440,6 +440,8 @@ class _Sweep:
         for top in layer.tops:
             for use in list(self.net.uses(top)):
                 self.net.reconnect(use, layer.bottoms[0])
+                if isinstance(self.operators.get(id(use.layer)), Product):
+                    del self.operators[id(use.layer)]  # what it reads now may be its weight
             self.net.public.pop(top, None)
 
     def _rename_moved(
