@@ -42,6 +42,7 @@ from bnfold.options import TOLERANCES
 
 if TYPE_CHECKING:
     from bnfold.compare.matched import MatchedCandidate
+    from bnfold.compare.ties import Ties
     from bnfold.onnx.evaluator import Evaluator
     from bnfold.onnx.graph import WeightStore
 
@@ -130,13 +131,13 @@ class RoundingJudge:
             run = run_at(matched.data, matched.layout, start)
             # What the float64 run takes over from the networks, which give it a segment at a time.
             chosen, known, waiting = dict[str, Array](), dict[str, Array](), list[tuple[str, Array]]()
-            whole = truth.each(run.feeds, judged, partial(_as_chosen, chosen), known=known)
+            whole = truth.each(run.feeds, judged, partial(_as_chosen, matched.ties, chosen), known=known)
             for segment, given in engine.give(run):
                 known |= self._agreed(given[0], given[1 + place])
                 chosen |= {name: given[0][name] for name in matched.ties.partners if name in given[0]}
                 exact = _part_of(whole, segment.names, waiting)
                 if coarse:
-                    exact = truth.each(run.feeds, given[0], partial(_as_chosen, chosen), known=known)
+                    exact = truth.each(run.feeds, given[0], partial(_as_chosen, matched.ties, chosen), known=known)
                 moved = self._rounded_otherwise(run, given[1 + place])
                 if unasked and not moved:
                     return
@@ -183,7 +184,7 @@ class RoundingJudge:
         matched, found, tolerance = self.matched, self.found, self.matched.options.limit
         if tolerance < LEAST_TOLERANCE:
             return []
-        indices = {*matched.ties.partners, found.detection.blob if found.detection is not None else ""}
+        indices = {*matched.ties.indices, found.detection.blob if found.detection is not None else ""}
         errors = {name: error.judged for name, error in found.errors.items()}
         beyond = [name for name in matched.ours.writers if errors.get(name, 0.0) > tolerance and name not in indices]
         if not beyond:
@@ -211,7 +212,8 @@ class RoundingJudge:
         """
         stretch, makers = self._stretch(blob), self.matched.ours.makers
         types = {makers[name].op_type for name in stretch & makers.keys()}
-        return not types.isdisjoint(enlarging) and stretch.isdisjoint(self.matched.ties.pointers)
+        ties = self.matched.ties
+        return not types.isdisjoint(enlarging) and stretch.isdisjoint(ties.pointers.keys() & ties.indices.keys())
 
     def _stretch(self, blob: str) -> set[str]:
         """A blob of the reference, and those that it is made of from compared ones on."""
@@ -324,7 +326,7 @@ class RoundingJudge:
         if self.coarse is None:
             return found
         feeds = {matched.inputs[name]: values for name, values in run.feeds.items()}
-        chosen = {name: FINER.of(blobs[name]) for name in matched.ties.partners.values() if name in blobs}
+        chosen = {name: FINER.of(blobs[name]) for name in matched.ties.indices.values() if name in blobs}
         for seed in (None, *range(MOVED)):
             model = matched.theirs.own.rounded_otherwise(matched.ours.own, seed)
             fed = {name: values.astype(model.feeds[name].dtype, copy=False) for name, values in feeds.items()}
@@ -353,9 +355,14 @@ def _along_channels(values: Array, is_sample: bool) -> Array:
     return np.moveaxis(values, 1, 0) if values.ndim > 1 and not is_sample else np.atleast_1d(values)
 
 
-def _as_chosen(chosen: Mapping[str, Array], name: str, values: Array) -> Array:
+def _as_chosen(ties: Ties, chosen: Mapping[str, Array], name: str, values: Array) -> Array:
     """What a float64 run goes on with: of indices, which it may choose otherwise at ties, those of the reference."""
-    return chosen[name].astype(values.dtype) if name in chosen else values
+    if name not in chosen:
+        return values
+    pointer, own = ties.pointers.get(name), chosen[name].astype(values.dtype)
+    if pointer is None or pointer.part is None:
+        return own
+    return np.where(pointer.part(own) != pointer.part(values), own, values)
 
 
 def _part_of(

@@ -127,6 +127,12 @@ class Ties:
         return cls(candidate, pointers, partners, own, decisions, judged, tolerance)
 
     @property
+    def indices(self) -> dict[str, str]:
+        """Those of `partners` that say no more than which; of others each value counts that is on the same side."""
+        known = {name: self.pointers.get(name) for name in self.partners}
+        return {name: self.partners[name] for name, one in known.items() if one is None or one.part is None}
+
+    @property
     def wanted(self) -> tuple[list[str], list[str]]:
         """The blobs that have to be computed of the reference and of the candidate."""
         ours, theirs = (

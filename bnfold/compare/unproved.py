@@ -122,7 +122,7 @@ def _constant(layout: BatchLayout, spans: Spans) -> Iterator[str]:
 def _small_channels(matched: MatchedCandidate, found: Measurement, blobs: Sequence[BlobDiff]) -> Iterator[str]:
     """Channels that differ by much of themselves, and are too small for the tolerance of their blob."""
     rounding = ROUNDING.get(matched.theirs.stored_type, ROUNDING["float32"])
-    indices = {*matched.ties.partners, found.detection.blob if found.detection is not None else ""}
+    indices = {*matched.ties.indices, found.detection.blob if found.detection is not None else ""}
     small: dict[str, tuple[int, float]] = {}
     for name in (blob.blob for blob in blobs if blob.blob not in indices):
         error = found.errors[name]

@@ -679,6 +679,22 @@ def test_a_value_at_a_jump_that_is_near_is_a_tie_and_no_other_value_is(op_type: 
     assert next(blob for blob in far.blobs if blob.blob == "q").max_abs > 0.5
 
 
+def test_values_behind_a_jump_are_looked_at_as_any_values_are() -> None:
+    data = np.random.default_rng(0).uniform(1, 3, (2, 3, 64)).astype(np.float32)
+
+    def made(small: float, front: str) -> ModelProto:
+        nodes = [
+            helper.make_node("Mul", ["x", "factors"], [front], "mul"),
+            helper.make_node("ThresholdedRelu", [front], ["y"], "y", alpha=1e-9),
+        ]
+        factors = np.array([[1], [1], [1e-4 * small]], np.float32)
+        return model(nodes, {"x": (2, 3, 64)}, ["y"], {"factors": factors})
+
+    report = compare(made(1, "a"), made(1.2, "b"), {"x": data})
+    assert report.passed
+    assert any("blob 'y': channel 2 differs by 20 % of itself" in note for note in report.notes), report.notes
+
+
 THRESHOLD = """
 input: "data" input_shape { dim: 1 dim: 3 dim: 3 dim: 3 }
 layer { name: "scale" type: "Scale" bottom: "data" top: "scale" scale_param { axis: 1 num_axes: 3 } }
