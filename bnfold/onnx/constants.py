@@ -359,8 +359,10 @@ def _quantized(call: Call) -> Array:
         shape = [1] * value.ndim
         shape[call.attribute("axis", 1)] = -1
         scale, zero = scale.reshape(shape), zero.reshape(shape if zero.size > 1 else ())
-    limits = np.iinfo(zero.dtype)
-    return np.clip(np.rint(value / scale) + zero, limits.min, limits.max).astype(zero.dtype)
+    steps, limits = np.rint(value / scale), np.iinfo(zero.dtype)
+    if not np.isfinite(steps).all():
+        raise NotConstant  # runtimes differ in which number NaN becomes
+    return np.clip(steps + zero, limits.min, limits.max).astype(zero.dtype)
 
 
 def _softmax(call: Call) -> Array:

@@ -271,10 +271,11 @@ def test_numbers_are_rounded_to_steps_as_onnxruntime_does(kind: type, scale: obj
     np.testing.assert_array_equal(found, expected)
 
 
-def test_numbers_are_not_rounded_to_steps_of_other_types() -> None:
+def test_numbers_are_not_rounded_to_steps_of_other_types_or_of_none() -> None:
     steps = [STEPS, np.array(0.5, np.float32), np.array(0, ml_dtypes.float8_e4m3fn)]
     assert compute(Call(parser.parse_node("y = QuantizeLinear (x, s, z)"), 21, steps)) is None
     assert compute(Call(parser.parse_node("y = QuantizeLinear <output_dtype = 3> (x, s)"), 21, steps[:2])) is None
+    assert compute(Call(parser.parse_node("y = QuantizeLinear (x, s)"), 21, [STEPS, np.zeros((), np.float32)])) is None
     assert (
         compute(Call(parser.parse_node("y = QuantizeLinear (x, s)"), 21, [STEPS.astype(np.float16), steps[1]])) is None
     )
