@@ -23,6 +23,8 @@ LEAST_MEMORY = 256 << 20  # bytes of address space in which numpy can be loaded 
 ASKING = frozenset({"-h", "--help", "-V", "--version", "help"})  # need none of it
 arrived: list[int] = []
 """The signals that asked this process to stop."""
+answered: list[bool] = []
+"""That the answer is given, which no further signal changes."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -40,6 +42,8 @@ class Stopped(KeyboardInterrupt):
 
 def _stop(number: int, frame: FrameType | None) -> None:
     """Answer Ctrl-C, SIGTERM and SIGHUP alike: what is half done is cleared up on the way out."""
+    if answered:
+        return
     if _loads_extension(frame):  # an exception in the middle of onnx's own start ends the process by SIGSEGV
         _send_again(number)
         return
@@ -146,6 +150,7 @@ def run() -> None:
             raise
         sys.exit(128 + arrived[0])
     finally:
+        answered.append(True)  # CPython looks for signals behind a call, `signal.signal` among them
         # What is left is Python's own leaving, with the answer that was given already.
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)

@@ -204,6 +204,33 @@ def test_ctrl_c_that_is_dropped_on_its_way_is_not_lost(how: str) -> None:
     assert (done.returncode, done.stderr) == (130, "")
 
 
+WHILE_LEAVING = """
+import signal, sys
+from bnfold import __main__ as program
+
+def late(number, handler, change=signal.signal):
+    if handler is signal.SIG_IGN:
+        signal.raise_signal(signal.SIGTERM)
+    return change(number, handler)
+
+def command(stopped_by):
+    signal.signal = late
+    if sys.argv[1] == "130":
+        signal.raise_signal(signal.SIGINT)
+
+program._command = lambda: command
+program.run()
+"""
+
+
+@pytest.mark.parametrize("code", [0, 130])
+def test_a_signal_while_the_process_leaves_changes_no_answer(code: int) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
+    command = [sys.executable, "-c", WHILE_LEAVING, str(code)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (code, "")
+
+
 ANSWERED = """
 import signal, time
 from contextlib import suppress
