@@ -237,7 +237,10 @@ def test_what_the_system_refuses_is_a_sentence_and_exit_code_2(run: Run, limit: 
     [
         (OSError(24, "Too many open files"), "the system refuses: Too many open files"),
         (PermissionError(13, "Permission denied", "/some/where"), "the system refuses: /some/where: Permission denied"),
-        (RuntimeError("can't start new thread"), "the system allows no further thread (see `ulimit -u`)"),
+        (
+            RuntimeError("can't start new thread"),
+            "the system allows no further thread (see `ulimit -u` and `ulimit -v`)",
+        ),
         (ImportError("libx.so: failed to map segment", name="numpy"), "(out of memory?): libx.so: failed"),
         (
             ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime"),

@@ -42,7 +42,7 @@ def message_of(error: Exception) -> tuple[str, int]:
         name = f"{on_one_line(str(error.filename))}: " if error.filename is not None else ""
         return with_notes(f"the system refuses: {name}{error.strerror or error}", error), UNUSABLE
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
-        return with_notes("the system allows no further thread (see `ulimit -u`)", error), UNUSABLE
+        return with_notes("the system allows no further thread (see `ulimit -u` and `ulimit -v`)", error), UNUSABLE
     if isinstance(error, ImportError) and not (error.name or "").startswith("bnfold"):
         return with_notes(not_loaded(error), error), UNUSABLE
     if isinstance(error, SystemError):  # what C code makes of an allocation that failed
