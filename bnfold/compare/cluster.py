@@ -48,6 +48,9 @@ MAX_LOCAL = 512
 FILES, FILES_EACH = 32, 12
 """Descriptors that this process takes for workers that it starts, and for each of them: 35, 48, 70 and 92 in all for 1,
 2, 4 and 6. Where there are too few, Dask tries for ever to let a worker in, and nothing ends its start."""
+SPACE = 800 << 20
+"""Bytes of address space that a worker takes for a small network, with Dask and onnxruntime loaded: 830 MB were enough,
+and 742 MB too few. With much less some workers print a traceback, since who started them has gone."""
 TRIES = 2
 FIRST_WORKER = 10  # seconds until a scheduler without workers is given up
 NO_WORKERS = "60s"  # how long it takes until workers that were started here are given up
@@ -260,11 +263,16 @@ def _started(number: int) -> Iterator[Client]:
         raise UsageError(
             f"--cluster starts at most {MAX_LOCAL:,} processes here; for more, start a scheduler and give its address"
         )
-    wanted, allowed = FILES + FILES_EACH * number, files_allowed()
+    wanted, allowed = FILES + FILES_EACH * number, limit_of("NOFILE")
     if allowed is not None and wanted > allowed:
         raise UsageError(
             f"--cluster {number}: these workers take up to {wanted:,} open files here, and {allowed:,} are allowed; "
             f"'ulimit -n {wanted}' in front allows more, or take fewer workers"
+        )
+    if (space := limit_of("AS")) is not None and space < SPACE:
+        raise UsageError(
+            f"--cluster {number}: each process may use {space >> 20} MB here (ulimit -v), and a worker needs "
+            f"{SPACE >> 20} MB at least; allow more, or leave out --cluster"
         )
     with ExitStack() as kept:
         # A piece that kills its worker twice is at fault itself; and Dask may forget workers that all died twice.
@@ -284,14 +292,14 @@ def _started(number: int) -> Iterator[Client]:
         yield client
 
 
-def files_allowed() -> int | None:
-    """How many descriptors this process may have; None where nothing says it."""
+def limit_of(kind: str) -> int | None:
+    """A limit of this process, as of its descriptors by NOFILE; None where nothing says it."""
     try:
-        from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
+        import resource
     except ImportError:  # Windows
         return None
-    limit = getrlimit(RLIMIT_NOFILE)[0]
-    return None if limit == RLIM_INFINITY else limit
+    limit: int = resource.getrlimit(getattr(resource, f"RLIMIT_{kind}"))[0]
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _local_cluster(number: int) -> LocalCluster:

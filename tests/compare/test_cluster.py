@@ -673,12 +673,16 @@ def test_more_workers_than_a_machine_can_start_are_a_sentence(tmp_path: Path, wo
         compare(*models(tmp_path), images(), cluster=workers)
 
 
-def test_workers_that_take_more_open_files_than_are_allowed_are_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("kind", "limit", "said"),
+    [("NOFILE", 43, "take up to 44 open files here, and 43 are"), ("AS", 700 << 20, "may use 700 MB here")],
+)
+def test_limits_in_which_workers_cannot_start_are_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, limit: int, said: str
 ) -> None:
-    monkeypatch.setattr("resource.getrlimit", lambda _: (1024, 4096))
-    with pytest.raises(UsageError, match=r"--cluster 100: .* take up to 1,232 open files here, and 1,024 are allowed;"):
-        compare(*models(tmp_path), images(), cluster=100)
+    monkeypatch.setattr(cluster, "limit_of", {kind: limit}.get)
+    with pytest.raises(UsageError, match=f"--cluster 1: .* {said}"):
+        compare(*models(tmp_path), images(), cluster=1)
 
 
 def test_a_worker_that_ends_while_it_starts_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
