@@ -43,7 +43,7 @@ from bnfold.errors import ModelError, UsageError, few, named
 from bnfold.io.mapping import require_unchanged
 from bnfold.net import Array, Net, Shape, sizes
 from bnfold.options import TEXT, TOLERANCES, CompareOptions, ReadOptions, changed, require_type
-from bnfold.runtime import TF32, Session, require_provider
+from bnfold.runtime import TF32, Session, give_back, require_provider
 
 if TYPE_CHECKING:
     from bnfold.compare.models import Source
@@ -512,6 +512,8 @@ class Comparison:
             drawn = self._drawn(data, engine.layout, ours, engine.session)
             if not self.options.layers and (mute := muted(drawn, engine.layout, ours, engine.session)):
                 notes.append(f"{named('blob', mute)}: {MUTED}")
+            if self.options.memory is not None:  # the allocator holds what the trials of noise took
+                give_back()
             return drawn, engine.shapes(drawn)
 
         ours, batch = engine.networks.reference, engine.layout.batch

@@ -289,7 +289,7 @@ class Engine:
             given = segment.sessions[place].run(feeds, segment.outputs(place))
         if self.alternating:
             del segment.sessions[place]
-        if not self.overlapping:
+        if not self.overlapping or self._options.memory is not None:
             give_back()
         return given
 

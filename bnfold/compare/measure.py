@@ -310,6 +310,8 @@ def _filler_error(r: AnyArray, c: AnyArray, count: int) -> tuple[float, int] | N
 
     Rounding may differ a little from row to row. What is ACROSS times as far off is no rounding of the same numbers.
     """
+    if count >= r.shape[0]:
+        return None
     found: list[tuple[float, int]] = []
     last = [to_host(one[count - 1 : count]) for one in (r, c)]
     usual = _largest_gap(*last)

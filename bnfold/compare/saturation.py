@@ -56,8 +56,9 @@ class Positions:
     def add(self, layer_type: str, values: AnyArray) -> None:
         """Count one array behind a layer of `layer_type`, where it lies. What is not finite is no position."""
         xp = backend_of(values).xp
-        wide = xp.astype(values, xp.float64)
-        finite = wide[xp.isfinite(wide)]
+        wide = xp.reshape(xp.astype(values, xp.float64), (-1,))
+        sound = xp.isfinite(wide)
+        finite = wide if bool(xp.all(sound)) else wide[sound]  # a copy is twice the blob
         self.saturated += COUNTS[layer_type](finite)
         # Each position of a Softmax is a distribution, so their sum counts them.
         self.total += float(xp.sum(finite)) if layer_type == "Softmax" else prod(finite.shape)
