@@ -478,21 +478,24 @@ class Comparison:
 
         if not report.passed or one.ours.net is not None:
             return report
-        for layout in other_sizes(one.ours, one.unsized, one.layout, one.data):
-            data = samples_at(layout, one.layout, one.data, self.options.seed)
-            if self._runs(layout, data, store):
-                break
-        else:
-            only = [] if isinstance(one.data, Noise) else _sized_by(one.data, one.unsized)
-            return replace(report, notes=(*report.notes, *only))
         plain = replace(self.options, layers=False, bisect=False, exact=False, checkpoint=None, cluster=None)
         plain = replace(plain, min_agreement=None, max_top1_drop=None)
-        again = replace(one, pairs=dict(one.all_pairs), layout=layout, data=data, labels=None, options=plain, notes=[])
-        try:
-            gate = sizes_gate(layout, report, self._measured([again], None, store)[0])
-        except ModelError as error:
-            gate = sizes_gate(layout, report, error)
-        return replace(report, gates=(*report.gates, *gate))
+        for layout in other_sizes(one.ours, one.unsized, one.layout, one.data):
+            data = samples_at(layout, one.layout, one.data, self.options.seed)
+            again = replace(one, pairs=dict(one.all_pairs), layout=layout, data=data, options=plain)
+            again = replace(again, labels=None, notes=[])
+            found: DiffReport | ModelError
+            try:
+                found = self._measured([again], None, store)[0]
+            except UsageError:  # more than the memory that may be taken
+                continue
+            except ModelError as error:
+                if not self._runs(layout, data, store):
+                    continue
+                found = error
+            return replace(report, gates=(*report.gates, *sizes_gate(layout, report, found)))
+        only = [] if isinstance(one.data, Noise) else _sized_by(one.data, one.unsized)
+        return replace(report, notes=(*report.notes, *only))
 
     def _begun(
         self, engine: Engine, data: Samples, store: WeightStore | None, notes: list[str]

@@ -53,6 +53,8 @@ USUAL = (
     Usual(640, 640, length=1, signal=1),
 )
 """What public models take: classifiers, segmenters, detectors and readers of text; tokens, frames and waveforms."""
+OTHERS = (*USUAL[1:7], USUAL[0])
+"""Those that a second run may have, none of which costs much more than the first one."""
 
 
 def with_usual_sizes(model: Model, layout: BatchLayout) -> tuple[BatchLayout, str]:
@@ -108,10 +110,12 @@ def other_sizes(model: Model, layout: BatchLayout, ran: BatchLayout, data: Sampl
     rows = next(rows for rows in OTHER_ROWS if rows != ran.batch) if layout.is_open else layout.batch
     other = replace(layout, batch=rows, planned=True)
     if any(None in feed.shape[start:] for feed in layout.feeds.values()):
-        for usual in (*USUAL[1:], USUAL[0]):
-            sized = _with_shapes(model, other, _shapes(model, other, usual))
-            if any(sized.feeds[name].shape[start:] != shape[start:] for name, shape in met.items()):
-                yield sized
+        tried: list[Mapping[str, tuple[int | None, ...]]] = []
+        for usual in OTHERS:
+            sized = _shapes(model, other, usual)
+            if sized not in tried and any(sized[name][start:] != shape[start:] for name, shape in met.items()):
+                tried.append(sized)
+                yield _with_shapes(model, other, sized)
     elif layout.is_open:
         yield other
 

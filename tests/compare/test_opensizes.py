@@ -1,5 +1,6 @@
 """Models that leave sizes open are proved on noise of sizes that they take, which a note says."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +218,25 @@ def test_other_sizes_bring_no_other_values_than_those_of_given_data() -> None:
     report = compare(net("float[n,t] x", "y = Identity (x)"), bounded, values(3, 5))
     assert report.passed, report.verdict
     assert report.gates[-1].name == "sizes"
+
+
+def test_sizes_that_take_more_than_the_memory_are_not_run() -> None:
+    """What fits at the sizes of the data is compared as it was before others were run."""
+    wide = net(PLANES, "y = Conv <pads = [1, 1, 1, 1]> (x, w)", w=values(4096, 2, 3, 3))
+    data = values(4, 2, 2, 2)
+    enough = least_memory(wide, data)
+    report = compare(wide, wide, data, memory=enough)
+    assert report.passed
+    assert not [gate for gate in report.gates if gate.name == "sizes"]
+    assert "no others were run than those of the data ('x' ?x2x2x2)" in " ".join(report.notes)
+    roomy = compare(wide, wide, data, memory=4 << 30)
+    assert [gate.passed for gate in roomy.gates if gate.name == "sizes"] == [True]
+
+
+def least_memory(model: ModelProto, data: Array) -> int:
+    """Bytes that are enough for these data, by what a refusal says."""
+    with pytest.raises(UsageError) as refused:
+        compare(model, model, data, memory=1 << 20)
+    said = re.search(r"takes at least ([\d,]+)M", str(refused.value))
+    assert said is not None
+    return (int(said[1].replace(",", "")) + 40) << 20
