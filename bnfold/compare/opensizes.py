@@ -53,8 +53,8 @@ USUAL = (
     Usual(640, 640, length=1, signal=1),
 )
 """What public models take: classifiers, segmenters, detectors and readers of text; tokens, frames and waveforms."""
-OTHERS = (*USUAL[1:7], USUAL[0])
-"""Those that a second run may have, none of which costs much more than the first one."""
+OTHERS = (*USUAL[1:3], *USUAL[4:7])
+"""Those that a second run may have: few, since both networks are opened for each, and none that costs much."""
 
 
 def with_usual_sizes(model: Model, layout: BatchLayout) -> tuple[BatchLayout, str]:
