@@ -133,6 +133,14 @@ class Checkpoint:
                 self.fault = f"{error or 'out of memory'}, so it has {self.saved} of the {self.pieces} pieces"
             self._written = time.monotonic()
 
+    @property
+    def whereabouts(self) -> str:
+        """Where the pieces are that were done, to be put behind a sentence; empty where they are lost."""
+        if self.fault:
+            return f"; {self.fault}"
+        has_them = self.pieces and self.path
+        return f"; '{self.path}' has them, and the same comparison goes on from it" if has_them else ""
+
     def save(self) -> None:
         """Write the state.
 

@@ -248,18 +248,16 @@ class Comparison:
         if isinstance(candidates, str | bytes) or not isinstance(candidates, Sequence):
             raise UsageError(f"against_all takes a list of models, and not {type(candidates).__name__}")
         models = [self._candidate(candidate) for candidate in candidates]
+        known = folded or [False] * len(models)
         skipping = not run_equal and self._samples is None and self.options.min_agreement is None
         equal = [skipping and self.reference.equals(model) for model in models]
-        named = zip(models, folded or [False] * len(models), equal, strict=True)
-        different = [self._open(model, known) for model, known, same in named if not same]
-        if any(one.layout != different[0].layout for one in different[1:]):
-            found = [self._run([one], progress)[0] for one in different]
-        else:
-            found = self._run(different, progress) if different else []
-        reports = iter(found)
-        measured = [self._unrun(model) if same else next(reports) for model, same in zip(models, equal, strict=True)]
-        known = folded or [False] * len(models)
-        return [self._with_bodies(*one) for one in zip(measured, models, candidates, known, strict=True)]
+        opened = [
+            self._open(*one) for one, same in zip(zip(models, known, strict=True), equal, strict=True) if not same
+        ]
+        at_once = all(one.layout == opened[0].layout for one in opened)
+        found = iter(self._run(opened, progress) if at_once else (self._run([one], progress)[0] for one in opened))
+        reports = [self._unrun(model) if same else next(found) for model, same in zip(models, equal, strict=True)]
+        return [self._with_bodies(*one) for one in zip(reports, models, candidates, known, strict=True)]
 
     def _with_bodies(self, report: DiffReport, theirs: Model, candidate: Source, known: bool) -> DiffReport:
         """The report, in which bodies of If, Loop and Scan that differ are compared by themselves, too."""
@@ -366,37 +364,54 @@ class Comparison:
 
     def _open(self, theirs: Model, known: bool) -> MatchedCandidate:
         """One candidate beside the reference; `known` says that equal names are equal blobs."""
-        options = self.options
         require_numbers(self.reference)
         ours, theirs, inputs, pairs = self._matched(theirs, known)
-        unsized = layout = self._layout(ours, theirs.feeds, inputs)
-        sized = ""
-        if self._samples is None and ours.net is None:
-            from bnfold.compare.opensizes import with_usual_sizes
-
-            if self._sized is None or self._sized[0] != layout:
-                self._sized = layout, *with_usual_sizes(ours, layout)
-            _, layout, sized = self._sized
+        stated = self._layout(ours, theirs.feeds, inputs)
+        layout, chosen_sizes = self._with_every_size(stated)
         data = self._data(layout)
-        if options.batch is None:
+        if self.options.batch is None:
             ours, theirs, layout = widened(ours, theirs, inputs, layout, data)
-        unsized = layout if self._samples is not None else unsized
         ours, theirs = ours.reading_through_copies(pairs), theirs.reading_through_copies({*pairs.values()})
         notes = [*ours.notes, *theirs.notes, *self._types]
-        notes += [*run_in_one(ours, theirs), *_standing_in(ours)]
-        notes += [sized] if sized else []
+        notes += [*run_in_one(ours, theirs), *_standing_in(ours), *chosen_sizes]
         notes += _other_kinds(ours.feeds, theirs.feeds, inputs)
         notes += _closed(ours.feeds, theirs.feeds, inputs)
+        notes += self._unlike_what_was_asked(theirs, layout, data)
+        return MatchedCandidate(
+            ours=ours,
+            theirs=theirs,
+            inputs=inputs,
+            pairs=pairs,
+            layout=layout,
+            unsized=stated if self._samples is None else layout,
+            data=data,
+            labels=self._known(data),
+            options=self.options,
+            notes=notes,
+        )
+
+    def _with_every_size(self, stated: BatchLayout) -> tuple[BatchLayout, list[str]]:
+        """What runs take, with sizes for what noise needs and an ONNX model leaves open, and the note on these."""
+        if self._samples is not None or self.reference.net is not None:
+            return stated, []
+        if self._sized is None or self._sized[0] != stated:  # the reference is run for it
+            from bnfold.compare.opensizes import with_usual_sizes
+
+            self._sized = stated, *with_usual_sizes(self.reference, stated)
+        _, layout, note = self._sized
+        return layout, [note] if note else []
+
+    def _unlike_what_was_asked(self, theirs: Model, layout: BatchLayout, data: Samples) -> Iterator[str]:
+        """The notes on rows that are not compared, and on a tolerance and a seed that mean less than they say."""
         if data.count < (rows := layout.batch) and self._rows_differ(layout):
             mixed = ", of which blobs without a row for each show the largest alone" * isinstance(data, Noise)
-            notes.append(f"of the {rows:,} rows of a run {data.count:,} were compared{mixed}, and no others are proved")
+            yield f"of the {rows:,} rows of a run {data.count:,} were compared{mixed}, and no others are proved"
         stored = theirs.own.stored_type
         if self._typed and TOLERANCES[stored] > self.options.limit:
             held = f"is held to the tolerance of the reference; that of {stored} is --tolerance {TOLERANCES[stored]:g}"
-            notes.append(f"the candidate, whose values are stored as {stored}, {held}")
+            yield f"the candidate, whose values are stored as {stored}, {held}"
         if self.options.seed and self._samples is not None:
-            notes.append(f"--seed {self.options.seed} changes nothing: it is of noise, and samples are given")
-        return MatchedCandidate(ours, theirs, inputs, pairs, layout, data, self._known(data), options, notes, unsized)
+            yield f"--seed {self.options.seed} changes nothing: it is of noise, and samples are given"
 
     def _matched(self, theirs: Model, known: bool) -> tuple[Model, Model, dict[str, str], dict[str, str]]:
         """The networks, the partner of each input and of each blob that both have.
@@ -572,8 +587,7 @@ class Comparison:
         notes: list[str],
     ) -> list[Measurement]:
         """Every piece of the data, merged in order; here or on a cluster, from the start or a checkpoint on."""
-        pieces = engine.pieces(data.count)
-        models = engine.networks.models
+        pieces, models = engine.pieces(data.count), engine.networks.models
         state.begin(models, data, options, engine.layout.batch, engine.compiled, notes)
         first = state.pieces
 
@@ -599,13 +613,7 @@ class Comparison:
         except BaseException as error:
             state.keep()
             if len(pieces) > 1:
-                kept = (
-                    f"; '{state.path}' has them, and the same comparison goes on from it"
-                    if state.pieces and state.path
-                    else ""
-                )
-                kept = f"; {state.fault}" if state.fault else kept
-                error.add_note(f"{state.pieces} of {len(pieces)} pieces were done{kept}")
+                error.add_note(f"{state.pieces} of {len(pieces)} pieces were done{state.whereabouts}")
             raise
         state.keep()
         return state.found

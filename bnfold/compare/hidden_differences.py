@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
 from math import inf, prod
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -44,6 +45,14 @@ class Difference(NamedTuple):
     where: str
     size: float
     units: float
+
+
+class Couple(NamedTuple):
+    """The nodes that make a blob of the candidate, or a value in front of it, value by value, in either network."""
+
+    name: str
+    ours: Stretch
+    theirs: Stretch
 
 
 CLEAR = 100.0  # times what is seen: a setting that is so far off would show it, if the data reached it
@@ -165,11 +174,11 @@ def _functions(
     from bnfold.onnx.pointwise import stretch_behind
 
     fronts = set(pairs.values())
-    couples: list[tuple[str, Stretch, Stretch]] = []
+    couples: list[Couple] = []
     for name, blob in blobs.items():
         mine, its = stretch_behind(ours.makers, blob, pairs), stretch_behind(theirs.makers, name, fronts)
         if mine is not None and its is not None and pairs[mine.front] == its.front:
-            couples.append((name, mine, its))
+            couples.append(Couple(name, mine, its))
     for (name, mine, its), size in _probed(ours, theirs, couples, apart):
         other = f"{its.types} in the place of {mine.types}"
         yield name, (other if its.types != mine.types else f"a value of {its.types}", size)
@@ -187,13 +196,29 @@ def _guards(
     is the same in both networks, but for an affine. Arguments as in `_functions`.
     """
     from bnfold.compare.probing import bent, bounded_otherwise
+
+    behind, between, front = _beside_layers(ours, theirs, blobs, pairs)
+    found: dict[str, tuple[str, float]] = {}
+    moved = partial(bounded_otherwise, is_read=True)
+    for couples, judge in ((behind, bounded_otherwise), (between, moved), (front, bent)):
+        told = [one for one in couples if not (one.ours.is_affine and one.theirs.is_affine)]
+        for (name, mine, its), size in _probed(ours, theirs, told, judge):
+            if size > found.get(name, ("", 0.0))[1]:
+                found[name] = f"{its.types or 'nothing'} where the reference has {mine.types or 'nothing'}", size
+    return found
+
+
+def _beside_layers(
+    ours: Model, theirs: Model, blobs: Mapping[str, str], pairs: Mapping[str, str]
+) -> tuple[list[Couple], list[Couple], list[Couple]]:
+    """What stands behind the layers that make some blobs, between layers of which neither network shows the other what
+    they make, and in front of the first of them; arguments as in `_functions`.
+    """
     from bnfold.onnx.pointwise import joints, stretch_up_to
 
     ends = [joints(model.makers, model.feeds) for model in (ours, theirs)]
     partners = {*pairs.values()}
-    behind: list[tuple[str, Stretch, Stretch]] = []
-    between: list[tuple[str, Stretch, Stretch]] = []
-    front: list[tuple[str, Stretch, Stretch]] = []
+    behind, between, front = list[Couple](), list[Couple](), list[Couple]()
     waiting = [(name, blob, name) for name, blob in blobs.items()]
     seen = {(one, other) for _, one, other in waiting}
     while waiting:
@@ -205,52 +230,43 @@ def _guards(
         nodes = ours.makers.get(mine.front), theirs.makers.get(its.front)
         if nodes[0] is None or nodes[1] is None or not _alike(nodes[0], nodes[1]):
             continue
-        (behind if made[1] == name else between).append((name, mine, its))
-        for one, other in zip(nodes[0].input, nodes[1].input, strict=False):
-            if pairs.get(one) == other:
+        (behind if made[1] == name else between).append(Couple(name, mine, its))
+        for read in zip(nodes[0].input, nodes[1].input, strict=False):
+            if pairs.get(read[0]) == read[1]:
                 continue
-            read = (
-                (a, b)
-                for a in _stretches(ours, one, pairs.keys())
-                for b in _stretches(theirs, other, partners)
-                if pairs.get(a.front) == b.front
-            )
-            if (common := next(read, None)) is not None:
-                front.append((name, *common))
-            elif (one, other) not in seen and {one, other}.isdisjoint(pairs) and partners.isdisjoint((one, other)):
-                seen.add((one, other))
-                waiting.append((name, one, other))  # what makes them may be told apart
-    found: dict[str, tuple[str, float]] = {}
-    moved = partial(bounded_otherwise, is_read=True)
-    for couples, judge in ((behind, bounded_otherwise), (between, moved), (front, bent)):
-        told = [one for one in couples if not (one[1].is_affine and one[2].is_affine)]
-        for (name, mine, its), size in _probed(ours, theirs, told, judge):
-            types = f"{its.types or 'nothing'} where the reference has {mine.types or 'nothing'}"
-            if size > found.get(name, ("", 0.0))[1]:
-                found[name] = types, size
-    return found
+            if (common := _made_of_one(ours, theirs, read, pairs, partners)) is not None:
+                front.append(Couple(name, *common))
+            elif read not in seen and pairs.keys().isdisjoint(read) and partners.isdisjoint(read):
+                seen.add(read)
+                waiting.append((name, *read))  # what makes them may be told apart
+    return behind, between, front
 
 
 def _probed(
-    ours: Model,
-    theirs: Model,
-    couples: Sequence[tuple[str, Stretch, Stretch]],
-    judge: Callable[[Side, Side], float | None],
-) -> Iterator[tuple[tuple[str, Stretch, Stretch], float]]:
+    ours: Model, theirs: Model, couples: Sequence[Couple], judge: Callable[[Side, Side], float | None]
+) -> Iterator[tuple[Couple, float]]:
     """Couples of stretches with how far they are apart, of those that can be run."""
     from bnfold.compare.probing import MOST
 
     stored = [
         {name: values_stored(held) for name, held in model.stored(names).items() if prod(held.shape) <= MOST}
         for model, names in (
-            (ours, set[str]().union(*(mine.constants for _, mine, _ in couples))),
-            (theirs, set[str]().union(*(its.constants for _, _, its in couples))),
+            (ours, set[str]().union(*(one.ours.constants for one in couples))),
+            (theirs, set[str]().union(*(one.theirs.constants for one in couples))),
         )
     ]
-    for name, mine, its in couples:
-        size = judge((ours, mine, stored[0]), (theirs, its, stored[1]))
+    for one in couples:
+        size = judge((ours, one.ours, stored[0]), (theirs, one.theirs, stored[1]))
         if size is not None:
-            yield (name, mine, its), size
+            yield one, size
+
+
+def _made_of_one(
+    ours: Model, theirs: Model, values: tuple[str, str], pairs: Mapping[str, str], partners: Collection[str]
+) -> tuple[Stretch, Stretch] | None:
+    """What makes a value of either network of one blob that both have; None where none of them is made so."""
+    ways = product(_stretches(ours, values[0], pairs.keys()), _stretches(theirs, values[1], partners))
+    return next(((mine, its) for mine, its in ways if pairs.get(mine.front) == its.front), None)
 
 
 def _stretches(model: Model, name: str, fronts: Collection[str]) -> Iterator[Stretch]:
