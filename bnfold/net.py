@@ -448,6 +448,11 @@ class Net:
         )
 
 
+def blobs_of(net: Net) -> list[str]:
+    """Every blob of a net, each once: the inputs, then those that layers make, in their order."""
+    return list(dict.fromkeys([*net.inputs, *(top for layer in net.layers for top in layer.tops)]))
+
+
 def needed_for(layers: Sequence[Layer], blobs: Iterable[str]) -> list[Layer]:
     """Of layers in execution order those that some blobs depend on."""
     needed, kept = set(blobs), []

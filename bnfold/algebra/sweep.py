@@ -28,7 +28,7 @@ from bnfold.algebra.plan import Budget, Plan, Scene, plan_across, plan_apart, pl
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
 from bnfold.errors import UsageError, did_you_mean_of, telling_which
 from bnfold.io.rendered import Rendered
-from bnfold.net import Layer, Names, Net, require_net
+from bnfold.net import Layer, Names, Net, blobs_of, require_net
 from bnfold.options import require_type
 
 
@@ -104,7 +104,7 @@ def _folded(net: Net, asked: _FoldOptions) -> tuple[FoldResult, bool]:
     """A net folded with its bodies, and whether a normalisation of it was taken by its stored statistics."""
     assert net.front is not None
     own, report = net.with_layers(net.layers), FoldReport()
-    context = FoldContext(own, report.shapes, asked.assume_global_stats, keep=_matching(_blobs(own), asked.keep))
+    context = FoldContext(own, report.shapes, asked.assume_global_stats, keep=_matching(blobs_of(own), asked.keep))
     sweep = _Sweep(own, net.front, context, asked.exclude, asked.join, report)
     sweep.run()
     assumed = bool(context.assumed)
@@ -156,7 +156,7 @@ class _Sweep:
         layers = list(self.net.layers)
         stored = {blob.dtype for layer in layers for blob in layer.blobs.stored if blob.dtype.itemsize > 4}
         self.context.stored_type = np.result_type(np.float32, *stored)
-        if not self.report.shapes.keys() >= set(_blobs(self.net)):
+        if not self.report.shapes.keys() >= set(blobs_of(self.net)):
             self.report.shapes.update(self.front.shapes(self.net))
         self.names = Names((*self.report.shapes, *self.net.public.values(), *self.front.taken_names(self.net)), "_")
         scene = self._scene(layers)
@@ -562,13 +562,13 @@ def _patterns(name: str, value: str | Iterable[str]) -> tuple[str, ...]:
 def _require_named(net: Net, asked: _FoldOptions) -> None:
     """Raises UsageError where a pattern names no blob, or no layer, in a net or in one of its bodies."""
     for pattern in asked.keep:
-        if not any(_matching(_blobs(inner), [pattern]) for inner in _with_inner(net)):
+        if not any(_matching(blobs_of(inner), [pattern]) for inner in _with_inner(net)):
             if net.front is not None and pattern in net.front.taken_names(net):
                 raise UsageError(
                     f"--keep {pattern}: that is a weight, another value that is known before anything runs, inside a "
                     "body that cannot be folded, or a further output that nobody reads, and no blob that can be kept"
                 )
-            guess = did_you_mean_of(pattern, _blobs(net)[::-1])  # the outputs first
+            guess = did_you_mean_of(pattern, blobs_of(net)[::-1])  # the outputs first
             raise UsageError(f"--keep {pattern}: the network has no blob of that name{guess}")
     for pattern in asked.exclude:
         if not any(_matching([layer.name for layer in inner.layers], [pattern]) for inner in _with_inner(net)):
@@ -582,11 +582,6 @@ def _with_inner(net: Net) -> Iterator[Net]:
     for body in net.front.bodies(net) if net.front is not None else ():
         if body.net is not None:
             yield from _with_inner(body.net)
-
-
-def _blobs(net: Net) -> list[str]:
-    """The blobs that are fed and that layers make."""
-    return list(dict.fromkeys([*net.inputs, *(top for layer in net.layers for top in layer.tops)]))
 
 
 def _matching(names: Sequence[str], patterns: Iterable[str]) -> list[str]:

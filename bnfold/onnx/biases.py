@@ -14,7 +14,7 @@ from dataclasses import replace
 from onnx import helper
 
 from bnfold.algebra.frontend import FoldContext
-from bnfold.net import Blobs, Layer, Names, Shape
+from bnfold.net import Blobs, Layer, Names, Shape, blobs_of
 from bnfold.onnx.node import BottomInput, ConstantInput, Fused, Node
 
 
@@ -64,8 +64,7 @@ def _bias_of(matmul: Layer, add: Layer, shapes: Mapping[str, Shape | None]) -> C
 def part_biases(context: FoldContext) -> None:
     """Make nodes of their own of what MatMuls add: the old ones where nothing changed."""
     net = context.net
-    blobs = {blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops)}
-    names = Names(net.origin.names | blobs | set(context.shapes), "_")
+    names = Names((*net.origin.names, *blobs_of(net), *context.shapes), "_")
     node_names = Names((node.name for node in net.origin.document.model.graph.node), "_")
     behind: list[tuple[Layer, Layer]] = []
     for layer in net.layers:

@@ -17,7 +17,7 @@ from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 from bnfold.algebra.scaled import same_values
 from bnfold.errors import UsageError, counted, quoted
 from bnfold.io.wire import LENGTH, Field
-from bnfold.net import Array, Layer, LazyArray, Names, Net, sizes
+from bnfold.net import Array, Layer, LazyArray, Names, Net, blobs_of, sizes
 from bnfold.onnx.behind import behind_edits
 from bnfold.onnx.constants import Call
 from bnfold.onnx.file import NODE, fill_constant, whole
@@ -164,8 +164,7 @@ class _Editing:
         self._net = net
         self._behind = behind
         self._origin: OnnxOrigin = net.origin
-        blobs = {blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops)}
-        self._names = Names(self._origin.names | blobs, "_")
+        self._names = Names((*self._origin.names, *blobs_of(net)), "_")
         self._edition = Edition()
         self._read: set[str] = set()
         self._taken: dict[str, list[Weight]] = {}

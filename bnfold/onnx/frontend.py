@@ -14,7 +14,7 @@ from bnfold.algebra.frontend import FoldContext, FrontEnd, InnerNet
 from bnfold.algebra.operators import Alias, Clip, Constant, Move, Opaque, Operator, Pass, Window
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import Rounded, exact_values, why_unstorable
-from bnfold.net import Array, Blobs, DType, Layer, LazyArray, Net, Shape
+from bnfold.net import Array, Blobs, DType, Layer, LazyArray, Net, Shape, blobs_of
 from bnfold.onnx.behind import edited_layers
 from bnfold.onnx.biases import fuse_biases, part_biases
 from bnfold.onnx.casts import drop_casts, pair_casts
@@ -73,15 +73,15 @@ class OnnxFrontEnd(FrontEnd):
         for layer in edited_layers(context.net) if types is not context.net.origin.types else ():
             layer.param, layer.source = layer.param.edited(), layer.source._replace(bottoms=tuple(layer.bottoms))
         context.casts = pair_casts(context)
-        named = _blobs(context.net)
+        named = set(blobs_of(context.net))
         fuse_biases(context)
         part_constants(context)
-        context.shapes |= {blob: types.shapes.get(blob) for blob in _blobs(context.net) if blob in named}
+        context.shapes |= {blob: types.shapes.get(blob) for blob in blobs_of(context.net) if blob in named}
 
     def shapes(self, net: Net) -> Mapping[str, Shape | None]:
         """What onnx's inference finds, negative where a size is unknown."""
         types = types_of(net)
-        return {blob: types.shapes.get(blob) for blob in _blobs(net)}
+        return {blob: types.shapes.get(blob) for blob in blobs_of(net)}
 
     def protected(self, net: Net) -> Mapping[str, str]:
         """What bodies of control flow capture, and what the part for training names."""
@@ -312,11 +312,6 @@ _ATTRIBUTES = {
 
 SCALER = "ai.onnx.ml.Scaler"
 _ARITHMETIC = frozenset({*ELEMENTWISE, *MOVING, "Concat", "Mod", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum"})
-
-
-def _blobs(net: Net) -> dict[str, None]:
-    """All of them, the inputs first."""
-    return dict.fromkeys((*net.inputs, *(blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops))))
 
 
 def _element(types: Types, blobs: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoP
 
 from bnfold.algebra.frontend import InnerNet
 from bnfold.errors import BnfoldError, counted
-from bnfold.net import Layer, Net, Shape
+from bnfold.net import Layer, Net, Shape, blobs_of
 from bnfold.onnx.behind import ARITHMETIC
 from bnfold.onnx.file import element_type
 from bnfold.onnx.functions import NORMALISATIONS, all_nodes
@@ -178,9 +178,8 @@ def _known_inside(inside: Net, net: Net, attribute: AttributeProto) -> Net:
     """The net of a body, which takes no name of those around it, and whose captured weights others read, too."""
     origin: OnnxOrigin = inside.origin
     around: OnnxOrigin = net.origin
-    blobs = {blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops)}
     readings = Counter(origin.readings) + Counter(captured_by(attribute.g))
-    inside.origin = replace(origin, names=origin.names | around.names | blobs, readings=readings)
+    inside.origin = replace(origin, names=origin.names.union(around.names, blobs_of(net)), readings=readings)
     return inside
 
 

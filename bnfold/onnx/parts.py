@@ -14,7 +14,7 @@ from typing import TypeGuard
 from onnx import helper
 
 from bnfold.algebra.frontend import FoldContext
-from bnfold.net import Blobs, Layer, Names, Net
+from bnfold.net import Blobs, Layer, Names, Net, blobs_of
 from bnfold.onnx.node import BottomInput, ConstantInput, Node, Slot, puts_zeros
 
 JOINING = frozenset({"Concat", "Max", "Mean", "Min", "ScatterElements", "ScatterND", "Sum", "Where"})
@@ -23,7 +23,7 @@ JOINING = frozenset({"Concat", "Max", "Mean", "Min", "ScatterElements", "Scatter
 def part_constants(context: FoldContext) -> None:
     """Make a layer of each constant of a float type that stands beside data, but for zeros where a mask puts them."""
     net, parts = context.net, list[Layer]()
-    names = Names((*net.origin.names, *(blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops))), "_")
+    names = Names((*net.origin.names, *blobs_of(net)), "_")
     for layer in net.layers:
         node: Node = layer.param
         if layer.type not in JOINING or not layer.bottoms or id(layer) in context.excluded or _clips(layer):

@@ -25,7 +25,7 @@ from onnx import NodeProto, helper, numpy_helper
 from bnfold.algebra.scaled import same_values
 from bnfold.caffe.layers import UNKNOWN, canonical_axis
 from bnfold.errors import WeightsError, counted
-from bnfold.net import Array, DType, Layer, LazyArray, Names, Net, Shape, sizes
+from bnfold.net import Array, DType, Layer, LazyArray, Names, Net, Shape, blobs_of, sizes
 from bnfold.onnx.weight import ONNX_TYPES, Weight
 
 # What a text of 100 bytes can ask for (a box for each pixel of a plane of 2^31) must meet an end. Published models stay
@@ -76,8 +76,7 @@ class Graph:
     _named: dict[tuple[str, Shape], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        blobs = (blob for layer in self.net.layers for blob in (*layer.bottoms, *layer.tops))
-        self.tensor_names = Names((*self.net.inputs, *blobs), "_")
+        self.tensor_names = Names(blobs_of(self.net), "_")
         self.node_names = Names((layer.name for layer in self.net.layers), "_")
 
     def node_of(self, layer: Layer) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from bnfold.algebra.operators import Linear, Port
 from bnfold.algebra.scaled import exact_values, scaled
-from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape
+from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape, blobs_of
 from bnfold.onnx.node import ConstantInput, Node
 from bnfold.onnx.operators.context import NodeContext, Unfit, axis_of, why_unknown
 
@@ -104,7 +104,7 @@ def finish_rescaled(net: Net) -> None:
     changed = [layer for layer in net.layers if layer.param.rescaled]
     if not changed:
         return
-    names = Names((*net.origin.names, *(blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops))), "_")
+    names = Names((*net.origin.names, *blobs_of(net)), "_")
     for layer in changed:
         reader = next(iter(net.uses(layer.tops[0]))).layer
         net.rename(layer.tops[0], names.new(f"{layer.tops[0]}/{reader.name}"))
