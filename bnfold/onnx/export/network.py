@@ -51,21 +51,12 @@ UNKNOWN = "bnfold does not know what layers of this type compute"
 SOURCES = frozenset({"Input"})
 """Layers that become graph inputs."""
 
+FAMILIES = (
+    *(activation, arithmetic, arrange, convolution, detection, flow, indexing),
+    *(normalisation, pooling, recurrent, reduction, region, resample, yolo),
+)
 FUNCTIONS: Mapping[str, LayerFunction] = {
-    **activation.FUNCTIONS,
-    **arithmetic.FUNCTIONS,
-    **arrange.FUNCTIONS,
-    **convolution.FUNCTIONS,
-    **detection.FUNCTIONS,
-    **flow.FUNCTIONS,
-    **indexing.FUNCTIONS,
-    **normalisation.FUNCTIONS,
-    **pooling.FUNCTIONS,
-    **recurrent.FUNCTIONS,
-    **reduction.FUNCTIONS,
-    **region.FUNCTIONS,
-    **resample.FUNCTIONS,
-    **yolo.FUNCTIONS,
+    layer_type: function for family in FAMILIES for layer_type, function in family.FUNCTIONS.items()
 }
 """Caffe's layer type -> the function that writes its nodes."""
 
