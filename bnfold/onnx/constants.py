@@ -13,12 +13,11 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bnfold.net import Array, DType, Shape
 from bnfold.onnx.file import element_type
-from bnfold.onnx.node import STANDARD, T, attribute_of, is_newer
+from bnfold.onnx.node import STANDARD, WRITTEN_OUT, T, attribute_of, is_newer
 
 MAX_COMPUTED = 1 << 26
 """Values that all expressions of a model may have together: a text of 100 bytes may ask for 2^40."""
@@ -378,14 +377,6 @@ def _where(call: Call) -> Array:
         raise NotConstant
     return np.where(call[0], call[1], call[2])
 
-
-WRITTEN_OUT: Mapping[str, npt.DTypeLike] = {
-    "value_float": np.float32,
-    "value_floats": np.float32,
-    "value_int": np.int64,
-    "value_ints": np.int64,
-}
-"""How a Constant may say numbers without a tensor, and their type."""
 
 ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
     "Abs": np.abs,

@@ -7,14 +7,25 @@ Loop and Scan capture is a bottom, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, defs, helper
+import numpy.typing as npt
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    NodeProto,
+    TensorProto,
+    TypeProto,
+    ValueInfoProto,
+    defs,
+    helper,
+    numpy_helper,
+)
 
 from bnfold.net import Array, Blobs, DType, Layer, Shape
 
@@ -305,10 +316,26 @@ def keeps_outside(node: NodeProto) -> bool:
     )
 
 
+WRITTEN_OUT: Mapping[str, npt.DTypeLike] = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+}
+"""How a Constant may say numbers without a tensor, and their type."""
+
+
 def constants_among(nodes: Iterable[NodeProto]) -> dict[str, TensorProto]:
     """Name -> the tensor that it is, of what Constants among some nodes make."""
-    makers = (node for node in nodes if node.op_type == "Constant")
-    return {node.output[0]: attribute.t for node in makers for attribute in node.attribute if attribute.HasField("t")}
+    found = {}
+    for node in nodes:
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if attribute.HasField("t"):
+                found[node.output[0]] = attribute.t
+            elif attribute.name in WRITTEN_OUT:
+                said = np.array(helper.get_attribute_value(attribute), WRITTEN_OUT[attribute.name])
+                found[node.output[0]] = numpy_helper.from_array(said, node.output[0])
+    return found
 
 
 def with_attributes(node: NodeProto, *without: str, **attributes: object) -> NodeProto:

@@ -34,6 +34,15 @@ def clip(high: float) -> onnx.ModelProto:
     return model("Clip", {"low": np.float32(-9), "high": np.float32(high)})
 
 
+def written_clip(high: float) -> onnx.ModelProto:
+    """The same with a bound that a Constant writes out, under a name of its own."""
+    found = clip(high)
+    del found.graph.initializer[1]
+    found.graph.node.insert(0, helper.make_node("Constant", [], [f"high{high}"], name="high", value_float=high))
+    found.graph.node[1].input[2] = f"high{high}"
+    return found
+
+
 ONES = {"scale": np.ones(4, np.float32)}
 
 
@@ -48,6 +57,7 @@ def matmul(dead: float) -> onnx.ModelProto:
     ("reference", "candidate", "said"),
     [
         (clip(6), clip(8), "layer 'c' has other values in the candidate ('high')"),
+        (written_clip(6.0), written_clip(8.0), "layer 'c' has other values in the candidate ('high6.0')"),
         (clip(6), model("Relu", {}), "(Relu in the place of Clip)"),
         (model("Elu", {}), model("Elu", {}, alpha=2.0), "(attribute 'alpha')"),
         # Measured as 6e-6, which is more where the variance is smaller.
@@ -94,6 +104,7 @@ def test_weights_of_a_dead_channel_count_where_an_output_alone_hides_them() -> N
         (model("Elu", {}), model("Elu", {}, alpha=1.0)),  # the default
         (model("LeakyRelu", {}, alpha=0.1), model("LeakyRelu", {}, alpha=0.10001)),  # measured: nothing is hidden
         (clip(6), clip(6)),
+        (clip(6), written_clip(6.0)),
     ],
 )
 def test_equal_values_and_values_that_were_measured_need_no_word(
