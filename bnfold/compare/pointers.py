@@ -4,7 +4,8 @@ A value of Ceil, Floor, Round, QuantizeLinear or a Cast to integers is an index,
 stair a value lies. The value at another step is the one of that step that is nearest: a value beside an edge may lie on
 either side of it. So is Sign, and a flag of Caffe's Threshold, of Greater, Less and Equal: a stair of two steps, at a
 limit that is stored or computed. Of two blobs that are computed the larger range counts. The flags of a Hardmax say
-which value is the largest. A value of ThresholdedRelu or Shrink says on which side of a limit lies what it was made of.
+which value is the largest. A value of ThresholdedRelu or Shrink, or of a comparison and a choice that are one, says on
+which side of a limit lies what it was made of.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bnfold.compare.models import Model, values_stored
+from bnfold.compare.probing import jump_of
 from bnfold.net import Array, DType
 from bnfold.options import ROUNDING
 from bnfold.runtime import ELEMENTS
@@ -193,9 +195,28 @@ def _onnx_parts(model: Model, blob: str, node: NodeProto) -> Pointer | None:
     limit, bias = said.get("lambd", 0.5) if is_shrink else said.get("alpha", 1.0), said.get("bias", 0.0)
     if limit <= bias if is_shrink else limit == 0:
         return None  # y = x - lambd, or a Relu, begins at 0; beyond, a sign tells no side
-    part = _signs if is_shrink else _not_zero
+    return _at_jump(model.reads[blob][0], limit, _signs if is_shrink else _not_zero)
+
+
+def _onnx_gates(model: Model, blob: str, node: NodeProto) -> Pointer | None:
+    """The same of what is written as a comparison and a choice; None where that is no such operator.
+
+    ThresholdedRelu: Where(x > alpha, x, 0), or x*Cast(x > alpha); Shrink: Where(abs(x) > lambd, x, 0)
+    """
+    from bnfold.onnx.pointwise import stretch_behind
+
+    for front in dict.fromkeys(node.input):
+        stretch = stretch_behind(model.makers, blob, {front}, FLAGS)
+        if stretch is not None and not TURNS.keys().isdisjoint(inner.op_type for inner in stretch.nodes):
+            known = known_values(model, stretch.constants)
+            if (jump := jump_of((model, stretch, known))) is not None:
+                return _at_jump(front, jump.limit, _signs if jump.is_even else _not_zero)
+    return None
+
+
+def _at_jump(front: str, limit: float, part: Callable[[Array], Array]) -> Pointer:
     look = partial(on_part, limit=limit, part=part)
-    return Pointer(model.reads[blob][:1], look, "values differ at a jump that is near", np.asarray(limit), part=part)
+    return Pointer((front,), look, "values differ at a jump that is near", np.asarray(limit), part=part)
 
 
 def known_values(model: Model, names: Iterable[str]) -> dict[str, Array]:
@@ -219,8 +240,11 @@ ONNX_POINTERS: Mapping[str, Callable[[Model, str, NodeProto], Pointer | None]] =
     **dict.fromkeys(STEPS, _onnx_steps),
     **dict.fromkeys(TURNS, _onnx_flags),
     **dict.fromkeys(("Shrink", "ThresholdedRelu"), _onnx_parts),
+    **dict.fromkeys(("Mul", "Where"), _onnx_gates),
     "Hardmax": _onnx_largest,
 }
+FLAGS = frozenset(("Cast",))
+"""What makes numbers of flags, which `bnfold.onnx.pointwise` does not follow else, since it may round."""
 NEAR_LIMIT = "flags differ at a limit that is near"
 UNITS_BETWEEN = 64.0  # in the last place of the largest value: what rounding takes of one beside an edge
 UNSCALED = (np.ones(1), np.zeros(1))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -80,6 +81,28 @@ def bounded_otherwise(one: Side, other: Side, *, is_read: bool = False) -> float
     # What is one number throughout, or none, tells nothing of what stands in front of it.
     tells = (ours[0] != ours[1]) & (theirs[0] != theirs[1]) & ~np.isnan(ours + theirs).all(axis=0)
     return float(np.minimum(np.where(tells & ~np.isnan(distance), distance, 0), 1).max(initial=0))
+
+
+class Jump(NamedTuple):
+    """`x` beyond a limit and 0 elsewhere: ThresholdedRelu's, or, if it is even, Shrink's of bias 0."""
+
+    limit: float
+    is_even: bool
+
+
+def jump_of(side: Side) -> Jump | None:
+    """The gate that a stretch is, whose limit is one of its constants; None where it is none that jumps."""
+    model, stretch, stored = side
+    made = _values_of([side, (model, Stretch((), stretch.front, stretch.front), {})])
+    if made is None:
+        return None
+    _, values, x = made
+    for limit in {float(held.item()) for held in stored.values() if held.size == 1}:
+        for is_even in (False, True) if limit > 0 else (False,):
+            beyond = (np.abs(x) if is_even else x) > limit
+            if limit and np.all((values == np.where(beyond, x, 0)) | (np.abs(x) == abs(limit))):
+                return Jump(limit, is_even)
+    return None
 
 
 def _limits(values: Array) -> Array:

@@ -108,13 +108,13 @@ class Ties:
         }
         own = {}
         for name, pointer in pointers.items():
-            made = candidate.writers[pairs[name]].type == reference.writers[name].type
+            made = pointer.part is not None or candidate.writers[pairs[name]].type == reference.writers[name].type
             same = (
                 pointer_of(candidate, pairs[name])
                 if made and (candidate.net is None) == (reference.net is None)
                 else None
             )
-            if pointer.part is not None and (same is None or same.limit != pointer.limit):
+            if pointer.part is not None and (same is None or (same.part, same.limit) != (pointer.part, pointer.limit)):
                 continue  # what jumps elsewhere gives other values
             if same is not None:
                 own[name] = same

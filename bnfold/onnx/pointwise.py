@@ -61,13 +61,16 @@ class Stretch(NamedTuple):
         return {name for node in self.nodes for name in node.input if name} - {self.front}
 
 
-def stretch_behind(makers: Mapping[str, NodeProto], blob: str, fronts: Collection[str]) -> Stretch | None:
+def stretch_behind(
+    makers: Mapping[str, NodeProto], blob: str, fronts: Collection[str], others: Collection[str] = ()
+) -> Stretch | None:
     """The stretch that makes a blob of the nearest of `fronts`; None where it is none, or of more than one of them.
 
     Args:
         makers: value -> the node that makes it.
         blob: what is made.
         fronts: where it may begin.
+        others: operators that may be in it besides `POINTWISE`.
     """
     nodes: dict[str, NodeProto] = {}
     read: set[str] = set()
@@ -77,7 +80,8 @@ def stretch_behind(makers: Mapping[str, NodeProto], blob: str, fronts: Collectio
         if name in fronts and name != blob and (node is None or node.op_type != "Constant"):
             read.add(name)
         elif node is not None and name not in nodes:
-            if node.domain not in STANDARD or node.op_type not in POINTWISE or len(nodes) == LONGEST:
+            is_one = node.op_type in POINTWISE or node.op_type in others
+            if node.domain not in STANDARD or not is_one or len(nodes) == LONGEST:
                 return False
             nodes[name] = node
             if not all(map(walk, filter(None, node.input))):

@@ -653,29 +653,43 @@ def test_a_flag_whose_limit_is_near_is_a_tie(op_type: str, limit: str) -> None:
     assert next(blob for blob in wrong.blobs if blob.blob == "q").max_abs == 1 + (op_type == "Sign")
 
 
-@pytest.mark.parametrize(("op_type", "limit"), [("ThresholdedRelu", "alpha"), ("Shrink", "lambd")])
-def test_a_value_at_a_jump_that_is_near_is_a_tie_and_no_other_value_is(op_type: str, limit: str) -> None:
+THRESHOLDED = "q = ThresholdedRelu <alpha = %s> (m)"
+SHRUNK = "q = Shrink <lambd = %s> (m)"
+LIMIT = "l = Constant <value_float = %s> () z = Constant <value_float = 0.0> () "
+CHOSEN = LIMIT + "b = LessOrEqual (m, l) q = Where (b, z, m)"
+CHOSEN_BY_SIZE = LIMIT + "a = Abs (m) b = Greater (a, l) q = Where (b, m, z)"
+MASKED = LIMIT + "f = Less (l, m) k = Cast <to = 1> (f) q = Mul (k, m)"
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        (THRESHOLDED, THRESHOLDED),
+        (SHRUNK, SHRUNK),
+        (THRESHOLDED, CHOSEN),
+        (MASKED, THRESHOLDED),
+        (CHOSEN, MASKED),
+        (SHRUNK, CHOSEN_BY_SIZE),
+    ],
+)
+def test_a_value_at_a_jump_that_is_near_is_a_tie_and_no_other_value_is(text: str, other: str) -> None:
     data = np.random.default_rng(0).normal(0, 3, (2, 3, 4)).astype(np.float32)
     data[np.abs(data) < 1.25] = 3
     data[1, 2, 3] = 1.125
 
-    def made(factor: float, at: float = 1.125, shift: float = 0.0) -> ModelProto:
-        jump = helper.make_node(op_type, ["m"], ["q"], "jump")
-        jump.attribute.append(helper.make_attribute(limit, at))
-        nodes = [
-            helper.make_node("Mul", ["x", "factor"], ["m"], "mul"),
-            jump,
-            helper.make_node("Add", ["q", "shift"], ["y"], "y"),
-        ]
-        weights = {"factor": np.array([factor], np.float32), "shift": np.array([shift], np.float32)}
-        return model(nodes, {"x": (2, 3, 4)}, ["y"], weights)
+    def made(jump: str, factor: float, at: float = 1.125, shift: float = 0.0) -> ModelProto:
+        nodes = f"m = Mul (x, factor) {jump % at} y = Add (q, shift)"
+        weights = f"float factor = {{{factor}}}, float shift = {{{shift}}}"
+        return onnx.parser.parse_model(
+            f'<ir_version: 8, opset_import: ["": 17]> g (float[2,3,4] x) => (float[2,3,4] y) <{weights}> {{ {nodes} }}'
+        )
 
-    report = compare(made(1 - 1e-6), made(1 + 1e-6), {"x": data})
+    report = compare(made(text, 1 - 1e-6), made(other, 1 + 1e-6), {"x": data})
     assert report.passed, report.verdict
     assert any("blob 'q': 1 of 24 values differ at a jump that is near" in note for note in report.notes)
-    for wrong in (made(1.001), made(1 + 1e-6, 1.1249), made(1 + 1e-6, shift=0.1)):
-        assert not compare(made(1 - 1e-6), wrong, {"x": data}).passed
-    far = compare(made(0.98), made(1.04), {"x": data}, tolerance=1e-3)
+    for wrong in (made(other, 1.001), made(other, 1 + 1e-6, 1.1249), made(other, 1 + 1e-6, shift=0.1)):
+        assert not compare(made(text, 1 - 1e-6), wrong, {"x": data}).passed
+    far = compare(made(text, 0.98), made(other, 1.04), {"x": data}, tolerance=1e-3)
     assert next(blob for blob in far.blobs if blob.blob == "q").max_abs > 0.5
 
 
