@@ -22,7 +22,7 @@ from bnfold.caffe.constants import fix_constants
 from bnfold.caffe.layers import HOLES, LAYERS
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.match import require_fitting
-from bnfold.caffe.operators import AFFINES, OPERATORS, LayerContext
+from bnfold.caffe.operators import AFFINES, OPERATORS, LayerContext, why_opaque
 from bnfold.caffe.operators.shapes import known_shapes
 from bnfold.caffe.origin import Origin
 from bnfold.caffe.plain import retyped
@@ -75,9 +75,10 @@ class Caffe(FrontEnd):
             Blocked: the type is an affine's, but this layer is none.
             ModelError: its statistics make no sense.
         """
-        read = OPERATORS.get(layer_type_of(layer))
+        layer_type = layer_type_of(layer)
+        read = OPERATORS.get(layer_type)
         if read is None:
-            return Opaque(layer.opaque)
+            return Opaque(layer.opaque or why_opaque(layer_type))
         try:
             block(layer.opaque)
             operator = read(LayerContext(layer, context))

@@ -33,7 +33,7 @@ from bnfold.onnx.node import (
     is_float,
     why_misstated,
 )
-from bnfold.onnx.operators import OPERATORS, REFUSED, why_unread
+from bnfold.onnx.operators import OPERATORS, why_opaque, why_unread
 from bnfold.onnx.operators.affine import is_in_training
 from bnfold.onnx.operators.context import NodeContext, Unfit
 from bnfold.onnx.operators.quantised import finish_rescaled, rescale
@@ -112,7 +112,7 @@ class OnnxFrontEnd(FrontEnd):
         """
         rule = OPERATORS.get(layer.type)
         if rule is None:
-            return Opaque(REFUSED.get(layer.type, ""))
+            return Opaque(why_opaque(layer.type))
         if why := why_unread(layer.type, layer.param.opset) or why_misstated(layer.param.proto, layer.param.opset):
             if layer.type == "BatchNormalization":
                 raise Blocked(why)

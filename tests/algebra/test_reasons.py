@@ -13,6 +13,10 @@ from algebra.texts import CONV, conv, data, layer, power
 
 from bnfold.algebra import fold
 from bnfold.algebra.records import Blocked
+from bnfold.caffe.layers import LAYERS
+from bnfold.caffe.layers.arithmetic import ROWS as ARITHMETIC
+from bnfold.caffe.operators import OPERATORS
+from bnfold.caffe.operators.table import REFUSED
 from bnfold.net import Shape
 
 SHIFT = "scale: 0.5 shift: 1"
@@ -50,6 +54,27 @@ def test_a_fold_that_would_change_the_values_is_refused_with_the_reason(reason: 
     kept = [record.reason for record in fold(net).report.kept]
     assert any(reason in one for one in kept), kept
     assert np.abs(run(net_of(data() + refused))["end"] - run(net)["end"]).max() > 0.1
+
+
+WORDS = {
+    "ArgMax": "argmax_param { axis: 1 top_k: 4 }",
+    "Log": "log_param { shift: 9 }",
+    "LpNormalization": "lp_normalization_param { axis: 1 }",
+    "ScaledTanH": "scaled_tanh_param { alpha: 1 beta: 1 }",
+}
+
+
+@pytest.mark.parametrize("layer_type", REFUSED)
+def test_a_type_without_a_row_is_known_and_gives_other_values_behind_an_affine(layer_type: str) -> None:
+    assert layer_type in LAYERS.keys() - OPERATORS.keys()
+    second = " data" if layer_type in ARITHMETIC else ""
+    made = layer("y", layer_type, f"p{second}", "y", WORDS.get(layer_type, ""))
+    other = layer("l", layer_type, f"data{second}", "l", WORDS.get(layer_type, ""))
+    net = net_of(data() + power("p", "data", "", SHIFT) + made)
+    (kept,) = fold(net).report.kept
+    assert REFUSED[layer_type] in kept.reason
+    behind = net_of(data() + other + power("y", "l", "", SHIFT))
+    assert np.nanmax(np.abs(run(behind)["y"] - run(net)["y"])) > 0.05
 
 
 def values(*shape: int) -> npt.NDArray[np.float64]:

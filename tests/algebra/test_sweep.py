@@ -172,7 +172,7 @@ def test_a_batchnorm_that_stays_becomes_a_scale_and_says_why_it_stays() -> None:
     assert (kept.layer, kept.type, kept.now) == ("b", "BatchNorm", "Scale")
     assert kept.reason == (
         "backward: 'data' is an input of the network; "
-        "forward: layer 't' (TanH) neither absorbs an affine nor lets one pass"
+        "forward: layer 't' (TanH): it is not linear, and makes something else of a factor and of a shift"
     )
     assert result.net.layers[1].type == "Scale"
     assert result.net.layers[1].blobs.shapes == ((4,), (4,))

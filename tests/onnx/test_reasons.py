@@ -9,6 +9,9 @@ from onnx_cases import run
 from onnx_texts import model, reasons, values
 from onnx_traps import Trap
 
+from bnfold.algebra.operators import JUMPS, NOT_LINEAR
+from bnfold.onnx.operators import OPERATORS, REFUSED
+
 CONSTANTS = {
     "scale": values(3, 1, 1, seed=3),
     "shift": values(3, 1, 1, seed=5),
@@ -66,6 +69,29 @@ def test_a_fold_that_would_change_the_values_is_refused_with_the_reason(reason: 
     assert any(reason in kept for kept in reasons(before)), reasons(before)
     feeds = {"x": 3 * values(2, 3, 4, 4, seed=13), "z": values(2, 3, 4, 4, seed=17)}
     assert np.abs(run(wrong, feeds)["y"] - run(before, feeds)["y"]).max() > 0.1
+
+
+QUANTISING = {"DynamicQuantizeLinear", "QuantizeLinear"}
+PLAIN = [op_type for op_type, why in REFUSED.items() if why in (JUMPS, NOT_LINEAR) and "." not in op_type]
+
+
+@pytest.mark.parametrize("op_type", sorted({*PLAIN} - QUANTISING))
+def test_an_operator_without_a_law_gives_other_values_behind_an_affine(op_type: str) -> None:
+    assert op_type not in OPERATORS
+    words = f"{op_type} <size = 3, alpha = 1.0>" if op_type == "LRN" else op_type
+    before, behind = (
+        model(
+            f'<ir_version: 10, opset_import: ["" : 24]> g (float[2,3,4,4] x) => (float[n,c,h,v] y) {{ {nodes} }}',
+            **CONSTANTS,
+        )
+        for nodes in (
+            f"a = Mul (x, scale) p = Add (a, shift) y = {words} (p)",
+            f"o = {words} (x) a = Mul (o, scale) y = Add (a, shift)",
+        )
+    )
+    assert any(REFUSED[op_type] in kept for kept in reasons(before)), reasons(before)
+    feeds = {"x": np.linspace(-2, 4, 96, dtype=np.float32).reshape(2, 3, 4, 4)}
+    assert np.nanmax(np.abs(run(behind, feeds)["y"] - run(before, feeds)["y"])) > 0.05
 
 
 # The reason, the inputs, the nodes in the shorthand of traps, and what they would be after the fold that is refused.

@@ -157,10 +157,11 @@ def test_60_layers_that_stay_for_one_cause_take_few_lines(tmp_path: Path) -> Non
 
 STAY = """\
 123 -> 123 layers; 61 kept
-kept 60 Power (p1, p2, p3 and 57 more): both ways: a Sigmoid neither absorbs an
-affine nor lets one pass
+kept 60 Power (p1, p2, p3 and 57 more): both ways: a Sigmoid: it is not linear,
+and makes something else of a factor and of a shift
 kept 1 Power (p0): backward: 'x0' is an input of the network; forward: layer
-'s0' (Sigmoid) neither absorbs an affine nor lets one pass
+'s0' (Sigmoid): it is not linear, and makes something else of a factor and of a
+shift
 note: no weights were given, so the plan assumes scales of both signs
 
 no findings

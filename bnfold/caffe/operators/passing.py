@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from bnfold.algebra.operators import PLANE, Axes, Clip, Opaque, Operator, Pass, Regroup, Take
+from bnfold.algebra.operators import CUTS, PLANE, Axes, Clip, Opaque, Operator, Pass, Regroup, Take
 from bnfold.algebra.records import require
 from bnfold.caffe.layers import (
     UNKNOWN,
@@ -38,7 +38,7 @@ def rectifier(context: LayerContext) -> Operator:
     Source: relu_layer.cpp, prelu_layer.cpp; rrelu_layer.cpp of ducha-aiki's Caffe.
     """
     if context.layer.type == "ReLU" and ReLU.of(context.layer).bounded:
-        return Opaque("it cuts at a bound")
+        return Opaque(CUTS)
     return RECTIFIER
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bnfold.algebra.operators import Operator
+from bnfold.algebra.operators import CUTS, JUMPS, NOT_LINEAR, TELLS_PLACES, UNKNOWN, Operator
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
+from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.operators import affine, join, linear, movement, passing
 from bnfold.caffe.operators.context import LayerContext, Row
@@ -150,6 +151,25 @@ LINEAR: Mapping[str, Row] = {
     "Local": linear.local,
     "NdConvolution": linear.convolution,
 }
+
+
+_NOT_LINEAR = (
+    "Atan BNLL ChannelNorm ELU Exp GRN HardSwish LRN Log LogSoftmax LpNormalization MVN Mish Norm Normalization Pow "
+    "ReduceLogSumExp ReduceLogsumexp ReduceProd SELU ScaledTanH SeLU SeLu Sigmoid SignedSqrt Sin Softmax Softplus "
+    "Softsign Swish TanH"
+)
+REFUSED: Mapping[str, str] = {
+    **dict.fromkeys(_NOT_LINEAR.split(), NOT_LINEAR),
+    **dict.fromkeys(("Ceil", "Floor", "FloorDiv", "FloorMod", "Round", "Threshold", "ThresholdedReLU"), JUMPS),
+    **dict.fromkeys(("HardSigmoid", "HardTanH", "ReLU6", "ReLUX"), CUTS),
+    "ArgMax": TELLS_PLACES,
+}
+"""Why types without a row are opaque, where that is plain."""
+
+
+def why_opaque(layer_type: str) -> str:
+    """Why no affine passes a type without a row; empty where nothing more is to be said."""
+    return REFUSED.get(layer_type, "" if layer_type in LAYERS else UNKNOWN)
 
 
 def _by_bottoms(context: LayerContext) -> Operator:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bnfold.algebra.operators import Operator
+from bnfold.algebra.operators import JUMPS, NOT_LINEAR, TELLS_PLACES, UNKNOWN, Operator
 from bnfold.onnx.node import NEWEST, is_newer
 from bnfold.onnx.operators import affine, join, linear, movement, passing
 from bnfold.onnx.operators.context import NodeContext
@@ -108,12 +108,28 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "com.microsoft.RotaryEmbedding": passing.rotary,
 }
 
-REFUSED = {
+_NOT_LINEAR = (
+    "Acos Acosh Asin Asinh Atan Atanh Celu Cos Cosh Elu Erf Exp Gelu HardSwish LRN Log LogSoftmax LpNormalization "
+    "MeanVarianceNormalization Mish Reciprocal ReduceLogSum ReduceLogSumExp ReduceProd ReduceSumSquare Sigmoid Sin "
+    "Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh com.microsoft.FastGelu com.microsoft.Gelu "
+    "com.microsoft.QuickGelu"
+)
+_JUMPING = "Ceil DynamicQuantizeLinear Floor Hardmax QuantizeLinear Round Shrink Sign"
+_TELLING = "ArgMax ArgMin Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual NonMaxSuppression NonZero"
+REFUSED: Mapping[str, str] = {
+    **dict.fromkeys(_NOT_LINEAR.split(), NOT_LINEAR),
+    **dict.fromkeys(_JUMPING.split(), JUMPS),
+    **dict.fromkeys(_TELLING.split(), TELLS_PLACES),
     "com.microsoft.nchwc.Conv": (
         "its weight lies in blocks of a size that the file does not say; fold the model before it is optimised"
     ),
 }
-"""Why operators that do what some of these do are none of them."""
+"""Why operators are opaque that do what some of these do, or of which it is plain."""
+
+
+def why_opaque(op_type: str) -> str:
+    """Why no affine passes an operator that is not in `OPERATORS`; empty where nothing more is to be said."""
+    return REFUSED.get(op_type, UNKNOWN if "." in op_type else "")
 
 
 def why_unread(op_type: str, opset: int) -> str:
