@@ -58,6 +58,7 @@ class Couple(NamedTuple):
 CLEAR = 100.0  # times what is seen: a setting that is so far off would show it, if the data reached it
 UNITS = 4.0  # in the last place: what two roundings of one number differ by
 COMPUTED = 256.0  # likewise: what a few operations differ by, of which some cancel
+CHOOSING = frozenset(("GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMin"))
 LINEAR = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 PREPARING = "transform_param"
 
@@ -195,12 +196,12 @@ def _guards(
     A fold moves affines across a layer, and changes its weights by them. What else stands in front of it or behind it
     is the same in both networks, but for an affine. Arguments as in `_functions`.
     """
-    from bnfold.compare.probing import bent, bounded_otherwise
+    from bnfold.compare.probing import bent, bent_across, bounded_otherwise
 
-    behind, between, front = _beside_layers(ours, theirs, blobs, pairs)
+    behind, between, front, across = _beside_layers(ours, theirs, blobs, pairs)
     found: dict[str, tuple[str, float]] = {}
     moved = partial(bounded_otherwise, is_read=True)
-    for couples, judge in ((behind, bounded_otherwise), (between, moved), (front, bent)):
+    for couples, judge in ((behind, bounded_otherwise), (between, moved), (front, bent), (across, bent_across)):
         told = [one for one in couples if not (one.ours.is_affine and one.theirs.is_affine)]
         for (name, mine, its), size in _probed(ours, theirs, told, judge):
             if size > found.get(name, ("", 0.0))[1]:
@@ -210,19 +211,20 @@ def _guards(
 
 def _beside_layers(
     ours: Model, theirs: Model, blobs: Mapping[str, str], pairs: Mapping[str, str]
-) -> tuple[list[Couple], list[Couple], list[Couple]]:
+) -> tuple[list[Couple], ...]:
     """What stands behind the layers that make some blobs, between layers of which neither network shows the other what
-    they make, and in front of the first of them; arguments as in `_functions`.
+    they make, in front of the first of them, and there on both sides of one that chooses; arguments as in `_functions`.
     """
-    from bnfold.onnx.pointwise import joints, stretch_up_to
+    from bnfold.onnx.pointwise import Stretch, joints, stretch_up_to
 
     ends = [joints(model.makers, model.feeds) for model in (ours, theirs)]
     partners = {*pairs.values()}
-    behind, between, front = list[Couple](), list[Couple](), list[Couple]()
-    waiting = [(name, blob, name) for name, blob in blobs.items()]
-    seen = {(one, other) for _, one, other in waiting}
+    behind, between, front, across = list[Couple](), list[Couple](), list[Couple](), list[Couple]()
+    nothing = Stretch((), "", ""), Stretch((), "", "")
+    waiting = [(name, (blob, name), nothing, behind) for name, blob in blobs.items()]
+    seen = {made for _, made, *_ in waiting}
     while waiting:
-        name, *made = waiting.pop()
+        name, made, after, couples = waiting.pop()
         mine, its = (
             stretch_up_to(model.makers, one, known[::-1])
             for model, one, known in zip((ours, theirs), made, ends, strict=True)
@@ -230,16 +232,29 @@ def _beside_layers(
         nodes = ours.makers.get(mine.front), theirs.makers.get(its.front)
         if nodes[0] is None or nodes[1] is None or not _alike(nodes[0], nodes[1]):
             continue
-        (behind if made[1] == name else between).append(Couple(name, mine, its))
+        # Of the largest value it is one whether something that rises stands in front or behind.
+        chooses = nodes[0].op_type in CHOOSING and (mine.front, its.front) == (nodes[0].output[0], nodes[1].output[0])
+        mine, its = mine.then(after[0]), its.then(after[1])
+        is_judged = False
         for read in zip(nodes[0].input, nodes[1].input, strict=False):
             if pairs.get(read[0]) == read[1]:
                 continue
             if (common := _made_of_one(ours, theirs, read, pairs, partners)) is not None:
-                front.append(Couple(name, *common))
+                first, second = common
+                if chooses:
+                    across.append(Couple(name, first.then(mine), second.then(its)))
+                else:
+                    front.append(Couple(name, first, second))
             elif read not in seen and pairs.keys().isdisjoint(read) and partners.isdisjoint(read):
                 seen.add(read)
-                waiting.append((name, *read))  # what makes them may be told apart
-    return behind, between, front
+                # What makes them may be told apart.
+                waiting.append((name, read, (mine, its), couples) if chooses else (name, read, nothing, between))
+            else:
+                continue
+            is_judged |= chooses
+        if not is_judged:
+            couples.append(Couple(name, mine, its))
+    return behind, between, front, across
 
 
 def _probed(

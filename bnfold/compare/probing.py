@@ -59,6 +59,17 @@ def bent(one: Side, other: Side) -> float | None:
     return max((min(_residual(f[s], g[s]), _residual(g[s], f[s])) for f, g, s in columns if s.any()), default=0.0)
 
 
+def bent_across(one: Side, other: Side) -> float | None:
+    """The same of stretches in front of and behind a layer that gives one of its values at each place, taken as one.
+    Of the largest or the smallest that is right if they fall nowhere; 1 where they do.
+    """
+    made = _values_of([one, other])
+    if made is None:
+        return None
+    falls = any(np.any(np.diff(values, axis=0) < 0) for values in made[1:])
+    return 1.0 if falls else bent(one, other)
+
+
 def bounded_otherwise(one: Side, other: Side, *, is_read: bool = False) -> float | None:
     """How far what two stretches become at either end is apart, of the larger one, 1 at most; None where they cannot be
     run so. It is the same, perhaps with the ends exchanged, whatever affine has been moved in front of one of them.
@@ -79,7 +90,8 @@ def bounded_otherwise(one: Side, other: Side, *, is_read: bool = False) -> float
     if is_read:
         distance = np.not_equal(*(np.isfinite(ends).sum(axis=0) for ends in (ours, theirs))).astype(np.float64)
     # What is one number throughout, or none, tells nothing of what stands in front of it.
-    tells = (ours[0] != ours[1]) & (theirs[0] != theirs[1]) & ~np.isnan(ours + theirs).all(axis=0)
+    varies = [(one[0] != one[1]) | np.isinf(one[0]) for one in (ours, theirs)]
+    tells = varies[0] & varies[1] & ~np.isnan(ours + theirs).all(axis=0)
     return float(np.minimum(np.where(tells & ~np.isnan(distance), distance, 0), 1).max(initial=0))
 
 

@@ -40,6 +40,15 @@ class Stretch(NamedTuple):
         """Their operators."""
         return ", ".join(node.op_type for node in self.nodes if node.op_type != "Constant")
 
+    def then(self, behind: Stretch) -> Stretch:
+        """This one, and another behind it."""
+        nodes = {tuple(node.output): node for node in self.nodes}
+        for node in behind.nodes:
+            moved = NodeProto.FromString(node.SerializeToString())
+            moved.input[:] = [self.blob if name == behind.front else name for name in node.input]
+            nodes[(*node.output,)] = moved
+        return Stretch((*nodes.values(),), self.front, behind.blob if behind.nodes else self.blob)
+
     @property
     def is_affine(self) -> bool:
         """Whether each value is `a*x + b` of the one that is read, as far as the operators tell."""
