@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.operators import Alias, Opaque, Operator
+from bnfold.algebra.operators import NOT_LINEAR, UNKNOWN, Alias, Opaque, Operator
 from bnfold.algebra.records import Blocked
 from bnfold.caffe.batchnorm import AmbiguousZeroFactor, idle_choice_notes
 from bnfold.caffe.frontend import CAFFE
@@ -218,7 +218,7 @@ def test_the_learn_mode_of_segnet_is_refused_since_it_follows_the_batch() -> Non
 
 @pytest.mark.parametrize("power", ["2", "0.5", "0"])
 def test_a_power_that_is_not_1_is_no_affine(power: str) -> None:
-    assert read(f'type: "Power" power_param {{ power: {power} scale: 2 }}') == Opaque()
+    assert read(f'type: "Power" power_param {{ power: {power} scale: 2 }}') == Opaque(NOT_LINEAR)
 
 
 @pytest.mark.parametrize("operation", ["PROD", "MAX"])
@@ -232,7 +232,7 @@ def test_a_sum_of_one_bottom_times_nothing_stays() -> None:
 
 
 def test_an_unknown_layer_is_no_affine() -> None:
-    assert CAFFE.operator(layer_of('type: "Nobody"'), context_of(layer_of('type: "ReLU"'), [FOUR])) == Opaque()
+    assert CAFFE.operator(layer_of('type: "Nobody"'), context_of(layer_of('type: "ReLU"'), [FOUR])) == Opaque(UNKNOWN)
 
 
 def test_statistics_of_a_bottom_without_channels_are_refused() -> None:
