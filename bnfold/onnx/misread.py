@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from bnfold.net import Shape
 from bnfold.onnx.constants import Call
-from bnfold.onnx.node import STANDARD
+from bnfold.onnx.node import STANDARD, Windows
 from bnfold.onnx.sizes import OPEN, UNKNOWN, last_window, scaled, scales_of
 
 
@@ -28,12 +28,11 @@ def _has_other_windows(call: Call) -> bool:
     if call.opset >= 22 or not call.attribute("ceil_mode", 0):
         return False
     kernel: Shape = call.attribute("kernel_shape", ())
-    count, plane = len(kernel), call.shape() or ()
-    strides, dilations = (call.attribute(name, ()) or (1,) * count for name in ("strides", "dilations"))
-    pads = call.attribute("pads", ()) or (0,) * 2 * count
-    reach = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=False)]
-    windows = zip(plane[2:], pads[:count], pads[count:], reach, strides, strict=False)
-    return any(size >= 0 < window[-1] and last_window(size, *window) >= size for size, *window in windows)
+    plane, windows = (call.shape() or ())[2:], Windows.of(call.attributes, len(kernel))
+    if windows is None:
+        return False
+    by_axis = zip(plane, windows.before, windows.behind, windows.reach(kernel), windows.strides, strict=False)
+    return any(size >= 0 < window[-1] and last_window(size, *window) >= size for size, *window in by_axis)
 
 
 def _is_same(call: Call) -> bool:

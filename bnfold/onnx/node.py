@@ -7,7 +7,7 @@ Loop and Scan capture is a bottom, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -232,6 +232,33 @@ _TYPES: dict[type, tuple[int, ...]] = {
     tuple: (AttributeProto.INTS, AttributeProto.FLOATS),
 }
 """The type of a default -> those of attributes that say the same."""
+
+
+class Windows(NamedTuple):
+    """How windows slide along the axes of a plane, as Conv, ConvTranspose and the pools say it: one number for each.
+
+    Attributes:
+        strides, dilations: 1 unless said.
+        before, behind: pads, 0 unless said.
+    """
+
+    strides: Shape
+    dilations: Shape
+    before: Shape
+    behind: Shape
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, AttributeProto], count: int) -> Windows | None:
+        """Those along `count` axes; None where what is said does not fit together."""
+        unsaid: dict[str, Shape] = {"strides": (1,) * count, "dilations": (1,) * count, "pads": (0,) * (2 * count)}
+        strides, dilations, pads = (attribute_of(attributes.get(name), one) or one for name, one in unsaid.items())
+        if not len(strides) == len(dilations) == len(pads) / 2 == count:
+            return None
+        return cls(strides, dilations, pads[:count], pads[count:])
+
+    def reach(self, kernel: Sequence[int]) -> list[int]:
+        """How far a window of a kernel reaches along each axis."""
+        return [(taps - 1) * dilation + 1 for taps, dilation in zip(kernel, self.dilations, strict=True)]
 
 
 def why_misstated(node: NodeProto, opset: int) -> str:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from bnfold.net import Array, Shape
 from bnfold.onnx.constants import ELEMENTWISE, Call, compute
+from bnfold.onnx.node import Windows
 
 UNKNOWN = -1
 """A size of which nothing is known, not even which others are equal."""
@@ -237,15 +238,14 @@ def _padded(call: Call, forms: Forms) -> Shape | None:
 def _transposed(call: Call, forms: Forms) -> Shape | None:
     """What a ConvTranspose makes that says its pads: `(size - 1)*stride + output_padding + reach - pads`."""
     before, weight = call.shape(), call.shape(1)
-    plain = call.attribute("auto_pad", "NOTSET") == "NOTSET" and "output_shape" not in call.attributes
-    if before is None or weight is None or len(before) != len(weight) or not plain:
+    if before is None or weight is None or len(before) != len(weight) or "output_shape" in call.attributes:
         return None
-    count = len(before) - 2
-    strides, dilations = (call.attribute(name, (1,) * count) for name in ("strides", "dilations"))
-    further, pads = call.attribute("output_padding", (0,) * count), call.attribute("pads", (0,) * (2 * count))
+    windows, further = _windows(call, len(before) - 2), call.attribute("output_padding", (0,) * (len(before) - 2))
+    if windows is None or len(further) != len(before) - 2:
+        return None
     sizes = [before[0], weight[1] * call.attribute("group", 1)]
-    by_axis = zip(before[2:], weight[2:], strides, dilations, further, pads[:count], pads[count:], strict=True)
-    for size, kernel, stride, dilation, more, start, end in by_axis:
+    by_axis = zip(before[2:], weight[2:], further, *windows, strict=True)
+    for size, kernel, more, stride, dilation, start, end in by_axis:
         more += (kernel - 1) * dilation + 1 - start - end - stride
         sizes.append(forms.size(_sum(_product(forms.of(size), Form(0, 0, stride)), Form(0, 0, more))))
     return _shape(sizes)
@@ -254,23 +254,23 @@ def _transposed(call: Call, forms: Forms) -> Shape | None:
 def _slid(call: Call, forms: Forms) -> Shape | None:
     """What a Conv or a pool makes that says its pads: `(size + pads - reach)/stride + 1`, rounded down."""
     before, weight = call.shape(), call.shape(1) if call.node.op_type == "Conv" else None
-    plain = call.attribute("auto_pad", "NOTSET") == "NOTSET" and not call.attribute("ceil_mode", 0)
-    if before is None or len(before) < 3 or not plain:
+    if before is None or len(before) < 3 or call.attribute("ceil_mode", 0):
         return None
     kernel = call.attribute("kernel_shape", ()) if weight is None else weight[2:]
-    count = len(before) - 2
-    strides, dilations = (call.attribute(name, (1,) * count) for name in ("strides", "dilations"))
-    pads = call.attribute("pads", (0,) * (2 * count))
-    same = len(kernel) == len(strides) == len(dilations) == len(pads) / 2 == count
-    if not same or min(*kernel, *strides) < 1 or max(kernel) >= OPEN:
+    windows = _windows(call, len(kernel)) if len(kernel) == len(before) - 2 else None
+    if windows is None or min(*kernel, *windows.strides) < 1 or max(kernel) >= OPEN:
         return None
     sizes = [before[0], before[1] if weight is None else weight[0]]
-    by_axis = zip(before[2:], kernel, strides, dilations, pads[:count], pads[count:], strict=True)
-    for size, taps, stride, dilation, start, end in by_axis:
+    for size, taps, stride, dilation, start, end in zip(before[2:], kernel, *windows, strict=True):
         further = start + end - (taps - 1) * dilation - 1
         steps = forms.quotient(_sum(forms.of(size), Form(0, 0, further)), stride)
         sizes.append(forms.size(_sum(steps, Form(0, 0, 1))))
     return _shape(sizes)
+
+
+def _windows(call: Call, count: int) -> Windows | None:
+    """The windows of a node that says its pads."""
+    return Windows.of(call.attributes, count) if call.attribute("auto_pad", "NOTSET") == "NOTSET" else None
 
 
 def _sliced(call: Call, _: Forms) -> Shape | None:

@@ -103,3 +103,12 @@ def test_a_node_with_attributes_that_runtimes_refuse_is_left_as_it_is(
     assert folded(before) == before
     del before.graph.node[1].attribute[:]
     assert not reasons(before)
+
+
+@pytest.mark.parametrize("said", ["strides = [2]", "pads = [1, 1]", "output_padding = [1]", "dilations = [1, 1, 1]"])
+def test_windows_of_another_number_of_axes_leave_the_plane_open(said: str) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> net (float[n,2,h,v] x) => (float[n,c,k,l] y)
+    {{ c = ConvTranspose <{said}> (x, w) y = Relu (c) }}"""
+    net = load_bytes(model(text, w=values(2, 3, 3, 3)).SerializeToString())
+    assert net.front is not None
+    assert net.front.shapes(net)["c"] is None

@@ -137,13 +137,6 @@ class NodeContext(NamedTuple):
         written = self.integers("axes", 1, since, "its axes are")
         return None if written is None else [axis_of(axis, rank) for axis in written]
 
-    def sliding(self, count: int) -> tuple[Shape, Shape, Shape] | None:
-        """Strides, dilations and pads along `count` axes, by ONNX's defaults; None where they do not fit together."""
-        node = self.node
-        strides, dilations = (node.ints(name) or (1,) * count for name in ("strides", "dilations"))
-        pads = node.ints("pads") or (0,) * (2 * count)
-        return (strides, dilations, pads) if len(strides) == len(dilations) == len(pads) / 2 == count else None
-
     @property
     def has_constant(self) -> bool:
         """Whether a constant stands among the inputs."""

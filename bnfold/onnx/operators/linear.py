@@ -13,6 +13,7 @@ from onnx import TensorProto
 from bnfold.algebra.operators import Axes, Linear, Operator, Port, Product, Window, sliding
 from bnfold.algebra.scaled import exact_values, scaled
 from bnfold.net import Array, LazyArray, Shape, sizes
+from bnfold.onnx.node import Windows
 from bnfold.onnx.operators.context import MAX_VALUES, SAME, NodeContext, Unfit, axis_of, why_unknown
 from bnfold.onnx.operators.join import einsum as product
 from bnfold.onnx.operators.join import factors, lay, matrices
@@ -39,11 +40,11 @@ def conv(context: NodeContext) -> Operator:
 
 def _window(context: NodeContext, kernel: Shape, group: int) -> Window | None:
     """How a convolution slides; None where that depends on a size that is unknown."""
-    count, mode, sliding = len(kernel), context.node.attribute("auto_pad", "NOTSET"), context.sliding(len(kernel))
-    if sliding is None:
+    count, mode = len(kernel), context.node.attribute("auto_pad", "NOTSET")
+    windows = Windows.of(context.node.attributes, count)
+    if windows is None:
         return None
-    strides, dilations, pads = sliding
-    both = list(zip(pads[:count], pads[count:], strict=True))
+    both = list(zip(windows.before, windows.behind, strict=True))
     if mode == "VALID":
         both = [(0, 0)] * count
     elif mode in SAME:
@@ -51,14 +52,14 @@ def _window(context: NodeContext, kernel: Shape, group: int) -> Window | None:
         if len(plane) != count or min(plane) < 0:
             return None
         both = []
-        for size, reach, stride, dilation in zip(plane, kernel, strides, dilations, strict=True):
-            whole = (-(-size // stride) - 1) * stride + (reach - 1) * dilation + 1 - size
+        for size, reach, stride in zip(plane, windows.reach(kernel), windows.strides, strict=True):
+            whole = (-(-size // stride) - 1) * stride + reach - size
             if whole < -1:  # runtimes differ in which pixels a kernel skips that is so much shorter than its stride
                 return None
             whole = max(whole, 0)
             less, more = whole // 2, whole - whole // 2
             both.append((less, more) if mode == "SAME_UPPER" else (more, less))
-    return Window(strides, dilations, tuple(both), group)
+    return Window(windows.strides, windows.dilations, tuple(both), group)
 
 
 def _with_bias(context: NodeContext, scale: Linear) -> Linear:

@@ -13,6 +13,7 @@ from onnx import TensorProto
 
 from bnfold.algebra.operators import PLANE, Alias, Axes, Clip, Operator, Pass, Spread, Steps
 from bnfold.net import Array
+from bnfold.onnx.node import Windows
 from bnfold.onnx.operators.context import SAME, NodeContext, Unfit, axis_of
 from bnfold.onnx.sizes import UNKNOWN, last_window
 
@@ -97,17 +98,18 @@ def _holds_windows(context: NodeContext, reach: Sequence[int]) -> bool:
 def _reach(context: NodeContext) -> list[int]:
     """How far each window reaches, by axis. Raises Unfit where one may hold nothing but padding."""
     node, kernel = context.node, context.node.ints("kernel_shape")
-    count, sliding = len(kernel), context.sliding(len(kernel))
-    if not kernel or sliding is None:
+    windows = Windows.of(node.attributes, len(kernel))
+    if not kernel or windows is None:
         raise Unfit("its kernel, strides and pads do not fit together")
-    strides, dilations, pads = sliding
-    reach = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
-    if any(dilation > 1 for dilation in dilations) and (any(pads) or node.attribute("auto_pad", "NOTSET") in SAME):
+    reach = windows.reach(kernel)
+    if max(windows.dilations) > 1 and (
+        any((*windows.before, *windows.behind)) or node.attribute("auto_pad", "NOTSET") in SAME
+    ):
         raise Unfit("a dilated window of it may hold nothing but padding")
-    if any(pad >= size for pad, size in zip(pads, reach * 2, strict=True)):
+    if any(max(pads) >= size for *pads, size in zip(windows.before, windows.behind, reach, strict=True)):
         raise Unfit("a window of it may hold nothing but padding")
     if node.attribute("ceil_mode", 0) and node.opset < 22:  # since when one that begins behind the image is left out
-        for axis, window in enumerate(zip(pads[:count], pads[count:], reach, strides, strict=True)):
+        for axis, window in enumerate(zip(windows.before, windows.behind, reach, windows.strides, strict=True)):
             if window[1] + window[3] <= window[2]:
                 continue  # it begins within the image, however large that is
             size = context.bottom()[2 + axis]
