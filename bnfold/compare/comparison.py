@@ -34,6 +34,7 @@ from bnfold.compare.pairing import pair
 from bnfold.compare.partial import agreeing, counterparts, read_alike, run_in_one
 from bnfold.compare.planning import Networks
 from bnfold.compare.records import DiffReport, Gate
+from bnfold.compare.reporting import report_on
 from bnfold.compare.rounding import RoundingJudge
 from bnfold.compare.widening import widened
 from bnfold.data.arrays import NUMBERS
@@ -444,7 +445,7 @@ class Comparison:
         from bnfold.onnx.graph import WeightStore
 
         if not any(one.pairs for one in opened):
-            return [one.report(Measurement(), (None, None)) for one in opened]
+            return [report_on(one, Measurement()) for one in opened]
         with WeightStore() as store:
             reports = self._measured(opened, progress, store)
             reports = [self._elsewhere(one, report, store) for one, report in zip(opened, reports, strict=True)]
@@ -483,7 +484,7 @@ class Comparison:
                     measured.notes += hidden_channels(one, store)
             ran = engine.executions
         return [
-            one.report(measurement, (ran[0], execution))
+            report_on(one, measurement, (ran[0], execution))
             for one, measurement, execution in zip(opened, found, ran[1:], strict=True)
         ]
 

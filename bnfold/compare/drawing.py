@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from onnx import FunctionProto, NodeProto, TensorProto, ValueInfoProto
 
+    from bnfold.compare.models import Model
     from bnfold.onnx.functions import Key
     from bnfold.onnx.graph import Parts
     from bnfold.onnx.weight import Weight
@@ -108,6 +109,41 @@ def incomparable_nodes(parts: Parts) -> IncomparableNodes:
     outputs = tuple(Uncompared(name, f"stands behind {culprit[name]}") for name in names)
     behind = {name: drawn_for[name] for name in names}
     return IncomparableNodes(tuple(messages), outputs, tuple(reads), frozenset(culprit), made, draws, behind)
+
+
+def nodes_made_otherwise(ours: Model, theirs: Model, partners: Mapping[str, str]) -> list[str]:
+    """The outputs without numbers whose last node says or reads other things in the candidate (labels, where it splits,
+    a blob), and those made of what a node draws there that does.
+
+    Args:
+        ours, theirs: the reference and the candidate.
+        partners: blob or input of the reference -> of the candidate.
+    """
+    before, after = ours.incomparable, theirs.incomparable
+
+    def differs(name: str, said: Mapping[str, object], others: Mapping[str, object], reads_any: bool = False) -> bool:
+        return said[name] != others[name] or not (reads_any or _reads_partners(ours, theirs, name, partners))
+
+    found = [name for name in before.made if name in after.made and differs(name, before.made, after.made)]
+    both = before.draws.keys() & after.draws.keys()
+    # What is drawn like another blob has its shape, whichever that is.
+    likes = {name for name in both if ours.makers[name].op_type.endswith("Like")}
+    drawn = {name for name in both if differs(name, before.draws, after.draws, name in likes)}
+    for output, roots in before.drawn_for.items():
+        if output in after.drawn_for and (roots & drawn or roots != after.drawn_for[output]):
+            found.append(output)
+    return list(dict.fromkeys(found))
+
+
+def _reads_partners(ours: Model, theirs: Model, name: str, partners: Mapping[str, str]) -> bool:
+    """Whether the nodes that make a value in both networks read no blobs that are partners of others, nor copies."""
+    known = set(partners.values())
+    for read, other in zip(ours.makers[name].input, theirs.makers[name].input, strict=False):
+        wanted = {partners[source] for source in ours.copied_from(read) if source in partners}
+        given = known.intersection(theirs.copied_from(other))
+        if wanted and given and wanted.isdisjoint(given):
+            return False
+    return True
 
 
 def _hidden_nodes(

@@ -197,7 +197,7 @@ def _paired(reference: UnrunnableLayers, candidate: UnrunnableLayers) -> Iterato
     return ((layer, named[layer.name].pop(0)) for layer in _computing(reference) if named.get(layer.name))
 
 
-def made_otherwise(reference: Model, candidate: Model, compared: Mapping[str, str]) -> list[str]:
+def layers_made_otherwise(reference: Model, candidate: Model, compared: Mapping[str, str]) -> list[str]:
     """The outputs behind a layer of Caffe that cannot be run, if it is another one in the candidate, reads other blobs
     there, or is in one of the networks alone; `compared` as in `same_behind`.
     """
