@@ -613,7 +613,7 @@ def _require_arrays(layer: Layer, net: Net) -> None:
             if blob.dtype != before[index].dtype if known else not _is_float(blob.dtype) and net.language == "Caffe":
                 wanted = before[index].dtype if known else "a floating-point type"
                 raise UsageError(f"{layer}: blob {index} is of {blob.dtype}, and has to be of {wanted}")
-            if type(blob) is not np.ndarray and np.ma.is_masked(blob):  # naming `np.ma` loads it, which takes 12 ms
+            if type(blob) is not np.ndarray and np.ma.is_masked(blob):  # naming `np.ma` loads it
                 raise UsageError(f"{layer}: blob {index} is masked, and no file can hold a mask; fill it")
         elif not hasattr(blob, "chunks"):  # what makes a `LazyArray`, of which `isinstance` takes a while
             raise UsageError(f"{layer}: blob {index} is {type(blob).__name__}, and not an array")

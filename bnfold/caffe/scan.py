@@ -17,7 +17,7 @@ from bnfold.errors import ParseError
 
 # A network nests 5 deep. protobuf's parser recurses, so what goes deeper must never reach it.
 MAX_DEPTH = 64
-# protobuf's parser takes 150 bytes of memory for each character of a string that is all escapes.
+# protobuf's parser takes many times the memory of a string that is all escapes.
 MAX_VALUE = 1 << 20
 
 CLOSERS = {"{": "}", "<": ">", "[": "]"}
@@ -64,7 +64,7 @@ class Prototxt:
 
     def __init__(self, text: str, file: Path | None = None) -> None:
         self.text, self.file = text, file
-        self._line_starts = array("Q")  # a hostile file may be all line ends, and a list takes 40 bytes for each
+        self._line_starts = array("Q")  # a hostile file may be all line ends, and a list holds an object for each
 
     def value(self, field: TextField) -> str:
         """What stands in the place of a field's value."""

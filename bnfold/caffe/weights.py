@@ -30,8 +30,8 @@ from bnfold.io.mapping import map_file, require_unchanged
 from bnfold.io.wire import LENGTH, VARINT, Buffer, Field, WireError, fields, varint
 from bnfold.net import NO_BLOBS, Array, Blobs, LazyArray
 
-# Each layer and each blob costs memory of ours whatever its size in the file, so a hostile file must meet an end:
-# at these limits the records take about 100 MB each. Published nets have below 3,000 layers.
+# Each layer and each blob costs memory of ours whatever its size in the file, so a hostile file must meet an end.
+# Published nets have below 3,000 layers.
 MAX_LAYERS = 250_000
 MAX_BLOBS = 500_000
 

@@ -29,7 +29,7 @@ from bnfold.net import Array, DType, Layer, LazyArray, Names, Net, Shape, blobs_
 from bnfold.onnx.weight import ONNX_TYPES, Weight
 
 # What a text of 100 bytes can ask for (a box for each pixel of a plane of 2^31) must meet an end. Published models stay
-# below a thousandth of either.
+# far below either.
 MAX_NUMBERS = 1 << 26
 """How many numbers all constants of a model may have that are computed here and not read from a caffemodel."""
 MAX_NODES = 2_000_000
