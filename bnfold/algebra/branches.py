@@ -73,13 +73,10 @@ def plan_junction(scene: Scene, layer: Layer) -> Junction | None:
     reaches = [_reaches(branch.operator, first) for branch in branches]
     laid = [_joined_reach(axis) for axis in zip(*reaches, strict=True)]
     kernel = tuple((axis.last - axis.first) // axis.step + 1 for axis in laid)
-    if not laid or any((axis.last - axis.first) % axis.step for axis in laid):  # without a plane nothing slides
+    if not _fits(laid, reaches) or prod(kernel) > sum(prod(_linear(branch).view[3:]) for branch in convolutions):
         return None
-    if prod(kernel) > sum(prod(_linear(branch).view[3:]) for branch in convolutions):
-        return None
-    starts = [(own.first - axis.first) % axis.step for reach in reaches for own, axis in zip(reach, laid, strict=True)]
     window = _window(scene, into.layer, first, laid, reaches)
-    if window is None or any(starts):
+    if window is None:
         return None
     weight, bias = _summed(branches, reaches, laid, (*first.view[:3], *kernel))
     largest = largest_of(first.weight.dtype)
@@ -160,6 +157,12 @@ def _joined_reach(reaches: Sequence[_Reach]) -> _Reach:
     steps = {reach.step for reach in reaches} - {0}
     step = steps.pop() if len(steps) == 1 else 1
     return _Reach(min(reach.first for reach in reaches), max(reach.last for reach in reaches), step, 0)
+
+
+def _fits(laid: Sequence[_Reach], reaches: Sequence[Sequence[_Reach]]) -> bool:
+    """Whether taps at equal distances reach what all kernels do; without a plane nothing slides."""
+    starts = [(own.first - axis.first) % axis.step for reach in reaches for own, axis in zip(reach, laid, strict=True)]
+    return bool(laid) and not any(starts) and not any((axis.last - axis.first) % axis.step for axis in laid)
 
 
 def _window(

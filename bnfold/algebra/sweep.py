@@ -150,15 +150,8 @@ class _Sweep:
     def run(self) -> None:
         """Sweep once; what is merged into on the way is looked at again."""
         self.report.layers_before, self.report.parameters_before = _size(self.net.layers)
-        named = set(_matching([layer.name for layer in self.net.layers], self.exclude))
-        self.context.excluded = {id(layer) for layer in self.net.layers if layer.name in named}
-        self.front.prepare(self.context)
+        self._prepare()
         layers = list(self.net.layers)
-        stored = {blob.dtype for layer in layers for blob in layer.blobs.stored if blob.dtype.itemsize > 4}
-        self.context.stored_type = np.result_type(np.float32, *stored)
-        if not self.report.shapes.keys() >= set(blobs_of(self.net)):
-            self.report.shapes.update(self.front.shapes(self.net))
-        self.names = Names((*self.report.shapes, *self.net.public.values(), *self.front.taken_names(self.net)), "_")
         scene = self._scene(layers)
         movable = {id(layer) for layer in layers if self._may_move(layer)}
         for layer in layers:
@@ -181,6 +174,17 @@ class _Sweep:
         self.report.records = [self.records[id(layer)] for layer in layers if id(layer) in self.records]
         self.report.notes = list(dict.fromkeys(self.context.notes))
         self.report.layers_after, self.report.parameters_after = _size(self.net.layers)
+
+    def _prepare(self) -> None:
+        """Have the language take apart what is several layers to the laws; find out types, shapes and names."""
+        named = set(_matching([layer.name for layer in self.net.layers], self.exclude))
+        self.context.excluded = {id(layer) for layer in self.net.layers if layer.name in named}
+        self.front.prepare(self.context)
+        stored = {blob.dtype for layer in self.net.layers for blob in layer.blobs.stored if blob.dtype.itemsize > 4}
+        self.context.stored_type = np.result_type(np.float32, *stored)
+        if not self.report.shapes.keys() >= set(blobs_of(self.net)):
+            self.report.shapes.update(self.front.shapes(self.net))
+        self.names = Names((*self.report.shapes, *self.net.public.values(), *self.front.taken_names(self.net)), "_")
 
     def _scene(self, layers: Sequence[Layer]) -> Scene:
         protected = {blob: f"'{blob}' is an output of the network" for blob in self.net.outputs}

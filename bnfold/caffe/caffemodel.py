@@ -141,17 +141,18 @@ class _NewCaffemodel:
         self.present = {layer.name: layer for layer in net.layers}
         self.by_record: dict[int, Layer] = {}
         self.new_after: dict[int, list[Layer]] = {}
+        self._place_layers()
+        self.anew = {layer.name for layers in self.new_after.values() for layer in layers}
+
+    def _place_layers(self) -> None:
+        """Find the record whose place each layer takes, or behind which it stands where it needs one of its own."""
+        net = self.net
         # A snapshot carries the net, what learns nothing too; a file of weights alone has no place for that.
         carries_net = any(layer.source and layer.source.record and not layer.blobs for layer in net.layers)
         own = {id(record) for file in self.files for record in file.records}
         records = [layer.source.record if layer.source and self.files else None for layer in net.layers]
-        stored = {
-            name
-            for layer, record in zip(net.layers, records, strict=True)
-            if record and record.blobs and id(record) in own
-            for name in layer.param_names
-            if name
-        }
+        stored_by = (layer for layer, record in zip(net.layers, records, strict=True) if record and record.blobs)
+        stored = {name for layer in stored_by if id(layer.source.record) in own for name in layer.param_names} - {""}
         anchor = 0
         for layer, record in zip(net.layers, records, strict=True):
             if id(record) in own and id(record) not in self.by_record:  # the second layer of a record is a new one
@@ -163,7 +164,6 @@ class _NewCaffemodel:
             is_shared = stored.issuperset(layer.param_names) and has_same_blobs(layer) and says_the_same(layer)
             if is_new or (layer.blobs and not is_shared):
                 self.new_after.setdefault(anchor, []).append(layer)
-        self.anew = {layer.name for layers in self.new_after.values() for layer in layers}
 
     def pieces(self) -> Iterator[Piece]:
         """The whole file."""

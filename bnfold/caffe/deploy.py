@@ -45,27 +45,27 @@ def deploy(layers: Sequence[Layer]) -> Deployed:
     names = Names((top for layer in layers for top in layer.tops), "")
     kept: list[Layer] = []
     data: dict[str, LayerParameter] = {}
-    for layer in layers:
-        if id(layer) in dropped:
-            continue
-        loss = layer_types.loss_of(layer.param)
-        if layer_types.is_data(layer.param):
-            # What nobody reads here is a label for the other phase.
-            indices = [index for index, top in enumerate(layer.tops) if top in read]
-            if not indices:
-                continue
+    for layer in (layer for layer in layers if id(layer) not in dropped):
+        if not layer_types.is_data(layer.param):
+            kept.append(_inferring(layer, gone, names))
+        # What nobody reads here is a label for the other phase.
+        elif indices := [index for index, top in enumerate(layer.tops) if top in read]:
             data.update((layer.tops[index], layer.param) for index in indices)
             kept.append(_source(layer, indices))
-        elif layer.type == "Input" and not gone.isdisjoint(layer.tops):
-            kept.append(_source(layer, [index for index, top in enumerate(layer.tops) if top not in gone]))
-        elif layer.type == "Silence" and not gone.isdisjoint(layer.bottoms):
-            indices = [index for index, bottom in enumerate(layer.bottoms) if bottom not in gone]
-            kept.append(_rewritten(layer, LayerParameter(name=layer.name, type="Silence"), indices, []))
-        elif loss is not None and loss.becomes:
-            kept.append(_margin(layer, loss.becomes) if loss.goes_on else _prediction(layer, loss.becomes, names))
-        else:
-            kept.append(layer)
     return Deployed(kept, _notes(layers, kept), data)
+
+
+def _inferring(layer: Layer, gone: set[str], names: Names) -> Layer:
+    """A layer that stays, and is no data layer, as it infers."""
+    loss = layer_types.loss_of(layer.param)
+    if layer.type == "Input" and not gone.isdisjoint(layer.tops):
+        return _source(layer, [index for index, top in enumerate(layer.tops) if top not in gone])
+    if layer.type == "Silence" and not gone.isdisjoint(layer.bottoms):
+        indices = [index for index, bottom in enumerate(layer.bottoms) if bottom not in gone]
+        return _rewritten(layer, LayerParameter(name=layer.name, type="Silence"), indices, [])
+    if loss is None or not loss.becomes:
+        return layer
+    return _margin(layer, loss.becomes) if loss.goes_on else _prediction(layer, loss.becomes, names)
 
 
 def without_missing_labels(layers: Sequence[Upgraded]) -> tuple[list[Upgraded], list[str]]:

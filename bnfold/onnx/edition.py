@@ -176,7 +176,7 @@ class _Editing:
         return Counter(slot.name for slot in slots if isinstance(slot, ConstantInput))
 
     def edit(self) -> Edition:
-        graph, nodes = self._origin.document.model.graph, self._origin.document.model.graph.node
+        graph = self._origin.document.model.graph
         if self._net.name != graph.name:
             self._edition.name = self._net.name
         if self._net.outputs != [port.name for port in graph.output]:
@@ -184,26 +184,27 @@ class _Editing:
         messages = {id(layer): self._message(layer) for layer in self._net.layers}
         alive = self._alive()
         self._edition.nodes = list(self._ordered(messages, alive))
-        present = {number for number, _ in self._edition.nodes}
-        self._edition.gone = {
-            name
-            for name in self._origin.tensors
-            if name not in self._read and (self._origin.readings.get(name) or name in self._edition.fresh)
-        }
-        self._edition.gone -= self._edition.fresh.keys()
+        kept = self._read | self._edition.fresh.keys()
         if not self._origin.options.until:  # who feeds an input would miss it
-            self._edition.gone -= self._origin.fed
+            kept |= self._origin.fed
+        self._edition.gone = {name for name in self._origin.tensors.keys() - kept if self._origin.readings.get(name)}
+        self._edition.values = self._values_now()
+        return self._edition
+
+    def _values_now(self) -> dict[str, str | None]:
+        """What becomes of the names of values, as `Edition` has it."""
+        graph, nodes = self._origin.document.model.graph, self._origin.document.model.graph.node
+        present = {number for number, _ in self._edition.nodes}
         made = {name for number, node in self._edition.nodes for name in (node or nodes[number]).output}
-        for number, node in enumerate(nodes):
-            if number not in present:
-                self._edition.values.update({name: None for name in node.output if name and name not in made})
+        lost = (name for number, node in enumerate(nodes) if number not in present for name in node.output if name)
+        values: dict[str, str | None] = dict.fromkeys(name for name in lost if name not in made)
         declared = {*self._net.outputs, *(port.name for port in graph.value_info)}
         for layer in self._net.layers:
             if isinstance(layer.source, NodeSource):
                 for old, new in zip(layer.source.tops, layer.tops, strict=False):
                     if old != new and old not in made:
-                        self._edition.values[old] = None if new in declared else new
-        return self._edition
+                        values[old] = None if new in declared else new
+        return values
 
     def _ports(self) -> Iterator[ValueInfoProto]:
         """The outputs: those of the file as it declares them, others as far as their shapes and types are known."""
