@@ -346,12 +346,4 @@ class Opaque(NamedTuple):
     reason: str = ""
 
 
-# Reasons that types of both languages have.
-CUTS = "it cuts at a bound"
-JUMPS = "it jumps, and rounding would move a value across"
-NOT_LINEAR = "it is not linear, and makes something else of a factor and of a shift"
-TELLS_PLACES = "it tells where values are or how they compare, and not what they are"
-UNKNOWN = "what it computes is not known here"
-
-
 Operator = Affine | Alias | Pass | Clip | Move | Join | Sum | Product | Extreme | Choice | Linear | Constant | Opaque

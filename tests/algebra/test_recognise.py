@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.operators import NOT_LINEAR, UNKNOWN, Alias, Opaque, Operator
+from bnfold.algebra.operators import Alias, Opaque, Operator
+from bnfold.algebra.reasons import NOT_LINEAR, UNKNOWN
 from bnfold.algebra.records import Blocked
 from bnfold.caffe.batchnorm import AmbiguousZeroFactor, idle_choice_notes
 from bnfold.caffe.frontend import CAFFE

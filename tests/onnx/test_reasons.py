@@ -9,7 +9,7 @@ from onnx_cases import run
 from onnx_texts import model, reasons, values
 from onnx_traps import Trap
 
-from bnfold.algebra.operators import JUMPS, NOT_LINEAR
+from bnfold.algebra.reasons import JUMPS, NOT_LINEAR
 from bnfold.onnx.operators import OPERATORS, REFUSED
 
 CONSTANTS = {

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from bnfold.algebra import reasons
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.operators import NOT_LINEAR, Alias, Opaque, Operator
+from bnfold.algebra.operators import Alias, Opaque, Operator
 from bnfold.algebra.records import Blocked, require
 from bnfold.caffe.batchnorm import read_batchnorm, trains
 from bnfold.caffe.layers import UNKNOWN, Eltwise, dropout_scale
@@ -103,7 +104,7 @@ def power(context: LayerContext) -> Operator:
     """`y = scale*x + shift` when the power is 1; with another power, or scale 0, it is no affine (power_layer.cpp)."""
     view = context.layer.param.power_param
     if view.power != 1.0:
-        return Opaque(NOT_LINEAR)
+        return Opaque(reasons.NOT_LINEAR)
     require(view.scale != 0.0, "its scale is 0, so it gives its shift whatever it reads, even what is not a number")
     return Affine(view.scale, view.shift)
 

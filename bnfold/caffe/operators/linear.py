@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from math import prod
 
+from bnfold.algebra import reasons
 from bnfold.algebra.operators import Constant, Linear, Port, Window, sliding
 from bnfold.algebra.records import Blocked, require
 from bnfold.algebra.scaled import exact_values
@@ -24,7 +25,7 @@ def convolution(context: LayerContext) -> Linear:
     """(Cout, Cin/group, *kernel) (base_conv_layer.cpp, forward_cpu_gemm)."""
     layer, view, axis = _convolution(context)
     window = Window(view.stride, view.dilation, tuple(zip(view.before, view.after, strict=True)), view.group)
-    no_shift = "a shift in front of its padding would be wrong at the border" if view.padded else ""
+    no_shift = reasons.BORDER if view.padded else ""
     return _sliding(layer, view, axis, False)._replace(no_shift=no_shift, window=window if axis == 1 else None)
 
 
@@ -32,16 +33,14 @@ def deformable_convolution(context: LayerContext) -> Linear:
     """(Cout, Cin/group, *kernel), over pixels at places that the second bottom says (deformable_conv_layer.cpp)."""
     layer = context.layer
     require(len(layer.blobs) > 0, "it has no learned weight")
-    outside = "a shift in front of it would be missing where it reads outside of the image"
-    return _sliding(layer, Convolution.of(layer, 2), 1, False)._replace(no_shift=outside)
+    return _sliding(layer, Convolution.of(layer, 2), 1, False)._replace(no_shift=reasons.OUTSIDE)
 
 
 def deconvolution(context: LayerContext) -> Linear:
     """(Cin, Cout/group, *kernel) (deconv_layer.cpp). But for 1x1, pixels of the top sum different numbers of terms."""
     layer, view, axis = _convolution(context)
     pointwise = all(k == 1 for k in (*layer.blobs.shapes[0][2:], *view.stride)) and not view.padded
-    uneven = "" if pointwise else "a shift in front of it reaches its outputs unevenly"
-    return _sliding(layer, view, axis, True)._replace(no_shift=uneven)
+    return _sliding(layer, view, axis, True)._replace(no_shift="" if pointwise else reasons.UNEVEN)
 
 
 def _sliding(layer: Layer, view: Convolution, axis: int, transposed: bool) -> Linear:
@@ -76,7 +75,7 @@ def local(context: LayerContext) -> Linear:
         outputs=(Port(1, (0,)), Port(2, (3,)), Port(3, (4,))),
         inputs=(Port(1, (1,)),),
         summed=(1, 2),
-        no_shift="a shift in front of its padding would be wrong at the border" if view.pad else "",
+        no_shift=reasons.BORDER if view.pad else "",
         no_bias="" if biased else "it has no bias, which would be one for each pixel",
     )
 
@@ -133,7 +132,7 @@ def recurrent(context: LayerContext) -> Linear:
         outputs=(Port(2, (0,)),),
         inputs=tuple(Port(2 + index, (seen,)) for index, seen in enumerate(inputs)),
         summed=inputs,
-        no_backward="its gates are no sums that an affine passes",
+        no_backward=reasons.GATED,
     )
 
 

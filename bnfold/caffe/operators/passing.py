@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from bnfold.algebra.operators import CUTS, PLANE, Axes, Clip, Opaque, Operator, Pass, Regroup, Take
+from bnfold.algebra import reasons
+from bnfold.algebra.operators import PLANE, Axes, Clip, Opaque, Operator, Pass, Regroup, Take
 from bnfold.algebra.records import require
 from bnfold.caffe.layers import (
     UNKNOWN,
@@ -29,7 +30,7 @@ from bnfold.caffe.operators.movement import MIXES_SAMPLES, SIZE_UNKNOWN, movemen
 _BATCH, _HEIGHT, _WIDTH = -2, -3, -4
 """Names of sizes that stay what they are."""
 
-RECTIFIER = Pass(zero="a shift would move ReLU's threshold away from 0", order="a negative scale turns it over")
+RECTIFIER = Pass(zero="a shift would move ReLU's threshold away from 0", order=reasons.TURNS_OVER)
 
 
 def rectifier(context: LayerContext) -> Operator:
@@ -38,7 +39,7 @@ def rectifier(context: LayerContext) -> Operator:
     Source: relu_layer.cpp, prelu_layer.cpp; rrelu_layer.cpp of ducha-aiki's Caffe.
     """
     if context.layer.type == "ReLU" and ReLU.of(context.layer).bounded:
-        return Opaque(CUTS)
+        return Opaque(reasons.CUTS)
     return RECTIFIER
 
 
@@ -60,7 +61,7 @@ def clip(context: LayerContext) -> Operator:
     Source: clip_layer.cpp.
     """
     low, high = clip_bounds(context.layer)
-    return Clip(low, high, np.dtype(np.float32)) if low <= high else Opaque("its bounds leave nothing between them")
+    return Clip(low, high, np.dtype(np.float32)) if low <= high else Opaque(reasons.NOTHING_BETWEEN)
 
 
 def magnitude(_: LayerContext) -> Pass:
@@ -108,7 +109,7 @@ def regions(_: LayerContext) -> Pass:
 
     Source: roi_pooling_layer.cpp of Fast R-CNN; roi_align_layer.cpp of CaffeROIAlign.
     """
-    return Pass(zero=EMPTY_BIN, order="a maximum needs every scale >= 0", plane=(0, *PLANE))
+    return Pass(zero=reasons.EMPTY_BIN, order=reasons.UNORDERED, plane=(0, *PLANE))
 
 
 def regions_by_place(context: LayerContext) -> Pass:
@@ -120,7 +121,7 @@ def regions_by_place(context: LayerContext) -> Pass:
     group, outputs = param.group_size, param.output_dim
     shape = (_BATCH, outputs * group * group, _HEIGHT, _WIDTH)
     steps = (Regroup(shape, (_BATCH, outputs, group, group, _HEIGHT, _WIDTH)), Axes((0, 1, 2, 3)))
-    return Pass(zero=EMPTY_BIN, plane=(0, *PLANE), steps=steps)
+    return Pass(zero=reasons.EMPTY_BIN, plane=(0, *PLANE), steps=steps)
 
 
 def columns(context: LayerContext) -> Pass:
@@ -189,12 +190,7 @@ def sampling(context: LayerContext) -> Pass:
     """
     param = context.layer.param.flow_warp_param
     nan = context.layer.type == "FlowWarp" and param.fill_value == param.NOT_A_NUMBER
-    outside = "it reads zeros outside of the image, and a shift would be missing there"
-    return Pass(zero="" if nan else outside, plane=PLANE)
-
-
-EMPTY_BIN = "an empty bin gives 0, and a shift would be missing there"
-SUM_OF_ANY_SIZE = "a sum over as many values as the data has takes a scale, but no shift"
+    return Pass(zero="" if nan else reasons.ZEROS_OUTSIDE, plane=PLANE)
 
 
 def reduced(context: LayerContext) -> Pass:
@@ -221,7 +217,7 @@ def reduced(context: LayerContext) -> Pass:
         return passing._replace(order="a maximum or minimum needs every scale >= 0")
     total = count([bottom[axis] for axis in axes])
     unknown = 0 in axes or total == UNKNOWN
-    return passing._replace(zero=SUM_OF_ANY_SIZE) if unknown else passing._replace(total=total)
+    return passing._replace(zero=reasons.SUM_OF_ANY_SIZE) if unknown else passing._replace(total=total)
 
 
 def reduction(context: LayerContext) -> Operator:
@@ -241,7 +237,7 @@ def reduction(context: LayerContext) -> Operator:
         return passing._replace(zero=zero, order=order)
     total = param.coeff * (count(bottom[axis:]) if operation == "SUM" else 1)
     if operation == "SUM" and (axis == 0 or UNKNOWN in bottom[axis:] or total == 0):
-        return passing._replace(zero=SUM_OF_ANY_SIZE)
+        return passing._replace(zero=reasons.SUM_OF_ANY_SIZE)
     return passing._replace(total=total)
 
 

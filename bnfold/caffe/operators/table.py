@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bnfold.algebra.operators import CUTS, JUMPS, NOT_LINEAR, TELLS_PLACES, UNKNOWN, Operator
+from bnfold.algebra import reasons
+from bnfold.algebra.operators import Operator
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.layers.python_code import layer_type_of
@@ -159,17 +160,17 @@ _NOT_LINEAR = (
     "Softsign Swish TanH"
 )
 REFUSED: Mapping[str, str] = {
-    **dict.fromkeys(_NOT_LINEAR.split(), NOT_LINEAR),
-    **dict.fromkeys(("Ceil", "Floor", "FloorDiv", "FloorMod", "Round", "Threshold", "ThresholdedReLU"), JUMPS),
-    **dict.fromkeys(("HardSigmoid", "HardTanH", "ReLU6", "ReLUX"), CUTS),
-    "ArgMax": TELLS_PLACES,
+    **dict.fromkeys(_NOT_LINEAR.split(), reasons.NOT_LINEAR),
+    **dict.fromkeys(("Ceil", "Floor", "FloorDiv", "FloorMod", "Round", "Threshold", "ThresholdedReLU"), reasons.JUMPS),
+    **dict.fromkeys(("HardSigmoid", "HardTanH", "ReLU6", "ReLUX"), reasons.CUTS),
+    "ArgMax": reasons.TELLS_PLACES,
 }
 """Why types without a row are opaque, where that is plain."""
 
 
 def why_opaque(layer_type: str) -> str:
     """Why no affine passes a type without a row; empty where nothing more is to be said."""
-    return REFUSED.get(layer_type, "" if layer_type in LAYERS else UNKNOWN)
+    return REFUSED.get(layer_type, "" if layer_type in LAYERS else reasons.UNKNOWN)
 
 
 def _by_bottoms(context: LayerContext) -> Operator:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bnfold.algebra.operators import JUMPS, NOT_LINEAR, TELLS_PLACES, UNKNOWN, Operator
+from bnfold.algebra import reasons
+from bnfold.algebra.operators import Operator
 from bnfold.onnx.node import NEWEST, is_newer
 from bnfold.onnx.operators import affine, join, linear, movement, passing
 from bnfold.onnx.operators.context import NodeContext
@@ -117,9 +118,9 @@ _NOT_LINEAR = (
 _JUMPING = "Ceil DynamicQuantizeLinear Floor Hardmax QuantizeLinear Round Shrink Sign"
 _TELLING = "ArgMax ArgMin Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual NonMaxSuppression NonZero"
 REFUSED: Mapping[str, str] = {
-    **dict.fromkeys(_NOT_LINEAR.split(), NOT_LINEAR),
-    **dict.fromkeys(_JUMPING.split(), JUMPS),
-    **dict.fromkeys(_TELLING.split(), TELLS_PLACES),
+    **dict.fromkeys(_NOT_LINEAR.split(), reasons.NOT_LINEAR),
+    **dict.fromkeys(_JUMPING.split(), reasons.JUMPS),
+    **dict.fromkeys(_TELLING.split(), reasons.TELLS_PLACES),
     "com.microsoft.nchwc.Conv": (
         "its weight lies in blocks of a size that the file does not say; fold the model before it is optimised"
     ),
@@ -129,7 +130,7 @@ REFUSED: Mapping[str, str] = {
 
 def why_opaque(op_type: str) -> str:
     """Why no affine passes an operator that is not in `OPERATORS`; empty where nothing more is to be said."""
-    return REFUSED.get(op_type, UNKNOWN if "." in op_type else "")
+    return REFUSED.get(op_type, reasons.UNKNOWN if "." in op_type else "")
 
 
 def why_unread(op_type: str, opset: int) -> str:

@@ -10,6 +10,7 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
+from bnfold.algebra import reasons
 from bnfold.algebra.operators import Axes, Linear, Operator, Port, Product, Window, sliding
 from bnfold.algebra.scaled import exact_values, scaled
 from bnfold.net import Array, LazyArray, Shape, sizes
@@ -28,14 +29,16 @@ def conv(context: NodeContext) -> Operator:
     node, weight, group = context.node, *_grouped(context)
     kernel = tuple(weight.shape[2:])
     same = node.attribute("auto_pad", "NOTSET") in SAME and any(size > 1 for size in kernel)
-    border = "a shift in front of its padding would be wrong at the border"
-    bias, fixed = _bias(context, 2, weight.shape[0])
-    return sliding(weight, bias, group, False)._replace(
-        no_shift=fixed or (border if any(node.ints("pads")) or same else ""),
-        no_backward=fixed,
-        no_bias=fixed,
-        window=_window(context, kernel, group),
-    )
+    border = reasons.BORDER if any(node.ints("pads")) or same else ""
+    return _sliding(context, border)._replace(window=_window(context, kernel, group))
+
+
+def _sliding(context: NodeContext, no_shift: str, *, transposed: bool = False, bias: int = 2) -> Linear:
+    """A convolution with its bias, the input of that number; one that is fixed keeps everything away."""
+    weight, group = _grouped(context)
+    stored, fixed = _bias(context, bias, weight.shape[1] * group if transposed else weight.shape[0])
+    linear = sliding(weight, stored, group, transposed)
+    return linear._replace(no_shift=fixed or no_shift, no_backward=fixed, no_bias=fixed)
 
 
 def _window(context: NodeContext, kernel: Shape, group: int) -> Window | None:
@@ -70,26 +73,18 @@ def _with_bias(context: NodeContext, scale: Linear) -> Linear:
 
 def deform_conv(context: NodeContext) -> Operator:
     """DeformConv: `w (*) x + b`, with x read at places that are data, 0 outside of the image; b is input 4."""
-    weight, group = _grouped(context)
-    bias, fixed = _bias(context, 3, weight.shape[0])
-    outside = "a shift in front of it would be missing where it reads outside of the image"
-    return sliding(weight, bias, group, False)._replace(no_shift=fixed or outside, no_backward=fixed, no_bias=fixed)
+    return _sliding(context, reasons.OUTSIDE, bias=3)
 
 
 def conv_transpose(context: NodeContext) -> Operator:
     """ConvTranspose: the transpose of a convolution plus b, the weight being (Cin, Cout/group, *kernel)."""
     if context.node.attribute("group", 1) == 1 and (scale := dequantised(context, 1)) is not None:
         return _with_bias(context, scale)
-    node, weight, group = context.node, *_grouped(context)
+    node, weight = context.node, _grouped(context)[0]
     plain = all(size == 1 for size in weight.shape[2:]) and all(step == 1 for step in node.ints("strides"))
     plain = plain and not any(node.ints("pads")) and not any(node.ints("output_padding"))
     plain = plain and not node.has("output_shape") and node.attribute("auto_pad", "NOTSET") == "NOTSET"
-    bias, fixed = _bias(context, 2, weight.shape[1] * group)
-    return sliding(weight, bias, group, True)._replace(
-        no_shift=fixed or ("" if plain else "a shift in front of it reaches its outputs unevenly"),
-        no_backward=fixed,
-        no_bias=fixed,
-    )
+    return _sliding(context, "" if plain else reasons.UNEVEN, transposed=True)
 
 
 def _grouped(context: NodeContext) -> tuple[Array | LazyArray, int]:
@@ -322,7 +317,7 @@ def recurrent(context: NodeContext) -> Operator:
         inputs=(Port(2, (2,)),),
         summed=(2,),
         no_shift=fixed,
-        no_backward="its gates are no sums that an affine passes",
+        no_backward=reasons.GATED,
         no_bias=fixed,
     )
 

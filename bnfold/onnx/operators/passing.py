@@ -11,6 +11,7 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
+from bnfold.algebra import reasons
 from bnfold.algebra.operators import PLANE, Alias, Axes, Clip, Operator, Pass, Spread, Steps
 from bnfold.net import Array
 from bnfold.onnx.node import Windows
@@ -21,7 +22,7 @@ from bnfold.onnx.sizes import UNKNOWN, last_window
 def rectifier(context: NodeContext) -> Operator:
     """Abs, LeakyRelu, PRelu, Relu: `max(x, 0) + slope*min(x, 0)`, linear on each side of 0; `|x|` has the slope -1."""
     del context
-    return Pass(zero="a shift would move its threshold away from 0", order="a negative scale turns it over")
+    return Pass(zero="a shift would move its threshold away from 0", order=reasons.TURNS_OVER)
 
 
 def thresholded(context: NodeContext) -> Operator:
@@ -46,7 +47,7 @@ def between(context: NodeContext, low: float, high: float) -> Clip | Pass:
     if low == -high == -np.inf:
         return Pass()
     if not low <= high or low == np.inf or high == -np.inf:
-        raise Unfit("its bounds leave nothing between them")
+        raise Unfit(reasons.NOTHING_BETWEEN)
     return Clip(low, high, next((bound.dtype for bound in context.layer.blobs.stored), np.dtype(np.float32)))
 
 
@@ -64,7 +65,7 @@ def _bound(context: NodeContext, name: str, index: int) -> float | None:
 def max_pool(context: NodeContext) -> Operator:
     """MaxPool: the largest of each window; padding never wins."""
     _reach(context)
-    order = "a maximum needs every scale >= 0"
+    order = reasons.UNORDERED
     strict = "where a maximum is needs every scale > 0" if len(context.layer.tops) > 1 else ""
     return Pass(order=order, strict=strict, plane=PLANE)
 
@@ -135,7 +136,7 @@ def global_pool(context: NodeContext) -> Operator:
 def global_max_pool(context: NodeContext) -> Operator:
     """GlobalMaxPool: the maximum over the plane."""
     del context
-    return Pass(order="a maximum needs every scale >= 0", plane=PLANE)
+    return Pass(order=reasons.UNORDERED, plane=PLANE)
 
 
 def reduce_mean(context: NodeContext) -> Operator:
@@ -150,13 +151,12 @@ def reduce_extreme(context: NodeContext) -> Operator:
 
 def reduce_sum(context: NodeContext) -> Operator:
     """ReduceSum: the sum over some axes; a shift comes out as many times as values are summed."""
-    of_any_size = "a sum over as many values as the data has takes a scale, but no shift"
     passing = _reduction(context)
     if not isinstance(passing, Pass):
         return passing
     summed = [size for axis, size in enumerate(context.bottom()) if axis in passing.plane]
     known = min(summed, default=1) > 0
-    return passing._replace(total=float(prod(summed))) if known else passing._replace(zero=of_any_size)
+    return passing._replace(total=float(prod(summed))) if known else passing._replace(zero=reasons.SUM_OF_ANY_SIZE)
 
 
 def reduce_norm(context: NodeContext) -> Operator:
@@ -298,16 +298,14 @@ def pad(context: NodeContext) -> Operator:
 def grid_sample(context: NodeContext) -> Operator:
     """GridSample: weighted means of pixels, the weights summing to 1; outside of the image zeros, or copies."""
     copies = context.node.attribute("padding_mode", "zeros") in {"border", "reflection"}
-    return Pass(
-        zero="" if copies else "it reads zeros outside of the image, and a shift would be missing there", plane=PLANE
-    )
+    return Pass(zero="" if copies else reasons.ZEROS_OUTSIDE, plane=PLANE)
 
 
 def regions(context: NodeContext) -> Pass:
     """MaxRoiPool, RoiAlign: the maximum or mean of each bin of a region, which names its sample; 0 if it is empty."""
     largest = context.layer.type == "MaxRoiPool" or context.node.attribute("mode", "avg") == "max"
-    order = "a maximum needs every scale >= 0" if largest else ""
-    return Pass(zero="an empty bin gives 0, and a shift would be missing there", order=order, plane=(0, *PLANE))
+    order = reasons.UNORDERED if largest else ""
+    return Pass(zero=reasons.EMPTY_BIN, order=order, plane=(0, *PLANE))
 
 
 COPYING = frozenset({"edge", "reflect", "wrap"})
