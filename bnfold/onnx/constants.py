@@ -13,9 +13,20 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    NodeProto,
+    TensorProto,
+    TypeProto,
+    ValueInfoProto,
+    defs,
+    helper,
+    numpy_helper,
+    shape_inference,
+)
 
 from bnfold.net import Array, DType, Shape
+from bnfold.onnx.error_function import erf
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import STANDARD, WRITTEN_OUT, T, attribute_of, is_newer
 
@@ -318,6 +329,22 @@ def _normalized(call: Call) -> Array:
     return (gamma * (value - mean) / deviation + beta).astype(value.dtype)
 
 
+def _normed(call: Call) -> Array:
+    """`x` over the norm of order p along an axis, and 0 where that is 0."""
+    value, axis, order = call[0], call.attribute("axis", -1), call.attribute("p", 2)
+    if order not in (1, 2) or value.dtype.kind != "f":
+        raise NotConstant
+    norm = np.linalg.norm(value.astype(np.float64), order, axis, keepdims=True)
+    return np.asarray(np.where(norm == 0, 0, value / norm), value.dtype)
+
+
+def _dropped(call: Call) -> Array:
+    """`x` at inference."""
+    if call.opset < 7 or (call.given(2) and call[2].any()):
+        raise NotConstant  # older ones say so by an attribute
+    return call[0]
+
+
 def _clip(call: Call) -> Array:
     low, high = (call[place] if call.given(place) else None for place in (1, 2))
     if call.opset < 11:
@@ -329,7 +356,7 @@ def _clip(call: Call) -> Array:
 def _matmul(call: Call) -> Array:
     """A product of matrices and vectors, as what a weight is divided by is made of one (spectral norm)."""
     one, other = call[0], call[1]
-    if one.dtype != other.dtype or one.dtype.kind != "f" or max(one.ndim, other.ndim) > 2:
+    if one.dtype != other.dtype or one.dtype.kind != "f":
         raise NotConstant
     return np.asarray(one.astype(np.float64) @ other.astype(np.float64), one.dtype)
 
@@ -372,6 +399,67 @@ def _softmax(call: Call) -> Array:
     return np.asarray(powers / np.sum(powers, axis=axis, keepdims=True), call[0].dtype)
 
 
+def _contraction(call: Call) -> Shape:
+    """As many products as a MatMul, a Gemm or an Einsum computes, or more, as a shape."""
+    if call.node.op_type == "Einsum":
+        if "." in call.attribute("equation", ""):
+            raise NotConstant  # of axes without a letter
+        terms = call.attribute("equation", "").replace(" ", "").split("->")[0].split(",")
+        read = [value.shape for value in call.inputs if value is not None]
+        sizes = {
+            letter: size
+            for term, shape in zip(terms, read, strict=True)
+            for letter, size in zip(term, shape, strict=True)
+        }
+        return (*sizes.values(),)
+    one, other = call[0], call[1]
+    return (one.size, other.size // max(1, one.shape[0 if call.attribute("transA", 0) else -1]))
+
+
+def _inferred(call: Call) -> Shape:
+    """The shape that onnx infers of what it computes here; of no more values than `MAX_REFERENCED`."""
+    held = _held(call)
+    if call.opset < 13 or any(value.dtype.name not in REFERENCED_TYPES for value in held.values()):
+        raise NotConstant  # older ones have other laws, and of coarser types runtimes round otherwise
+    types = {name: helper.make_tensor_type_proto(_code(value), value.shape) for name, value in held.items()}
+    values = {name: numpy_helper.from_array(value, name) for name, value in held.items() if value.ndim < 2}
+    schema, opset = defs.get_schema(call.node.op_type, call.opset), helper.make_opsetid("", call.opset)
+    try:
+        found = shape_inference.infer_node_outputs(schema, call.node, types, values, None, [opset], 8)
+    except Exception as error:  # its exceptions share no base but Exception
+        raise NotConstant from error
+    made = found[call.node.output[0]].tensor_type if call.node.output[0] in found else TypeProto.Tensor()
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else MAX_REFERENCED + 1 for dim in made.shape.dim)
+    if not made.HasField("shape") or max(prod(shape), *(one.size for one in held.values())) > MAX_REFERENCED:
+        raise NotConstant
+    return shape
+
+
+def _referenced(call: Call) -> Array:
+    """What onnx's own arithmetic in numpy makes of an operator, where that is what runtimes make."""
+    from onnx.reference import ReferenceEvaluator  # takes long, and is seldom needed
+
+    held, shape = _held(call), _inferred(call)
+    ports = [helper.make_tensor_value_info(name, _code(value), value.shape) for name, value in held.items()]
+    graph = helper.make_graph([call.node], "g", ports, [ValueInfoProto(name=call.node.output[0])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", call.opset)])
+    try:
+        made: Any = ReferenceEvaluator(model).run(None, held)
+    except Exception as error:  # what it refuses, the runtime refuses, too
+        raise NotConstant from error
+    if made[0].shape != shape:
+        raise NotConstant
+    return np.asarray(made[0])
+
+
+def _held(call: Call) -> dict[str, Array]:
+    return {name: call[place] for place, name in enumerate(call.node.input) if name}
+
+
+def _code(value: Array) -> int:
+    return helper.np_dtype_to_tensor_dtype(value.dtype)
+
+
 def _where(call: Call) -> Array:
     if call[1].dtype != call[2].dtype:
         raise NotConstant
@@ -407,6 +495,21 @@ ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
 }
 
 
+REFERENCED = frozenset(
+    (
+        *("Acos", "Acosh", "And", "Asin", "Asinh", "Atan", "Atanh", "Celu", "Cosh", "CumSum", "DepthToSpace", "Elu"),
+        *("EyeLike", "GatherND", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "IsInf", "IsNaN"),
+        *("LeakyRelu", "Less", "LessOrEqual", "Mish", "Not", "Or", "PRelu"),
+        *("Pad", "ScatterND", "Selu", "Shrink", "Sinh", "Softsign"),
+        *("SpaceToDepth", "Tan", "ThresholdedRelu", "Trilu", "Xor"),
+    )
+)
+"""Operators that few weights are made by, whose values onnx's own arithmetic computes as runtimes do."""
+REFERENCED_TYPES = frozenset(("bool", "float32", "float64", "int32", "int64"))
+MAX_REFERENCED = 1 << 22
+"""Values that one of them may read or make: some take ten microseconds for each."""
+
+
 class Expression(NamedTuple):
     """How the value of an operator is computed.
 
@@ -436,14 +539,19 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "Constant": Expression(_constant),
     "ConstantOfShape": Expression(_constant_of_shape, lambda call: call.numbers(0)),
     "DequantizeLinear": Expression(_dequantized, _as_first),
+    "Dropout": Expression(_dropped),
+    "Einsum": Expression(_referenced, _contraction),
     "Equal": Expression(lambda call: np.asarray(call[0] == call[1]), _broadcast),
+    "Erf": Expression(_elementwise(erf), _as_first),
     "Expand": Expression(lambda call: np.array(np.broadcast_to(call[0], _expanded(call)), order="C"), _expanded),
     "Flatten": Expression(lambda call: call[0].reshape(prod(call[0].shape[: call.attribute("axis", 1)]), -1)),
     "Gather": Expression(
         _gather, lambda call: (*call[1].shape, call[0].size // max(1, len(call[0])) if call[0].ndim else 1)
     ),
+    "Gemm": Expression(_referenced, _contraction),
     "Identity": Expression(lambda call: call[0]),
-    "MatMul": Expression(_matmul, lambda call: (call[0].size, *call[1].shape[1:])),  # as many products
+    "LpNormalization": Expression(_normed, _as_first),
+    "MatMul": Expression(_matmul, _contraction),
     "Mod": Expression(_mod, _broadcast),
     "QuantizeLinear": Expression(_quantized, _as_first),
     "Range": Expression(_range, _steps),
@@ -468,6 +576,7 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "Transpose": Expression(_transpose),
     "Unsqueeze": Expression(_unsqueeze),
     "Where": Expression(_where, _broadcast),
+    **dict.fromkeys(REFERENCED, Expression(_referenced, _inferred)),
     **{name: Expression(_elementwise(function), _broadcast) for name, function in ELEMENTWISE.items()},
 }
 

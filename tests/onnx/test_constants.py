@@ -5,12 +5,12 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper, parser
+from onnx import TensorProto, ValueInfoProto, helper, numpy_helper, parser
 from onnx_cases import Array, run
 from onnx_models import model
 
 import bnfold
-from bnfold.onnx.constants import Call, compute
+from bnfold.onnx.constants import REFERENCED, Call, compute
 
 X = np.array([[[1, -2, 3], [-4, 5, -6]]], np.float32)
 LAST, FIRST = 2**63 - 1, -(2**63)
@@ -169,6 +169,8 @@ def test_a_constant_of_text_or_with_zeros_left_out_is_not_computed() -> None:
 
 
 NORM = "(x, gamma, beta, mean, variance)"
+ONE_BY_ONE = """Acos Acosh Asin Asinh Atan Atanh Celu Cosh Elu HardSigmoid HardSwish IsInf IsNaN LeakyRelu Mish Selu
+Shrink Sinh Softsign Tan"""
 MADE_OF_WEIGHTS = {
     "y = Clip (x, low, high)": 18,
     "y = Clip (x, , high)": 11,
@@ -200,6 +202,29 @@ MADE_OF_WEIGHTS = {
     "y = Sin (x)": 18,
     "y = Softplus (x)": 18,
     "y = Sum (high, gamma, beta)": 18,
+    "y = MatMul (x, stack)": 18,
+    "y = Dropout (x)": 18,
+    "y, m = Dropout (x, share, off)": 13,
+    "y = Erf (x)": 13,
+    "y = Gemm <transA = 1, alpha = 0.5> (matrix, matrix, gamma)": 13,
+    'y = Einsum <equation = "or, ri -> oi"> (matrix, matrix)': 13,
+    **dict.fromkeys((f"y = {name} (parts)" for name in ONE_BY_ONE.split()), 18),
+    **{f"y = {name} (x, low)": 16 for name in ["Greater", "GreaterOrEqual", "Less", "LessOrEqual", "PRelu"]},
+    **{f"y = {name} (flags, off)": 16 for name in ("And", "Or", "Xor")},
+    "y = CumSum <exclusive = 1, reverse = 1> (x, last)": 14,
+    'y = DepthToSpace <blocksize = 2, mode = "CRD"> (planes)': 13,
+    "y = SpaceToDepth <blocksize = 2> (wide)": 13,
+    "y = EyeLike <k = 1> (matrix)": 13,
+    "y = GatherND <batch_dims = 1> (x, place)": 13,
+    'y = ScatterND <reduction = "add"> (x, place, low2)': 18,
+    'y = Gelu <approximate = "tanh"> (parts)': 20,
+    "y = LpNormalization <axis = 1, p = 1> (x)": 13,
+    "y = LpNormalization (nought)": 13,
+    "y = Not (flags)": 13,
+    'y = Pad <mode = "reflect"> (x, pads)': 13,
+    "y = Pad (x, two, high, axis)": 18,
+    "y = ThresholdedRelu <alpha = 2.0> (x)": 13,
+    "y = Trilu <upper = 0> (x)": 14,
     f"y = BatchNormalization <epsilon = 0.01> {NORM}": 18,
     f"y, m, v = BatchNormalization <epsilon = 0.01, training_mode = 1> {NORM}": 14,
 }
@@ -214,6 +239,20 @@ WEIGHTS: dict[str, Array] = {
     "half": np.array([0.3, 0.7], np.float16),
     "zero": np.array(-3, np.int8),
     "matrix": np.array([[1, 2], [-3, 0.5]], np.float32),
+    "stack": np.arange(12, dtype=np.float32).reshape(2, 3, 2),
+    "flags": np.array([True, False, True]),
+    "off": np.array(False),
+    "last": np.array(-1, np.int64),
+    "planes": np.arange(24, dtype=np.float32).reshape(1, 8, 1, 3),
+    "wide": np.arange(24, dtype=np.float32).reshape(1, 1, 4, 6),
+    "parts": np.array([-1, -0.75, 0, 0.25, 1, 3, np.inf, np.nan], np.float32),
+    "place": np.array([[0, 1]]),
+    "low2": np.array([[5, 6, 7]], np.float32),
+    "pads": np.array([0, 1, 2, 0, 0, 1]),
+    "axis": np.array([2]),
+    "share": np.array(0.5, np.float32),
+    "nought": np.array([[3, -4], [0, 0]], np.float32),
+    "two": np.array([1, 2]),
     "halves": np.array([0.5, 1.5, -2.5, 2.501], np.float32),
     **{
         name: np.array(values, np.float32)
@@ -228,14 +267,17 @@ def test_what_a_weight_is_made_of_is_what_onnxruntime_makes_of_it(expression: st
     values = {name: WEIGHTS[name] for name in node.input if name}
     kinds = {name: helper.np_dtype_to_tensor_dtype(value.dtype) for name, value in values.items()}
     ports = [helper.make_tensor_value_info(name, kinds[name], value.shape) for name, value in values.items()]
-    made = kinds.get("half", TensorProto.FLOAT)
-    graph = helper.make_graph([node], "one", ports, [helper.make_tensor_value_info("y", made, None)])
+    graph = helper.make_graph([node], "one", ports, [ValueInfoProto(name="y")])
     imports = [helper.make_opsetid("", opset)]
     expected = run(helper.make_model(graph, opset_imports=imports, ir_version=8), values)["y"]
     found = compute(Call(node, opset, [values.get(name) for name in node.input]))
     assert found is not None
     assert found.dtype == expected.dtype
     np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)  # values up to 20
+
+
+def test_each_operator_that_is_computed_by_reference_has_an_expression() -> None:
+    assert {parser.parse_node(one).op_type for one in MADE_OF_WEIGHTS} >= REFERENCED
 
 
 @pytest.mark.parametrize(
@@ -245,7 +287,11 @@ def test_what_a_weight_is_made_of_is_what_onnxruntime_makes_of_it(expression: st
         (f"y = BatchNormalization {NORM}", 8),  # by pixel, where `spatial` says so
         (f"y, m, v = BatchNormalization {NORM}", 13),  # in training mode, of which it is not said how
         ("y = Clip <max = 1.0> (x)", 10),
-        ("y = MatMul (x, x)", 18),  # of two stacks
+        ("y = MatMul (x, x)", 18),  # of sizes that do not fit
+        ("y = Elu (x)", 12),
+        ("y = Pad (x, gamma)", 18),  # by no whole numbers
+        ("y = Dropout (x, high, flags)", 18),  # in training
+        ('y = Einsum <equation = "...->"> (x)', 18),
         ("y = Softmax (x)", 12),  # of a matrix with all but the first axis as columns
     ],
 )
@@ -321,6 +367,18 @@ def test_what_a_smaller_type_holds_is_computed(target: str) -> None:
         assert found is not None
         assert found.dtype == dtype
         np.testing.assert_array_equal(found.astype(np.float32), values)
+
+
+def test_no_more_is_computed_than_is_bounded() -> None:
+    """Of each of these some operations are allowed, and not as many as they take."""
+    square = np.ones((64, 64), np.float32)
+    for expression in ("y = MatMul (x, x)", "y = Gemm (x, x)", 'y = Einsum <equation = "ab,bc,cd->ad"> (x, x, x)'):
+        node = parser.parse_node(expression)
+        values = [square] * len(node.input)
+        assert compute(Call(node, 18, values), allowed=64**3 - 1) is None
+        assert compute(Call(node, 18, values), allowed=64**4) is not None
+    pads = Call(parser.parse_node("y = Pad (x, p)"), 18, [square, np.array([0, 0, 1 << 30, 1 << 30])])
+    assert compute(pads) is None
 
 
 def test_nothing_is_computed_once_as_much_as_is_allowed_was() -> None:
