@@ -297,6 +297,20 @@ def test_an_expand_to_open_sizes_is_as_large_as_they_say() -> None:
     assert [size < 0 for size in shapes["f"]] == [False, True, False]
 
 
+def test_sizes_that_an_expand_is_given_twice_are_equal_and_a_slice_keeps_those_that_it_does_not_cut() -> None:
+    nodes = """
+        s = Shape (x) h = Slice (s, two, three) k = Mul (h, two) nc = Slice (s, zero, two) v = Slice (s, three, four)
+        to = Concat <axis = 0> (nc, k, v) e = Expand (one, to) f = Expand (one, to) c = Slice (e, zero, h, two)
+        u = Sum (e, f)
+    """
+    numbers = {word: np.array([number]) for word, number in (("zero", 0), ("two", 2), ("three", 3), ("four", 4))}
+    before = written(nodes, 15, "float[n,8,h,w] x", one=values(1, 8, 1, 1), **numbers)
+    require_true(before)
+    shapes = net_of(before).origin.types.shapes
+    assert shapes["e"] == shapes["f"] == shapes["u"]
+    assert [*shapes["c"][:2], shapes["c"][3]] == [*shapes["e"][:2], shapes["e"][3]]
+
+
 @pytest.mark.parametrize("sizes", [[3, 3], [3, -1], [3.0, 1.0]])
 def test_an_expand_that_makes_no_sense_is_not_followed(sizes: list[float]) -> None:
     nodes = "s = Shape (x) t = Concat <axis = 0> (s, to) f = Expand (x, t) u = Relu (x)"
@@ -475,7 +489,9 @@ def test_a_batchnorm_stays_behind_a_pad_of_what_is_missing_to_three_times_an_ope
 def test_sizes_that_windows_make_are_known_by_each_name_that_a_file_has_for_them(called: bool) -> None:
     """Each value of a file that onnx has been through has names of its own for its sizes."""
     nodes = """c = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (x, taps) d = Conv <strides = [2, 2]> (x, tap)
-        r = Relu (c) u = Add (r, d)"""
+        m = MaxPool <kernel_shape = [1, 1], strides = [2, 2]> (x)
+        a = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]> (x)
+        g = GlobalMaxPool (c) s = Shape (c) e = Expand (g, s) r = Relu (c) u = Sum (r, d, m, a, e)"""
     before = written(nodes, 15, "float[n,8,h,w] x", taps=values(8, 8, 3, 3), tap=values(8, 8, 1, 1))
     if called:
         before.graph.value_info.extend(
@@ -483,7 +499,7 @@ def test_sizes_that_windows_make_are_known_by_each_name_that_a_file_has_for_them
             for name, sizes in (("c", ["p", "q"]), ("d", ["s", "t"]))
         )
     types_ = net_of(before).origin.types
-    assert types_.shapes["c"] == types_.shapes["d"] == types_.shapes["u"]
+    assert len({types_.shapes[blob] for blob in "cdmaeu"}) == 1
     assert types_.dims("d", types_.called(["n", "p", "q"])) == (["n", 8, "p", "q"] if called else ["n", 8, None, None])
     require_true(before)
 
