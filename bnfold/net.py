@@ -67,13 +67,24 @@ class Blobs(Sequence[Array]):
 
     Indexing gives a read-only `numpy.ndarray`: a view on the mapped caffemodel where nothing changed, a freshly
     computed array where the blob is a `LazyArray`. `stored` gives the items themselves, for those who stream them.
+
+    Raises:
+        UsageError: what is given is no list of arrays.
     """
 
     __slots__ = ("stored",)
 
     def __init__(self, stored: Iterable[Array | LazyArray] = ()) -> None:
+        try:
+            blobs = iter(stored)
+        except TypeError:  # also of an array without axes
+            raise UsageError(f"blobs are given as a list of arrays, and not as {type(stored).__name__}") from None
         # What numpy makes of arithmetic with an array of no axes is none.
-        arrays = [np.asarray(blob) if isinstance(blob, np.generic) else blob for blob in stored]
+        arrays = [np.asarray(blob) if isinstance(blob, np.generic) else blob for blob in blobs]
+        for index, blob in enumerate(arrays):
+            # A `LazyArray` by its method, since `isinstance` of a protocol takes a while.
+            if not isinstance(blob, np.ndarray) and not hasattr(blob, "chunks"):
+                raise UsageError(f"blob {index} is {type(blob).__name__}, and not an array")
         self.stored: tuple[Array | LazyArray, ...] = tuple(arrays)
 
     def __len__(self) -> int:
@@ -101,7 +112,7 @@ class Blobs(Sequence[Array]):
 
     def is_same(self, other: Blobs) -> bool:
         """Whether these are the very items of another sequence, and all of them."""
-        return len(self) == len(other) and all(map(is_, self.stored, other.stored))
+        return isinstance(other, Blobs) and len(self) == len(other) and all(map(is_, self.stored, other.stored))
 
 
 NO_BLOBS = Blobs()
@@ -242,7 +253,7 @@ class Net:
 
     def __contains__(self, name: object) -> bool:
         """Whether there is a layer of that name: `"conv1" in net`."""
-        return any(layer.name == name for layer in self.layers)
+        return isinstance(name, str) and any(layer.name == name for layer in self.layers)
 
     __iter__: ClassVar[None] = None  # over names or layers? Without this, Python would ask for net[0], net[1] ..
 
@@ -348,6 +359,8 @@ class Net:
 
     def insert_behind(self, pairs: Iterable[tuple[Layer, Layer]]) -> None:
         """Put many layers in, each a pair (after, layer), in one walk. Raises UsageError as `insert` does."""
+        if not isinstance(pairs, Iterable):
+            raise UsageError(f"what is put in is a list of pairs (after, layer), and not {type(pairs).__name__}")
         new: dict[int, list[Layer]] = {}
         pairs = [*map(_pair_of_layers, pairs)]
         for (after, _), layer in zip(pairs, self._new_layers(layer for _, layer in pairs), strict=True):
@@ -615,8 +628,6 @@ def _require_arrays(layer: Layer, net: Net) -> None:
                 raise UsageError(f"{layer}: blob {index} is of {blob.dtype}, and has to be of {wanted}")
             if type(blob) is not np.ndarray and np.ma.is_masked(blob):  # naming `np.ma` loads it
                 raise UsageError(f"{layer}: blob {index} is masked, and no file can hold a mask; fill it")
-        elif not hasattr(blob, "chunks"):  # what makes a `LazyArray`, of which `isinstance` takes a while
-            raise UsageError(f"{layer}: blob {index} is {type(blob).__name__}, and not an array")
 
 
 def _is_float(dtype: DType) -> bool:

@@ -329,6 +329,7 @@ def another(net: Net) -> Layer:
         (lambda net: net.insert(None, after=net["pool"]), "the layers of a net are bnfold.Layer, and not NoneType"),
         (lambda net: net.insert_behind([net["pool"]]), "given as a list of bnfold.Layer, and not as Layer"),
         (lambda net: net.insert_behind([[net["pool"]]]), r"a pair \(after, layer\), and not 1 layer"),
+        (lambda net: net.insert_behind(None), r"a list of pairs \(after, layer\), and not NoneType"),
         (lambda net: net.insert_behind([(net["pool"], replace(another(net), tops=["conv"]))]), "'conv' is written by"),
         (lambda net: net.insert_first([replace(another(net), tops=["conv"])]), "'conv' is written by"),
         (
@@ -741,7 +742,6 @@ BROKEN: dict[str, Callable[[Net], object]] = {
     "Net.inputs is a dict, and not NoneType": lambda net: setattr(net, "inputs", None),
     "outputs, notes, public and preparation of a net hold str, and not 3": lambda net: setattr(net, "outputs", [3]),
     "its blobs are list, and not": lambda net: setattr(net.layers[1], "blobs", [3]),
-    "blob 0 is list, and not an array": lambda net: setattr(net.layers[1], "blobs", Blobs([[1.0]])),  # type: ignore
     "Net.file is a str, and not int": lambda net: setattr(net, "file", 3),
     "Net.front is what bnfold.load has put there, and not int": lambda net: setattr(net, "front", 3),
     "Net.batchnorm_layout takes 'bvlc', .* or None, and not str 'x'": lambda net: setattr(net, "batchnorm_layout", "x"),

@@ -263,7 +263,6 @@ def test_weights_that_are_put_in_may_lie_in_any_order(
     ("language", "blobs", "said"),
     [
         ("Caffe", [3], "its blobs are list, and not bnfold.Blobs of arrays"),
-        ("Caffe", Blobs([[1.0, 2.0]]), "blob 0 is list, and not an array"),  # type: ignore[list-item]
         (
             "Caffe",
             Blobs([np.zeros((16, 16, 5, 5), np.int8)]),
@@ -754,6 +753,15 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.Preparation(mean=np.ma.masked_less([1, -1], 0)), "the preparation: its mean is masked"),
         (lambda net: LIBRARY.Comparison(net).against_all(None), "against_all takes a list of models, and not NoneType"),
         (lambda net: LIBRARY.Comparison(net).against_all("x"), "against_all takes a list of models, and not str"),
+        (lambda net: LIBRARY.Comparison(net).against_all([net], folded=[True] * 2), "one bool for each of 1 candidate"),
+        (
+            lambda net: LIBRARY.Comparison(net).against_all([net], folded=3),
+            "folded is a list of one bool for each of 1",
+        ),
+        (lambda net: LIBRARY.Comparison(net).against_all([net], run_equal=[]), "run_equal takes bool, and not list"),
+        (lambda net: LIBRARY.Blobs(None), "blobs are given as a list of arrays, and not as NoneType"),
+        (lambda net: LIBRARY.Blobs(np.zeros(())), "blobs are given as a list of arrays, and not as ndarray"),
+        (lambda net: LIBRARY.Blobs([net["conv2"].blobs[0], [1.0]]), "blob 1 is list, and not an array"),
         (lambda net: LIBRARY.load(PROTOTXT, [None]), "caffemodels are given as paths, .* and not as NoneType"),
         (
             lambda net: LIBRARY.advise(PROTOTXT, LIBRARY.load(LIBRARY.to_onnx(net))),
@@ -815,6 +823,7 @@ def test_what_is_no_name_at_all_is_no_layer(net: bnfold.Net) -> None:
     for name in (np.zeros(3), 0, None, np.array("conv1")):
         with pytest.raises(KeyError, match="there is no layer"):
             LIBRARY.load(PROTOTXT, CAFFEMODEL)[name]
+        assert name not in net
 
 
 def test_words_may_come_from_an_iterator(net: bnfold.Net) -> None:

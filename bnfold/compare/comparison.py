@@ -40,7 +40,7 @@ from bnfold.compare.widening import widened
 from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_net
 from bnfold.data.samples import Data, Feed, Noise, Part, Samples, Subset, labels_misfit, part_of
-from bnfold.errors import ModelError, UsageError, few, named
+from bnfold.errors import ModelError, UsageError, counted, few, named
 from bnfold.io.mapping import require_unchanged
 from bnfold.net import Array, Net, Shape, sizes
 from bnfold.options import TEXT, TOLERANCES, CompareOptions, ReadOptions, changed, require_type
@@ -242,12 +242,16 @@ class Comparison:
                 equal name is an equal blob; nets that share layers in memory have, and others by default have not.
 
         Raises:
-            UsageError: `candidates` is no list of models, or one cannot be compared with the reference as it was asked.
+            UsageError: an argument is of another kind, or a candidate cannot be compared with the reference as it was
+                asked.
             ModelError: a candidate cannot be run.
         """
         require_type("progress", progress, "Progress | None")
         if isinstance(candidates, str | bytes) or not isinstance(candidates, Sequence):
             raise UsageError(f"against_all takes a list of models, and not {type(candidates).__name__}")
+        require_type("run_equal", run_equal, "bool")
+        if not isinstance(folded, Sequence) or len(folded) not in (0, len(candidates)):
+            raise UsageError(f"folded is a list of one bool for each of {counted(len(candidates), 'candidate')}")
         models = [self._candidate(candidate) for candidate in candidates]
         known = folded or [False] * len(models)
         skipping = not run_equal and self._samples is None and self.options.min_agreement is None
