@@ -16,26 +16,26 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from bnfold.caffe.layers import infer_shapes
-from bnfold.compare.assumed import hidden_by_shapes
+from bnfold.compare.assumed_shapes import hidden_by_shapes
 from bnfold.compare.batches import BatchLayout, choose_samples, layout_of, match_inputs, run_at, runs
+from bnfold.compare.bodies import changed_bodies, with_bodies
 from bnfold.compare.checkpoint import Checkpoint
 from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.engine import Engine
 from bnfold.compare.exact import open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.hidden_channels import hidden_channels
-from bnfold.compare.inside import changed_bodies, with_bodies
 from bnfold.compare.matched import MatchedCandidate
 from bnfold.compare.measure import Measurement, Progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
 from bnfold.compare.models import SELDOM, Model, open_model, require_numbers, split_pair
 from bnfold.compare.noise import choose_noise, muted, watched_blobs
 from bnfold.compare.pairing import pair
-from bnfold.compare.partial import agreeing, counterparts, read_alike, run_in_one
 from bnfold.compare.planning import Networks
 from bnfold.compare.records import DiffReport, Gate
 from bnfold.compare.reporting import report_on
 from bnfold.compare.rounding import RoundingJudge
+from bnfold.compare.unrunnable_layers import agreeing, counterparts, read_alike, run_in_one
 from bnfold.compare.widening import widened
 from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_net
@@ -400,7 +400,7 @@ class Comparison:
         if self._samples is not None or self.reference.net is not None:
             return stated, []
         if self._sized is None or self._sized[0] != stated:  # the reference is run for it
-            from bnfold.compare.opensizes import with_usual_sizes
+            from bnfold.compare.open_sizes import with_usual_sizes
 
             self._sized = stated, *with_usual_sizes(self.reference, stated)
         _, layout, note = self._sized
@@ -494,7 +494,7 @@ class Comparison:
 
     def _elsewhere(self, one: MatchedCandidate, report: DiffReport, store: WeightStore) -> DiffReport:
         """The report, where what passes was run at other sizes, too, if both networks leave some open."""
-        from bnfold.compare.opensizes import other_sizes, samples_at, sizes_gate
+        from bnfold.compare.open_sizes import other_sizes, samples_at, sizes_gate
 
         if not report.passed or one.ours.net is not None:
             return report

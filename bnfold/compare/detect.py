@@ -10,8 +10,8 @@ import numpy as np
 from bnfold.caffe.layers.detection import BOX_ROW
 from bnfold.compare.merging import BY_MAX, BY_SUM, keep_worst, rule
 from bnfold.compare.models import Model
-from bnfold.compare.partial import layer_settings
 from bnfold.compare.records import Box, DetectorDiff, Stray
+from bnfold.compare.unrunnable_layers import layer_settings
 from bnfold.net import Array, Shape
 
 MIN_IOU = 0.5

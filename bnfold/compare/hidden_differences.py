@@ -22,8 +22,8 @@ import numpy as np
 
 from bnfold.compare.divergence import AMPLIFIED, FLOOR, GROWTH, upstream
 from bnfold.compare.models import Model, values_stored
-from bnfold.compare.partial import layer_settings
 from bnfold.compare.saturation import COUNTS
+from bnfold.compare.unrunnable_layers import layer_settings
 from bnfold.errors import named
 from bnfold.net import Array
 from bnfold.options import ROUNDING
@@ -356,7 +356,7 @@ def _difference(
     if node.domain != partner.domain or not (squashes or same_places(node, opsets[0], partner, opsets[1])):
         return None
     settings, others = settings_of(node, opsets[0]), settings_of(partner, opsets[1])
-    # Bodies are compared by themselves (`bnfold.compare.inside`), with what they capture.
+    # Bodies are compared by themselves (`bnfold.compare.bodies`), with what they capture.
     inner = {one.name for one in node.attribute if one.HasField("g") and node.output == partner.output}
     ours, theirs = ([*one.input] if inner else _inputs(one) for one in (node, partner))
     ours += [""] * (len(theirs) - len(ours))

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from bnfold.compare.drawing import ALL_COMPARABLE, IncomparableNodes, incomparable_nodes
+from bnfold.compare.incomparable_nodes import ALL_COMPARABLE, IncomparableNodes, incomparable_nodes
 from bnfold.compare.isolated import IsolatedSession
-from bnfold.compare.partial import ALL_RUN, UnrunnableLayers, runnable, same_layers
 from bnfold.compare.standins import onnx_stand_ins, stand_ins
+from bnfold.compare.unrunnable_layers import ALL_RUN, UnrunnableLayers, runnable, same_layers
 from bnfold.data.samples import UNRANKED, Feed
 from bnfold.data.standins import FLAG, Indices
 from bnfold.errors import ModelError, UnsupportedError, UsageError, telling_which

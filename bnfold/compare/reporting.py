@@ -11,13 +11,12 @@ import numpy as np
 from bnfold.compare import gates
 from bnfold.compare.detect import same_detector
 from bnfold.compare.divergence import first_divergent_layer, upstream
-from bnfold.compare.drawing import nodes_made_otherwise
 from bnfold.compare.exact import same_makers
+from bnfold.compare.incomparable_nodes import nodes_made_otherwise
 from bnfold.compare.matched import MatchedCandidate
 from bnfold.compare.measure import Measurement, Spans
 from bnfold.compare.metrics import BlobError, figures
 from bnfold.compare.models import Model
-from bnfold.compare.partial import differing_behind, layers_made_otherwise, same_behind
 from bnfold.compare.records import (
     NO_PARTNER,
     OTHER_SHAPE,
@@ -33,6 +32,7 @@ from bnfold.compare.records import (
 from bnfold.compare.rounding import RoundingJudge, rounding_note
 from bnfold.compare.saturation import MOSTLY
 from bnfold.compare.unproved import unproved
+from bnfold.compare.unrunnable_layers import differing_behind, layers_made_otherwise, same_behind
 from bnfold.errors import named, quoted
 from bnfold.runtime import Execution
 

@@ -12,7 +12,7 @@ from onnx_cases import Array, error, run
 from onnx_texts import folded, model, net_of, saved, statistics, types, values
 
 import bnfold
-from bnfold.compare.drawing import ALL_COMPARABLE, incomparable_nodes
+from bnfold.compare.incomparable_nodes import ALL_COMPARABLE, incomparable_nodes
 from bnfold.onnx.functions import expanded
 from bnfold.pipeline import Job, Reading, Writing
 from bnfold.pipeline import run as fold_files

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import bnfold
-from bnfold.compare.assumed import assumed_shapes
+from bnfold.compare.assumed_shapes import assumed_shapes
 from bnfold.net import Blobs, Layer, Net
 
 FIRST = """

@@ -59,9 +59,9 @@ def runnable(net: Net, fed: Mapping[str, Shape] | None = None) -> tuple[Net, Unr
     Args:
         net: of Caffe.
         fed: top of a layer that cannot be run -> the shape of what is fed in its place; by default each that has one,
-            or for which one can be assumed (`assumed`).
+            or for which one can be assumed (`assumed_shapes`).
     """
-    from bnfold.compare.assumed import ROWS, assumed_shapes, shapes_given
+    from bnfold.compare.assumed_shapes import ROWS, assumed_shapes, shapes_given
     from bnfold.onnx.export.network import refused_layers
 
     shapes = assumed_shapes(net) if fed is None else shapes_given(net, fed)
