@@ -12,7 +12,7 @@ from onnx_cases import Array
 from onnx_texts import folded, model, statistics, stored, values
 
 from bnfold import Comparison, compare
-from bnfold.compare import opensizes
+from bnfold.compare import open_sizes
 from bnfold.errors import UsageError
 from bnfold.options import ReadOptions
 from bnfold.pipeline import Folding, Job, Reading, Writing
@@ -138,18 +138,18 @@ def test_a_model_that_takes_no_usual_size_is_refused_unless_there_is_nothing_to_
 
 
 def test_sizes_are_sought_once_for_all_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[opensizes.Usual] = []
-    real = opensizes._shapes
+    tried: list[open_sizes.Usual] = []
+    real = open_sizes._shapes
 
-    def shapes(made: Any, layout: Any, usual: opensizes.Usual) -> dict[str, tuple[int | None, ...]]:
+    def shapes(made: Any, layout: Any, usual: open_sizes.Usual) -> dict[str, tuple[int | None, ...]]:
         tried.append(usual)
         return real(made, layout, usual)
 
-    monkeypatch.setattr(opensizes, "_shapes", shapes)
+    monkeypatch.setattr(open_sizes, "_shapes", shapes)
     opened = Comparison(conv_bn())
     assert opened.against(folded(conv_bn())).passed
     assert opened.against(conv_bn()).passed
-    assert tried.count(opensizes.USUAL[0]) == 1  # others are only for the run at other sizes
+    assert tried.count(open_sizes.USUAL[0]) == 1  # others are only for the run at other sizes
 
 
 PLANES, STEPS = "float[n,2,h,w] x", "float[n,t] x"
