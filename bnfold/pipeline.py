@@ -33,7 +33,7 @@ StageProgress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
 
 MAX_HASHED = 1 << 24
-"""Bytes up to which a file is hashed unasked: 240 MB take 0.2 s, and scaling all of them 0.1 s."""
+"""Bytes up to which a file is hashed unasked: SHA-256 takes longer than scaling does, see docs/architecture.md."""
 
 
 class Reading(NamedTuple):

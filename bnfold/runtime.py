@@ -360,8 +360,8 @@ def _unstarted(name: str, provider: Provider) -> str:
 def give_back() -> None:
     """Have the C library give the system what is free between runs; it keeps pieces of up to 32 MB otherwise.
 
-    A ResNet-152 in segments holds 440 MB with it and 455 without. The network of `tests/compare/test_memory.py` with
-    known sizes, where 272 MB are asked for, holds 249, and 287 without. It changes no setting of the allocator.
+    Without it a comparison holds more than `--memory` allows (`tests/compare/test_memory.py`). It changes no setting of
+    the allocator.
     """
     with suppress(AttributeError, OSError, TypeError):  # it may be another than glibc
         ctypes.CDLL(None).malloc_trim(0)
@@ -485,7 +485,7 @@ def _without_tf32(wanted: bool) -> Iterator[None]:
 def _device_library() -> ModuleType | None:
     """Torch or CuPy, if one of them sees the GPU; None otherwise, and the values go to the host.
 
-    Torch first: on an H100 it measures a blob in 1.7 ms, where CuPy takes 2.6 to 5.9 and rounds denormals to 0.
+    Torch first, since CuPy rounds denormals to 0.
     """
     with suppress(Exception):  # an ImportError, or whatever it makes of a driver that it does not like
         torch = import_module("torch")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import nan
 from typing import TYPE_CHECKING, NamedTuple
 
-from bnfold.compare.hidden_differences import same_stored
+from bnfold.compare.models import same_stored
 from bnfold.compare.records import DiffReport, Gate
 from bnfold.errors import BnfoldError, UsageError, quoted
 from bnfold.loading import load

@@ -46,11 +46,11 @@ AHEAD = 4  # pieces that are waiting for each worker; more would only wait to be
 MAX_LOCAL = 512
 """Worker processes that are started on this machine: a number with a digit too many would take all of it."""
 FILES, FILES_EACH = 32, 12
-"""Descriptors that this process takes for workers that it starts, and for each of them: 35, 48, 70 and 92 in all for 1,
-2, 4 and 6. Where there are too few, Dask tries for ever to let a worker in, and nothing ends its start."""
+"""Descriptors that this process takes for workers that it starts, and for each of them (`ls /proc/PID/fd | wc -l` while
+they run). Where there are too few, Dask tries for ever to let a worker in, and nothing ends its start."""
 SPACE = 800 << 20
-"""Bytes of address space that a worker takes for a small network, with Dask and onnxruntime loaded: 830 MB were enough,
-and 742 MB too few. With much less some workers print a traceback, since who started them has gone."""
+"""Bytes of address space that a worker takes for a small network, with Dask and onnxruntime loaded (`ulimit -v` before
+`bnfold diff --cluster 1`). With much less some workers print a traceback, since who started them has gone."""
 TRIES = 2
 FIRST_WORKER = 10  # seconds until a scheduler without workers is given up
 NO_WORKERS = "60s"  # how long it takes until workers that were started here are given up
@@ -306,8 +306,7 @@ def _local_cluster(number: int) -> LocalCluster:
     """So many workers that have started.
 
     Dask cannot take down what has half started, so another thread starts it, which no signal stops. Where one comes
-    meanwhile, the processes are killed that are there and that still come, by which the start fails at once: of seven
-    workers, interrupted while they start, on an idle machine of two processors in 0.2 s, where waiting takes 2 to 3 s.
+    meanwhile, the processes are killed that are there and that still come, by which the start fails at once.
     """
     from distributed import LocalCluster, Nanny
     from distributed.core import Status

@@ -44,7 +44,7 @@ from bnfold.errors import ModelError, UsageError, counted, few, named
 from bnfold.io.mapping import require_unchanged
 from bnfold.net import Array, Net, Shape, sizes
 from bnfold.options import TEXT, TOLERANCES, CompareOptions, ReadOptions, changed, require_type
-from bnfold.runtime import TF32, Session, give_back, require_provider
+from bnfold.runtime import TF32, give_back, require_provider
 
 if TYPE_CHECKING:
     from bnfold.compare.models import Source
@@ -52,9 +52,9 @@ if TYPE_CHECKING:
 
 CLUSTERS = "expected a number of local workers, 1 or more, or the address of a scheduler like 10.0.0.1:8786"
 MAX_THREADS = 512
-"""Threads of an operator. onnxruntime starts all of them for each session: 1,024 took 34 s on two processors, and as
-many as a process may not start end in std::bad_alloc."""
-ROWS = 4096  # of a network's own first axis that are drawn and measured each by itself, in 0.2 ms, of three runs
+"""Threads of an operator. onnxruntime starts all of them for each session, and where a process may not start as many
+it ends in std::bad_alloc."""
+ROWS = 4096  # of a network's own first axis that are drawn and measured each by itself, of three runs
 
 
 def compare(
@@ -179,14 +179,11 @@ class Comparison:
         self._opened: tuple[BatchLayout, Samples] | None = None
         self._sized: tuple[BatchLayout, BatchLayout, str] | None = None
         self._noise: Noise | None = None
-        self._is_read = isinstance(reference, Net)
         self.reference = open_model(reference, "reference", options)
-        self._stored_type, self._seldom = self.reference.stored_type, self.reference.float_types & SELDOM
-        self._in_float32 = not self.reference.is_runnable(options.providers[0])
-        if self._in_float32:
+        if not self.reference.is_runnable(options.providers[0]):
             self.reference = self.reference.in_float32()
         if self._typed:
-            coarsest = max(TOLERANCES[self._stored_type], TOLERANCES["float32"] if self._in_float32 else 0.0)
+            coarsest = max(TOLERANCES[self.reference.own.stored_type], TOLERANCES["float32"] * self._in_float32)
             self.options = options = replace(options, tolerance=coarsest)
         if self.reference.net is not None:
             check_memory(self.reference.net)
@@ -206,11 +203,17 @@ class Comparison:
         return [f"not compared, since it cannot be run or depends on what cannot: {few(list(map(str, hidden)), 5)}"]
 
     @property
+    def _in_float32(self) -> bool:
+        """Whether the reference is run in float32, since some of its types cannot be."""
+        return self.reference.before is not None
+
+    @property
     def _types(self) -> list[str]:
         """What the types of the values mean for the comparison, where they are not float32."""
-        stored, notes = self._stored_type, []
+        own, notes = self.reference.own, []
+        stored = own.stored_type
         if self._in_float32:
-            seldom = " and ".join(sorted(self._seldom))
+            seldom = " and ".join(sorted(own.float_types & SELDOM))
             notes = [f"not all that is {seldom} can be computed and read here, so both networks were run in float32"]
         if self._typed and stored != "float32":
             cause = "it was run so" if self.options.limit > TOLERANCES[stored] else f"its values are stored as {stored}"
@@ -342,7 +345,11 @@ class Comparison:
 
     def _candidate(self, candidate: Source) -> Model:
         ours, options = self.reference, self.options
-        if self._is_read and isinstance(candidate, Net) and (options.input_shapes or options.reading != ReadOptions()):
+        if (
+            isinstance(self._source, Net)
+            and isinstance(candidate, Net)
+            and (options.input_shapes or options.reading != ReadOptions())
+        ):
             raise UsageError("input_shapes and reading say how a network is read, and both are read already")
         theirs = open_model(candidate, "candidate", options)
         theirs = theirs.feeding({}) if ours.net is None else theirs
@@ -532,7 +539,8 @@ class Comparison:
         def begin() -> tuple[Samples, list[dict[str, Shape]]]:
             if not isinstance(data, Noise):
                 return data, engine.shapes(data)
-            drawn = self._drawn(data, engine.layout, ours, engine.session)
+            self._noise = self._noise or choose_noise(data, engine.layout, ours, engine.session)
+            drawn = replace(data, scales=self._noise.scales, signed=self._noise.signed)
             if not self.options.layers and (mute := muted(drawn, engine.layout, ours, engine.session)):
                 notes.append(f"{named('blob', mute)}: {MUTED}")
             if self.options.memory is not None:  # the allocator holds what the trials of noise took
@@ -622,12 +630,6 @@ class Comparison:
             raise
         state.keep()
         return state.found
-
-    def _drawn(self, data: Noise, layout: BatchLayout, ours: Model, reference: Session) -> Noise:
-        """The noise with the scales that the reference needs, which are found once."""
-        if self._noise is None:
-            self._noise = choose_noise(data, layout, ours, reference)
-        return replace(data, scales=self._noise.scales, signed=self._noise.signed)
 
 
 def _brought(model: Model) -> dict[str, Feed]:

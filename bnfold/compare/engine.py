@@ -77,9 +77,15 @@ class Engine:
         self.overlapping, self.alternating = True, False
         self._whole = networks.whole()
         self.segments = [self._whole]
-        self._open(self._whole, networks.further)
-        sessions = self._whole.sessions.values()
+        sessions = [
+            self._session(self._whole, place, () if place else networks.further)
+            for place in range(len(networks.models))
+        ]
+        self._whole.sessions.update(enumerate(sessions))
         self.executions: list[Execution] = [session.execution for session in sessions]
+        there = any(execution.values != "host" for execution in self.executions)
+        self._pool = Threads(1 if there else self._threads, "bnfold-measure")
+        self._decoders = Threads(self._threads, "bnfold-decode")
         self._budget: MemoryBudget | None = None
         if room is not None:
             self._budget = MemoryBudget(room, options.memory, share)
@@ -92,19 +98,13 @@ class Engine:
         self.exact = exact() if exact is not None else None
         if self.segments[0] is not self._whole:
             self._whole.sessions.clear()
-            self._open(self.segments[0], networks.further)
-        self._pool: Threads | None = None
 
     def __enter__(self) -> Engine:
-        there = any(execution.values != "host" for execution in self.executions)
-        self._pool = Threads(1 if there else self._threads, "bnfold-measure")
-        self._decoders = Threads(self._threads, "bnfold-decode")
         return self
 
     def __exit__(self, *_: object) -> None:
         for pool in (self._pool, self._decoders):
-            if pool is not None:
-                pool.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
         self.close_sessions()
         for segment in self.segments:
             segment.ties.clear()
@@ -225,7 +225,6 @@ class Engine:
         measured: Sequence[Measurement],
         progress: Progress | None,
     ) -> None:
-        assert self._pool is not None
         waiting: list[Callable[[], None]] = []
 
         def finish(stop: int) -> None:
@@ -292,11 +291,6 @@ class Engine:
         if not self.overlapping or self._options.memory is not None:
             give_back()
         return given
-
-    def _open(self, segment: Segment, further: Sequence[str]) -> None:
-        """Open all networks for a segment, the reference so that it gives more blobs."""
-        for place in range(len(self.networks.models)):
-            segment.sessions[place] = self._session(segment, place, () if place else further)
 
     def _session(self, segment: Segment, place: int, further: Sequence[str] = ()) -> Session:
         return self._opened(place, segment.networks.models[place], [*segment.outputs(place), *further])

@@ -31,7 +31,7 @@ another.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -42,7 +42,7 @@ from bnfold.compare.backends import Float64
 from bnfold.compare.divergence import upstream
 from bnfold.compare.kernels import alike
 from bnfold.compare.metrics import PIECE
-from bnfold.compare.models import Model, is_copy
+from bnfold.compare.models import Model, is_copy, same_stored
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array
 from bnfold.options import ROUNDING as UNITS
@@ -289,16 +289,8 @@ def same_makers(reference: Model, candidate: Model, blob: str, leaves: Mapping[s
         if reference.settings(ours) != candidate.settings(theirs) or len(read) != len(others):
             return False
         waiting += zip(read, others, strict=True)
-    return _same_stored(reference, candidate, stored)
-
-
-def _same_stored(reference: Model, candidate: Model, names: Collection[tuple[str, str]]) -> bool:
-    """Whether equal values are stored under some names of the one and the other."""
-    from bnfold.onnx.graph import same_weight, stored_weights
-
-    ours = stored_weights(reference.parts, {name for name, _ in names})
-    theirs = stored_weights(candidate.parts, {name for _, name in names})
-    return all(name in ours and other in theirs and same_weight(ours[name], theirs[other]) for name, other in names)
+    before, after = reference.stored({one for one, _ in stored}), candidate.stored({other for _, other in stored})
+    return all(one in before and same_stored(before[one], after.get(other)) for one, other in stored)
 
 
 def _formula(model: Model, blob: str, leaves: Mapping[str, str | None]) -> tuple[object, ...] | None:

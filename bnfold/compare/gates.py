@@ -106,11 +106,7 @@ def tolerance_gate(blobs: Sequence[BlobDiff], tolerance: float) -> Gate:
 
 
 def rounding_gate(inexact: Mapping[str, Distances]) -> Gate:
-    """In types of 2 bytes nothing farther from a float64 run than rounding explains, though the tolerance has room.
-
-    Args:
-        inexact: the blobs that are.
-    """
+    """In types of 2 bytes nothing farther from a float64 run than rounding explains, though the tolerance has room."""
     if not inexact:
         return Gate("rounding", 1, 0, True, "rounding explains what differs")
     name, found = next(iter(inexact.items()))

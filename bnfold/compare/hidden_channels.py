@@ -22,7 +22,8 @@ import numpy as np
 from bnfold.compare.batches import run_at
 from bnfold.compare.divergence import upstream
 from bnfold.compare.exact import EVERY_SAMPLE
-from bnfold.compare.hidden_differences import LINEAR, same_stored
+from bnfold.compare.hidden_differences import LINEAR
+from bnfold.compare.models import same_stored
 from bnfold.errors import ModelError, counted
 from bnfold.net import Array
 from bnfold.options import ROUNDING
@@ -74,12 +75,7 @@ class _Asked(NamedTuple):
 
 
 def hidden_channels(matched: MatchedCandidate, store: WeightStore) -> Iterator[str]:
-    """The notes on one candidate.
-
-    Args:
-        matched: the candidate.
-        store: where its weights lie.
-    """
+    """The notes on one candidate, whose weights lie in the store."""
     from bnfold.onnx.nudging import nudged
 
     search = _Search(matched)

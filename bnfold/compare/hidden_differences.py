@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bnfold.compare.divergence import AMPLIFIED, FLOOR, GROWTH, upstream
-from bnfold.compare.models import Model, values_stored
+from bnfold.compare.models import Model, same_stored, values_stored
 from bnfold.compare.saturation import COUNTS
 from bnfold.compare.unrunnable_layers import layer_settings
 from bnfold.errors import named
@@ -394,19 +394,6 @@ def _apart_stored(one: Weight | Array | None, other: Weight | Array | None) -> f
     if same_stored(one, other):
         return 0.0
     return _apart(*(None if held is None else values_stored(held) for held in (one, other)))
-
-
-def same_stored(one: Weight | Array | None, other: Weight | Array | None) -> bool:
-    """Whether two of what `Model.stored` gives are equal to the last bit, or are missing both."""
-    from bnfold.onnx.graph import same_weight
-    from bnfold.onnx.weight import Weight
-
-    if isinstance(one, Weight) and isinstance(other, Weight):
-        return same_weight(one, other)
-    if one is None or other is None:
-        return one is other
-    ours, theirs = values_stored(one), values_stored(other)
-    return (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape) and ours.tobytes() == theirs.tobytes()
 
 
 def _apart(one: Array | None, other: Array | None) -> float:

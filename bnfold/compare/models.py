@@ -87,11 +87,7 @@ class Model:
     notes: tuple[str, ...] = ()
 
     def feeding(self, fed: Mapping[str, Shape]) -> Model:
-        """The same, of which only some tops of layers that cannot be run are fed: those that `fed` has, in its shapes.
-
-        Args:
-            fed: top -> shape.
-        """
+        """The same, of which only some tops of layers that cannot be run are fed: those of `fed`, in its shapes."""
         if self.unrunnable.whole is None or fed == self.unrunnable.fed:
             return self
         return replace(_running(self.unrunnable.whole, self.name, fed), path=self.path, notes=self.notes)
@@ -316,6 +312,19 @@ class Model:
 def values_stored(held: Weight | Array) -> Array:
     """One of what `Model.stored` gives as an array."""
     return held if isinstance(held, np.ndarray) else held.array()
+
+
+def same_stored(one: Weight | Array | None, other: Weight | Array | None) -> bool:
+    """Whether two of what `Model.stored` gives are equal to the last bit, or are missing both."""
+    from bnfold.onnx.graph import same_weight
+    from bnfold.onnx.weight import Weight
+
+    if isinstance(one, Weight) and isinstance(other, Weight):
+        return same_weight(one, other)
+    if one is None or other is None:
+        return one is other
+    ours, theirs = values_stored(one), values_stored(other)
+    return (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape) and ours.tobytes() == theirs.tobytes()
 
 
 def is_copy(node: NodeProto, name: str) -> bool:

@@ -32,7 +32,7 @@ from bnfold.compare.records import (
 from bnfold.compare.rounding import RoundingJudge, rounding_note
 from bnfold.compare.saturation import MOSTLY
 from bnfold.compare.unproved import unproved
-from bnfold.compare.unrunnable_layers import differing_behind, layers_made_otherwise, same_behind
+from bnfold.compare.unrunnable_layers import agreeing, differing_behind, layers_made_otherwise, same_behind
 from bnfold.errors import named, quoted
 from bnfold.runtime import Execution
 
@@ -239,19 +239,25 @@ class _Report:
         return [name for name in self.matched.ours.outputs if name not in self.matched.pairs]
 
     @cached_property
+    def behind(self) -> dict[str, str]:
+        """The partners, and those among what layers of Caffe make that cannot be run."""
+        matched = self.matched
+        return matched.partners | agreeing(matched.ours.unrunnable, matched.theirs.unrunnable, matched.partners)
+
+    @cached_property
     def hides_the_same(self) -> bool:
         """Whether what of the reference is not compared is the same in the candidate, and reads only what is."""
         ours, theirs, partners = self.matched.ours, self.matched.theirs, self.matched.partners
         if ours.net is None:
             return ours.incomparable.are_those_of(theirs.incomparable, partners)
-        return same_behind(ours.unrunnable, theirs.unrunnable, partners)
+        return same_behind(ours.unrunnable, theirs.unrunnable, self.behind)
 
     @cached_property
     def made_otherwise(self) -> list[str]:
         """The outputs that were not compared, and that other nodes or layers make in the candidate, or of others."""
         ours, theirs, partners = self.matched.ours, self.matched.theirs, self.matched.partners
         if ours.net is not None and theirs.net is not None:
-            return layers_made_otherwise(ours, theirs, partners)
+            return layers_made_otherwise(ours, theirs, self.behind)
         return nodes_made_otherwise(ours, theirs, partners)
 
     def _seen_through(self, boxes: str) -> bool:
@@ -264,7 +270,7 @@ class _Report:
         ours, theirs = self.matched.ours, self.matched.theirs
         if ours.net is None:
             return [] if self.hides_the_same else [output.blob for output in ours.uncompared.outputs]
-        return differing_behind(ours.unrunnable, theirs.unrunnable, self.matched.partners)
+        return differing_behind(ours.unrunnable, theirs.unrunnable, self.behind)
 
     def _inner(self, *, by_user: bool) -> dict[str, str]:
         """The reference's outputs whose partners are none in the candidate, with these: of the user's own pairs, which

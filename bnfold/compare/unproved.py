@@ -29,14 +29,7 @@ BY_CHANNEL = ("Conv", "ConvTranspose", "Gemm", "Convolution", "Deconvolution", "
 def unproved(
     matched: MatchedCandidate, found: Measurement, blobs: Sequence[BlobDiff], classifier: ClassifierDiff | None
 ) -> Iterator[str]:
-    """The notes on one candidate.
-
-    Args:
-        matched: the candidate.
-        found: in all samples.
-        blobs: what is reported.
-        classifier: likewise.
-    """
+    """The notes on one candidate, given what was found in all samples and what is reported of it."""
     if classifier is not None:
         yield from _unanswered(found.count, classifier)
     yield from _not_finite(blobs)

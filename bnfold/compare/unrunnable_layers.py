@@ -118,7 +118,7 @@ def same_layers(reference: Sequence[Layer], candidate: Sequence[Layer]) -> bool:
     ] and all(map(_same, reference, candidate))
 
 
-def same_behind(reference: UnrunnableLayers, candidate: UnrunnableLayers, compared: Mapping[str, str]) -> bool:
+def same_behind(reference: UnrunnableLayers, candidate: UnrunnableLayers, partners: Mapping[str, str]) -> bool:
     """Whether what cannot be run is the same in both networks, and reads only what was compared or fed.
 
     Given:   proposal -> roi -> fc6 -> drop6 -> score        and:   proposal -> roi -> fc6 -> score
@@ -126,9 +126,9 @@ def same_behind(reference: UnrunnableLayers, candidate: UnrunnableLayers, compar
 
     Args:
         reference, candidate: what cannot be run of them.
-        compared: blob of the reference -> the candidate's that it was compared to, or that is fed as it is.
+        partners: blob of the reference -> the candidate's that it was compared to, or that is fed as it is, and what
+            `agreeing` makes of these.
     """
-    partners = {**compared, **agreeing(reference, candidate, compared)}
     computing = [top for layer in _computing(reference) for top in layer.tops]
     outputs = [output.blob for output in reference.outputs]
     same = len([*_computing(reference)]) == len([*_computing(candidate)]) and partners.keys() >= {*computing}
@@ -136,19 +136,18 @@ def same_behind(reference: UnrunnableLayers, candidate: UnrunnableLayers, compar
 
 
 def differing_behind(
-    reference: UnrunnableLayers, candidate: UnrunnableLayers, compared: Mapping[str, str]
+    reference: UnrunnableLayers, candidate: UnrunnableLayers, partners: Mapping[str, str]
 ) -> list[str]:
     """The outputs that cannot be run and are not known to be made by the same layers of what was compared; arguments as
     in `same_behind`.
     """
     outputs = [output.blob for output in reference.outputs]
-    partners = {**compared, **agreeing(reference, candidate, compared)}
     return [name for name in outputs if not _alike(reference, candidate, partners, [name], [name])]
 
 
 def agreeing(reference: UnrunnableLayers, candidate: UnrunnableLayers, compared: Mapping[str, str]) -> dict[str, str]:
     """Top -> the candidate's, of layers of Caffe that cannot be run and are the same, and read what was compared or
-    what such layers make; arguments as in `same_behind`.
+    what such layers make; `compared`: blob of the reference -> the candidate's.
     """
     partners, agreed = dict(compared), dict[str, str]()
     for layer, other in _paired(reference, candidate):
@@ -197,12 +196,11 @@ def _paired(reference: UnrunnableLayers, candidate: UnrunnableLayers) -> Iterato
     return ((layer, named[layer.name].pop(0)) for layer in _computing(reference) if named.get(layer.name))
 
 
-def layers_made_otherwise(reference: Model, candidate: Model, compared: Mapping[str, str]) -> list[str]:
+def layers_made_otherwise(reference: Model, candidate: Model, partners: Mapping[str, str]) -> list[str]:
     """The outputs behind a layer of Caffe that cannot be run, if it is another one in the candidate, reads other blobs
-    there, or is in one of the networks alone; `compared` as in `same_behind`.
+    there, or is in one of the networks alone; `partners` as in `same_behind`.
     """
     ours, theirs = reference.unrunnable, candidate.unrunnable
-    partners = {**compared, **agreeing(ours, theirs, compared)}
     known, others = set(partners.values()), set[str]()
     for layer, other in _paired(ours, theirs):
         wanted = [{partners[one] for one in _sources(ours.copies, blob) if one in partners} for blob in layer.bottoms]

@@ -1,6 +1,6 @@
 """Running two networks on more samples at once than they were written for, where both let themselves.
 
-A deploy net says one sample, and one by one a data set takes four times as long. A Caffe network lets itself if with
+A deploy net says one sample, and one by one a data set takes several times as long. A Caffe network lets itself if with
 one more sample the first axis of its blobs grows and nothing else. What an ONNX model does is not said by its shapes
 (it may hold constants that were computed for its batch), so it is tried: two runs of the size that it says, and one of
 both.
