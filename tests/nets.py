@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from bnfold.caffe.text import parse_prototxt
 from bnfold.net import Array, Blobs, Layer, Net, Shape
 
 FACTOR = 999.98  # what Caffe's moving average converges to
+_SIGNS = np.array([-1.0, 1.0])
 
 
 def net(prototxt: str, seed: int = 0, /, **weights: Iterable[Array]) -> Net:
@@ -63,6 +65,8 @@ def _learned(layer: Layer, shapes: dict[str, Shape | None], seed: int, given: It
 
 def seeded(layer_type: str, shapes: Sequence[Shape], seed: int = 0, name: str = "") -> list[Array]:
     """Blobs for a layer of type `layer_type`: signed, distinct per channel, of a size that keeps activations near 1."""
+    if not shapes:
+        return []
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     if layer_type in ("BatchNorm", "CuDNNBatchNorm"):
         return [array.astype(np.float32) for array in _batch_norm(rng, shapes)]
@@ -85,13 +89,13 @@ def _batch_norm(rng: np.random.Generator, shapes: Sequence[Shape]) -> list[Array
 
 def _vector(rng: np.random.Generator, shape: Shape) -> Array:
     """Values between 0.5 and 1.5 with any sign: far from zero, so that dividing by them stays exact enough."""
-    values: Array = rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
+    values: Array = rng.uniform(0.5, 1.5, shape) * _SIGNS[rng.integers(0, 2, shape)]  # as `choice` has it, and faster
     return values
 
 
 def _blob(rng: np.random.Generator, shape: Shape, layer_type: str, index: int) -> Array:
     if index == 0 and len(shape) > 1 and layer_type not in ("Parameter", "PReLU", "Scale", "Bias"):
-        fan_in = max(1, int(np.prod(shape[1:])))
+        fan_in = max(1, math.prod(shape[1:]))
         channel = 1 + 0.1 * np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
         values: Array = rng.normal(0, 1, shape) * channel / np.sqrt(fan_in)
         return values

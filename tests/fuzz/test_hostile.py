@@ -141,7 +141,7 @@ TEXTS: dict[str, tuple[int, Callable[[int], str]]] = {
             + "}"
         ),
     ),
-    "4,000 affines behind 4,000 layers": (4000, lambda many: IMAGE + CONVOLVED + affines_behind_poolings(many)),
+    "1,000 affines behind 1,000 layers": (1000, lambda many: IMAGE + CONVOLVED + affines_behind_poolings(many)),
     "a tower of sums": (
         500,
         lambda many: (
@@ -350,12 +350,16 @@ SOUND = weights(encode.length(7, encode.blob([1, 2, 3, 4], 2, 2)))
 VALUE = encode.length(5, encode.floats([1.0]))
 NOTHING = encode.number(99, 1)
 
+
+def numbered_layers(many: int) -> bytes:
+    """As many layers, each of which has another name."""
+    before, behind = encode.layer("000000", "ReLU").split(b"000000")
+    return b"".join(b"%b%06d%b" % (before, number, behind) for number in range(many))
+
+
 MODELS: dict[str, tuple[int, Callable[[int], bytes]]] = {
     "a million layers": (1_000_000, lambda many: encode.length(100) * many + SOUND),
-    "249,000 layers": (
-        249_000,
-        lambda many: b"".join(encode.layer(str(i), "ReLU") for i in range(many)) + SOUND,
-    ),
+    "249,000 layers": (249_000, lambda many: numbered_layers(many) + SOUND),
     "a million tiny fields": (1_000_000, lambda many: NOTHING * many + SOUND),
     "a million tiny fields in a layer": (1_000_000, lambda many: weights(NOTHING * many)),
     "a million tiny fields in a blob": (1_000_000, lambda many: weights(encode.length(7, NOTHING * many))),
