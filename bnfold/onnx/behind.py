@@ -9,11 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from bnfold.net import Layer, Net, Shape
-from bnfold.onnx.node import STANDARD, BottomInput
+from bnfold.onnx.node import ARITHMETIC, STANDARD, BottomInput
 from bnfold.onnx.origin import NodeSource, OnnxOrigin
 from bnfold.onnx.sizes import UNKNOWN
 
-ARITHMETIC = frozenset({"Add", "Div", "Mul", "Sub"})
 KEEPING = frozenset({"BatchNormalization", "Cast", "CastLike", "Dropout", "Identity", "Neg"})
 """Operators whose first output has the sizes of their first input."""
 

@@ -12,9 +12,9 @@ from onnx import TensorProto
 
 from bnfold.algebra.frontend import FoldContext
 from bnfold.net import Layer, Net
-from bnfold.onnx.node import SHORT
+from bnfold.onnx.node import ARITHMETIC, SHORT
 
-AFFINES = frozenset({"Add", "BatchNormalization", "Div", "Mul", "Neg", "Sub"})
+AFFINES = ARITHMETIC | {"BatchNormalization", "Neg"}
 
 
 def pair_casts(context: FoldContext) -> dict[int, tuple[Layer, Layer]]:

@@ -20,7 +20,7 @@ from bnfold.errors import counted
 from bnfold.io.wire import LENGTH, MAX_MESSAGE
 from bnfold.net import Names
 from bnfold.onnx.file import GRAPH, INITIALIZER, SPARSE_INITIALIZER, Document, document_of, fill_constant
-from bnfold.onnx.node import STANDARD, bodies, domain_of, graphs_of, names_in
+from bnfold.onnx.node import ARITHMETIC, STANDARD, bodies, domain_of, graphs_of, names_in
 from bnfold.onnx.save import field_head
 
 NORMALISATIONS = frozenset(
@@ -28,7 +28,7 @@ NORMALISATIONS = frozenset(
 )
 """What makes a body worthwhile: a function of anything else may be one that a runtime has a kernel for."""
 
-ARITHMETIC = frozenset({"Add", "CastLike", "Constant", "Div", "Identity", "Mul", "Neg", "Sub"})
+PLAIN = ARITHMETIC | {"CastLike", "Constant", "Identity", "Neg"}
 """So does a body of these alone, which may be an affine: no runtime has more for it than they are."""
 
 MAX_NODES = 1 << 18
@@ -74,7 +74,7 @@ def _may_fold(function: FunctionProto) -> bool:
     """Whether a function normalises, or is nothing but arithmetic in which a constant may stand."""
     nodes = list(all_nodes(function.node))
     has_constant = len(function.input) > 1 or any(node.op_type == "Constant" for node in nodes)
-    is_arithmetic = all(node.op_type in ARITHMETIC and node.domain in STANDARD for node in nodes)
+    is_arithmetic = all(node.op_type in PLAIN and node.domain in STANDARD for node in nodes)
     return (has_constant and is_arithmetic) or any(node.op_type in NORMALISATIONS for node in nodes)
 
 

@@ -20,10 +20,9 @@ from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoP
 from bnfold.algebra.frontend import InnerNet
 from bnfold.errors import BnfoldError, counted
 from bnfold.net import Layer, Net, Shape, blobs_of
-from bnfold.onnx.behind import ARITHMETIC
 from bnfold.onnx.file import element_type
 from bnfold.onnx.functions import NORMALISATIONS, all_nodes
-from bnfold.onnx.node import Node, captured, captured_by, constants_among, is_float, names_in
+from bnfold.onnx.node import ARITHMETIC, Node, captured, captured_by, constants_among, is_float, names_in
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.write import whole_message
 from bnfold.options import ReadOptions

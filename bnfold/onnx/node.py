@@ -65,6 +65,9 @@ def fed_kind(port: ValueInfoProto) -> str:
     return "lists" if fed is None else TensorProto.DataType.Name(fed.elem_type).lower().replace("string", "text")
 
 
+ARITHMETIC = frozenset({"Add", "Div", "Mul", "Sub"})
+"""Operators of two inputs that are an affine of one where the other is a constant."""
+
 RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 
 BIASES = {"Add": 1, "Conv": 2, "ConvTranspose": 2, "DeformConv": 3, "Gemm": 2, **dict.fromkeys(RECURRENT, 3)}
