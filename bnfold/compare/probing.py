@@ -66,7 +66,7 @@ def bent_across(one: Side, other: Side) -> float | None:
     made = _values_of([one, other])
     if made is None:
         return None
-    falls = any(np.any(np.diff(values, axis=0) < 0) for values in made[1:])
+    falls = any(np.any(values[1:] < values[:-1]) for values in made[1:])
     return 1.0 if falls else bent(one, other)
 
 
