@@ -252,6 +252,10 @@ class Model:
 
         random = np.random.default_rng(seed)
         kept, weights = stored_weights(reference.parts), []
+        # A fold writes 1 for a variance, exactly; moved with the factor it could undo by chance what that moves.
+        variances = {
+            read for node in self.proto.graph.node if node.op_type == "BatchNormalization" for read in node.input[4:5]
+        }
         for name, weight in stored_weights(self.parts).items():
             if not FINER.tells(weight.dtype):
                 weights.append(weight)
@@ -259,7 +263,8 @@ class Model:
             values = weight.array().astype(np.float32)
             if seed is not None and not (name in kept and same_weight(weight, kept[name])):
                 half = np.ldexp(np.float32(ROUNDING[weight.dtype.name] / 2), np.frexp(values)[1])
-                values += np.where(values == 0, 0, half) * random.choice(np.array([-1, 1], np.float32), values.shape)
+                exact = (values == 0) | ((values == 1) & (name in variances))
+                values += np.where(exact, 0, half) * random.choice(np.array([-1, 1], np.float32), values.shape)
             weights.append(weight.of(name, values))
         bare, text = deepcopy(self.proto), [weight.name for weight in weights if weight.dtype == object]
         del bare.graph.initializer[:]
