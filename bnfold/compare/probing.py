@@ -91,7 +91,8 @@ def bounded_otherwise(one: Side, other: Side, *, is_read: bool = False) -> float
         distance = np.not_equal(*(np.isfinite(ends).sum(axis=0) for ends in (ours, theirs))).astype(np.float64)
     # What is one number throughout, or none, tells nothing of what stands in front of it.
     varies = [(one[0] != one[1]) | np.isinf(one[0]) for one in (ours, theirs)]
-    tells = varies[0] & varies[1] & ~np.isnan(ours + theirs).all(axis=0)
+    with np.errstate(invalid="ignore"):  # of either infinity
+        tells = varies[0] & varies[1] & ~np.isnan(ours + theirs).all(axis=0)
     return float(np.minimum(np.where(tells & ~np.isnan(distance), distance, 0), 1).max(initial=0))
 
 

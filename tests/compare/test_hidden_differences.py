@@ -212,6 +212,7 @@ NORMALISED_GEMM: Step = ("Gemm", {"w": FACTORS[:, None] * WEIGHT, "b": SHIFTS @ 
 LEAST: Step = ("Min", {"m": 200.0}, {})
 TURN: Step = ("Transpose", {}, {"perm": [0, 1]})
 MATMUL: Step = ("MatMul", {"w": np.tri(4)}, {})
+MINUS_MATMUL: Step = ("MatMul", {"w": -np.tri(4)}, {})
 
 
 def three(op_type: str) -> onnx.ModelProto:
@@ -262,6 +263,7 @@ def test_what_no_data_has_shown_is_said_whatever_it_is_written_as(
         (HARD_SIGMOID, bounded(0, 1)),
         (chain(NORMALISED), chain(("Mul", {"a": FACTORS}, {}), ("Add", {"b": SHIFTS}, {}))),
         (chain(NORMALISED), chain(SCALED)),
+        (chain(MATMUL, ("Abs", {}, {}), MATMUL), chain(MATMUL, ("Abs", {}, {}), ("Neg", {}, {}), MINUS_MATMUL)),
         (chain(GEMM, NORMALISED), chain(GEMM_NORMALISED)),
         (chain(NORMALISED, GEMM), chain(NORMALISED_GEMM)),
         (chain(GEMM, NORMALISED, ("HardSwish", {}, {})), chain(GEMM_NORMALISED, ("HardSwish", {}, {}))),
