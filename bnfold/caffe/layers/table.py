@@ -26,30 +26,11 @@ from bnfold.caffe.layers import (
 )
 from bnfold.caffe.layers.row import LayerType
 
-LAYERS: Mapping[str, LayerType] = {
-    layer_type: row
-    for family in (
-        activation,
-        affine,
-        arithmetic,
-        arrange,
-        convolution,
-        detection,
-        flow,
-        indexing,
-        linear,
-        normalisation,
-        padding,
-        pooling,
-        recurrent,
-        reduction,
-        region,
-        reorder,
-        resample,
-        source,
-    )
-    for layer_type, row in family.ROWS.items()
-}
+FAMILIES = (
+    *(activation, affine, arithmetic, arrange, convolution, detection, flow, indexing, linear),
+    *(normalisation, padding, pooling, recurrent, reduction, region, reorder, resample, source),
+)
+LAYERS: Mapping[str, LayerType] = {layer_type: row for family in FAMILIES for layer_type, row in family.ROWS.items()}
 """Caffe's layer type -> what is known of it."""
 
 
