@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from operator import is_
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, cast, overload, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -79,12 +79,7 @@ class Blobs(Sequence[Array]):
             blobs = iter(stored)
         except TypeError:  # also of an array without axes
             raise UsageError(f"blobs are given as a list of arrays, and not as {type(stored).__name__}") from None
-        # What numpy makes of arithmetic with an array of no axes is none.
-        arrays = [np.asarray(blob) if isinstance(blob, np.generic) else blob for blob in blobs]
-        for index, blob in enumerate(arrays):
-            # A `LazyArray` by its method, since `isinstance` of a protocol takes a while.
-            if not isinstance(blob, np.ndarray) and not hasattr(blob, "chunks"):
-                raise UsageError(f"blob {index} is {type(blob).__name__}, and not an array")
+        arrays = [one if isinstance(one, np.ndarray) else _kept(one, index) for index, one in enumerate(blobs)]
         self.stored: tuple[Array | LazyArray, ...] = tuple(arrays)
 
     def __len__(self) -> int:
@@ -130,6 +125,15 @@ def pieces_of(blob: Array | LazyArray) -> Iterator[Array]:
         return blob.chunks()
     flat = blob.reshape(-1)
     return (flat[start : start + PIECE] for start in range(0, flat.size, PIECE))
+
+
+def _kept(blob: object, index: int) -> Array | LazyArray:
+    """A blob that is no array of numpy's, as `Blobs` keeps it. Raises UsageError where it is none at all."""
+    if isinstance(blob, np.generic):  # what numpy makes of arithmetic with an array of no axes
+        return np.asarray(blob)
+    if not hasattr(blob, "chunks"):  # what makes a `LazyArray`, of which `isinstance` takes a while
+        raise UsageError(f"blob {index} is {type(blob).__name__}, and not an array")
+    return cast("LazyArray", blob)
 
 
 def _read(blob: Array | LazyArray) -> Array:

@@ -47,6 +47,13 @@ def test_the_public_names_are_sorted_and_can_all_be_had() -> None:
         bnfold.nix  # type: ignore[attr-defined]  # noqa: B018
 
 
+def test_the_map_of_compare_names_each_of_its_modules() -> None:
+    folder = PACKAGE / "compare"
+    said = re.findall(r"^    ([a-z_, ]+?)  ", (folder / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE)
+    named = sorted(name for row in said for name in row.split(", "))
+    assert named == sorted({path.stem for path in folder.glob("*.py")} - {"__init__", "comparison"})
+
+
 def test_no_two_classes_have_one_name() -> None:
     sources = [path for path in PACKAGE.rglob("*.py") if path.name not in GENERATED]
     names = [name for path in sources for name in re.findall(r"(?m)^class (\w+)", path.read_text(encoding="utf-8"))]
