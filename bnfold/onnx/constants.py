@@ -329,6 +329,25 @@ def _normalized(call: Call) -> Array:
     return (gamma * (value - mean) / deviation + beta).astype(value.dtype)
 
 
+def _places(call: Call, indices: Array) -> tuple[Array, ...]:
+    """Places along the first axes, as GatherND and ScatterND have them along the last axis of their indices."""
+    if call.attribute("batch_dims", 0) or call.attribute("reduction", "none") != "none" or not indices.ndim:
+        raise NotConstant
+    return tuple(np.moveaxis(indices, -1, 0))
+
+
+def _scattered(call: Call) -> Array:
+    """`x` with updates at some places, each of which is named once."""
+    value, places = call[0].copy(), _places(call, call[1])
+    if call[2].dtype != value.dtype or call[2].shape != value[places].shape:
+        raise NotConstant
+    numbers = np.ravel_multi_index(places, value.shape[: len(places)], "wrap") if places else np.zeros(0)
+    if np.unique(numbers).size != numbers.size:
+        raise NotConstant  # runtimes differ in which of two is the last
+    value[places] = call[2]
+    return value
+
+
 def _normed(call: Call) -> Array:
     """`x` over the norm of order p along an axis, and 0 where that is 0."""
     value, axis, order = call[0], call.attribute("axis", -1), call.attribute("p", 2)
@@ -498,16 +517,16 @@ ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
 REFERENCED = frozenset(
     (
         *("Acos", "Acosh", "And", "Asin", "Asinh", "Atan", "Atanh", "Celu", "Cosh", "CumSum", "DepthToSpace", "Elu"),
-        *("EyeLike", "GatherND", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "IsInf", "IsNaN"),
+        *("EyeLike", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "IsInf", "IsNaN"),
         *("LeakyRelu", "Less", "LessOrEqual", "Mish", "Not", "Or", "PRelu"),
-        *("Pad", "ScatterND", "Selu", "Shrink", "Sinh", "Softsign"),
+        *("Pad", "Selu", "Shrink", "Sinh", "Softsign"),
         *("SpaceToDepth", "Tan", "ThresholdedRelu", "Trilu", "Xor"),
     )
 )
 """Operators that few weights are made by, whose values onnx's own arithmetic computes as runtimes do."""
 REFERENCED_TYPES = frozenset(("bool", "float32", "float64", "int32", "int64"))
 MAX_REFERENCED = 1 << 22
-"""Values that one of them may read or make: some take ten microseconds for each."""
+"""Values that one of them may read or make, which takes a second at most."""
 
 
 class Expression(NamedTuple):
@@ -548,6 +567,10 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "Gather": Expression(
         _gather, lambda call: (*call[1].shape, call[0].size // max(1, len(call[0])) if call[0].ndim else 1)
     ),
+    "GatherND": Expression(
+        lambda call: call[0][_places(call, call[1])],
+        lambda call: (*call[1].shape[:-1], *call[0].shape[call[1].shape[-1] :]),
+    ),
     "Gemm": Expression(_referenced, _contraction),
     "Identity": Expression(lambda call: call[0]),
     "LpNormalization": Expression(_normed, _as_first),
@@ -564,6 +587,7 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "ReduceSum": Expression(_reduced(np.sum)),
     "ReduceSumSquare": Expression(_reduced(lambda value, **how: np.sum(value * value, **how))),
     "Reshape": Expression(_reshape),
+    "ScatterND": Expression(_scattered, lambda call: (max(call[0].size, call[1].size, call[2].size),)),
     "Shape": Expression(_shape, shape_alone=0),
     "Size": Expression(lambda call: np.asarray(prod(_known(call)), np.int64), shape_alone=0),
     "Slice": Expression(_slice),

@@ -215,8 +215,10 @@ MADE_OF_WEIGHTS = {
     'y = DepthToSpace <blocksize = 2, mode = "CRD"> (planes)': 13,
     "y = SpaceToDepth <blocksize = 2> (wide)": 13,
     "y = EyeLike <k = 1> (matrix)": 13,
-    "y = GatherND <batch_dims = 1> (x, place)": 13,
-    'y = ScatterND <reduction = "add"> (x, place, low2)': 18,
+    "y = GatherND (x, place)": 13,
+    "y = GatherND (stack, spots)": 13,
+    "y = ScatterND (x, place, low2)": 18,
+    "y = ScatterND (x, spots, mean)": 13,
     'y = Gelu <approximate = "tanh"> (parts)': 20,
     "y = LpNormalization <axis = 1, p = 1> (x)": 13,
     "y = LpNormalization (nought)": 13,
@@ -247,6 +249,8 @@ WEIGHTS: dict[str, Array] = {
     "wide": np.arange(24, dtype=np.float32).reshape(1, 1, 4, 6),
     "parts": np.array([-1, -0.75, 0, 0.25, 1, 3, np.inf, np.nan], np.float32),
     "place": np.array([[0, 1]]),
+    "spots": np.array([[0, 1, 0], [0, -2, -1]]),
+    "twice": np.array([[0, 1, 0], [-1, -1, -3]]),
     "low2": np.array([[5, 6, 7]], np.float32),
     "pads": np.array([0, 1, 2, 0, 0, 1]),
     "axis": np.array([2]),
@@ -289,6 +293,7 @@ def test_each_operator_that_is_computed_by_reference_has_an_expression() -> None
         ("y = Clip <max = 1.0> (x)", 10),
         ("y = MatMul (x, x)", 18),  # of sizes that do not fit
         ("y = Elu (x)", 12),
+        ("y = ScatterND (x, twice, mean)", 13),  # at one place
         ("y = Pad (x, gamma)", 18),  # by no whole numbers
         ("y = Dropout (x, high, flags)", 18),  # in training
         ('y = Einsum <equation = "...->"> (x)', 18),
