@@ -28,7 +28,7 @@ from onnx import (
 from bnfold.net import Array, DType, Shape
 from bnfold.onnx.error_function import erf
 from bnfold.onnx.file import element_type
-from bnfold.onnx.node import STANDARD, WRITTEN_OUT, T, attribute_of, is_newer
+from bnfold.onnx.node import STANDARD, T, attribute_of, is_newer, written_out
 
 MAX_COMPUTED = 1 << 26
 """Values that all expressions of a model may have together: a text of 100 bytes may ask for 2^40."""
@@ -132,8 +132,8 @@ def _steps(call: Call) -> Shape:
 
 def _constant(call: Call) -> Array:
     (attribute,) = call.node.attribute
-    if (dtype := WRITTEN_OUT.get(attribute.name)) is not None:
-        return np.array(helper.get_attribute_value(attribute), dtype)
+    if (said := written_out(attribute)) is not None:
+        return said
     if attribute.name != "value" or attribute.type != AttributeProto.TENSOR:
         raise NotConstant
     if element_type(attribute.t.data_type) is None or attribute.t.data_location == TensorProto.EXTERNAL:

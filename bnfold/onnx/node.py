@@ -355,6 +355,12 @@ WRITTEN_OUT: Mapping[str, npt.DTypeLike] = {
 """How a Constant may say numbers without a tensor, and their type."""
 
 
+def written_out(attribute: AttributeProto) -> Array | None:
+    """The numbers that an attribute of a Constant says without a tensor; None where it says none so."""
+    dtype = WRITTEN_OUT.get(attribute.name)
+    return None if dtype is None else np.array(helper.get_attribute_value(attribute), dtype)
+
+
 def constants_among(nodes: Iterable[NodeProto]) -> dict[str, TensorProto]:
     """Name -> the tensor that it is, of what Constants among some nodes make."""
     found = {}
@@ -362,8 +368,7 @@ def constants_among(nodes: Iterable[NodeProto]) -> dict[str, TensorProto]:
         for attribute in node.attribute if node.op_type == "Constant" else ():
             if attribute.HasField("t"):
                 found[node.output[0]] = attribute.t
-            elif attribute.name in WRITTEN_OUT:
-                said = np.array(helper.get_attribute_value(attribute), WRITTEN_OUT[attribute.name])
+            elif (said := written_out(attribute)) is not None:
                 found[node.output[0]] = numpy_helper.from_array(said, node.output[0])
     return found
 
