@@ -53,6 +53,14 @@ def _swapped(layer: Layer) -> None:
 WRONG = (_percent, _without_bias, _swapped)
 
 
+def require_faults_to_fail(net: Net, folded: Net, name: str, data: np.ndarray | None = None, *, layers: bool) -> None:
+    """Assert that a right fold of a net fails once the weights of the layer of that name are wrong in any way."""
+    for wrong in WRONG:
+        other = folded.copy()
+        wrong(other[name])
+        assert not bnfold.compare(net, other, data, layers=layers).passed, wrong
+
+
 @pytest.mark.parametrize("data", [None, np.ones((5, 3, 8, 8), np.float32)], ids=["noise", "data"])
 @pytest.mark.parametrize("layers", [True, False])
 def test_folds_behind_a_layer_that_cannot_be_run_are_proved(layers: bool, data: np.ndarray | None) -> None:
@@ -63,10 +71,7 @@ def test_folds_behind_a_layer_that_cannot_be_run_are_proved(layers: bool, data: 
     assert report.passed
     assert {"a", "relu"} <= {blob.blob for blob in report.blobs} | {"a"}
     assert [note for note in report.notes if "'odd' (1x4x6x6)" in note]
-    for wrong in WRONG:
-        other = folded.net.copy()
-        wrong(other["b"])
-        assert not bnfold.compare(net, other, data, layers=layers).passed, wrong
+    require_faults_to_fail(net, folded.net, "b", data, layers=layers)
 
 
 @pytest.mark.parametrize("wrong", [*WRONG, None])
@@ -424,10 +429,7 @@ def test_versions_of_a_blob_in_place_are_told_apart_where_the_last_cannot_be_run
     report = bnfold.compare(net, folded, layers=layers)
     assert report.passed, report.verdict
     assert {(blob.blob, blob.partner) for blob in report.blobs} == {("c@s", "c@c"), ("side", "side")}
-    for wrong in WRONG:
-        other = folded.copy()
-        wrong(other["c"])
-        assert not bnfold.compare(net, other, layers=layers).passed, wrong
+    require_faults_to_fail(net, folded, "c", layers=layers)
 
 
 TWO = """
@@ -476,10 +478,7 @@ def test_what_a_copy_in_front_of_it_was_made_of_is_compared(layers: bool) -> Non
     net, _ = two('layer { name: "d" type: "Dropout" bottom: "s" top: "d" }' + behind.format("d"), odd=[])
     other = bnfold.fold(two(behind.format("s"), odd=[])[0]).net
     assert bnfold.compare(net, other, layers=layers).passed
-    for wrong in WRONG:
-        another = other.copy()
-        wrong(another["a"])
-        assert not bnfold.compare(net, another, layers=layers).passed, wrong
+    require_faults_to_fail(net, other, "a", layers=layers)
 
 
 @pytest.mark.parametrize("layers", [True, False])
@@ -510,10 +509,7 @@ def test_layers_that_cannot_be_run_may_read_one_another(layers: bool) -> None:
     )
     report = bnfold.compare(net, folded, layers=layers)
     assert report.passed, report.verdict
-    for wrong in WRONG:
-        other = folded.copy()
-        wrong(other["a"])
-        assert not bnfold.compare(net, other, layers=layers).passed, wrong
+    require_faults_to_fail(net, folded, "a", layers=layers)
 
 
 @pytest.mark.parametrize("layers", [True, False])
