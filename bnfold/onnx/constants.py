@@ -26,6 +26,7 @@ from onnx import (
 )
 
 from bnfold.net import Array, DType, Shape
+from bnfold.onnx.arithmetic import over_norm, scattered
 from bnfold.onnx.error_function import erf
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import STANDARD, T, attribute_of, is_newer, written_out
@@ -338,14 +339,13 @@ def _places(call: Call, indices: Array) -> tuple[Array, ...]:
 
 def _scattered(call: Call) -> Array:
     """`x` with updates at some places, each of which is named once."""
-    value, places = call[0].copy(), _places(call, call[1])
+    value, places = call[0], _places(call, call[1])
     if call[2].dtype != value.dtype or call[2].shape != value[places].shape:
         raise NotConstant
     numbers = np.ravel_multi_index(places, value.shape[: len(places)], "wrap") if places else np.zeros(0)
     if np.unique(numbers).size != numbers.size:
         raise NotConstant  # runtimes differ in which of two is the last
-    value[places] = call[2]
-    return value
+    return scattered(value, places, call[2])
 
 
 def _normed(call: Call) -> Array:
@@ -353,8 +353,7 @@ def _normed(call: Call) -> Array:
     value, axis, order = call[0], call.attribute("axis", -1), call.attribute("p", 2)
     if order not in (1, 2) or value.dtype.kind != "f":
         raise NotConstant
-    norm = np.linalg.norm(value.astype(np.float64), order, axis, keepdims=True)
-    return np.asarray(np.where(norm == 0, 0, value / norm), value.dtype)
+    return over_norm(value.astype(np.float64), axis, order).astype(value.dtype)
 
 
 def _dropped(call: Call) -> Array:

@@ -23,6 +23,7 @@ from onnx.reference.ops.aionnxml import _common_classifier
 from onnx.reference.ops.aionnxml._op_run_aionnxml import OpRunAiOnnxMl
 
 from bnfold.net import Array
+from bnfold.onnx.arithmetic import over_norm, scattered
 from bnfold.onnx.detection_operators import MaxRoiPool, NonMaxSuppression, RoiAlign
 from bnfold.onnx.error_function import erf
 from bnfold.onnx.recurrent import GRU, LSTM, RNN
@@ -344,8 +345,7 @@ class LpNormalization(OpRun):
     """Divided by `sum(|x|^p)^(1/p)` along an axis: onnx's own lets signs into the sum where p is odd."""
 
     def _run(self, x: Array, *, axis: int, p: int) -> tuple[Array]:
-        norm = (np.abs(x) ** p).sum(axis=axis, keepdims=True) ** (1 / p)
-        return (np.divide(x, norm, out=np.zeros_like(x), where=norm != 0),)
+        return (over_norm(x, axis, p),)
 
 
 class MeanVarianceNormalization(OpRun):
@@ -485,7 +485,7 @@ class ScatterElements(OpRun):
     def _run(self, x: Array, index: Array, update: Array, *, axis: int, reduction: str = "none") -> tuple[Array]:
         places: list[Array] = list(np.ogrid[tuple(map(slice, index.shape))])
         places[axis] = index
-        return (_scattered(x, tuple(places), update, reduction),)
+        return (scattered(x, tuple(places), update, reduction),)
 
 
 class Scatter(ScatterElements):
@@ -496,16 +496,7 @@ class ScatterND(OpRun):
     """`y[index[i]] = update[i]`, or a sum with it, with places along the index's last axis; the same of onnx's own."""
 
     def _run(self, x: Array, index: Array, update: Array, *, reduction: str = "none") -> tuple[Array]:
-        return (_scattered(x, tuple(np.moveaxis(index, -1, 0)), update, reduction),)
-
-
-def _scattered(x: Array, places: tuple[Array, ...], update: Array, reduction: str) -> Array:
-    y = x.copy()
-    if reduction == "none":
-        y[places] = update
-    else:
-        REDUCTIONS[reduction].at(y, places, update)
-    return y
+        return (scattered(x, tuple(np.moveaxis(index, -1, 0)), update, reduction),)
 
 
 class Upsample(OpRun):
@@ -539,7 +530,6 @@ POST_TRANSFORMS: Mapping[str, Callable[[Array], Array]] = {
     "SOFTMAX": _softmax,
     "SOFTMAX_ZERO": _common_classifier.softmax_zero,
 }
-REDUCTIONS: Mapping[str, np.ufunc] = {"add": np.add, "max": np.maximum, "min": np.minimum, "mul": np.multiply}
 
 OWN_OPERATORS: tuple[type[OpRun], ...] = (
     AffineGrid, AveragePool, BatchNormalization, Col2Im, Conv, ConvTranspose, DeformConv, DequantizeLinear, Erf, GRU,

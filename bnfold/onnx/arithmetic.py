@@ -1,0 +1,28 @@
+"""What constants and the float64 run compute alike, in numpy; `error_function` has another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bnfold.net import Array
+
+REDUCTIONS: Mapping[str, np.ufunc] = {"add": np.add, "max": np.maximum, "min": np.minimum, "mul": np.multiply}
+"""What an update may be joined by with what is there already."""
+
+
+def scattered(x: Array, places: tuple[Array, ...], update: Array, reduction: str = "none") -> Array:
+    """`x` with updates at some places, or joined with what is there: ScatterND, ScatterElements."""
+    y = x.copy()
+    if reduction == "none":
+        y[places] = update
+    else:
+        REDUCTIONS[reduction].at(y, places, update)
+    return y
+
+
+def over_norm(x: Array, axis: int, p: int) -> Array:
+    """`x` over `sum(|x|^p)^(1/p)` along an axis, and 0 where that is 0: LpNormalization."""
+    norm = (np.abs(x) ** p).sum(axis=axis, keepdims=True) ** (1 / p)
+    return np.asarray(np.divide(x, norm, out=np.zeros_like(x), where=norm != 0))
