@@ -75,18 +75,11 @@ def runnable(net: Net, fed: Mapping[str, Shape] | None = None) -> tuple[Net, Unr
         for top, shape in made.items()
         if shape and top in asked
     }
-    missing, kept, hidden = set[str](), list[Layer](), list[Layer]()
-    for layer in net.layers:
-        runs = id(layer) not in reasons and missing.isdisjoint(layer.bottoms)
-        (kept if runs else hidden).append(layer)
-        missing.update(() if runs else (top for top in layer.tops if top not in fed))
+    kept, hidden = _divided(net, reasons, fed)
     part = net.with_layers(kept)
     part.inputs |= fed
     part.outputs = [top for layer in part.layers for top in layer.tops if not part.uses(top) and top not in part.inputs]
-    culprit: dict[str, str] = {}
-    for layer in hidden:
-        before = [culprit[bottom] for bottom in layer.bottoms if bottom in culprit]
-        culprit.update(dict.fromkeys(layer.tops, before[0] if before else layer.name))
+    culprit = _culprits(hidden)
     outputs = [
         Uncompared(blob, f"stands behind layer '{culprit[blob]}', which cannot be run")
         for blob in net.outputs
@@ -96,6 +89,25 @@ def runnable(net: Net, fed: Mapping[str, Shape] | None = None) -> tuple[Net, Unr
     reads = dict.fromkeys(bottom for layer in hidden for bottom in layer.bottoms if bottom not in culprit)
     reads |= dict.fromkeys(source for blob in reads for source in _sources(copies, blob))
     return part, UnrunnableLayers(tuple(hidden), dict(reasons.values()), tuple(outputs), tuple(reads), copies, fed, net)
+
+
+def _divided(net: Net, refused: Collection[int], fed: Collection[str]) -> tuple[list[Layer], list[Layer]]:
+    """The layers that run, and those that do not: they are refused, by their `id`, or read what no layer gives them."""
+    missing, kept, hidden = set[str](), list[Layer](), list[Layer]()
+    for layer in net.layers:
+        runs = id(layer) not in refused and missing.isdisjoint(layer.bottoms)
+        (kept if runs else hidden).append(layer)
+        missing.update(() if runs else (top for top in layer.tops if top not in fed))
+    return kept, hidden
+
+
+def _culprits(hidden: Iterable[Layer]) -> dict[str, str]:
+    """Top of a layer that does not run -> the name of the first layer in front of it that cannot be run, or its own."""
+    culprit: dict[str, str] = {}
+    for layer in hidden:
+        before = [culprit[bottom] for bottom in layer.bottoms if bottom in culprit]
+        culprit.update(dict.fromkeys(layer.tops, before[0] if before else layer.name))
+    return culprit
 
 
 def _copies(net: Net) -> dict[str, str]:
