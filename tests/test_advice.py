@@ -583,7 +583,7 @@ def test_advice_on_a_caffemodel_alone_is_about_the_net_that_was_read_from_it() -
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"\x08\x08\x12\x00:\x02\x12\x00", "is an ONNX model and not a prototxt"),
+        (b"\x08\x08\x12\x00:\x02\x12\x00", "is an ONNX model and not a prototxt: its name has to end in .onnx"),
         (b"\x08\x64\x12\x01a\x1a\x06*\x04\0\0\0\0 \x01", "is the state of a solver and not a prototxt"),
         (b"\x08\x01\x10\x03\x18\x01 \x01*\x04\0\0\0\0", "is one blob, as the file of a mean is, and not a prototxt"),
         (

@@ -166,13 +166,18 @@ def decode_prototxt(content: bytes, path: Path | None = None) -> str:
         from bnfold.caffe.weights import message_of  # rare
 
         what = message_of(content) or "binary"
-        asked = ": was a caffemodel, or an ONNX model, given in its place?" if what == "binary" else ""
-        raise ParseError(f"is {what} and not a prototxt{asked}", path)
+        raise ParseError(f"is {what} and not a prototxt{_MEANT.get(what, '')}", path)
     text = text.replace("\r\n", "\n")
     if _ESCAPED.search(text):
         text = CLOSED.sub(_latin1_string, text)
     return text
 
+
+# What a file is that is no text -> what to do.
+_MEANT = {
+    "an ONNX model": ": its name has to end in .onnx",
+    "binary": ": was a caffemodel, or an ONNX model, given in its place?",
+}
 
 BEHIND_RETURN = (
     "a carriage return alone ends no comment, so this is part of one and is not read, by Caffe neither; give the file "
