@@ -53,7 +53,7 @@ def output(**fields: object) -> str:
         {"code_type": "CORNER", "variance_encoded_in_target": "true", "nms_param": "{ nms_threshold: 0 }"},
         {"code_type": "CORNER", "variance_encoded_in_target": "true", "share_location": "false"},
         {"background_label_id": 2},
-        {"background_label_id": -1},
+        {"background_label_id": -1, "share_location": "false"},
         {"keep_top_k": -1, "nms_param": "{ nms_threshold: 0.4 }"},
         {"keep_top_k": 1},
         {"share_location": "false"},
@@ -273,10 +273,17 @@ def test_priors_that_an_open_batch_repeats_are_read_for_its_first_item() -> None
     assert_close([rows["y0"]], by_oracle(output(), net, inputs))
 
 
-def test_a_threshold_that_changes_while_suppressing_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"nms_param": "{ nms_threshold: 0.6 eta: 0.5 }"}, "eta 0.5 changes the threshold"),
+        ({"background_label_id": -1}, "background_label_id -1 is the label of the boxes that all classes share"),
+    ],
+)
+def test_what_no_operator_or_no_caffe_computes_is_refused(fields: dict[str, object], reason: str) -> None:
     inputs = detector(np.random.default_rng(0), 1)
-    net = layer_net(output(nms_param="{ nms_threshold: 0.6 eta: 0.5 }"), [x.shape for x in inputs])
-    with pytest.raises(UnsupportedError, match=r"layer 'l' \(DetectionOutput\): eta 0.5 changes the threshold"):
+    net = layer_net(output(**fields), [x.shape for x in inputs])
+    with pytest.raises(UnsupportedError, match=rf"layer 'l' \(DetectionOutput\): {reason}"):
         to_onnx(net)
 
 

@@ -30,6 +30,7 @@ from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, size_of_batch
 
 LOWEST = float(np.finfo(np.float32).min)
 SMALLEST = float(np.finfo(np.float32).tiny)
+SHARED_LABEL = -1  # bbox_util.cpp, DecodeBBoxesAll
 ALONE = 2**20
 """Further away than any box of an image."""
 
@@ -113,6 +114,11 @@ def detection_output(block: Block) -> str:
         )
     if view.nms_eta != 1:
         raise Refused(f"eta {view.nms_eta:g} changes the threshold while suppressing, which NonMaxSuppression cannot")
+    if view.share_location and view.background == SHARED_LABEL:
+        raise Refused(
+            f"background_label_id {SHARED_LABEL} is the label of the boxes that all classes share, so that SSD's Caffe "
+            "decodes none and stops"
+        )
     block.affords(view.num_classes)
     read = _in_parts(block, view) if view.parts else _whole(block, view)
     priors = read.priors
