@@ -46,7 +46,7 @@ from bnfold.caffe.layers import (
 )
 from bnfold.caffe.layers.convolution import ALWAYS_DEPTHWISE, DEPTHWISE_UNLESS_SAID, THREE_D
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
-from bnfold.errors import BnfoldError, ModelError, few
+from bnfold.errors import BnfoldError, ModelError, counted, few
 from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape
 
 DEFAULT_EPS = 1e-5
@@ -105,7 +105,7 @@ def foreign_layers(net: Net) -> list[str]:
     for layer in net.layers:
         if layer.type not in STOCK_TYPES:
             by_type.setdefault(layer.type, []).append(f"'{layer.name}'")
-        elif fields := sorted(_foreign_fields(layer)):
+        elif fields := sorted(_foreign_fields(layer)) or _foreign_bottoms(layer):
             by_type.setdefault(f"{layer.type} with {', '.join(fields)}", []).append(f"'{layer.name}'")
     if not by_type:
         return []
@@ -413,6 +413,11 @@ def _without_idle_fields(layer: Layer) -> Layer:
     return replace(layer, param=param)
 
 
+def _foreign_bottoms(layer: Layer) -> list[str]:
+    count = len(layer.bottoms)
+    return [counted(count, "bottom")] if count > 1 and layer.type in OF_ONE_BOTTOM else []
+
+
 def _foreign_fields(layer: Layer) -> set[str]:
     fields = {BY_AXIS.get(name, name) for _, name in _foreign(layer.param, deep=True)}
     if layer.source is not None and layer.source.incomplete:
@@ -488,5 +493,7 @@ _TRAINING = (
     "Accuracy ContrastiveLoss Data EuclideanLoss HDF5Data HDF5Output HingeLoss ImageData InfogainLoss "
     "MemoryData MultinomialLogisticLoss SigmoidCrossEntropyLoss SoftmaxWithLoss WindowData"
 )
+OF_ONE_BOTTOM = frozenset({"Im2col", "InnerProduct", "ReLU"})
+"""What reads one bottom in BVLC's Caffe (ExactNumBottomBlobs) and more in a fork's."""
 STOCK_TYPES = {layer_type for layer_type, row in LAYERS.items() if not row.dialects}.union(_TRAINING.split(" "))
 """The layer types of BVLC's Caffe (master; layer_factory.cpp and REGISTER_LAYER_CLASS), `Python` apart."""

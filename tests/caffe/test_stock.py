@@ -219,15 +219,26 @@ def test_how_a_pooling_rounds_is_said_in_bvlcs_word_where_it_rounds(said: str, s
     assert param.pooling_param.RoundMode.Name(param.pooling_param.round_mode) == wanted
 
 
-def test_what_bvlc_cannot_say_is_named_in_the_report(run: Run) -> None:
-    text = """
-        input: "data" input_shape { dim: 1 dim: 2 dim: 4 dim: 4 }
-        layer { name: "p" type: "Permute" bottom: "data" top: "p" permute_param { order: [0, 2, 3, 1] } }
-    """
-    Path("net.prototxt").write_text(text)
+@pytest.mark.parametrize(
+    ("inside", "named"),
+    [
+        ('type: "Permute" permute_param { order: [0, 2, 3, 1] }', "Permute ('p')"),
+        ('type: "ReLU" bottom: "w"', "ReLU with 2 bottoms ('p')"),
+        (
+            'type: "InnerProduct" bottom: "w" bottom: "b" inner_product_param { num_output: 2 }',
+            "InnerProduct with 3 bottoms ('p')",
+        ),
+    ],
+)
+def test_what_bvlc_cannot_say_is_named_in_the_report(run: Run, inside: str, named: str) -> None:
+    Path("net.prototxt").write_text(f"""
+        input: "data" input_shape {{ dim: 1 dim: 2 dim: 4 dim: 4 }}
+        input: "w" input_shape {{ dim: 2 dim: 32 }} input: "b" input_shape {{ dim: 2 }}
+        layer {{ name: "p" bottom: "data" {inside} top: "p" }}
+    """)
     outcome = run("convert", "net.prototxt", "-o", "out.prototxt")
     assert outcome.code == 0
-    assert "BVLC's Caffe has no form for these, which are written as they are: Permute ('p')" in outcome.out
+    assert f"BVLC's Caffe has no form for these, which are written as they are: {named}" in outcome.out
     assert "no words" not in run("convert", "net.prototxt", "-o", "keep.prototxt", "--dialect", "keep").out
 
 

@@ -332,6 +332,22 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
     "softmax without a plane": ('type: "Softmax"', [(3, 4)], 1),
     "split": ('type: "Split"', [IMAGE], 3),
     "spp of one level": ('type: "SPP" spp_param { pyramid_height: 1 }', [IMAGE], 1),
+    "product by a bottom": (
+        'type: "InnerProduct" inner_product_param { num_output: 4 bias_term: false transpose: true }',
+        [(2, 3, 5), (15, 4)],
+        1,
+    ),
+    "product by a bottom beside a bias that is one": (
+        'type: "InnerProduct" inner_product_param { num_output: 4 axis: 2 }',
+        [(2, 3, 5), (4, 5), (4, 1)],
+        1,
+    ),
+    "relu below what a bottom says": ('type: "ReLU" relu_param { maximum: 0.1 }', [IMAGE, (2,)], 1),
+    "relu below 6 and a bottom, with all else": (
+        'type: "ReLU" relu_param { relu6: true negative_slope: -0.3 minimum: 0.3 }',
+        [IMAGE, (1, 2)],
+        1,
+    ),
     "spp of averages": ('type: "SPP" spp_param { pyramid_height: 3 pool: AVE }', [(2, 3, 9, 11)], 1),
     "swish": ('type: "Swish" swish_param { beta: 1.7 }', [IMAGE], 1),
     "tile of the batch": ('type: "Tile" tile_param { axis: 0 tiles: 3 }', [(2, 3)], 1),

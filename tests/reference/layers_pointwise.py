@@ -151,13 +151,17 @@ def apl(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]
 
 
 def relu(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    """max(x, 0) + slope*min(x, 0); Synopsys' bounds follow: 6, a maximum above 0, a minimum that is not 0."""
+    """max(x, 0) + slope*min(x, 0); Synopsys' bounds follow: 6, a maximum above 0, a minimum that is not 0.
+
+    The first number of a second bottom is in the place of the maximum that is said.
+    """
     param = layer.sub("relu_param")
     top = np.maximum(bottoms[0], 0) + param.number("negative_slope", 0) * np.minimum(bottoms[0], 0)
     if param.flag("relu6", False):
         top = np.minimum(top, 6)
-    if param.number("maximum", 0) > 0:
-        top = np.minimum(top, param.number("maximum", 0))
+    maximum = bottoms[1].flat[0] if len(bottoms) > 1 else param.number("maximum", 0)
+    if maximum > 0:
+        top = np.minimum(top, maximum)
     if param.number("minimum", 0) != 0:
         top = np.maximum(top, param.number("minimum", 0))
     return [top]

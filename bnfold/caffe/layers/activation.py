@@ -17,11 +17,13 @@ class ReLU(NamedTuple):
         negative_slope: slope below 0.
         high: the least of 6 (`relu6`) and `maximum`, both Synopsys'; None for no bound.
         low: Synopsys' `minimum`; None for no bound.
+        read: the first number of a second bottom is in the place of `maximum`.
     """
 
     negative_slope: float
     high: float | None = None
     low: float | None = None
+    read: bool = False
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
@@ -40,13 +42,15 @@ class ReLU(NamedTuple):
             width = param.ub - param.lb
             return cls(math.log(param.ub / param.lb) / width if width else 1.0 / param.lb)
         param = layer.param.relu_param
-        bounds = ([6.0] if param.relu6 else []) + ([param.maximum] if param.maximum > 0 else [])
-        return cls(param.negative_slope, min(bounds, default=None), param.minimum if param.minimum != 0 else None)
+        read = len(layer.bottoms) > 1
+        bounds = ([6.0] if param.relu6 else []) + ([param.maximum] if param.maximum > 0 and not read else [])
+        low = param.minimum if param.minimum != 0 else None
+        return cls(param.negative_slope, min(bounds, default=None), low, read)
 
     @property
     def bounded(self) -> bool:
         """It is more than a slope on either side of 0."""
-        return self.high is not None or self.low is not None
+        return self.high is not None or self.low is not None or self.read
 
 
 def log_of_base(layer: Layer) -> float:
@@ -154,11 +158,12 @@ ROWS: Mapping[str, LayerType] = {
     ),
     "ReLU": LayerType(
         same,
+        bottoms=(1, 2),
         reads={"relu_param": "negative_slope relu6 maximum minimum"},
         aligned=True,
         gradient="bottom",
         passes_variance=True,
-        note="Synopsys' `relu6`, `maximum` and `minimum` too",
+        note="Synopsys' `relu6`, `maximum` and `minimum` too; the first number of a second bottom is `maximum`",
     ),
     "ReLU6": LayerType(
         same,

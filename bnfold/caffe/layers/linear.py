@@ -64,12 +64,18 @@ def embed(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def inner_product(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The axes in front of `axis`, num_output (inner_product_layer.cpp, Reshape); a second bottom is the weight."""
+    """The axes in front of `axis`, num_output (inner_product_layer.cpp, Reshape).
+
+    A second bottom is the weight, and a third the bias.
+    """
     view = InnerProduct.of(layer)
     axis = canonical_axis(view.axis, len(bottoms[0]), layer)
-    needed = [count(bottoms[0][axis:]) * view.num_output, *map(count, bottoms[1:])]
-    if min(needed) > 0 and len(set(needed)) > 1:
-        raise ModelError(f"{layer}: its weight, the second bottom, has {needed[1]} values, and {needed[0]} are needed")
+    if len(bottoms) == MOST_OPERANDS and not view.bias:
+        raise ModelError(f"{layer}: its third bottom is a bias, and bias_term is false")
+    needed = (count(bottoms[0][axis:]) * view.num_output, view.num_output)
+    for what, given, values in zip(("weight, the second", "bias, the third"), bottoms[1:], needed, strict=False):
+        if min(count(given), values) > 0 and count(given) != values:
+            raise ModelError(f"{layer}: its {what} bottom, has {count(given)} values, and {values} are needed")
     return [(*bottoms[0][:axis], view.num_output)]
 
 
@@ -95,6 +101,7 @@ def inner_product_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] |
 
 
 PRODUCT = "num_output bias_term axis transpose"
+MOST_OPERANDS = 3  # what is multiplied, and OpenVINO's weight and bias
 
 ROWS: Mapping[str, LayerType] = {
     "CInnerProduct": squeezed(
@@ -110,13 +117,13 @@ ROWS: Mapping[str, LayerType] = {
     ),
     "InnerProduct": LayerType(
         inner_product,
-        bottoms=(1, 2),
+        bottoms=(1, MOST_OPERANDS),
         blobs=inner_product_blobs,
         fillers="weight_filler bias_filler",
         reads={"inner_product_param": f"{PRODUCT} relu negative_slope normalize"},
         products="row",
         passes_variance=True,
-        note="with two bottoms the second is the weight; OpenVINO's `normalize` is done once",
+        note="a second bottom is the weight, a third the bias; OpenVINO's `normalize` is done once",
     ),
     "SqueezeInnerProduct": squeezed(
         LayerType(inner_product, blobs=inner_product_blobs),

@@ -160,7 +160,7 @@ def local(block: Block) -> str:
 def inner_product(block: Block) -> str:
     """`y = x w' + b` over all axes from `axis` on: Flatten, Gemm, and the axes in front put back.
 
-    With two bottoms the second is the weight, and only the bias is learned.
+    With two bottoms the second is the weight, and only the bias is learned; with three the third is the bias.
     """
     view = InnerProduct.of(block.layer)
     axis = block.axis(view.axis)
@@ -176,7 +176,9 @@ def inner_product(block: Block) -> str:
         weights = [block.bottoms[1]]
     else:
         weights = [reshape(block, block.bottoms[1], shape, "weight")]
-    if view.bias:
+    if len(block.bottoms) > 2:
+        weights.append(reshape(block, block.bottoms[2], (view.num_output,), "bias"))
+    elif view.bias:
         weights.append(block.learned(2 - len(block.bottoms), "bias", (view.num_output,)))
     y = block("Gemm", x, *weights, transB=int(not view.transpose))
     if axis != 1:
