@@ -256,8 +256,7 @@ a binary. Walk the wire format and the descriptor side by side, and for each mes
 - RETYPED names what is encoded in another way in D, and ENUM_VALUES the values of enums that have another number there;
 - go down into sub-messages with the same D.
 
-Of a field that texts alone tell no number is known (union.py says which). The real numbers of blobs, names and types of
-layers are the same everywhere, and the union has them.
+Of a field that texts alone tell no number is known. Blobs, names and types of layers have the union's everywhere.
 """
 
 from __future__ import annotations

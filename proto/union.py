@@ -527,6 +527,7 @@ ADDED_FIELDS = (
     ),
     Fact("BNParameter", "momentum", 9, "optional", "float", False, "0.9", ("synopsys",)),
     Fact("BatchNormParameter", "update_global_stats", 6, "optional", "bool", False, "true", ("synopsys",)),
+    Fact("BatchNormParameter", "icnet", 7, "optional", "bool", False, "false", ("synopsys",)),
     Fact("DropoutParameter", "sample_weights_test", 2, "optional", "bool", False, "false", ("synopsys",)),
     Fact("DropoutParameter", "scale_train", 3, "optional", "bool", False, "true", ("synopsys",)),
     *(

@@ -9,8 +9,7 @@ a binary. Walk the wire format and the descriptor side by side, and for each mes
 - RETYPED names what is encoded in another way in D, and ENUM_VALUES the values of enums that have another number there;
 - go down into sub-messages with the same D.
 
-Of a field that texts alone tell no number is known (union.py says which). The real numbers of blobs, names and types of
-layers are the same everywhere, and the union has them.
+Of a field that texts alone tell no number is known. Blobs, names and types of layers have the union's everywhere.
 """
 
 from __future__ import annotations
@@ -138,6 +137,7 @@ RENUMBERED: dict[str, dict[str, dict[str, int]]] = {
         "use_weight_bias": {"intel": 5},
         "bias_term": {"intel": 6},
         "filler": {"intel": 7},
+        "icnet": {"synopsys": 7},
     },
     "ConvolutionParameter": {
         "relu": {"intel": 19},
@@ -467,7 +467,7 @@ FIELDS: dict[str, dict[frozenset[str], str]] = {
         frozenset({"nvcaffe017", "nvcaffe015", "intel", "vitis"}): "bias_filler engine",
         frozenset({"nvcaffe017"}): "scale_bias",
         frozenset({"intel"}): "bias_term filler relu stats_batch_size use_weight_bias",
-        frozenset({"synopsys"}): "add_eps_before_sqrt",
+        frozenset({"synopsys"}): "add_eps_before_sqrt icnet",
     },
     "BiasParameter": {
         ALL: "axis filler num_axes",

@@ -24,6 +24,11 @@ def conv(layer_type: str, text: str) -> str:
 
 # name: (layer, shapes of its bottoms, number of tops)
 CASES: dict[str, tuple[str, list[Shape], int]] = {
+    "batch norm of icnet's training": (
+        'type: "BatchNorm" batch_norm_param { icnet: true update_global_stats: false }',
+        [IMAGE],
+        1,
+    ),
     "bias along the last two axes": ('type: "Bias" bias_param { axis: 2 num_axes: 2 }', [IMAGE], 1),
     "bias of two bottoms on axis 0": ('type: "Bias" bias_param { axis: 0 }', [IMAGE, (2, 6)], 1),
     "concat of one bottom": ('type: "Concat"', [IMAGE], 1),

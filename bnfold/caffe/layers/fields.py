@@ -39,7 +39,8 @@ IDLE: Mapping[str, str] = _by_name(
         "says how to round to integers, where scales and zero points ask for it": "quantize_method",
         "says how training begins": "bias_filler bias_mask_filler blob_filler filler offset_filler scale_filler "
         "shift_filler slope_filler weight_filler weight_mask_filler",
-        "says which of two layers called BN it is, which the number of its blobs says too": "icnet",
+        "says which of two layers called BN it is, which the number of its blobs says too, and of a BatchNorm what "
+        "training keeps": "icnet",
     }
 )
 """Fields of any `*_param` that change nothing at inference, and why."""
