@@ -284,12 +284,32 @@ def _started(number: int) -> Iterator[Client]:
             with defer_signals():
                 resource_tracker.ensure_running()
         try:
-            workers = kept.enter_context(_local_cluster(number))
+            workers = kept.enter_context(_closed_whole(_local_cluster(number)))
         except (RuntimeError, TimeoutError) as error:
             raise UsageError(NOT_STARTED.format(number, error.__cause__ or error)) from None
         with defer_signals():
             client = kept.enter_context(Client(workers))
         yield client
+
+
+@contextmanager
+def _closed_whole(workers: LocalCluster) -> Iterator[LocalCluster]:
+    """Local workers, closed by another thread: a second Ctrl-C would cancel that, and Dask wait ten seconds at exit."""
+    stopped: KeyboardInterrupt | None = None
+    try:
+        yield workers
+    except KeyboardInterrupt as first:
+        stopped = first
+    finally:
+        with Threads(1) as pool:
+            closing = pool.submit(workers.close)
+            while not closing.done():
+                try:
+                    result_of(closing, 0.1)
+                except KeyboardInterrupt as further:
+                    stopped = stopped or further
+        if stopped is not None:
+            raise stopped
 
 
 def limit_of(kind: str) -> int | None:
