@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bnfold.algebra.frontend import FoldContext
-from bnfold.net import Array, Layer, LazyArray, Shape
+from bnfold.net import Array, Layer, LazyArray, Net, Shape
 from bnfold.onnx.node import BottomInput, ConstantInput, Node
 from bnfold.onnx.sizes import UNKNOWN, is_open
 
@@ -166,7 +166,7 @@ class NodeContext(NamedTuple):
         blobs = [self.layer.bottoms[index] for index in operands if index is not None]
         makers = [net.producer(blob) for blob in blobs if blob not in net.origin.fed]
         quantised = any(maker is not None and maker.type in QUANTISED for maker in makers)
-        return len(makers) == len(operands) and not quantised
+        return len(makers) == len(operands) and not quantised and not any(dequantising(net, blob) for blob in blobs)
 
     def only_data(self) -> None:
         """Raises Unfit where a constant stands among the inputs."""
@@ -200,6 +200,20 @@ def _why_data(context: NodeContext, blob: str) -> str:
     return f"'{blob}' is computed by {maker}"
 
 
+def dequantising(net: Net, blob: str) -> list[Layer]:
+    """The DequantizeLinear that a blob comes from and what moves its data behind that; none where others make it.
+
+    Where something is between, the numbers have to be constants: else it is data.
+    """
+    way: list[Layer] = []
+    while (maker := net.producer(blob)) is not None and maker.type in DEQUANTISED:
+        way.insert(0, maker)
+        if maker.type == "DequantizeLinear":
+            return way if len(way) == 1 or not maker.bottoms else []
+        blob = maker.bottoms[0]
+    return []
+
+
 def axis_of(axis: int, rank: int) -> int:
     """An axis counted from the front. Raises Unfit where there is no such axis."""
     if not -rank <= axis < rank:
@@ -207,5 +221,7 @@ def axis_of(axis: int, rank: int) -> int:
     return axis % rank
 
 
+DEQUANTISED = frozenset({"DequantizeLinear", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+"""What a weight that is stored as numbers of a byte may come through."""
 QUANTISED = frozenset({"DequantizeLinear", "QuantizeLinear"})
 SAME = frozenset({"SAME_LOWER", "SAME_UPPER"})

@@ -3,12 +3,14 @@
     Given:   w = DequantizeLinear(q, scale), c = Conv(x, w, b) -> A      Result:  w' = DequantizeLinear(q, s*scale)
 
 The numbers that are stored stay, and so does the type that runtimes compute in. A factor below 0 turns the numbers
-over, `q*scale = (-q)*(-scale)`, since runtimes may rely on a scale that is positive. What is made of them has another
-value, so it gets another name. From in front the scale takes one number.
+over, `(q - zero)*scale = ((2*zero - q) - zero)*(-scale)`, since runtimes may rely on a scale that is positive. What is
+made of them has another value, so it gets another name. From in front the scale takes one number. A Transpose or a
+Reshape may stand between, as long as the outputs are one axis of the numbers, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +18,9 @@ import numpy as np
 from bnfold.algebra.operators import Linear, Port
 from bnfold.algebra.scaled import exact_values, scaled
 from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape, blobs_of
+from bnfold.onnx.constants import Call, compute
 from bnfold.onnx.node import ConstantInput, Node
-from bnfold.onnx.operators.context import NodeContext, Unfit, axis_of, why_unknown
+from bnfold.onnx.operators.context import DEQUANTISED, NodeContext, Unfit, axis_of, dequantising
 
 BY_AXIS = 13
 """The opset since which a DequantizeLinear may have one scale for each index of an axis."""
@@ -34,11 +37,11 @@ def dequantised(context: NodeContext, port: int) -> Linear | None:
         Unfit: the scale cannot take a factor, with why.
     """
     place = context.data(1)
-    maker = None if place is None else context.fold.net.producer(context.layer.bottoms[place])
-    if place is None or maker is None or maker.type != "DequantizeLinear":
+    way = [] if place is None else dequantising(context.fold.net, context.layer.bottoms[place])
+    if place is None or not way:
         return None
-    said = f"its weight {why_unknown(context, 1)}"
-    scale = _scale_of(NodeContext(maker, context.fold), context.bottom(place), context.layer, said)
+    said = f"its weight '{context.layer.bottoms[place]}' is quantised: it comes from {way[0]}"
+    scale = _scale_of(context, way, context.bottom(place), said)
     return Linear(
         weight=scale,
         bias=None,
@@ -47,55 +50,101 @@ def dequantised(context: NodeContext, port: int) -> Linear | None:
         inputs=(Port(0, ()),),
         no_shift=f"{said}, which takes no shift from in front",
         positive=f"{said}, whose scale has to stay positive",
-        turns=_turns(maker.param),
+        turns=_turns(way[0].param),
     )
 
 
 def _turns(node: Node) -> bool:
-    """Whether each number has one of the other sign, as the least of a signed type has not, around 0."""
-    held = node.constant(0)
-    if held is None or held.value is None or held.value.dtype.kind != "i" or not _around_zero(node):
+    """Whether each number has one of the other sign around the zero point, as the least of a signed type has not."""
+    held, zero = node.constant(0), _zero_point(node)
+    if held is None or held.value is None or held.value.dtype.kind not in "iu" or zero is None:
         return False
-    return bool(np.all(held.value > np.iinfo(held.value.dtype).min))
+    limits, rank = np.iinfo(held.value.dtype), held.value.ndim
+    alike = tuple(axis for axis in range(rank) if zero.ndim != rank or zero.shape[axis] == 1)
+    least, most = (found(held.value, axis=alike, keepdims=True).astype(np.int64) for found in (np.min, np.max))
+    return bool(np.all(2 * zero - most >= limits.min) and np.all(2 * zero - least <= limits.max))
 
 
-def _around_zero(node: Node) -> bool:
-    """Whether the zero point is 0 for certain."""
-    zero = node.constant(2)
-    return not node.given(2) or (zero is not None and zero.value is not None and not np.any(zero.value))
+def _zero_point(node: Node) -> Array | None:
+    """The zero point as it lies over the numbers; None where it is not known."""
+    held, zero = node.constant(0), node.constant(2)
+    if not node.given(2):
+        return np.zeros((), np.int64)
+    if zero is None or zero.value is None or zero.value.dtype.kind not in "iu":
+        return None
+    if zero.value.size == 1:
+        return zero.value.astype(np.int64).reshape(())
+    if held is None or held.value is None or zero.value.ndim != 1:
+        return None
+    return _along(zero.value.astype(np.int64), node.attribute("axis", 1), held.value.ndim)
 
 
-def _scale_of(maker: NodeContext, shape: Shape, reader: Layer, said: str) -> Array | LazyArray:
+def _scale_of(context: NodeContext, way: Sequence[Layer], shape: Shape, said: str) -> Array | LazyArray:
     """The scale of a DequantizeLinear, a number for each output of what reads it. Raises Unfit."""
-    net, layer, node = maker.fold.net, maker.layer, maker.node
-    scale, (blob,) = maker.learned(1), layer.tops
+    fold, net, maker = context.fold, context.fold.net, way[0]
+    node: Node = maker.param
+    scale = NodeContext(maker, fold).learned(1)
     if scale is None or not isinstance(node.slots[0], ConstantInput):
         raise Unfit(f"{said}, whose scale or numbers are computed")
-    kept = blob in net.outputs or blob in maker.fold.keep or blob in net.origin.pinned
-    if kept or len(net.uses(blob)) != 1 or id(layer) in maker.fold.excluded:
-        raise Unfit(f"{said}, which must stay, or which others read, too")
-    axis = _output_axis(reader, len(shape))
-    if scale.shape == shape[axis : axis + 1] and axis == axis_of(node.attribute("axis", 1), len(shape)):
+    for layer in way:
+        (blob,) = layer.tops
+        kept = blob in net.outputs or blob in fold.keep or blob in net.origin.pinned
+        if kept or len(net.uses(blob)) != 1 or id(layer) in fold.excluded:
+            raise Unfit(f"{said}, which must stay, or which others read, too")
+    count, axis = shape[_output_axis(context.layer)], _stored_axis(way, context.layer)
+    rank = len(fold.shapes.get(maker.tops[0]) or shape)
+    if axis is not None and scale.shape == (count,) and axis_of(axis, rank) == axis_of(node.attribute("axis", 1), rank):
         return scale
-    is_one = scale.shape in ((), (1,)) and node.opset >= BY_AXIS and shape[axis] > 0
-    if not is_one or node.attribute("block_size", 0) or not _around_zero(node):
+    is_one = scale.shape in ((), (1,)) and node.opset >= BY_AXIS and count > 0
+    if axis is None or not is_one or node.attribute("block_size", 0) or _zero_point(node) is None:
         raise Unfit(f"{said}, whose scale and zero point are not those of its outputs")
-    return np.broadcast_to(maker.layer.blobs[0].reshape(-1), shape[axis : axis + 1])
+    return np.broadcast_to(maker.blobs[0].reshape(-1), (count,))
 
 
-def _output_axis(reader: Layer, rank: int) -> int:
-    """The axis of a layer's weight that is its output, counted from the back where no rank is given."""
+def _stored_axis(way: Sequence[Layer], reader: Layer) -> int | None:
+    """The axis of the stored numbers that is the output of what reads them; None where there is none."""
+    wanted, held = _output_axis(reader), way[0].param.slots[0].value
+    if len(way) == 1:
+        return wanted
+    for axis, size in enumerate(() if held is None else held.shape):
+        numbers = np.arange(size, dtype=np.int32)  # of the outputs, if this is their axis
+        moved: Array | None = np.broadcast_to(_along(numbers, axis, held.ndim), held.shape)
+        for layer in way[1:]:
+            known = [getattr(slot, "value", None) for slot in layer.param.slots[1:]]
+            moved = None if moved is None else compute(Call(layer.param.proto, layer.param.opset, [moved, *known]))
+        if (
+            moved is not None
+            and moved.ndim > wanted
+            and moved.shape[wanted] == size
+            and np.all(np.moveaxis(moved, wanted, -1) == numbers)
+        ):
+            return axis
+    return None
+
+
+def _along(values: Array, axis: int, rank: int) -> Array:
+    """Values along one axis of an array of a rank."""
+    along = [1] * rank
+    along[axis] = -1
+    return values.reshape(along)
+
+
+def _output_axis(reader: Layer) -> int:
+    """The axis of a layer's weight that is its output."""
     turned = reader.type == "Gemm" and reader.param.attribute("transB", 0)
-    return 0 if reader.type == "Conv" or turned else 1 if reader.type == "ConvTranspose" else rank - 1
+    return 0 if reader.type == "Conv" or turned else 1 if reader.type == "ConvTranspose" else -1
 
 
 def rescale(net: Net, reader: Layer, place: int, scale: LazyArray) -> None:
     """Give the DequantizeLinear that makes an input of a layer another scale."""
-    maker = net.producer(reader.bottoms[place])
-    assert maker is not None
+    way = dequantising(net, reader.bottoms[place])
+    maker, axis = way[0], _stored_axis(way, reader)
     node: Node = maker.param.rewritten()
-    if maker.blobs.shapes[0] != scale.shape:  # one for each output by now; a zero point of 0 goes without saying
-        node = replace(node.rewritten(axis=_output_axis(reader, 0)), slots=node.slots[:2])
+    if maker.blobs.shapes[0] != scale.shape:  # one for each output by now
+        zero, slots = node.constant(2), node.slots[:2]  # a zero point of 0 goes without saying
+        if zero is not None and zero.value is not None and np.any(zero.value):
+            slots = (*slots, ConstantInput("", np.broadcast_to(zero.value.reshape(-1), scale.shape).copy()))
+        node = replace(node.rewritten(axis=axis), slots=slots)
     maker.param, maker.blobs = replace(node, rescaled=True), Blobs([scale])
 
 
@@ -106,19 +155,23 @@ def finish_rescaled(net: Net) -> None:
         return
     names = Names((*net.origin.names, *blobs_of(net)), "_")
     for layer in changed:
-        reader = next(iter(net.uses(layer.tops[0]))).layer
-        net.rename(layer.tops[0], names.new(f"{layer.tops[0]}/{reader.name}"))
-        _turn_over(layer, reader)
+        way = [layer]
+        while way[-1].type in DEQUANTISED:
+            way += [use.layer for use in net.uses(way[-1].tops[0])]
+        *way, reader = way
+        for one in way:
+            net.rename(one.tops[0], names.new(f"{one.tops[0]}/{reader.name}"))
+        _turn_over(layer)
         layer.param = replace(layer.param, rescaled=False)
 
 
-def _turn_over(layer: Layer, reader: Layer) -> None:
+def _turn_over(layer: Layer) -> None:
     """Make each scale of a DequantizeLinear positive, where its numbers have others of the other sign."""
-    (scale,), numbers = layer.blobs.stored, layer.param.slots[0].value
+    (scale,), numbers, zero = layer.blobs.stored, layer.param.slots[0].value, _zero_point(layer.param)
     signs = np.where(exact_values(scale) < 0, -1.0, 1.0)
     if np.any(signs < 0) and _turns(layer.param):
-        along = [1] * numbers.ndim
-        along[_output_axis(reader, numbers.ndim)] = -1
-        turned = ConstantInput("", numbers * signs.reshape(along).astype(numbers.dtype))
+        assert zero is not None
+        along = _along(signs.astype(np.int64), layer.param.attribute("axis", 1), numbers.ndim)
+        turned = ConstantInput("", (zero + along * (numbers - zero)).astype(numbers.dtype))
         layer.blobs = Blobs([scaled(scale, scale.shape, signs)])
         layer.param = replace(layer.param, slots=(turned, *layer.param.slots[1:]))
