@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from bnfold.command import FILES, Command, F, FilePath, Word, complete_in_fish, options
+from bnfold.command import FILES, Command, F, FilePath, HelpContext, Word, complete_in_fish, options
 from bnfold.errors import LeftoverWarning, UsageError
 from bnfold.options import (
     CHOICES,
@@ -206,7 +206,7 @@ class Commands(click.Group):
         stopped_by: the signals that have asked the process to stop, by whoever answers them.
     """
 
-    command_class = Command
+    command_class, context_class = Command, HelpContext
     started: float = 0.0
     command_line: str = ""
     json_path: Path = Path()
@@ -373,7 +373,7 @@ def help_(ctx: click.Context, name: str | None) -> None:
     assert parent is not None
     command = main.resolve_command(parent, [name])[1] if name else main
     assert command is not None
-    with click.Context(command, info_name=name or parent.info_name, parent=parent if name else None) as inner:
+    with HelpContext(command, info_name=name or parent.info_name, parent=parent if name else None) as inner:
         click.echo(command.full_help(inner) if isinstance(command, Command) else command.get_help(inner))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -69,6 +69,26 @@ def options(*decorators: Callable[[F], F], group: str = OTHER) -> Callable[[F], 
     return decorate
 
 
+WIDE = 60  # columns that have room for what an option does beside its name
+
+
+class HelpContext(click.Context):
+    """A context whose help fits a narrow terminal; click's own is never narrower than 50 columns."""
+
+    def make_formatter(self) -> click.HelpFormatter:
+        """What writes help."""
+        from shutil import get_terminal_size  # a run needs none of its archives
+
+        formatter = super().make_formatter()
+        formatter.width = min(formatter.width, max(get_terminal_size().columns - 2, 20))
+        return formatter
+
+
+def _write_table(formatter: click.HelpFormatter, rows: Sequence[tuple[str, str]]) -> None:
+    """Options and what they do, which stands below their names where it is narrow."""
+    formatter.write_dl(rows, **({} if formatter.width >= WIDE else {"col_max": 4}))
+
+
 class Command(click.Command):
     """A command whose `--help` fits on a screen, and whose `bnfold help COMMAND` says all.
 
@@ -78,6 +98,8 @@ class Command(click.Command):
         example: arguments that can follow `bnfold`.
         one: when the exit code is 1, for a command that ends so.
     """
+
+    context_class = HelpContext
 
     def __init__(self, name: str | None, *, example: str = "", one: str = "", **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
@@ -100,7 +122,7 @@ class Command(click.Command):
             formatter.write(f"{name}:\n")
             if usual:
                 formatter.indent()
-                formatter.write_dl(usual)
+                _write_table(formatter, usual)
                 formatter.dedent()
             if others:
                 names = " ".join(["also"] * bool(usual) + others)
@@ -109,7 +131,7 @@ class Command(click.Command):
                 )
                 formatter.write("\n")
         formatter.write(f"\nExample: {self._example}\n")
-        formatter.write(f"'bnfold help {self.name}' explains every option.\n")
+        formatter.write_text(f"'bnfold help {self.name}' explains every option.")
 
     def full_help(self, ctx: click.Context) -> str:
         """Every option with its explanation, and the exit codes."""
@@ -118,7 +140,7 @@ class Command(click.Command):
         self.format_help_text(ctx, formatter)
         for name, group in self._groups(ctx).items():
             with formatter.section(name):
-                formatter.write_dl([record for _, record in group])
+                _write_table(formatter, [record for _, record in group])
         with formatter.section("Example"):
             formatter.write_text(self._example)
         with formatter.section("Exit codes"):

@@ -385,3 +385,11 @@ def test_the_help_at_80_columns_says_of_each_command_a_whole_sentence(
     said = run("--help").out
     assert "..." not in said.partition("Commands:")[2]
     assert "Caffe or ONNX" in said
+
+
+@pytest.mark.parametrize("words", [["--help"], ["fold", "--help"], ["help", "diff"]], ids=" ".join)
+def test_the_help_fits_a_terminal_of_40_columns(monkeypatch: pytest.MonkeyPatch, run: Run, words: list[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = run(*words).out.splitlines()
+    # No command is broken, nor what may be typed for an option.
+    assert [line for line in lines if len(line) > 40 and not line.startswith(("Example: ", "  --"))] == []
