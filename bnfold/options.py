@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from bnfold.errors import UsageError
 
@@ -34,7 +34,20 @@ CropOffset = Literal["caffe", "aligned"]
 Dialect = Literal["bvlc", "keep"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+SHOWN = 60  # characters of a value in the repr of options; the mean of images has pages
+
+
+def brief(record: Any) -> str:
+    """The repr of a record that has a default for each field: the fields that have another value, cut where long."""
+    plain, shown = type(record)(), []
+    for one in fields(record):
+        text, usual = (" ".join(repr(getattr(each, one.name)).split()) for each in (record, plain))
+        if text != usual:
+            shown.append(f"{one.name}={text if len(text) <= SHOWN else text[:SHOWN] + '...'}")
+    return f"{type(record).__name__}({', '.join(shown)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ReadOptions:
     """How to read a network; of these, `input_shapes`, `batch`, `guess_shapes` and `until` are for ONNX models, too.
 
@@ -77,8 +90,10 @@ class ReadOptions:
     until: Sequence[str] = ()
     freeze_initializers: bool = False
 
+    __repr__ = brief
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class OnnxOptions:
     """How a Caffe network becomes ONNX.
 
@@ -100,8 +115,10 @@ class OnnxOptions:
     external_data: bool = False
     metadata: Mapping[str, str] | None = None
 
+    __repr__ = brief
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CompareOptions:
     """How two networks are compared.
 
@@ -153,6 +170,8 @@ class CompareOptions:
     bisect: bool = False
     checkpoint: str | os.PathLike[str] | None = None
     cluster: Client | str | int | None = None
+
+    __repr__ = brief
 
     @property
     def providers(self) -> tuple[str, str]:

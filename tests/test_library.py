@@ -54,7 +54,11 @@ def image(net: bnfold.Net) -> dict[str, np.ndarray]:
 
 def test_every_record_is_one_short_line(net: bnfold.Net, result: bnfold.FoldResult) -> None:
     diff = bnfold.compare(net, result.net)
-    for record in (net, result, result.report, diff):
+    prepared = bnfold.Preparation(mean=np.zeros((3, 224, 224)), crop=(224, 224))
+    options = bnfold.CompareOptions(preparation=prepared, reading=bnfold.ReadOptions(batch=8))
+    assert repr(prepared).endswith(", crop=(224, 224))")  # what is as it is by default is not said
+    assert repr(options).endswith(", reading=ReadOptions(batch=8))")
+    for record in (net, result, result.report, diff, prepared, options, bnfold.OnnxOptions(opset=13)):
         assert "\n" not in repr(record)
         assert len(repr(record)) < 250
     assert repr(net).startswith("<Net 'digits_cifar10': 15 layers, ")

@@ -25,7 +25,7 @@ from bnfold.errors import ParseError, UsageError, counted
 from bnfold.io.formats import HEAD, other_format
 from bnfold.io.mapping import read_file
 from bnfold.net import Array, Net, sizes, values_of
-from bnfold.options import require_type
+from bnfold.options import brief, require_type
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 MAX_MEAN_BYTES = 1 << 28
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Preparation:
     """How images become inputs.
 
@@ -57,6 +57,8 @@ class Preparation:
     crop: Size | None = None
     grey: bool = False
     origin: str = ""
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         require_type("origin", self.origin, "str")
