@@ -11,12 +11,14 @@ import logging
 import os
 import pickle
 import signal
+import sys
 import uuid
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from time import monotonic, sleep
@@ -60,6 +62,9 @@ GONE = "all workers are gone, and none has come again; is memory short?"
 SILENT = "the scheduler has said nothing for {:g} seconds, as one that is stopped"
 LOST = "the connection to the scheduler was lost, or the tasks were cancelled there"
 NOT_STARTED = "--cluster {}: a worker did not start ({}), as where memory is short; try again, or with fewer"
+RUN_AGAIN = (
+    "--cluster {}: workers do not start, since each runs {} anew; put its calls behind 'if __name__ == \"__main__\":'"
+)
 # Ctrl-C on a terminal reaches all processes there, and each worker would answer with a traceback. They start with the
 # signals of who starts them, which are deferred meanwhile; SIGTERM is how they are told to go.
 WITHOUT_SIGINT = (
@@ -286,6 +291,8 @@ def _started(number: int) -> Iterator[Client]:
         try:
             workers = kept.enter_context(_closed_whole(_local_cluster(number)))
         except (RuntimeError, TimeoutError) as error:
+            if (script := _unguarded_script()) is not None:
+                raise UsageError(RUN_AGAIN.format(number, script)) from None
             raise UsageError(NOT_STARTED.format(number, error.__cause__ or error)) from None
         with defer_signals():
             client = kept.enter_context(Client(workers))
@@ -310,6 +317,17 @@ def _closed_whole(workers: LocalCluster) -> Iterator[LocalCluster]:
                     stopped = stopped or further
         if stopped is not None:
             raise stopped
+
+
+def _unguarded_script() -> str | None:
+    """The script of this process, which a new one runs to have what it defines (multiprocessing/spawn.py), if it never
+    asks whether it is that one."""
+    main = sys.modules.get("__main__")
+    script = getattr(main, "__file__", None) if getattr(main, "__spec__", None) is None else None
+    try:
+        return None if script is None or b"__name__" in Path(script).read_bytes() else script
+    except OSError:
+        return None
 
 
 def limit_of(kind: str) -> int | None:
