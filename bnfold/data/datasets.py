@@ -236,7 +236,7 @@ def _images_at(
     else:
         _need_pillow()
         files, found, names = _listed_images(place, lines) if lines is not None else _folder(place)
-        source += _passed_over(place, names) if place.is_dir() else ""
+        source += _passed_over(place, names, found is None) if place.is_dir() else ""
         pictures = Files(files, place if place.is_dir() else place.parent)
     true = found if labels is None else labels
     if true is not None and len(true) != pictures.count:
@@ -351,11 +351,24 @@ def _folder(folder: Path) -> tuple[list[Path], Array | None, Sequence[str]]:
     return files, np.array(labels), () if numbered else classes
 
 
-def _passed_over(folder: Path, classes: Sequence[str]) -> str:
-    """What to say of sub-folders without images, which move the classes behind them forward."""
-    others = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
-    moving = [name for name in sorted(others.difference(classes)) if classes and name < classes[-1]]
-    return f" (without images, so no class: {few(list(map(repr, moving)))})" if moving else ""
+def _passed_over(folder: Path, classes: Sequence[str], direct: bool) -> str:
+    """What to say of sub-folders without images, which move the classes behind them forward.
+
+    Beside images that lie in the folder itself (`direct`) those with images are said, which are no classes then.
+    """
+    others = sorted({entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")})
+    if direct:
+        left = [name for name in others if any(Path(file).suffix.lower() in ENDINGS for file in _files(folder / name))]
+        said = "its sub-folders with images passed over"
+    else:
+        left = [name for name in others if classes and name not in classes and name < classes[-1]]
+        said = "without images, so no class"
+    return f" ({said}: {few(list(map(repr, left)))})" if left else ""
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """The names of the files in a folder and the folders in it, as far as these can be read."""
+    return (file for _, _, files in os.walk(folder) for file in files)
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -71,6 +71,9 @@ def test_a_sub_folder_without_images_is_no_class(tmp_path: Path) -> None:
     assert f"2 images of {tmp_path} (without images, so no class: 'annotations'), 8x10" in samples.description
     (tmp_path / "annotations").rename(tmp_path / "dogs")  # behind the classes it moves none
     assert f"2 images of {tmp_path}, 8x10" in open_samples(tmp_path, FEEDS).description
+    save(tmp_path / "stray.png")  # one that was left there, and all classes are gone
+    said = f"1 image of {tmp_path} (its sub-folders with images passed over: '2', 'cat'), 8x10"
+    assert said in open_samples(tmp_path, FEEDS).description
 
 
 def test_a_folder_of_all_but_images_is_no_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
