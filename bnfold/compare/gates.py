@@ -44,7 +44,7 @@ def compared_gate(
     if empty:
         sentence = _nothing_in(empty, boxes)
     elif blank:
-        sentence = "all that was compared is 0 or not finite, and says nothing; give real inputs with --data"
+        sentence = "all that was compared is 0 or not finite, and says nothing; give other samples by --data"
     elif outputs and not measured:
         sentence = f"no output has an element{_way_out((), same_behind=True)}"
     elif outputs:
@@ -63,7 +63,7 @@ def _nothing_in(empty: Sequence[BlobDiff], boxes: str | None) -> str:
         return f"{outputs} no elements, so there is nothing to compare"
     if names == [boxes]:
         return f"output '{boxes}' has no box; give samples in which there is something to find by --data"
-    return f"{outputs} no finite value in common; give real inputs with --data"
+    return f"{outputs} no finite value in common; give other samples by --data"
 
 
 def _way_out(uncompared: Sequence[Uncompared], same_behind: bool) -> str:

@@ -82,7 +82,7 @@ def _unread(model: Model, blobs: Sequence[BlobDiff]) -> Iterator[str]:
     }
     if layers:
         said = "all that is read there is 0 or not finite, so the weights are not proved"
-        yield f"{named('layer', list(layers))}: {said}; give real inputs with --data"
+        yield f"{named('layer', list(layers))}: {said}; give other samples by --data"
 
 
 def _blank_channels(model: Model, layout: BatchLayout, found: Measurement) -> Iterator[str]:
@@ -107,8 +107,12 @@ def _constant(layout: BatchLayout, spans: Spans) -> Iterator[str]:
     feeds = layout.sample[1].items()
     fed = [name for name, feed in feeds if set(feed.shape) - {1} and not feed.follows]
     found = {name: spans[name] for name in fed if name in spans}
-    if found and all(low == high for low, high in found.values()):
-        said = " and ".join(f"'{name}' is {low:g} everywhere" for name, (low, _) in found.items())
+    if found and all(low >= high for low, high in found.values()):  # infinity and -infinity where none is finite
+        values = {
+            name: f"is {low:g} everywhere" if low == high else "has no finite value"
+            for name, (low, high) in found.items()
+        }
+        said = " and ".join(f"'{name}' {value}" for name, value in values.items())
         yield f"input {said}, so the weights that read it are not proved; give data that varies by --data"
 
 

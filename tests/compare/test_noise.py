@@ -90,7 +90,7 @@ def test_a_net_that_no_noise_gives_finite_values_proves_nothing() -> None:
     made = net("\n".join([INPUT, layer, LINES % "root", FC % "bn"]))
     report = compare(made, bnfold.fold(made).net)
     assert not report.passed
-    assert "no finite value in common; give real inputs with --data" in report.verdict
+    assert "no finite value in common; give other samples by --data" in report.verdict
 
 
 def test_an_output_without_elements_is_not_told_to_be_given_data() -> None:
