@@ -31,7 +31,7 @@ from typing import TypeVar
 import numpy as np
 
 from bnfold.algebra import movement
-from bnfold.algebra.affine import MAX_VALUES, Affine, aligned, everywhere
+from bnfold.algebra.affine import MAX_VALUES, Affine, Values, aligned, everywhere
 from bnfold.algebra.operators import Choice, Clip, Extreme, Join, Move, Pass, Product, Steps, Sum
 from bnfold.algebra.records import Blocked, block, require
 from bnfold.algebra.scaled import largest_of, loses_digits
@@ -136,9 +136,12 @@ def _passed(operator: Pass, affine: Affine) -> Affine:
         raise Blocked(movement.MIXED) from None
 
 
-def _weighed(affine: Affine, total: float) -> Affine:
+def _weighed(affine: Affine, total: float | Values) -> Affine:
     """The affine with its shift multiplied by `total`, the sum of the layer's weights."""
-    return affine if total == 1 else Affine(affine.scale, affine.shift * total)
+    if not isinstance(total, np.ndarray):
+        return affine if total == 1 else Affine(affine.scale, affine.shift * total)
+    shift, factor = aligned(affine.shift, total)
+    return Affine(affine.scale, shift * factor)
 
 
 # Layers that cut at bounds.

@@ -119,7 +119,7 @@ class Pass(NamedTuple):
         plane: the axes of the bottom along which the affine must be constant, since the layer mixes them; axes that
             the blob does not have do not matter.
         steps: what becomes of the axes, where the top has others than the bottom (a mean without keepdims).
-        total: what the weights of each value of the top sum to; not 0.
+        total: what the weights of each value of the top sum to; not 0, unless an affine goes forward.
     """
 
     zero: str = ""
@@ -127,7 +127,7 @@ class Pass(NamedTuple):
     strict: str = ""
     plane: Collection[int] = ()
     steps: Steps = ()
-    total: float = 1.0
+    total: float | Values = 1.0
 
 
 class Clip(NamedTuple):

@@ -209,7 +209,8 @@ class _Journal:
                     return beside
             elif isinstance(operator, Affine):
                 if not self._merges(layer, operator, affine):
-                    return Pass(total=operator.sign or 1.0)
+                    factor = operator.scale if self._shift_passes(operator, affine) else 1.0
+                    return Pass(total=operator.sign or factor)
             elif isinstance(operator, Clip):
                 if (bounds := self.direction.clip(operator, affine)) != operator:
                     self.rescaled.append((layer, bounds))
@@ -235,7 +236,7 @@ class _Journal:
                 refusal = str(blocked)
             else:
                 return True
-        passes = affine.keeps_zero or own.sign != 0
+        passes = affine.keeps_zero or own.sign != 0 or self._shift_passes(own, affine)
         if not passes or any(layer is other for other, _ in self.rescaled):
             raise Blocked(refusal)
         if not self.past:
@@ -243,6 +244,12 @@ class _Journal:
         if not own.keeps_zero:
             self.rescaled.append((layer, self._writable(layer, own, affine, self.direction.rescale)))
         return False
+
+    def _shift_passes(self, own: Affine, affine: Affine) -> bool:
+        """Whether a shift goes forward past a factor: `a*(x + h) = a*x + a*h`, where that has no more values."""
+        if self.direction is not FORWARD or affine.sign != 1 or not own.keeps_zero:
+            return False
+        return affine.then(own).count <= max(own.count, affine.count)
 
     def passed(self, layer: Layer) -> Commuting:
         """What affines on several bottoms must get past.
