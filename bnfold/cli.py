@@ -444,6 +444,8 @@ def diff(reference: str | None, candidate: str | None, **params: Any) -> int:
     files = [file for row in rows for file in row.models]
     if all(map(is_onnx, files)):
         _refuse_idle([one.name for one in fields(ReadOptions) if one.name not in ONNX_TOO], "the models are ONNX")
+    if params["bisect"]:
+        _refuse_idle(["outputs_only"], "--bisect compares the outputs, and further blobs only where they differ")
     if all(row.data for row in rows):
         _refuse_idle(["data"], "each line of the table names its own")
     data = [params["data"], *(row.data for row in rows)]

@@ -114,6 +114,10 @@ NEARLY_RIGHT = {
         ("diff", "a.onnx", "b.onnx", "--stage", "deploy", "--level", "1"),
         "--stage and --level would be ignored: the models are ONNX",
     ),
+    "outputs that are bisected": (
+        ("diff", "a.onnx", "b.onnx", "--bisect", "--outputs-only"),
+        "--outputs-only would be ignored: --bisect compares the outputs, and further blobs only where they differ",
+    ),
     "a name with a dash": (
         ("inspect", "-n.onnx"),
         "No such option '-n'; write the file '-n.onnx' as './-n.onnx', since options begin with a dash",
