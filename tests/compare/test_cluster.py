@@ -608,7 +608,10 @@ def test_a_worker_that_cannot_import_bnfold_is_named(tmp_path: Path) -> None:
     without = "import sys; sys.modules['bnfold'] = None"  # its distribution is found all the same
     with (
         workers_with([], [without]) as client,
-        pytest.raises(UsageError, match=r"^the worker at tcp://\S+ cannot load what it is sent \(Module.*; install bn"),
+        pytest.raises(
+            UsageError,
+            match=r"^the worker at tcp://\S+ cannot load what it is sent \(ModuleNotFoundE.*; install bnfold",
+        ),
     ):
         compare(*models(tmp_path), images(), batch=2, cluster=client)
 
@@ -619,7 +622,9 @@ def test_a_scheduler_that_cannot_import_bnfold_is_named() -> None:
 
     client = cast("Any", SimpleNamespace(run_on_scheduler=asked))
     failure: Exception = ModuleNotFoundError("No module named 'bnfold'")
-    with pytest.raises(UsageError, match=r"^the scheduler cannot load what it is sent \(ModuleNotFoundError: No modu"):
+    with pytest.raises(
+        UsageError, match=r"^the scheduler cannot load what it is sent \(ModuleNotFoundError: No module"
+    ):
         cluster._require_bnfold(client)
     failure = ConnectionError("Stream is closed")
     with pytest.raises(ConnectionError):
@@ -629,7 +634,9 @@ def test_a_scheduler_that_cannot_import_bnfold_is_named() -> None:
 @pytest.mark.parametrize("answer", [Exception("AttributeError(\"no attribute 'given'\")"), ImportError("no numba")])
 def test_a_worker_that_cannot_load_what_it_is_asked_is_named(answer: Exception) -> None:
     client = cast("Any", SimpleNamespace(run=lambda *_arguments, **_options: {"tcp://there": answer}))
-    with pytest.raises(UsageError, match=r"^the worker at tcp://there cannot load what it is sent \(.*; install bnfo"):
+    with pytest.raises(
+        UsageError, match=r"^the worker at tcp://there cannot load what it is sent \(.*; install bnfold"
+    ):
         cluster._answers(client, len)
 
 
@@ -693,7 +700,7 @@ def test_a_worker_that_ends_while_it_starts_is_a_sentence(tmp_path: Path, monkey
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
     with pytest.raises(
-        UsageError, match=rf"since each runs {script} anew; put its calls behind 'if __name__ == \"__ma"
+        UsageError, match=rf"since each runs {script} anew; put its calls behind 'if __name__ == \"__main__\":'"
     ):
         compare(*models(tmp_path), cluster=1)
 
