@@ -14,8 +14,7 @@ import pytest
 from algebra.commute_kinds import Back, Forward, Row
 from algebra.commute_rows import BACK, CROP_C, FORWARD, POOL_MAX_MASK, SLICE, SLICE_H, SLICE_POINTS, pooling
 from algebra.rows import Array, any_affine, applied, channel_affine, difference, layer_of, operator_of, run, signed
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from seeds import seeded
 
 from bnfold.algebra import commute, movement
 from bnfold.algebra.affine import MAX_VALUES, Affine
@@ -61,13 +60,8 @@ def back_id(case: Back) -> str:
     return f"{case.row.name}, top {case.top}" if case.row.tops > 1 else case.row.name
 
 
-seeds = given(st.integers(0, 2**32 - 1))
-few = settings(max_examples=8, derandomize=True, deadline=None)
-
-
 @pytest.mark.parametrize("case", [case for case in BACK if case.passes], ids=back_id)
-@few
-@seeds
+@seeded(8)
 def test_an_affine_moved_back_gives_the_same_tops(case: Back, seed: int) -> None:
     rng = np.random.default_rng(seed)
     bottoms, blobs = case.row.sample(rng)
@@ -80,8 +74,7 @@ def test_an_affine_moved_back_gives_the_same_tops(case: Back, seed: int) -> None
 
 
 @pytest.mark.parametrize("case", [case for case in FORWARD if case.passes], ids=lambda case: case.row.name)
-@few
-@seeds
+@seeded(8)
 def test_an_affine_moved_forward_gives_the_same_tops(case: Forward, seed: int) -> None:
     rng = np.random.default_rng(seed)
     bottoms, blobs = case.row.sample(rng)
@@ -92,8 +85,7 @@ def test_an_affine_moved_forward_gives_the_same_tops(case: Forward, seed: int) -
 
 
 @pytest.mark.parametrize("case", [case for case in BACK if case.refuses], ids=back_id)
-@few
-@seeds
+@seeded(8)
 def test_what_may_not_move_back_would_give_other_tops(case: Back, seed: int) -> None:
     rng = np.random.default_rng(seed)
     bottoms, blobs = case.row.sample(rng)
@@ -106,8 +98,7 @@ def test_what_may_not_move_back_would_give_other_tops(case: Back, seed: int) -> 
 
 
 @pytest.mark.parametrize("case", [case for case in FORWARD if case.refuses], ids=lambda case: case.row.name)
-@few
-@seeds
+@seeded(8)
 def test_what_may_not_move_forward_would_give_other_tops(case: Forward, seed: int) -> None:
     rng = np.random.default_rng(seed)
     bottoms, blobs = case.row.sample(rng)

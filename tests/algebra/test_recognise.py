@@ -8,8 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 from algebra.rows import Array, applied, context_of, difference, layer_of, run, signed
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from seeds import seeded
 
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.operators import Alias, Opaque, Operator
@@ -100,8 +99,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.text)
-@settings(max_examples=5, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 2**32 - 1))
+@seeded(5)
 def test_the_affine_of_a_layer_is_what_the_oracle_computes(row: Row, seed: int) -> None:
     bottom, blobs = row.sample(np.random.default_rng(seed))
     affine = read(row.text, row.bottom, blobs)
