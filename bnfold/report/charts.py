@@ -94,8 +94,12 @@ class HistogramChart:
 
 
 def depth_chart(report: DiffReport) -> DepthChart:
-    """The largest and the relative L2 error of every blob, in order of execution, with the tolerance as a line."""
-    blobs = report.blobs
+    """The largest and the relative L2 error of every blob, in order of execution, with the tolerance as a line.
+
+    A blob that is finite nowhere has no error: it is left out.
+    """
+    rows = [row for row, blob in enumerate(report.blobs) if not blob.says_nothing]
+    blobs = [report.blobs[row] for row in rows]
     drawn = (
         ("largest error, of the blob's range", "largest", [blob.judged for blob in blobs]),
         ("relative L2 error", "l2", [blob.l2_rel for blob in blobs]),
@@ -122,7 +126,7 @@ def depth_chart(report: DiffReport) -> DepthChart:
     step = (WIDTH - RIGHT - LEFT) / max(len(blobs), 1)
     places = [round(LEFT + (index + 0.5) * step, 1) for index in range(len(blobs))]
     return DepthChart(
-        lines=tuple(_line(name, style, values, blobs, places, height_of) for name, style, values in drawn),
+        lines=tuple(_line(name, style, values, blobs, rows, places, height_of) for name, style, values in drawn),
         columns=tuple(Tick(places[index], str(blobs[index].depth)) for index in _spread(len(blobs), LABELS)),
         decades=tuple(Tick(level(decade), f"1e{decade}") for decade in range(low, high + 1, 2)),
         tolerance=Tick(height_of(report.tolerance), f"tolerance {report.tolerance:g}"),
@@ -136,12 +140,13 @@ def _line(
     style: str,
     values: Sequence[float],
     blobs: Sequence[BlobDiff],
+    rows: Sequence[int],
     places: Sequence[float],
     height_of: Callable[[float], float],
 ) -> ErrorLine:
     points = tuple(
         Point(x, height_of(value), row, f"{blob.blob}: {name} {small(value)}")
-        for row, (x, value, blob) in enumerate(zip(places, values, blobs, strict=True))
+        for row, x, value, blob in zip(rows, places, values, blobs, strict=True)
     )
     return ErrorLine(name, style, "M" + "L".join(f"{point.x} {point.y}" for point in points) if points else "", points)
 

@@ -114,13 +114,14 @@ def _pictures(run: RunReport) -> Pictures | None:
 
 
 def _proof(report: DiffReport, anchor: str, nodes: dict[str, str]) -> Proof:
-    worst = sorted(report.blobs, key=lambda blob: (not blob.is_output, -blob.judged))[:HISTOGRAMS]
+    finite = [blob for blob in report.blobs if not blob.says_nothing]
+    worst = sorted(finite, key=lambda blob: (not blob.is_output, -blob.judged))[:HISTOGRAMS]
     samples = sorted(report.samples, key=lambda sample: -sample.max_rel)
     classifier, detector = report.classifier, report.detector
     return Proof(
         report,
         anchor,
-        depth_chart(report) if report.blobs else None,
+        depth_chart(report) if finite else None,
         [(blob, histogram_chart(blob)) for blob in worst],
         tables.blob_table(report, f"{anchor}-blob", nodes),
         tables.sample_table(samples, f"{anchor}-samples"),
@@ -135,7 +136,7 @@ def _errors(proofs: Sequence[Proof]) -> dict[str, tuple[float, str]]:
     errors: dict[str, tuple[float, str]] = {}
     for proof in proofs:
         for place, blob in enumerate(proof.report.blobs):
-            if blob.judged >= errors.get(blob.layer, (-1.0, ""))[0]:
+            if not blob.says_nothing and blob.judged >= errors.get(blob.layer, (-1.0, ""))[0]:
                 errors[blob.layer] = (blob.judged, f"#{proof.blobs.name}-{place}")
     return errors
 

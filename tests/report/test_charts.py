@@ -56,6 +56,14 @@ def test_equal_networks_have_a_chart_too() -> None:
     assert set(heights(chart)) == {chart.zero} == {chart.tolerance.at}
 
 
+def test_a_blob_that_is_finite_nowhere_has_no_error() -> None:
+    report = with_errors(1e-6, 0.0, 1e-5)
+    nowhere = changed(report.blobs[1], finite=0, max_abs=0.0)
+    chart = depth_chart(replace(report, blobs=(report.blobs[0], nowhere, report.blobs[2])))
+    assert [point.row for point in chart.lines[0].points] == [0, 2]
+    assert chart.zero is None
+
+
 def test_every_second_decade_is_labelled() -> None:
     labels = [tick.text for tick in depth_chart(with_errors(2e-9, 1e-3)).decades]
     assert labels == ["1e-9", "1e-7", "1e-5", "1e-3"]

@@ -165,6 +165,11 @@ def test_a_page_is_called_by_its_network_or_by_how_many_were_compared() -> None:
     assert title_of(RunReport()) == "network"
 
 
+def test_why_two_models_were_not_compared_breaks_over_lines() -> None:
+    report = replace(failed(), blobs=(), error="pairs.txt:3: 'b.onnx' has no weights")
+    assert '<td class="why">pairs.txt:3: &#39;b.onnx&#39; has no weights</td>' in as_html(run_report(report))
+
+
 def test_each_layer_that_was_merged_is_counted() -> None:
     assert "<dt>folded / kept</dt><dd>3 / 1</dd>" in as_html(run_report(failed(), fold=folding()))
 
