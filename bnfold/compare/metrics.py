@@ -96,7 +96,8 @@ class Masked(NamedTuple):
     Attributes:
         most: the bound of the small ones.
         error: by how much one of these differs at most, of the largest of them.
-        is_more: whether that is more than the rounding of the large ones, of which there are several.
+        is_more: whether that is more than the rounding of the large ones, of which there are several, and the small
+            ones are too many to lie near 0 by chance, as one score of ten does in a few of thousands of samples.
         is_one_number: whether these are one number, to which small ones may have been added.
     """
 
@@ -108,7 +109,8 @@ class Masked(NamedTuple):
     @classmethod
     def of(cls, reference: Array, candidate: Array) -> Masked | None:
         """Those of the reference that are finite in both; None where there is no mask."""
-        large, low, high, count, others, error = magnitude(*extremes(reference)), math.inf, -math.inf, 0, 0.0, 0.0
+        large, low, high, others, error = magnitude(*extremes(reference)), math.inf, -math.inf, 0.0, 0.0
+        count = near_zero = 0
         for r, c in in_pieces(reference, candidate):
             sound = np.isfinite(r) & np.isfinite(c)
             r, c = r[sound], c[sound]
@@ -117,12 +119,14 @@ class Masked(NamedTuple):
                 return None
             low, high = min(low, float(r[far].min(initial=low))), max(high, float(r[far].max(initial=high)))
             count += int(np.count_nonzero(far))
+            near_zero += int(np.count_nonzero(r[small]))
             others = max(others, float(np.abs(r[small]).max(initial=0)))
             error = max(error, float(np.abs(r - c)[small].max(initial=0)))
         if count < 2 or not others:
             return None
         rounded = large * ROUNDING.get(reference.dtype.name, ROUNDING["float32"])
-        return cls(FAR * large, error / others, error > NOISE * rounded, high - low <= NOISE * (others + rounded))
+        is_more = error > NOISE * rounded and near_zero >= BY_CHANCE
+        return cls(FAR * large, error / others, is_more, high - low <= NOISE * (others + rounded))
 
 
 def beside_mask(values: Array) -> Array | None:
@@ -187,6 +191,9 @@ A_TENTH = 0.1  # of its own size: what a channel too small to be judged has to d
 NOISE = 4.0  # times the rounding of the largest value, and what half of the channels differ by
 ENOUGH = 16  # values of a channel: of fewer, all may lie near 0 by chance, or be what was rounded worst of thousands
 
+BY_CHANCE = 4
+"""Values beside a mask of several numbers, at least: k of n values of any size lie below a hundredth of the largest and
+the others above half of it in about `binomial(n, k) * 0.01**k * 0.5**(n - k)` of all samples: 4e-8 at most at k = 4."""
 FAR = 0.01  # of the largest magnitude: what is smaller, beside nothing up to half of it, stands beside a mask
 
 OUTLYING = 100.0

@@ -360,3 +360,12 @@ def test_rounding_and_values_of_any_size_are_beside_no_mask() -> None:
         candidate = reference + 3e-8 * random.normal(size=100)
         error.look_beside_mask(reference.astype(np.float32), candidate.astype(np.float32))
         assert error.beside == 0
+
+
+@pytest.mark.parametrize(("near", "noted"), [(1, False), (3, False), (4, True)])
+def test_a_few_scores_near_0_are_beside_no_mask(near: int, noted: bool) -> None:
+    scores = -np.linspace(5.5, 10, 10)
+    scores[:near] = 0.05
+    error = BlobError(1e-4)
+    error.look_beside_mask(*(values.astype(np.float32) for values in (scores, scores + 1e-5)))  # as of a deep network
+    assert (error.beside > 0) == noted
