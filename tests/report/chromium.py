@@ -40,6 +40,7 @@ def browser() -> Iterator[Chromium]:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         service = webdriver.ChromeService(executable_path=DRIVER)
         driver = webdriver.Chrome(options=options, service=service)
+        driver.set_script_timeout(180)  # axe-core may take more than the usual 30 s beside other work
         try:
             driver.get("about:blank")  # in place of the page for new tabs, whose own requests would still come in
             yield Chromium(driver)
