@@ -7,6 +7,7 @@
     Axpy                              Flatten, Scale of two bottoms, Eltwise
     CReLU                             Power, Concat, ReLU
     Eltwise of a plane and channels   Flatten, Scale or Bias of two bottoms; a BroadcastMul likewise
+    Eltwise along some axes           Scale or Bias of two bottoms
     DepthwiseConvolution ...          Convolution (or Deconvolution) with a group for each channel
     Pooling with ceil_mode            Pooling with round_mode
     relu: true in a layer             a ReLU behind it
@@ -102,10 +103,11 @@ def _is_readable(layer: Layer, keep: bool) -> bool:
 def foreign_layers(net: Net) -> list[str]:
     """Sentences on the layers of a net in stock words that BVLC's Caffe cannot read all the same."""
     by_type: dict[str, list[str]] = {}
+    shapes = _shapes(net) if any(layer.type in OF_SHAPES for layer in net.layers) else {}
     for layer in net.layers:
         if layer.type not in STOCK_TYPES:
             by_type.setdefault(layer.type, []).append(f"'{layer.name}'")
-        elif fields := sorted(_foreign_fields(layer)) or _foreign_bottoms(layer):
+        elif fields := sorted(_foreign_fields(layer)) or _foreign_bottoms(layer, shapes):
             by_type.setdefault(f"{layer.type} with {', '.join(fields)}", []).append(f"'{layer.name}'")
     if not by_type:
         return []
@@ -139,10 +141,7 @@ class _Rewording:
     def shape(self, layer: Layer, index: int = 0) -> Shape | None:
         """The shape of a layer's first bottom, or of another."""
         if self._shapes is None:
-            try:
-                self._shapes = infer_shapes(self.net)
-            except ModelError:
-                self._shapes = {}
+            self._shapes = _shapes(self.net)
         return self._shapes.get(layer.bottoms[index])
 
     def same_shapes(self, layer: Layer, other: Layer) -> bool:
@@ -347,15 +346,17 @@ def _crelu(writing: _Rewording, layer: Layer) -> list[Layer]:
 
 
 def _eltwise(writing: _Rewording, layer: Layer) -> list[Layer] | None:
-    """A second bottom of channels that is spread over the plane: a Scale or a Bias of two bottoms, from axis 0 on."""
+    """A second bottom of another shape: a Scale or a Bias of two bottoms, from axis 0 on if it holds channels alone."""
     if len(layer.bottoms) != 2:
         return None
     first, second = writing.shape(layer), writing.shape(layer, 1)
     view = Eltwise.of(layer, 2)
     kind = {"PROD": "Scale", "SUM": "Bias"}.get(view.operation)
-    if kind is None or view.coeff != (1.0, 1.0) or first is None or second is None or not of_channels(first, second):
+    if kind is None or view.coeff != (1.0, 1.0) or first is None or second is None:
         return None
-    return _of_two_bottoms(writing, layer, kind, *layer.bottoms)
+    if of_channels(first, second):
+        return _of_two_bottoms(writing, layer, kind, *layer.bottoms)
+    return [_laid(layer, kind, view.axis, layer.bottoms)] if _differ(first, second) else None
 
 
 def _broadcast_mul(writing: _Rewording, layer: Layer) -> list[Layer] | None:
@@ -369,9 +370,13 @@ def _broadcast_mul(writing: _Rewording, layer: Layer) -> list[Layer] | None:
 
 def _of_two_bottoms(writing: _Rewording, layer: Layer, kind: str, plane: str, channels: str) -> list[Layer]:
     flat = writing.beside(layer, "flat", "Flatten", channels)
+    return [flat, _laid(layer, kind, 0, [plane, flat.tops[0]])]
+
+
+def _laid(layer: Layer, kind: str, axis: int, bottoms: list[str]) -> Layer:
     param = _with_commons(layer, kind)
-    (param.scale_param if kind == "Scale" else param.bias_param).axis = 0
-    return [flat, replace(layer, type=kind, param=param, bottoms=[plane, flat.tops[0]])]
+    (param.scale_param if kind == "Scale" else param.bias_param).axis = axis
+    return replace(layer, type=kind, param=param, bottoms=bottoms)
 
 
 def _pooling(writing: _Rewording, layer: Layer) -> list[Layer] | None:
@@ -413,9 +418,30 @@ def _without_idle_fields(layer: Layer) -> Layer:
     return replace(layer, param=param)
 
 
-def _foreign_bottoms(layer: Layer) -> list[str]:
+def _foreign_bottoms(layer: Layer, shapes: Mapping[str, Shape | None]) -> list[str]:
     count = len(layer.bottoms)
-    return [counted(count, "bottom")] if count > 1 and layer.type in OF_ONE_BOTTOM else []
+    if count > 1 and layer.type in OF_ONE_BOTTOM:
+        return [counted(count, "bottom")]
+    if layer.type not in OF_SHAPES or (first := shapes.get(layer.bottoms[0])) is None:
+        return []
+    if layer.type == "Eltwise":
+        others = [shape for bottom in layer.bottoms if (shape := shapes.get(bottom)) is not None]
+        return ["bottoms of different shapes"] if any(_differ(first, other) for other in others) else []
+    allowed = range(PLANE_AXES, PLANE_AXES + 1) if layer.type == "Pooling" else range(PLANE_AXES + 1)
+    return [] if len(first) in allowed else [counted(len(first), "axis")]
+
+
+def _differ(first: Shape, second: Shape) -> bool:
+    """Whether two shapes are known to be unlike."""
+    return len(first) != len(second) or any(a != b and min(a, b) > 0 for a, b in zip(first, second, strict=True))
+
+
+def _shapes(net: Net) -> Mapping[str, Shape | None]:
+    """The shapes of a net's blobs; none where they do not fit."""
+    try:
+        return infer_shapes(net)
+    except ModelError:
+        return {}
 
 
 def _foreign_fields(layer: Layer) -> set[str]:
@@ -495,5 +521,9 @@ _TRAINING = (
 )
 OF_ONE_BOTTOM = frozenset({"Im2col", "InnerProduct", "ReLU"})
 """What reads one bottom in BVLC's Caffe (ExactNumBottomBlobs) and more in a fork's."""
+PLANE_AXES = 4
+OF_SHAPES = frozenset({"Eltwise", "MVN", "Pooling"})
+"""What takes bottoms of one shape alone, or (N, C, H, W) (Reshape of eltwise_layer.cpp and pooling_layer.cpp; num() and
+its like of blob.hpp, which MVN asks for, know four axes), and of others in a fork."""
 STOCK_TYPES = {layer_type for layer_type, row in LAYERS.items() if not row.dialects}.union(_TRAINING.split(" "))
 """The layer types of BVLC's Caffe (master; layer_factory.cpp and REGISTER_LAYER_CLASS), `Python` apart."""

@@ -23,7 +23,7 @@ from bnfold.caffe.read import build
 from bnfold.caffe.stock import STOCK_TYPES, foreign_layers, in_stock_words
 from bnfold.caffe.text import parse_prototxt
 from bnfold.caffe.write import prototxt_text
-from bnfold.net import Net
+from bnfold.net import Net, Shape
 
 FAULTS = TESTS / "faults"
 SCHEMA = TESTS.parent / "proto" / "schema.tsv"
@@ -224,6 +224,11 @@ def test_how_a_pooling_rounds_is_said_in_bvlcs_word_where_it_rounds(said: str, s
     [
         ('type: "Permute" permute_param { order: [0, 2, 3, 1] }', "Permute ('p')"),
         ('type: "ReLU" bottom: "w"', "ReLU with 2 bottoms ('p')"),
+        ('type: "ReLU" top: "r" } layer { name: "m" type: "MVN" bottom: "f"', "MVN with 5 axes ('m')"),
+        (
+            'type: "ReLU" top: "r" } layer { name: "m" type: "Pooling" bottom: "f" pooling_param { kernel_size: 1 }',
+            "Pooling with 5 axes ('m')",
+        ),
         (
             'type: "InnerProduct" bottom: "w" bottom: "b" inner_product_param { num_output: 2 }',
             "InnerProduct with 3 bottoms ('p')",
@@ -234,6 +239,7 @@ def test_what_bvlc_cannot_say_is_named_in_the_report(run: Run, inside: str, name
     Path("net.prototxt").write_text(f"""
         input: "data" input_shape {{ dim: 1 dim: 2 dim: 4 dim: 4 }}
         input: "w" input_shape {{ dim: 2 dim: 32 }} input: "b" input_shape {{ dim: 2 }}
+        input: "f" input_shape {{ dim: 1 dim: 2 dim: 1 dim: 2 dim: 2 }}
         layer {{ name: "p" bottom: "data" {inside} top: "p" }}
     """)
     outcome = run("convert", "net.prototxt", "-o", "out.prototxt")
@@ -386,9 +392,33 @@ def test_a_copy_and_an_affine_of_other_names_fold_in_front_of_a_crelu(tmp_path: 
     assert_answers(after, before, TOLERANCE)
 
 
-def test_an_eltwise_of_other_coefficients_stays_one() -> None:
-    text = EXCITED.replace("operation: OPERATION", "coeff: 1 coeff: -2")
-    assert in_stock_words(net(text)).layers[-1].type == "Eltwise"
+@pytest.mark.parametrize("said", ["coeff: 1 coeff: -2", "operation: MAX"])
+def test_an_eltwise_that_no_other_layer_computes_stays_one_and_is_named(said: str) -> None:
+    stays = in_stock_words(net(EXCITED.replace("operation: OPERATION", said)))
+    assert stays.layers[-1].type == "Eltwise"
+    (sentence,) = foreign_layers(stays)
+    assert "as they are: Eltwise with bottoms of different shapes ('mul')" in sentence
+
+
+@pytest.mark.parametrize(("operation", "word"), [("PROD", "Scale"), ("SUM", "Bias")])
+@pytest.mark.parametrize(("axis", "second"), [(0, (2, 3)), (1, (3, 4)), (2, (4, 5)), (-1, (5,)), (0, (2,))])
+def test_an_eltwise_along_some_axes_is_a_layer_of_two_bottoms(
+    axis: int, second: Shape, operation: str, word: str, tmp_path: Path
+) -> None:
+    sizes = " ".join(f"dim: {size}" for size in second)
+    original = net(f"""
+        input: "x" input_shape {{ dim: 2 dim: 3 dim: 4 dim: 5 }} input: "z" input_shape {{ {sizes} }}
+        layer {{ name: "e" type: "Eltwise" bottom: "x" bottom: "z" top: "e"
+          eltwise_param {{ operation: {operation} axis: {axis} }} }}
+        layer {{ name: "r" type: "Sigmoid" bottom: "e" top: "r" }}
+    """)
+    bnfold.save_caffe(original, tmp_path / "out.prototxt")
+    again = bnfold.load(tmp_path / "out.prototxt")
+    assert foreign_layers(again) == []
+    assert word in {layer.type for layer in again.layers}
+    random = np.random.default_rng(7)
+    data = {"x": random.normal(size=(2, 3, 4, 5)).astype("f"), "z": random.normal(size=second).astype("f")}
+    assert_answers(by_onnxruntime(again, data), by_onnxruntime(original, data), TOLERANCE)
 
 
 def test_axpy_is_a_scale_of_two_bottoms_and_a_sum(tmp_path: Path) -> None:
