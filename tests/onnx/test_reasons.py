@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, helper, numpy_helper
 from onnx_cases import run
 from onnx_texts import model, reasons, values
 from onnx_traps import Trap
@@ -333,3 +335,28 @@ def test_more_values_than_are_followed_are_a_reason_and_as_many_are_not(
         monkeypatch.setattr(f"bnfold.{module}.MAX_VALUES", most)
         found = reasons(before)
         assert any(reason in kept for kept in found) == expected, found
+
+
+def test_trees_jump_at_their_thresholds() -> None:
+    said: dict[str, Any] = {
+        "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
+        "nodes_featureids": [1, 0, 0],
+        "nodes_values": [0.5, 0, 0],
+        "nodes_treeids": [0] * 3,
+        "nodes_nodeids": [0, 1, 2],
+        "nodes_truenodeids": [1, 0, 0],
+        "n_targets": 1,
+        "nodes_falsenodeids": [2, 0, 0],
+        "target_treeids": [0, 0],
+        "target_nodeids": [1, 2],
+        "target_ids": [0, 0],
+        "target_weights": [1.0, -1.0],
+    }
+    nodes = [
+        helper.make_node("Mul", ["x", "k"], ["m"]),
+        helper.make_node("TreeEnsembleRegressor", ["m"], ["y"], domain="ai.onnx.ml", **said),
+    ]
+    ports = [helper.make_tensor_value_info(name, 1, shape) for name, shape in (("x", (4, 3)), ("y", (4, 1)))]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], [numpy_helper.from_array(values(3, seed=1), "k")])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    assert any(JUMPS in kept for kept in reasons(helper.make_model(graph, opset_imports=imports, ir_version=8)))

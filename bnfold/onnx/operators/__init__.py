@@ -115,7 +115,10 @@ _NOT_LINEAR = (
     "Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh com.microsoft.FastGelu com.microsoft.Gelu "
     "com.microsoft.QuickGelu"
 )
-_JUMPING = "Ceil DynamicQuantizeLinear Floor Hardmax QuantizeLinear Round Shrink Sign"
+_JUMPING = (
+    "Ceil DynamicQuantizeLinear Floor Hardmax QuantizeLinear Round Shrink Sign ai.onnx.ml.Binarizer "
+    "ai.onnx.ml.TreeEnsemble ai.onnx.ml.TreeEnsembleClassifier ai.onnx.ml.TreeEnsembleRegressor"
+)
 _TELLING = "ArgMax ArgMin Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual NonMaxSuppression NonZero"
 REFUSED: Mapping[str, str] = {
     **dict.fromkeys(_NOT_LINEAR.split(), reasons.NOT_LINEAR),
