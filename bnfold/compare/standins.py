@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from bnfold.caffe.layers import ROIPooling, Upsampling, infer_shapes
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.data.standins import Continuation, Fixed, ImageInfo, Indices, Places, Priors, Regions, StandIn, Unread
-from bnfold.net import Layer, Net, Shape
+from bnfold.net import DType, Layer, Net, Shape
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -121,10 +123,31 @@ def onnx_stand_ins(proto: ModelProto, inputs: Mapping[str, Feed], weights: Seque
                         found.setdefault(blob, meaning)
                 elif node.op_type in ONNX_SAME_VALUES and index == 0:
                     waiting += node.output[:1]
+        if blob not in found and feed.dtype.kind in "iu":
+            meaning = _computed_places(proto, weights, blob, feed.dtype, shapes)
+            found |= {} if meaning is None else {blob: meaning}
         if blob not in found and IMAGE_SIZES.fullmatch(blob) and feed.shape[-1:] in {(2,), (3,), (4,)} and sizes:
             stride = 1 if max(image) >= 2 * STRIDE else STRIDE  # or it is no image that boxes are found in but a map
             found[blob] = ImageInfo(stride * image[0], stride * image[1])
     return found
+
+
+def _computed_places(
+    proto: ModelProto, weights: Sequence[Weight], blob: str, dtype: DType, shapes: Mapping[str, Sequence[int]]
+) -> StandIn | None:
+    """Those from which arithmetic makes places in tables, as Keras counts what is below 0 from the end."""
+    from bnfold.onnx.places import made_of
+
+    sizes: list[tuple[str, int]] = []
+    for node in proto.graph.node:
+        shape = shapes.get(node.input[0], ()) if node.op_type == "Gather" else ()
+        axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
+        sizes += [(node.input[1], shape[axis])] if -len(shape) <= axis < len(shape) else []
+    largest = max((size for _, size in sizes), default=0)
+    made = made_of(proto, weights, blob, np.arange(largest, dtype=dtype)) if largest <= np.iinfo(dtype).max else {}
+    fits = [(made[index] >= -size) & (made[index] < size) for index, size in sizes if index in made]
+    limit = int(np.logical_and.accumulate(np.all(fits, axis=0)).sum()) if fits else 0
+    return Indices(limit) if limit > 1 else None
 
 
 def _inferred_shapes(proto: ModelProto, weights: Sequence[Weight]) -> dict[str, Sequence[int]]:

@@ -1,12 +1,14 @@
 """Inputs that are no images get values that a network can mean; data may leave out what follows from the network."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import nets
 import numpy as np
+import onnx.parser
 import pytest
-from onnx import ModelProto, TensorProto, helper, shape_inference
+from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
 from onnx_models import model
 
 import bnfold
@@ -221,6 +223,38 @@ def embedding() -> ModelProto:
     return model(nodes, {"words": (3, 2)}, ["y"], table)
 
 
+def looked_up(*arithmetic: str) -> ModelProto:
+    """A table of 12 rows, and whole numbers of which these nodes make the place."""
+    ports, nodes = "(int64[3,2] said) => (float[3,2,5] y)", " ".join(arithmetic)
+    text = f'<ir_version: 8, opset_import: ["" : 17]> g {ports} {{ {nodes} y = Gather (table, place) }}'
+    made = onnx.parser.parse_model(text)
+    table = random().normal(size=(12, 5)).astype(np.float32)
+    values = {"table": table, "none": np.array([0]), "two": np.array(2), "rows": np.array([12])}
+    made.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
+    return made
+
+
+BELOW = "below = Less (said, none)"
+WRAPPED = (
+    (BELOW, "more = Add (said, rows)", "place = Where (below, more, said)"),
+    # As tf2onnx writes the same.
+    (
+        *(BELOW, "not = Not (below)", "one = Cast <to = 7> (below)", "other = Cast <to = 7> (not)"),
+        *("more = Add (said, rows)", "a = Mul (one, more)", "b = Mul (said, other)", "place = Add (a, b)"),
+    ),
+)
+
+
+@pytest.mark.parametrize("arithmetic", WRAPPED, ids=["Where", "Mul"])
+def test_places_that_arithmetic_makes_are_those_of_the_whole_table(arithmetic: Sequence[str]) -> None:
+    made, wrong = looked_up(*arithmetic), looked_up(*arithmetic)
+    table = numpy_helper.to_array(wrong.graph.initializer[0]).copy()
+    table[4:] += 0.5
+    wrong.graph.initializer[0].CopyFrom(numpy_helper.from_array(table, "table"))
+    assert compare(made, made).data.endswith("'said': whole numbers below 12")
+    assert not compare(made, wrong).passed
+
+
 def read_by(op_type: str, before: int = 1, sizes: tuple[int, ...] = (1,), outputs: int = 1, **more: Any) -> ModelProto:
     """A Conv, and a node that reads its top, and behind so many others whole numbers that are an input."""
     nodes = [
@@ -244,6 +278,9 @@ def read_by(op_type: str, before: int = 1, sizes: tuple[int, ...] = (1,), output
         (read_by("Expand", 1, (4,)), "whole numbers from 1 on below 2"),
         (read_by("Gather", 1, (6,), axis=2), "whole numbers below 8"),
         (read_by("GatherND", 1, (3, 3)), "whole numbers below 1"),
+        (looked_up("place = Add (said, two)"), "whole numbers below 10"),
+        (looked_up("place = Sub (said, two)"), "whole numbers below 12"),
+        (looked_up("other = Add (said, none) place = Mul (said, other)"), "whole numbers below 4"),
         (read_by("Reshape", 1, (2,)), "0, 0, 0, -1"),
         (read_by("Resize", 2, (4,)), "1, 1, 2, 2"),
         (read_by("Resize", 3, (4,)), "1, 4, 16, 12"),

@@ -1,0 +1,56 @@
+"""What arithmetic makes of the whole numbers that an input takes, on their way to where they are places.
+
+Given:   n = Less(x, 0), i = Where(n, x + 30, x), y = Gather(table, i)      Result:  i is x where x is not below 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from onnx import ModelProto, TensorProto, numpy_helper
+
+from bnfold.net import Array
+from bnfold.onnx.constants import Call, compute
+from bnfold.onnx.node import STANDARD
+from bnfold.onnx.weight import Weight
+
+SAME_VALUES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+"""Operators that give their first input another shape."""
+ALIKE = 13
+"""The opset whose arithmetic that of opset 7 and newer is, but for types that came later."""
+ARITHMETIC = frozenset(
+    (
+        *("Abs", "Add", "And", "Cast", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min"),
+        *("Mod", "Mul", "Neg", "Not", "Or", "Sub", "Where", "Xor"),
+    )
+)
+"""Operators that work on whole numbers one by one."""
+
+
+def made_of(proto: ModelProto, weights: Sequence[Weight], name: str, values: Array) -> dict[str, Array]:
+    """Tensor -> what the model makes of values of one input, one by one, with constants of one number at most.
+
+    Args:
+        proto: the model.
+        weights: constants that are not in the message.
+        name: the input.
+        values: a vector.
+    """
+    opset = max((one.version for one in proto.opset_import if one.domain in STANDARD), default=0)
+    if opset < 7:
+        return {}  # older operators broadcast by an attribute
+    held = [one for one in proto.graph.initializer if prod(one.dims) == 1 and not one.data_location]
+    known = {one.name: numpy_helper.to_array(one).reshape(()) for one in held if one.data_type != TensorProto.STRING}
+    known |= {one.name: one.array().reshape(()) for one in weights if prod(one.shape) == 1 and one.dtype != object}
+    made = {name: values}
+    for node in proto.graph.node:
+        if node.op_type in SAME_VALUES and node.input[0] in made:
+            made[node.output[0]] = made[node.input[0]]
+        elif node.op_type == "Constant" and (constant := compute(Call(node, opset, ()), 1)) is not None:
+            known |= {node.output[0]: constant.reshape(())} if constant.size == 1 else {}
+        elif node.op_type in ARITHMETIC and not made.keys().isdisjoint(node.input):
+            found = compute(Call(node, max(opset, ALIKE), [made.get(one, known.get(one)) for one in node.input]))
+            if found is not None and found.shape == values.shape:
+                made[node.output[0]] = found
+    return made
