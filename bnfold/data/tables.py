@@ -18,7 +18,7 @@ import numpy as np
 from bnfold.caffe.hdf5 import opened
 from bnfold.data.arrays import NUMBERS, label_among
 from bnfold.data.samples import Feed, Samples, labels_misfit, picture_of
-from bnfold.errors import ParseError, UsageError, plural
+from bnfold.errors import ParseError, UsageError, few, plural
 from bnfold.net import Array
 
 MISSING = "reading HDF5 data needs h5py: pip install 'bnfold[hdf5]'"
@@ -93,7 +93,7 @@ def open_tables(files: Sequence[Path], source: str, feeds: Mapping[str, Feed], l
         UsageError: h5py is not installed, an input has no data set, or rows are not equally many.
         ParseError: a file is damaged.
     """
-    starts, found, inputs = [0], [], tuple[str, ...]()
+    starts, found, inputs, without = [0], [], tuple[str, ...](), list[str]()
     for path in files:
         with opened(path, UsageError(MISSING)) as (h5py, file):
             inputs = inputs or tuple(name for name, feed in feeds.items() if not feed.follows or name in file)
@@ -108,7 +108,11 @@ def open_tables(files: Sequence[Path], source: str, feeds: Mapping[str, Feed], l
                 if table.size != count:  # before its values are read
                     raise UsageError(f"{path}: {labels_misfit(table.shape, count)}")
                 found.append(np.asarray(table).reshape(-1))
+            elif count:
+                without.append(str(path))
             starts.append(starts[-1] + count)
+    if found and without:
+        raise UsageError(f"{few(without)}: there are no labels, and other files of {source} have them")
     true = np.concatenate(found) if found else labels
     if true is not None and len(true) != starts[-1]:
         raise UsageError(f"{len(true):,} labels for {starts[-1]:,} samples of {source}")

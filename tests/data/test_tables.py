@@ -46,6 +46,9 @@ def test_a_list_of_files_is_one_data_set(tmp_path: Path) -> None:
     assert samples.name(3) == "b.h5 0"
     assert samples.description == f"5 samples of {tmp_path / 'list.txt'} in 2 files, values as they are"
     assert data_files(tmp_path / "list.txt") == [tmp_path / name for name in ("list.txt", "a.h5", "b.h5")]
+    write(tmp_path / "b.h5", 2, label=None)
+    with pytest.raises(UsageError, match=r"b\.h5: there are no labels, and other files of \S+list\.txt have them$"):
+        open_samples(tmp_path / "list.txt", FEEDS)
 
 
 def test_one_file_may_be_named_by_itself(tmp_path: Path) -> None:
