@@ -141,6 +141,8 @@ EQUAL = "every layer and every weight of one network is that of the other"
 class Comparison:
     """A reference that is open for comparing: read, checked and exported once, with its data looked at.
 
+    What it holds open is given back when nothing refers to it any more; there is nothing to close.
+
     Args:
         reference: as in `compare`.
         samples: likewise.
