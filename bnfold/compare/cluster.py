@@ -322,8 +322,7 @@ def _closed_whole(workers: LocalCluster) -> Iterator[LocalCluster]:
 def _unguarded_script() -> str | None:
     """The script of this process, which a new one runs to have what it defines (multiprocessing/spawn.py), if it never
     asks whether it is that one."""
-    main = sys.modules.get("__main__")
-    script = getattr(main, "__file__", None) if getattr(main, "__spec__", None) is None else None
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
     try:
         return None if script is None or b"__name__" in Path(script).read_bytes() else script
     except OSError:
