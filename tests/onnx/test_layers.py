@@ -347,6 +347,12 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         [(2, 3, 5), (4, 5), (4, 1)],
         1,
     ),
+    "product by the rows of a bottom, whatever else is said": (
+        'type: "InnerProduct" inner_product_param { num_output: 7 normalize: true bias_term: false }',
+        [(2, 3, 5), (4, 15)],
+        1,
+    ),
+    "product by the rows of a bottom, whose number is not said": ('type: "InnerProduct"', [(2, 5), (4, 5), (4,)], 1),
     "relu below what a bottom says": ('type: "ReLU" relu_param { maximum: 0.1 }', [IMAGE, (2,)], 1),
     "relu below 6 and a bottom, with all else": (
         'type: "ReLU" relu_param { relu6: true negative_slope: -0.3 minimum: 0.3 }',

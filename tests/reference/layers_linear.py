@@ -252,7 +252,7 @@ def with_bias(top: Array, blobs: list[Array], param: Message) -> Array:
 def inner_product(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """y = x W^T + b over everything from `axis` on; weight (N, K), or (K, N) with `transpose`.
 
-    Further bottoms are the weight and the bias (OpenVINO).
+    Further bottoms are the weight, by whose rows the outputs are counted, and the bias (OpenVINO).
     """
     bottom, blobs = bottoms[0], [*bottoms[1:], *blobs]
     param = layer.sub("inner_product_param")
@@ -260,8 +260,9 @@ def inner_product(layer: Message, bottoms: list[Array], blobs: list[Array]) -> l
     flat = bottom.reshape(*bottom.shape[:axis], -1)
     outputs = param.integer("num_output", 0)
     transposed = param.flag("transpose", False)
+    outputs = bottoms[1].shape[0] if len(bottoms) > 1 and not transposed else outputs
     weight = blobs[0].reshape(-1, outputs) if transposed else blobs[0].reshape(outputs, -1).T
-    if param.flag("normalize", False):
+    if param.flag("normalize", False) and len(bottoms) == 1:
         weight = weight / np.sqrt((weight**2).sum(axis=0) + 1e-6)
     top = flat @ weight
     return [top + blobs[1].reshape(-1) if param.flag("bias_term", True) else top]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import canonical_axis, fields_at_least_1
+from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis, fields_at_least_1
 from bnfold.caffe.layers.convolution import SURGERY, SURGERY_FIELDS, squeezed
 from bnfold.caffe.layers.row import LayerType, count
 from bnfold.caffe.limits import INT_MAX
@@ -15,7 +15,7 @@ class InnerProduct(NamedTuple):
     """What an InnerProduct says.
 
     Attributes:
-        num_output: size of the top's last axis.
+        num_output: size of the top's last axis; with a weight that is a bottom as many as that has rows.
         bias: a bias is learned.
         axis: the first axis that is flattened away, as written (1; may count from the end).
         transpose: the weight is stored (K, N) and not (N, K).
@@ -29,18 +29,23 @@ class InnerProduct(NamedTuple):
     relu: float | None = None
 
     @classmethod
-    def of(cls, layer: Layer) -> Self:
+    def of(cls, layer: Layer, bottoms: Sequence[Shape] = ()) -> Self:
         """Read an InnerProduct.
+
+        Args:
+            layer: the layer.
+            bottoms: the shapes of what it reads, where one may be its weight.
 
         Raises:
             ModelError: `num_output` is missing or 0.
         """
         param = ROWS[layer.type].parameters(layer)
-        if getattr(param, "normalize", False) and len(layer.bottoms) > 1:
-            raise ModelError(f"{layer}: normalize together with a weight that is a bottom is not supported")
-        fields_at_least_1(layer, param, "num_output")
         slope = param.negative_slope if getattr(param, "relu", False) else None
-        return cls(param.num_output, param.bias_term, param.axis, param.transpose, slope)
+        num_output = bottoms[1][0] if len(bottoms) > 1 and bottoms[1] and not param.transpose else UNKNOWN
+        if num_output < 1:
+            fields_at_least_1(layer, param, "num_output")
+            num_output = param.num_output
+        return cls(num_output, param.bias_term, param.axis, param.transpose, slope)
 
 
 def parameter_shape(layer: Layer) -> Shape:
@@ -66,9 +71,9 @@ def embed(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 def inner_product(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The axes in front of `axis`, num_output (inner_product_layer.cpp, Reshape).
 
-    A second bottom is the weight, and a third the bias.
+    A second bottom is the weight, whose rows are counted and never divided by their norms, and a third the bias.
     """
-    view = InnerProduct.of(layer)
+    view = InnerProduct.of(layer, bottoms)
     axis = canonical_axis(view.axis, len(bottoms[0]), layer)
     if len(bottoms) == MOST_OPERANDS and not view.bias:
         raise ModelError(f"{layer}: its third bottom is a bias, and bias_term is false")

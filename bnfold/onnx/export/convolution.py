@@ -162,7 +162,7 @@ def inner_product(block: Block) -> str:
 
     With two bottoms the second is the weight, and only the bias is learned; with three the third is the bias.
     """
-    view = InnerProduct.of(block.layer)
+    view = InnerProduct.of(block.layer, block.shapes)
     axis = block.axis(view.axis)
     block.fixes_batch("its weights lie along the batch", [axis])
     size = math.prod(block.shape[axis:])
