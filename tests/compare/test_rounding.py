@@ -1187,11 +1187,10 @@ def test_what_rounding_left_of_a_constant_plane_is_no_fault_and_hides_none(kind:
     """The unit of 1000, divided by sqrt(epsilon), is 2 % of a plane and more."""
     wrong = ["gamma", "scale", "shift"] if kind not in ("MeanVarianceNormalization", "nodes") else ["gamma"]
     for seed in range(6):
-        reference = bnfold.load(normalised(seed, kind, near))
-        assert compare(reference, bnfold.fold(reference).net).passed
-        for name in wrong:
-            candidate = bnfold.load(normalised(seed, kind, near, **{name: 0.0 if name == "shift" else 1.01}))
-            assert not compare(reference, bnfold.fold(candidate).net).passed
+        right = normalised(seed, kind, near)
+        faults = [normalised(seed, kind, near, **{name: 0.0 if name == "shift" else 1.01}) for name in wrong]
+        reports = Comparison(right).against_all([bnfold.fold(bnfold.load(one)).net for one in (right, *faults)])
+        assert [report.passed for report in reports] == [True] + [False] * len(wrong)
 
 
 def with_more(made: ModelProto, seed: int, channel: int, factor: float, *between: str) -> ModelProto:
@@ -1254,9 +1253,10 @@ def test_a_stretch_behind_noise_is_judged_by_what_the_candidate_read(
         assert folded.layers[-1].type == (between or [kind])[-1]
         wrong = bnfold.fold(bnfold.load(with_more(made, seed, 1 + seed, 1.01, *between))).net
         for layers in (True, False):
-            report = compare(reference, folded, layers=layers)
+            proof = Comparison(reference, options=bnfold.CompareOptions(layers=layers))
+            report, other = proof.against_all([folded, wrong])
             assert report.passed, report.verdict
-            assert not compare(reference, wrong, layers=layers).passed
+            assert not other.passed
 
 
 def strays(ours: float, theirs: float, moves: float, *, enlarges: bool = False, fair: float = FAIR) -> bool:
