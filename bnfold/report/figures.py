@@ -50,6 +50,11 @@ def percent(share: float | None) -> str:
     return "" if share is None else f"{min(share * 100, 100 if share == 1 else 99.99):.4g} %"
 
 
+def same_answer(found: ClassifierDiff) -> str:
+    """The share of the samples with the same answer; "-" where no sample has one, as with scores that are NaN."""
+    return percent(found.agreement) if found.samples else "-"
+
+
 def counted_share(share: float, whole: int) -> str:
     """A share as a count.
 
@@ -62,7 +67,7 @@ def counted_share(share: float, whole: int) -> str:
 
 def answers(found: ClassifierDiff) -> list[tuple[str, str, str]]:
     """(share, reference, candidate): how often each is right, where labels are known, and how often they agree."""
-    agreement = ("same answer", percent(found.agreement), counted_share(found.agreement, found.samples))
+    agreement = ("same answer", same_answer(found), counted_share(found.agreement, found.samples))
     if not found.labelled:
         return [agreement]
     return [

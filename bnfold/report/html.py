@@ -156,6 +156,7 @@ FILTERS = {
     "names": few,
     "ordinary": figures.ordinary,
     "percent": lambda share: whole(figures.percent(share)),
+    "same_answer": lambda found: whole(figures.same_answer(found)),
     "said_once": said_once,
     "small": lambda value: whole(figures.small(value)),
     "whole": whole,

@@ -12,7 +12,7 @@ from bnfold.errors import counted, few
 from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.columns import cell, columns
 from bnfold.report.cost import COSTS, changes
-from bnfold.report.figures import answers, bits, ordinary, percent, small
+from bnfold.report.figures import answers, bits, ordinary, same_answer, small
 from bnfold.report.run import RunReport
 from bnfold.report.words import visible
 
@@ -67,7 +67,7 @@ def _over_all(proofs: Sequence[DiffReport]) -> Iterator[str]:
             proof.candidate,
             proof.error if proof.worst is None else proof.worst.blob,
             "" if proof.worst is None else small(proof.worst.judged),
-            "" if proof.classifier is None else percent(proof.classifier.agreement),
+            "" if proof.classifier is None else same_answer(proof.classifier),
         )
         for proof in proofs
     ]

@@ -15,7 +15,7 @@ from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Me
 from bnfold.errors import counted, few
 from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.cost import COSTS, changes
-from bnfold.report.figures import answers, class_name, ordinary, percent, small
+from bnfold.report.figures import answers, class_name, ordinary, percent, same_answer, small
 from bnfold.report.grid import Column, Grid, Part, Style, words
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _found(proof: DiffReport) -> str:
     if found is not None and found.labelled:
         text += f"; top-1 {percent(found.reference_top1)} -> {percent(found.candidate_top1)}"
     elif found is not None:
-        text += f"; same answer {percent(found.agreement)}"
+        text += f"; same answer {same_answer(found)}"
     if boxes is not None:
         text += f"; {boxes.matched:,} of {counted(boxes.reference_boxes, 'box')} matched"
     return text

@@ -146,6 +146,9 @@ def test_tables_are_filtered_while_typing(chromium: Chromium, page: Path) -> Non
 def test_an_answer_without_a_score_is_not_right() -> None:
     report = failed()
     found = present(report.classifier)
+    silent = replace(found, samples=0, agreement=0.0, labelled=False, flips=())
+    page = as_html(run_report(replace(report, classifier=silent)))
+    assert page.count("<dt>same answer</dt><dd>-") == 2  # in the head, and of the output
     flip = replace(found.flips[0], label=0, reference=Answer(0, float("nan")), candidate=Answer(0, 0.5))
     page = as_html(run_report(replace(report, classifier=replace(found, flips=(flip,)))))
     assert (page.count('<div class="wrong">'), page.count('<div class="right">')) == (1, 1)
