@@ -30,7 +30,7 @@ from bnfold.compare.measure import Measurement, Progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
 from bnfold.compare.models import SELDOM, Model, open_model, require_numbers, split_pair
 from bnfold.compare.noise import choose_noise, muted, watched_blobs
-from bnfold.compare.pairing import pair
+from bnfold.compare.pairing import further_outputs, pair
 from bnfold.compare.planning import Networks
 from bnfold.compare.records import DiffReport, Gate
 from bnfold.compare.reporting import report_on
@@ -390,6 +390,7 @@ class Comparison:
         notes += [*run_in_one(ours, theirs), *_standing_in(ours), *chosen_sizes]
         notes += _other_kinds(ours.feeds, theirs.feeds, inputs)
         notes += _closed(ours.feeds, theirs.feeds, inputs)
+        notes += further_outputs(ours.outputs, theirs.outputs, pairs)
         notes += self._unlike_what_was_asked(theirs, layout, data)
         return MatchedCandidate(
             ours=ours,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from bnfold.errors import UsageError, did_you_mean_of
+from bnfold.errors import UsageError, did_you_mean_of, named
 from bnfold.net import Net
 
 Chains = dict[tuple[str, int], int]
@@ -55,6 +55,19 @@ def pair(
         elif name in there and name not in taken and (folded or after[name] == after_right[name]):
             pairs[name] = name
     return pairs
+
+
+def further_outputs(reference: Iterable[str], candidate: Iterable[str], pairs: Mapping[str, str]) -> Iterator[str]:
+    """The note on outputs of the candidate that are none of the reference's.
+
+    Args:
+        reference, candidate: the outputs of both.
+        pairs: blob of the reference -> the candidate's, as `pair` gives them.
+    """
+    known = {pairs.get(name) for name in reference}
+    if further := [name for name in candidate if name not in known]:
+        uncompared = "" if {*pairs.values()}.issuperset(further) else ", so not all of them are compared"
+        yield f"the candidate has {named('output', further)}, and the reference no such output{uncompared}"
 
 
 def named_as(read: Net, written: Net) -> Net:

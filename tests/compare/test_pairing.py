@@ -3,7 +3,7 @@
 import pytest
 from nets import net
 
-from bnfold.compare.pairing import later_writers, named_as, pair
+from bnfold.compare.pairing import further_outputs, later_writers, named_as, pair
 from bnfold.errors import UsageError
 
 
@@ -29,6 +29,18 @@ def test_a_net_folded_in_memory_keeps_its_versions() -> None:
 
 def test_the_users_pairs_go_first_and_use_up_their_partner() -> None:
     assert pair(["a", "b"], ["b", "c"], {"a": "b"}, folded=False) == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    ("candidate", "pairs", "said"),
+    [
+        (["z", "y"], {"b": "b", "y": "z"}, ["'y', and the reference no such output, so not all of them are compared"]),
+        (["y", "b"], {"b": "b", "y": "y"}, ["'b', and the reference no such output"]),
+        (["y"], {"b": "b", "y": "y"}, []),
+    ],
+)
+def test_an_output_of_the_candidate_alone_is_said(candidate: list[str], pairs: dict[str, str], said: list[str]) -> None:
+    assert list(further_outputs(["y"], candidate, pairs)) == [f"the candidate has output {one}" for one in said]
 
 
 def test_a_pair_of_unknown_blobs_is_refused_with_all_names() -> None:
