@@ -63,7 +63,8 @@ SILENT = "the scheduler has said nothing for {:g} seconds, as one that is stoppe
 LOST = "the connection to the scheduler was lost, or the tasks were cancelled there"
 NOT_STARTED = "--cluster {}: a worker did not start ({}), as where memory is short; try again, or with fewer"
 RUN_AGAIN = (
-    "--cluster {}: workers do not start, since each runs {} anew; put its calls behind 'if __name__ == \"__main__\":'"
+    "--cluster {}: workers do not start, since each runs {} anew; its calls must stand in a file, behind "
+    "'if __name__ == \"__main__\":'"
 )
 # Ctrl-C on a terminal reaches all processes there, and each worker would answer with a traceback. They start with the
 # signals of who starts them, which are deferred meanwhile; SIGTERM is how they are told to go.
@@ -323,6 +324,8 @@ def _unguarded_script() -> str | None:
     """The script of this process, which a new one runs to have what it defines (multiprocessing/spawn.py), if it never
     asks whether it is that one."""
     script = getattr(sys.modules.get("__main__"), "__file__", None)
+    if script == "<stdin>":
+        return str(script)
     try:
         return None if script is None or b"__name__" in Path(script).read_bytes() else script
     except OSError:

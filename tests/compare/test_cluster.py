@@ -697,11 +697,12 @@ def test_a_worker_that_ends_while_it_starts_is_a_sentence(tmp_path: Path, monkey
         compare(*models(tmp_path), cluster=1)
     script = tmp_path / "script.py"
     script.write_text("import bnfold\nbnfold.compare('a.onnx', 'b.onnx', cluster=1)\n")
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
-    with pytest.raises(
-        UsageError, match=rf"since each runs {script} anew; put its calls behind 'if __name__ == \"__main__\":'"
-    ):
-        compare(*models(tmp_path), cluster=1)
+    for file in (str(script), "<stdin>"):
+        monkeypatch.setattr(sys.modules["__main__"], "__file__", file, raising=False)
+        with pytest.raises(
+            UsageError, match=rf"since each runs {file} anew; its calls must stand in a file, behind 'if __n"
+        ):
+            compare(*models(tmp_path), cluster=1)
 
 
 def test_a_float64_run_that_is_too_large_to_be_sent_is_a_sentence() -> None:
