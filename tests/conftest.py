@@ -5,10 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 from command_line import MODEL, TEXT, Outcome, Run
@@ -44,25 +43,6 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.freeze()
         gc.set_threshold(10_000, 20, 20)
         gc.enable()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """A worker of xdist says once that a test passed: that it begins, was set up and taken down nobody reads.
-
-    Of 8,000 empty tests on three workers that took a fifth of 33 s of processor time.
-    """
-    asked = config.getoption("durations") is not None or config.getoption("xmlpath") or config.get_verbosity() > 0
-    for worker in config.pluginmanager.get_plugins() if hasattr(config, "workerinput") and not asked else ():
-        if type(worker).__name__ != "WorkerInteractor":
-            continue
-
-        def send(name: str, really: Callable[..., None] = worker.sendevent, **said: Any) -> None:
-            report = said.get("data", {})
-            around = report.get("when") in ("setup", "teardown") and report["outcome"] == "passed"
-            if name != "logstart" and not around:
-                really(name, **said)
-
-        worker.sendevent = send
 
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
