@@ -358,7 +358,11 @@ def _passed_over(folder: Path, classes: Sequence[str], direct: bool) -> str:
     """
     others = sorted({entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")})
     if direct:
-        left = [name for name in others if any(Path(file).suffix.lower() in ENDINGS for file in _files(folder / name))]
+        left = [
+            name
+            for name in others
+            if any(path.suffix.lower() in ENDINGS for path in _below(folder / name, strict=False))
+        ]
         said = "its sub-folders with images passed over"
     else:
         left = [name for name in others if classes and name not in classes and name < classes[-1]]
@@ -366,18 +370,13 @@ def _passed_over(folder: Path, classes: Sequence[str], direct: bool) -> str:
     return f" ({said}: {few(list(map(repr, left)))})" if left else ""
 
 
-def _files(folder: Path) -> Iterator[str]:
-    """The names of the files in a folder and the folders in it, as far as these can be read."""
-    return (file for _, _, files in os.walk(folder) for file in files)
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """All that lies in a folder and the folders in it. Raises UsageError where one cannot be read."""
+def _below(folder: Path, *, strict: bool = True) -> Iterator[Path]:
+    """All that lies in a folder and the folders in it. Raises UsageError where one cannot be read, if `strict`."""
 
     def refuse(error: OSError) -> None:
         raise UsageError(f"the folder '{error.filename}' cannot be read: {error.strerror}")
 
-    for place, folders, files in os.walk(folder, onerror=refuse):
+    for place, folders, files in os.walk(folder, onerror=refuse if strict else None):
         yield from (Path(place, name) for name in (*folders, *files))
 
 
