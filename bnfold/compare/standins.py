@@ -98,6 +98,8 @@ def onnx_stand_ins(proto: ModelProto, inputs: Mapping[str, Feed], weights: Seque
         inputs: what its inputs take.
         weights: those that are not in the message.
     """
+    from bnfold.onnx.node import RESHAPING
+
     readers: dict[str, list[tuple[NodeProto, int]]] = {}
     for node in proto.graph.node:
         for index, name in enumerate(node.input):
@@ -121,7 +123,7 @@ def onnx_stand_ins(proto: ModelProto, inputs: Mapping[str, Feed], weights: Seque
                     meaning = row(_OnnxReading(numbers, shapes[node.input[0]], image))
                     if meaning is not None:
                         found.setdefault(blob, meaning)
-                elif node.op_type in ONNX_SAME_VALUES and index == 0:
+                elif node.op_type in RESHAPING | {"Cast"} and index == 0:
                     waiting += node.output[:1]
         if blob not in found and feed.dtype.kind in "iu":
             meaning = _computed_places(proto, weights, blob, feed.dtype, shapes)
@@ -195,8 +197,6 @@ def _scales(reading: _OnnxReading) -> StandIn | None:
 def _counts(limit: int) -> Callable[[_OnnxReading], StandIn]:
     return lambda _: Indices(limit, 1)
 
-
-ONNX_SAME_VALUES = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 IMAGE_SIZES = re.compile(r"info|(im|image|img|orig|orig_im|target|orig_target)_(info|shape|sizes?)")
 """What exporters of detectors call the input of an image's height and width."""

@@ -346,6 +346,8 @@ def keeps_outside(node: NodeProto) -> bool:
     )
 
 
+RESHAPING = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+"""Operators that give their first input another shape, if any."""
 WRITTEN_OUT: Mapping[str, npt.DTypeLike] = {
     "value_float": np.float32,
     "value_floats": np.float32,

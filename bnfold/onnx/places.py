@@ -12,11 +12,9 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from bnfold.net import Array
 from bnfold.onnx.constants import Call, compute
-from bnfold.onnx.node import STANDARD
+from bnfold.onnx.node import RESHAPING, STANDARD
 from bnfold.onnx.weight import Weight
 
-SAME_VALUES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
-"""Operators that give their first input another shape."""
 ALIKE = 13
 """The opset whose arithmetic that of opset 7 and newer is, but for types that came later."""
 ARITHMETIC = frozenset(
@@ -45,7 +43,7 @@ def made_of(proto: ModelProto, weights: Sequence[Weight], name: str, values: Arr
     known |= {one.name: one.array().reshape(()) for one in weights if prod(one.shape) == 1 and one.dtype != object}
     made = {name: values}
     for node in proto.graph.node:
-        if node.op_type in SAME_VALUES and node.input[0] in made:
+        if node.op_type in RESHAPING and node.input[0] in made:
             made[node.output[0]] = made[node.input[0]]
         elif node.op_type == "Constant" and (constant := compute(Call(node, opset, ()), 1)) is not None:
             known |= {node.output[0]: constant.reshape(())} if constant.size == 1 else {}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from bnfold.algebra.frontend import FoldContext
 from bnfold.net import Array, Layer, LazyArray, Net, Shape
-from bnfold.onnx.node import BottomInput, ConstantInput, Node
+from bnfold.onnx.node import RESHAPING, BottomInput, ConstantInput, Node
 from bnfold.onnx.sizes import UNKNOWN, is_open
 
 MAX_VALUES = 1 << 22
@@ -221,7 +221,7 @@ def axis_of(axis: int, rank: int) -> int:
     return axis % rank
 
 
-DEQUANTISED = frozenset({"DequantizeLinear", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+DEQUANTISED = RESHAPING | {"DequantizeLinear", "Transpose"}
 """What a weight that is stored as numbers of a byte may come through."""
 QUANTISED = frozenset({"DequantizeLinear", "QuantizeLinear"})
 SAME = frozenset({"SAME_LOWER", "SAME_UPPER"})
