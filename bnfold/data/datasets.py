@@ -358,11 +358,8 @@ def _passed_over(folder: Path, classes: Sequence[str], direct: bool) -> str:
     """
     others = sorted({entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")})
     if direct:
-        left = [
-            name
-            for name in others
-            if any(path.suffix.lower() in ENDINGS for path in _below(folder / name, strict=False))
-        ]
+        below = {name: _below(folder / name, strict=False) for name in others}
+        left = [name for name in others if any(one.suffix.lower() in ENDINGS and one.is_file() for one in below[name])]
         said = "its sub-folders with images passed over"
     else:
         left = [name for name in others if classes and name not in classes and name < classes[-1]]
