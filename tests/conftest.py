@@ -33,8 +33,7 @@ _passed = count(1)
 def pytest_collection() -> Generator[None, object, object]:
     """The tests stay to the end: half a million objects that no search for cycles need look through, then or before.
 
-    Afterwards the search comes at each 10,000th new object, not at each 700th, and Hypothesis is told of each: together
-    they took one second in thirty of tests of 40 ms, and now a fifth of that.
+    Afterwards the search comes at each 10,000th new object, not at each 700th, and Hypothesis is told of each.
     """
     gc.disable()
     try:

@@ -27,9 +27,8 @@ from bnfold.onnx.weight import Weight, little_endian
 IN_MEMORY = 1 << 22
 """Bytes of weights up to which a model is run from memory; more go through a file, which a session maps.
 
-Run from memory they are there four times over, and no budget counts them. By a file 20 convolutions of 47 MB took
-0.84 s and 268 MB to compare with their fold, and 1.25 s and 398 MB from memory; of 12 MB 0.41 and 0.46 s, of 3 MB
-0.32 and 0.27 s (`bnfold.compare`, medians of 3).
+Run from memory they are there four times over, and no budget counts them; `tests/compare/test_memory.py` fails then. A
+file also takes less time, but for the smallest.
 """
 SHAPES = 1 << 10
 """Bytes of the largest weight whose values may decide about shapes."""
