@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,16 @@ class Preparation:
     origin: str = ""
 
     __repr__ = brief
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all settings are the same, whatever holds the mean: a list, a tuple or an array."""
+        if not isinstance(other, Preparation):
+            return NotImplemented
+        pairs = ((getattr(self, one.name), getattr(other, one.name)) for one in fields(self))
+        return all(np.array_equal(mine, theirs) for mine, theirs in pairs)
+
+    def __hash__(self) -> int:
+        return hash((self.scale, self.resize, self.crop, self.origin))  # an array has none
 
     def __post_init__(self) -> None:
         require_type("origin", self.origin, "str")

@@ -13,6 +13,7 @@ from present import present
 import bnfold
 from bnfold.data.preparation import Preparation, from_net, from_words, read_mean, read_mean_file
 from bnfold.errors import ParseError, UsageError
+from bnfold.options import CompareOptions
 
 
 def image(height: int = 4, width: int = 6, seed: int = 0) -> Image.Image:
@@ -45,6 +46,15 @@ def test_the_mean_goes_before_the_scale() -> None:
     np.testing.assert_array_equal(listed, planes)
     pixels = np.asarray(image())[:, :, ::-1].transpose(2, 0, 1).astype(float)
     np.testing.assert_allclose(planes, (pixels - np.array([104, 117, 123.0])[:, None, None]) * 0.5)
+
+
+def test_settings_are_equal_by_their_values_whatever_holds_the_mean() -> None:
+    one = Preparation(mean=[1, 2, 3], scale=2, crop=(4, 4))
+    same = Preparation(mean=np.array([1.0, 2, 3]), scale=2.0, crop=(4, 4))
+    assert (one == same, hash(one) == hash(same), one != Preparation()) == (True, True, True)
+    assert CompareOptions(preparation=one) == CompareOptions(preparation=same)
+    others = [Preparation(mean, scale, crop=(4, 4)) for mean, scale in (([1, 2], 2), ([1, 2, 4], 2), ([1, 2, 3], 1))]
+    assert not [other for other in others if other == one]
 
 
 def test_the_middle_is_cropped_of_the_image_and_of_the_mean_alike() -> None:
