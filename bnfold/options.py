@@ -312,8 +312,8 @@ TYPES: dict[str, Callable[[object], bool]] = {
     "None": lambda value: value is None,
     "Progress": callable,
     **dict.fromkeys(WORDS, _are_words),
-    # A word and a list are true whatever they say, an array is neither, and None says nothing.
-    "bool": lambda value: hasattr(value, "__bool__") and not hasattr(value, "__len__") and value is not None,
+    # A word and a list are true whatever they say, an array is neither, None says nothing, and 2.5 is something else.
+    "bool": lambda value: hasattr(value, "__bool__") and not hasattr(value, "__len__") and value in (0, 1),
     "float": _is_float,
     "int": lambda value: isinstance(value, Integral) and not isinstance(value, bool),
     "npt.DTypeLike": lambda _: True,

@@ -676,6 +676,7 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.fold(net, keep=[3]), r"keep takes str or Iterable.str., and not list \[3\]"),
         (lambda net: LIBRARY.fold(net, exclude=None), "exclude takes str or Iterable.str., and not NoneType"),
         (lambda net: LIBRARY.fold(net, join="no"), "join takes bool, and not str 'no'"),
+        (lambda net: LIBRARY.fold(net, join=2.5), "join takes bool, and not float"),
         (lambda net: LIBRARY.save_caffe(net, None), r"prototxt takes str or os.PathLike\[str\], and not NoneType"),
         (lambda net: LIBRARY.save_caffe(net, "x", dialect="x"), "dialect takes 'bvlc' or 'keep', and not str 'x'"),
         (lambda net: LIBRARY.save_onnx(net, None), "a path or an open binary file, and not to NoneType"),
