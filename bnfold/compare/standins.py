@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -98,12 +98,6 @@ def onnx_stand_ins(proto: ModelProto, inputs: Mapping[str, Feed], weights: Seque
         inputs: what its inputs take.
         weights: those that are not in the message.
     """
-    from bnfold.onnx.node import RESHAPING
-
-    readers: dict[str, list[tuple[NodeProto, int]]] = {}
-    for node in proto.graph.node:
-        for index, name in enumerate(node.input):
-            readers.setdefault(name, []).append((node, index))
     planes = [feed.shape[2:] for feed in inputs.values() if len(feed.shape) == 4]
     sizes = [(height, width) for height, width in planes if height and width]
     image = max(sizes, key=math.prod, default=(224, 224))
@@ -111,20 +105,16 @@ def onnx_stand_ins(proto: ModelProto, inputs: Mapping[str, Feed], weights: Seque
     shapes |= {tensor.name: tensor.dims for tensor in proto.graph.initializer}
     shapes |= {weight.name: weight.shape for weight in weights}
     found: dict[str, StandIn] = {}
+    readers = _readers(proto)
     for blob, feed in inputs.items():
-        waiting = [blob]
-        while waiting and blob not in found:
-            for node, index in readers.get(waiting.pop(), ()):
-                row = ONNX_READERS.get((node.op_type, index))
-                if row is not None:
-                    if node.input[0] not in shapes:
-                        shapes = {node.input[0]: (), **_inferred_shapes(proto, weights), **shapes}
-                    numbers = {one.name: one.i for one in node.attribute}
-                    meaning = row(_OnnxReading(numbers, shapes[node.input[0]], image))
-                    if meaning is not None:
-                        found.setdefault(blob, meaning)
-                elif node.op_type in RESHAPING | {"Cast"} and index == 0:
-                    waiting += node.output[:1]
+        for node, index in _reading(blob, readers):
+            if node.input[0] not in shapes:
+                shapes = {node.input[0]: (), **_inferred_shapes(proto, weights), **shapes}
+            numbers = {one.name: one.i for one in node.attribute}
+            meaning = ONNX_READERS[node.op_type, index](_OnnxReading(numbers, shapes[node.input[0]], image))
+            if meaning is not None:
+                found[blob] = meaning
+                break
         if blob not in found and feed.dtype.kind in "iu":
             meaning = _computed_places(proto, weights, blob, feed.dtype, shapes)
             found |= {} if meaning is None else {blob: meaning}
@@ -132,6 +122,31 @@ def onnx_stand_ins(proto: ModelProto, inputs: Mapping[str, Feed], weights: Seque
             stride = 1 if max(image) >= 2 * STRIDE else STRIDE  # or it is no image that boxes are found in but a map
             found[blob] = ImageInfo(stride * image[0], stride * image[1])
     return found
+
+
+Readers = Mapping[str, Sequence[tuple["NodeProto", int]]]
+"""Tensor -> the nodes that read it, and as which of their inputs."""
+
+
+def _readers(proto: ModelProto) -> Readers:
+    found: dict[str, list[tuple[NodeProto, int]]] = {}
+    for node in proto.graph.node:
+        for index, name in enumerate(node.input):
+            found.setdefault(name, []).append((node, index))
+    return found
+
+
+def _reading(blob: str, readers: Readers) -> Iterator[tuple[NodeProto, int]]:
+    """The nodes that read a blob and say what it means, behind what only reshapes or casts it, too."""
+    from bnfold.onnx.node import RESHAPING
+
+    waiting = [blob]
+    while waiting:
+        for node, index in readers.get(waiting.pop(), ()):
+            if (node.op_type, index) in ONNX_READERS:
+                yield node, index
+            elif node.op_type in RESHAPING | {"Cast"} and index == 0:
+                waiting += node.output[:1]
 
 
 def _computed_places(
