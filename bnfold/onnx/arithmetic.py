@@ -26,3 +26,12 @@ def over_norm(x: Array, axis: int, p: int) -> Array:
     """`x` over `sum(|x|^p)^(1/p)` along an axis, and 0 where that is 0: LpNormalization."""
     norm = (np.abs(x) ** p).sum(axis=axis, keepdims=True) ** (1 / p)
     return np.asarray(np.divide(x, norm, out=np.zeros_like(x), where=norm != 0))
+
+
+def on_at(indices: Array, depth: Array, values: Array, axis: int) -> Array:
+    """On at the index along a new axis, counted from its end if negative, and off elsewhere: OneHot."""
+    axis %= indices.ndim + 1
+    count, (off, on) = int(depth.reshape(())), values
+    counted = np.arange(count).reshape(-1, *(1,) * (indices.ndim - axis))
+    chosen = np.expand_dims(np.where(indices < 0, indices + count, indices), axis)
+    return np.asarray(np.where(chosen == counted, on, off))

@@ -47,8 +47,7 @@ def fuse_biases(context: FoldContext) -> None:
 
 def _bias_of(matmul: Layer, add: Layer, shapes: Mapping[str, Shape | None]) -> ConstantInput | None:
     """The constant that an Add adds, if it is one value for each output of the MatMul."""
-    place = 0 if isinstance(add.param.slots[1], BottomInput) else 1
-    constant, node = add.param.constant(place), matmul.param
+    constant, node = add.param.constant(0) or add.param.constant(1), matmul.param
     left = isinstance(node.slots[1], BottomInput)
     weight = node.constant(0 if left else 1)
     if constant is None or constant.blob < 0 or weight is None or weight.blob < 0:

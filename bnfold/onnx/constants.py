@@ -6,6 +6,7 @@ no constants that no affine needs; the nodes stay as long as anybody reads them.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -26,10 +27,14 @@ from onnx import (
 )
 
 from bnfold.net import Array, DType, Shape
-from bnfold.onnx.arithmetic import over_norm, scattered
+from bnfold.onnx.arithmetic import on_at, over_norm, scattered
 from bnfold.onnx.error_function import erf
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import STANDARD, T, attribute_of, is_newer, written_out
+from bnfold.onnx.schemas import takes
+
+SEVERAL = frozenset({"Split", "TopK"})
+"""Operators of which not only the first output is computed."""
 
 MAX_COMPUTED = 1 << 26
 """Values that all expressions of a model may have together: a text of 100 bytes may ask for 2^40."""
@@ -107,17 +112,17 @@ def compute(call: Call, allowed: int = MAX_COMPUTED) -> Array | None:
         allowed: how many values it may have that are not a view of another constant's.
     """
     expression = EXPRESSIONS.get(call.node.op_type)
-    if expression is None or call.node.domain not in STANDARD or (call.output and call.node.op_type != "Split"):
+    if expression is None or call.node.domain not in STANDARD or (call.output and call.node.op_type not in SEVERAL):
         return None
-    if is_newer(call.node.op_type, call.opset):
+    if is_newer(call.node.op_type, call.opset) or not takes(call.node.op_type, call.opset, call.inputs):
         return None
     try:
         with np.errstate(all="ignore"):
             if (1 if expression.size is None else prod(expression.size(call))) > allowed:
                 return None  # before numpy makes it
             value = np.asarray(expression.value(call))
-    except (NotConstant, ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError, MemoryError):
-        return None  # what numpy refuses, the runtime refuses, too
+    except (NotConstant, ValueError, IndexError, OverflowError, ZeroDivisionError, MemoryError):
+        return None  # sizes and numbers that numpy refuses, the runtime refuses, too
     value.flags.writeable = False
     return value
 
@@ -133,13 +138,16 @@ def _steps(call: Call) -> Shape:
 
 def _constant(call: Call) -> Array:
     (attribute,) = call.node.attribute
-    if (said := written_out(attribute)) is not None:
-        return said
-    if attribute.name != "value" or attribute.type != AttributeProto.TENSOR:
+    said = written_out(attribute)
+    return _tensor(attribute) if said is None else said
+
+
+def _tensor(attribute: AttributeProto) -> Array:
+    """The values of an attribute that is a tensor within the model."""
+    tensor, is_one = attribute.t, attribute.name == "value" and attribute.type == AttributeProto.TENSOR
+    if not is_one or element_type(tensor.data_type) is None or tensor.data_location == TensorProto.EXTERNAL:
         raise NotConstant
-    if element_type(attribute.t.data_type) is None or attribute.t.data_location == TensorProto.EXTERNAL:
-        raise NotConstant
-    return np.asarray(numpy_helper.to_array(attribute.t))
+    return np.asarray(numpy_helper.to_array(tensor))
 
 
 def _as(value: Array, target: DType | None) -> Array:
@@ -193,8 +201,6 @@ def _transpose(call: Call) -> Array:
 
 def _concat(call: Call) -> Array:
     parts = [call[place] for place in range(len(call.node.input))]
-    if len({part.dtype for part in parts}) != 1:
-        raise NotConstant
     return np.concatenate(parts, axis=call.attribute("axis", 1 if call.opset < 4 else 0))
 
 
@@ -249,7 +255,7 @@ def _known(call: Call, axes: slice = slice(None)) -> Shape:
 
 def _constant_of_shape(call: Call) -> Array:
     written = call.attributes.get("value")
-    fill = numpy_helper.to_array(written.t).reshape(-1) if written is not None else np.zeros(1, np.float32)
+    fill = np.zeros(1, np.float32) if written is None else _tensor(written).reshape(-1)
     return np.full(call.numbers(0), fill[0], fill.dtype)
 
 
@@ -272,7 +278,7 @@ def _range(call: Call) -> Array:
 def _elementwise(function: Callable[..., Any]) -> Callable[[Call], Array]:
     def rule(call: Call) -> Array:
         values = [call[place] for place in range(len(call.node.input))]
-        if len({value.dtype for value in values}) != 1 or call.opset < 7:
+        if call.opset < 7:
             raise NotConstant  # older ones broadcast by an attribute
         return np.asarray(function(*values), values[0].dtype)
 
@@ -289,7 +295,7 @@ def _divide(one: Array, other: Array) -> Array:
 
 def _mod(call: Call) -> Array:
     one, other = call[0], call[1]
-    if one.dtype != other.dtype or one.dtype.kind not in "iu" or np.any(other == 0):
+    if one.dtype.kind not in "iu" or np.any(other == 0):
         raise NotConstant
     return np.asarray((np.fmod if call.attribute("fmod", 0) else np.mod)(one, other))
 
@@ -340,12 +346,54 @@ def _places(call: Call, indices: Array) -> tuple[Array, ...]:
 def _scattered(call: Call) -> Array:
     """`x` with updates at some places, each of which is named once."""
     value, places = call[0], _places(call, call[1])
-    if call[2].dtype != value.dtype or call[2].shape != value[places].shape:
+    if call[2].shape != value[places].shape:
         raise NotConstant
     numbers = np.ravel_multi_index(places, value.shape[: len(places)], "wrap") if places else np.zeros(0)
     if np.unique(numbers).size != numbers.size:
         raise NotConstant  # runtimes differ in which of two is the last
     return scattered(value, places, call[2])
+
+
+def _scattered_along(call: Call) -> Array:
+    """`x` with updates at places of their own along an axis, each of which is named once."""
+    (value, index), axis = (call[0], call[1]), call.attribute("axis", 0)
+    if call.attribute("reduction", "none") != "none" or any(map(operator.gt, index.shape, value.shape)):
+        raise NotConstant
+    index = np.sort(np.where(index < 0, index + value.shape[axis], index), axis)
+    if (np.diff(index, axis=axis) == 0).any():
+        raise NotConstant  # runtimes differ in which of two is the last
+    return _referenced(call)
+
+
+def _extreme_place(call: Call) -> Array:
+    """Where the largest or smallest is along an axis."""
+    if np.isnan(call[0]).any():
+        raise NotConstant  # runtimes differ in whether it is larger than all
+    return _referenced(call)
+
+
+def _largest(call: Call) -> Array:
+    """The k largest or smallest along an axis from the first on, or where they are; of equal ones the first."""
+    value, axis = call[0], call.attribute("axis", -1)
+    if call.opset < 11 or not call.attribute("sorted", 1) or np.isnan(value).any():
+        raise NotConstant  # older ones have k as an attribute; else runtimes differ in the order
+    (count,), size = call.numbers(1), value.shape[axis]
+    if not 0 <= count <= size:
+        raise NotConstant
+    if call.attribute("largest", 1):
+        places = size - 1 - np.flip(np.argsort(np.flip(value, axis), axis, kind="stable"), axis)
+    else:
+        places = np.argsort(value, axis, kind="stable")
+    places = places.take(range(count), axis)
+    return places if call.output else np.take_along_axis(value, places, axis)
+
+
+def _compressed(call: Call) -> Array:
+    """Those that a mask keeps along an axis, or of all values."""
+    axis = call.attribute("axis", 0) if "axis" in call.attributes else None
+    if not call[0].ndim or call[1].ndim != 1 or len(call[1]) > (call[0].size if axis is None else call[0].shape[axis]):
+        raise NotConstant
+    return np.compress(call[1], call[0], axis)
 
 
 def _normed(call: Call) -> Array:
@@ -374,7 +422,7 @@ def _clip(call: Call) -> Array:
 def _matmul(call: Call) -> Array:
     """A product of matrices and vectors, as what a weight is divided by is made of one (spectral norm)."""
     one, other = call[0], call[1]
-    if one.dtype != other.dtype or one.dtype.kind != "f":
+    if one.dtype.kind != "f":
         raise NotConstant
     return np.asarray(one.astype(np.float64) @ other.astype(np.float64), one.dtype)
 
@@ -455,14 +503,17 @@ def _inferred(call: Call) -> Shape:
 
 def _referenced(call: Call) -> Array:
     """What onnx's own arithmetic in numpy makes of an operator, where that is what runtimes make."""
-    from onnx.reference import ReferenceEvaluator  # takes long, and is seldom needed
+    # Both take long, and are seldom needed.
+    from onnx.reference import ReferenceEvaluator
+
+    from bnfold.onnx.reference_operators import GatherElements, ScatterElements
 
     held, shape = _held(call), _inferred(call)
     ports = [helper.make_tensor_value_info(name, _code(value), value.shape) for name, value in held.items()]
     graph = helper.make_graph([call.node], "g", ports, [ValueInfoProto(name=call.node.output[0])])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", call.opset)])
     try:
-        made: Any = ReferenceEvaluator(model).run(None, held)
+        made: Any = ReferenceEvaluator(model, new_ops=[GatherElements, ScatterElements]).run(None, held)
     except Exception as error:  # what it refuses, the runtime refuses, too
         raise NotConstant from error
     if made[0].shape != shape:
@@ -476,12 +527,6 @@ def _held(call: Call) -> dict[str, Array]:
 
 def _code(value: Array) -> int:
     return helper.np_dtype_to_tensor_dtype(value.dtype)
-
-
-def _where(call: Call) -> Array:
-    if call[1].dtype != call[2].dtype:
-        raise NotConstant
-    return np.where(call[0], call[1], call[2])
 
 
 ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
@@ -516,7 +561,17 @@ ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
 REFERENCED = frozenset(
     (
         *("Acos", "Acosh", "And", "Asin", "Asinh", "Atan", "Atanh", "Celu", "Cosh", "CumSum", "DepthToSpace", "Elu"),
-        *("EyeLike", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "IsInf", "IsNaN"),
+        *(
+            "EyeLike",
+            "GatherElements",
+            "Gelu",
+            "Greater",
+            "GreaterOrEqual",
+            "HardSigmoid",
+            "HardSwish",
+            "IsInf",
+            "IsNaN",
+        ),
         *("LeakyRelu", "Less", "LessOrEqual", "Mish", "Not", "Or", "PRelu"),
         *("Pad", "Selu", "Shrink", "Sinh", "Softsign"),
         *("SpaceToDepth", "Tan", "ThresholdedRelu", "Trilu", "Xor"),
@@ -547,12 +602,14 @@ def _as_first(call: Call) -> Shape:
 
 
 EXPRESSIONS: Mapping[str, Expression] = {
+    **dict.fromkeys(("ArgMax", "ArgMin"), Expression(_extreme_place, _inferred)),
     "BatchNormalization": Expression(_normalized),
     "Cast": Expression(lambda call: _as(call[0], element_type(call.attribute("to", 0))), _as_first),
     "CastLike": Expression(
         lambda call: _as(call[0], call.types[1] if len(call.types) > 1 else None), _as_first, shape_alone=1
     ),
     "Clip": Expression(_clip, _as_first),
+    "Compress": Expression(_compressed),
     "Concat": Expression(_concat, lambda call: (sum(value.size for value in call.inputs if value is not None),)),
     "Constant": Expression(_constant),
     "ConstantOfShape": Expression(_constant_of_shape, lambda call: call.numbers(0)),
@@ -575,6 +632,13 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "LpNormalization": Expression(_normed, _as_first),
     "MatMul": Expression(_matmul, _contraction),
     "Mod": Expression(_mod, _broadcast),
+    "NonZero": Expression(
+        lambda call: np.array(np.nonzero(np.atleast_1d(call[0]))), lambda call: (call[0].size, call[0].ndim)
+    ),
+    "OneHot": Expression(
+        lambda call: on_at(call[0], call[1], call[2], call.attribute("axis", -1)),
+        lambda call: (*call[0].shape, *map(int, call[1].reshape(-1))),
+    ),
     "QuantizeLinear": Expression(_quantized, _as_first),
     "Range": Expression(_range, _steps),
     "ReduceL1": Expression(_reduced(lambda value, **how: np.sum(np.abs(value), **how))),
@@ -586,6 +650,7 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "ReduceSum": Expression(_reduced(np.sum)),
     "ReduceSumSquare": Expression(_reduced(lambda value, **how: np.sum(value * value, **how))),
     "Reshape": Expression(_reshape),
+    "ScatterElements": Expression(_scattered_along, _inferred),
     "ScatterND": Expression(_scattered, lambda call: (max(call[0].size, call[1].size, call[2].size),)),
     "Shape": Expression(_shape, shape_alone=0),
     "Size": Expression(lambda call: np.asarray(prod(_known(call)), np.int64), shape_alone=0),
@@ -596,9 +661,10 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "Tile": Expression(
         lambda call: np.tile(call[0], call.numbers(1)), lambda call: (call[0].size, *map(abs, call.numbers(1)))
     ),
+    "TopK": Expression(_largest),
     "Transpose": Expression(_transpose),
     "Unsqueeze": Expression(_unsqueeze),
-    "Where": Expression(_where, _broadcast),
+    "Where": Expression(lambda call: np.where(call[0], call[1], call[2]), _broadcast),
     **dict.fromkeys(REFERENCED, Expression(_referenced, _inferred)),
     **{name: Expression(_elementwise(function), _broadcast) for name, function in ELEMENTWISE.items()},
 }

@@ -124,7 +124,7 @@ class OnnxFrontEnd(FrontEnd):
             found = rule(place)
         except Unfit as unfit:
             return Opaque(str(unfit))
-        except (ArithmeticError, LookupError, TypeError, ValueError):
+        except (ArithmeticError, LookupError, ValueError):
             return Opaque("its attributes and inputs do not fit together")
         if isinstance(found, Alias | Move | Pass) and place.data(0) != 0:
             return Opaque("it reads a constant")

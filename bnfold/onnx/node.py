@@ -348,19 +348,19 @@ def keeps_outside(node: NodeProto) -> bool:
 
 RESHAPING = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 """Operators that give their first input another shape, if any."""
-WRITTEN_OUT: Mapping[str, npt.DTypeLike] = {
-    "value_float": np.float32,
-    "value_floats": np.float32,
-    "value_int": np.int64,
-    "value_ints": np.int64,
+WRITTEN_OUT: Mapping[str, tuple[AttributeProto.AttributeType, npt.DTypeLike]] = {
+    "value_float": (AttributeProto.FLOAT, np.float32),
+    "value_floats": (AttributeProto.FLOATS, np.float32),
+    "value_int": (AttributeProto.INT, np.int64),
+    "value_ints": (AttributeProto.INTS, np.int64),
 }
-"""How a Constant may say numbers without a tensor, and their type."""
+"""How a Constant may say numbers without a tensor: the form of the attribute, and their type."""
 
 
 def written_out(attribute: AttributeProto) -> Array | None:
     """The numbers that an attribute of a Constant says without a tensor; None where it says none so."""
-    dtype = WRITTEN_OUT.get(attribute.name)
-    return None if dtype is None else np.array(helper.get_attribute_value(attribute), dtype)
+    form, dtype = WRITTEN_OUT.get(attribute.name, (None, None))
+    return np.array(helper.get_attribute_value(attribute), dtype) if attribute.type == form else None
 
 
 def constants_among(nodes: Iterable[NodeProto]) -> dict[str, TensorProto]:

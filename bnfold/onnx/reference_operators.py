@@ -23,7 +23,7 @@ from onnx.reference.ops.aionnxml import _common_classifier
 from onnx.reference.ops.aionnxml._op_run_aionnxml import OpRunAiOnnxMl
 
 from bnfold.net import Array
-from bnfold.onnx.arithmetic import over_norm, scattered
+from bnfold.onnx.arithmetic import on_at, over_norm, scattered
 from bnfold.onnx.detection_operators import MaxRoiPool, NonMaxSuppression, RoiAlign
 from bnfold.onnx.error_function import erf
 from bnfold.onnx.recurrent import GRU, LSTM, RNN
@@ -374,14 +374,10 @@ def _said_axis(operator: OpRun, x: Array) -> int:
 
 
 class OneHot(OpRun):
-    """On at the index along a new axis, counted from its end if negative; onnx's own takes no depth of shape (1)."""
+    """On at the index along a new axis; onnx's own takes no depth of shape (1)."""
 
     def _run(self, indices: Array, depth: Array, values: Array, *, axis: int) -> tuple[Array]:
-        axis %= indices.ndim + 1
-        count, (off, on) = int(depth.reshape(())), values
-        counted = np.arange(count).reshape(-1, *(1,) * (indices.ndim - axis))
-        chosen = np.expand_dims(np.where(indices < 0, indices + count, indices), axis)
-        return (np.where(chosen == counted, on, off),)
+        return (on_at(indices, depth, values, axis),)
 
 
 class ReduceMean(OpRunReduceNumpy):

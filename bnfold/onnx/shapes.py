@@ -30,6 +30,7 @@ from bnfold.onnx.file import Tensor, element_type
 from bnfold.onnx.functions import MAX_NODES, expanded
 from bnfold.onnx.misread import RULES, is_misread
 from bnfold.onnx.node import STANDARD, bodies
+from bnfold.onnx.schemas import takes
 from bnfold.onnx.sizes import MAX_SIZES, SIZED, UNKNOWN, Forms, coded, computed_sizes, is_open
 
 MAX_SIZE = (1 << 63) - 1
@@ -355,7 +356,9 @@ class _Follower:
         """The shapes of what a node makes, as far as they follow from what onnx had not found."""
         shape, known, name = None, self._types.count, node.output[0]
         if node.op_type in SIZED and node.domain in STANDARD:
-            shape = SIZED[node.op_type](self._call(node), self._types.forms)
+            call = self._call(node)
+            is_taken = takes(node.op_type, self._opset, call.inputs)
+            shape = SIZED[node.op_type](call, self._types.forms) if is_taken else None
         if shape is not None:  # an output may be called as an input that has another size, since users name them
             return {name: shape if name in self._outputs else self._types.adopt(name, shape, known)}
         return {} if self._changed.isdisjoint(node.input) else _inferred(self._model, self._call(readable), self._types)

@@ -223,6 +223,16 @@ MADE_OF_WEIGHTS = {
     "y = LpNormalization <axis = 1, p = 1> (x)": 13,
     "y = LpNormalization (nought)": 13,
     "y = Not (flags)": 13,
+    "y = ArgMax <axis = 2, select_last_index = 1> (ties)": 13,
+    "y = ArgMin <axis = -1, keepdims = 0> (ties)": 13,
+    "y = Compress (matrix, flags)": 11,
+    "y = Compress <axis = 1> (ties, flags)": 11,
+    "y = GatherElements <axis = 1> (ties, spots2)": 13,
+    "y = NonZero (ties)": 13,
+    "y = OneHot <axis = 0> (place, depth, two2)": 11,
+    "y = ScatterElements <axis = -1> (ties, spots3, ones)": 13,
+    "y, i = TopK <axis = 2> (ties, count)": 11,
+    "z, y = TopK <axis = 1, largest = 0> (ties, count)": 11,
     'y = Pad <mode = "reflect"> (x, pads)': 13,
     "y = Pad (x, two, high, axis)": 18,
     "y = ThresholdedRelu <alpha = 2.0> (x)": 13,
@@ -257,6 +267,13 @@ WEIGHTS: dict[str, Array] = {
     "share": np.array(0.5, np.float32),
     "nought": np.array([[3, -4], [0, 0]], np.float32),
     "two": np.array([1, 2]),
+    "ties": np.array([[[3, 0, 3, -1], [0, 2, 0, 2], [3, 2, -1, -1]]], np.float32),
+    "spots2": np.array([[[0, 2, -1, 1], [1, 0, -2, 2]]]),
+    "spots3": np.array([[[0, 2, -1, 1], [1, 0, -2, 3]]]),
+    "depth": np.array(3),
+    "two2": np.array([0.5, -2], np.float32),
+    "ones": np.array([[[7, 8, 9, 10], [4, 5, 6, 11]]], np.float32),
+    "count": np.array([2]),
     "halves": np.array([0.5, 1.5, -2.5, 2.501], np.float32),
     **{
         name: np.array(values, np.float32)
@@ -274,7 +291,7 @@ def test_what_a_weight_is_made_of_is_what_onnxruntime_makes_of_it(expression: st
     graph = helper.make_graph([node], "one", ports, [ValueInfoProto(name="y")])
     imports = [helper.make_opsetid("", opset)]
     expected = run(helper.make_model(graph, opset_imports=imports, ir_version=8), values)["y"]
-    found = compute(Call(node, opset, [values.get(name) for name in node.input]))
+    found = compute(Call(node, opset, [values.get(name) for name in node.input], output=[*node.output].index("y")))
     assert found is not None
     assert found.dtype == expected.dtype
     np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)  # values up to 20
@@ -294,6 +311,15 @@ def test_each_operator_that_is_computed_by_reference_has_an_expression() -> None
         ("y = MatMul (x, x)", 18),  # of sizes that do not fit
         ("y = Elu (x)", 12),
         ("y = ScatterND (x, twice, mean)", 13),  # at one place
+        ("y = ScatterElements <axis = 2> (ties, spots2, ones)", 13),  # at one place
+        ("y = ArgMax (parts)", 13),  # of NaN
+        ("y, i = TopK <sorted = 0> (ties, count)", 11),  # in any order
+        ("y = Compress (low, flags)", 11),  # of no axis
+        ("y = Gelu (parts)", 13),  # which opset 20 brought
+        ("y = Mul (gamma, beta, mean)", 13),  # numpy would write into the third
+        ("y = Neg (flags)", 13),  # numpy has none of these
+        ("y = Sqrt (place)", 13),  # of whole numbers
+        ("y = Where (flags, depth, low)", 13),  # of two types
         ("y = Pad (x, gamma)", 18),  # by no whole numbers
         ("y = Dropout (x, high, flags)", 18),  # in training
         ('y = Einsum <equation = "...->"> (x)', 18),

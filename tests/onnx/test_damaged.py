@@ -7,7 +7,7 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
-from onnx import ModelProto, helper, numpy_helper
+from onnx import AttributeProto, ModelProto, helper, numpy_helper
 from onnx_cases import run
 from onnx_texts import folded, model, reasons, statistics, values
 
@@ -112,3 +112,21 @@ def test_windows_of_another_number_of_axes_leave_the_plane_open(said: str) -> No
     net = load_bytes(model(text, w=values(2, 3, 3, 3)).SerializeToString())
     assert net.front is not None
     assert net.front.shapes(net)["c"] is None
+
+
+@pytest.mark.parametrize(
+    ("nodes", "damage"),
+    [
+        ("m = MatMul (x, w) y = Add (m)", ""),
+        ("p = Pad (x, v) y = MatMul (p, w)", ""),
+        ("v2 = Gelu (v) m = MatMul (x, w) y = Mul (m, v2)", ""),
+        ("v2 = ConstantOfShape <value = 1> (s) m = MatMul (x, w) y = Mul (m, v2)", "value"),
+        ("v2 = Constant <value_ints = 1> () m = MatMul (x, w) y = Mul (m, v2)", "value_ints"),
+    ],
+)
+def test_what_no_runtime_takes_is_read_and_left(nodes: str, damage: str) -> None:
+    text = f'<ir_version: 8, opset_import: ["" : 17]> net (float[n,4] x) => (float[n,m] y) {{ {nodes} }}'
+    before = model(text, w=values(4, 4), v=np.ones(4, np.float32), s=np.array([4]))
+    for attribute in before.graph.node[0].attribute if damage else ():
+        attribute.CopyFrom(AttributeProto(name=damage, type=AttributeProto.TENSOR))
+    assert [node.op_type for node in folded(before).graph.node] == [node.op_type for node in before.graph.node]

@@ -19,7 +19,7 @@ from bnfold.onnx.casts import between_casts
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import SHORT, Node
 from bnfold.onnx.operators.context import MAX_VALUES, NodeContext, Unfit, why_unknown
-from bnfold.onnx.operators.join import laid, lay, sum_
+from bnfold.onnx.operators.join import laid, lay
 
 
 def is_in_training(node: Node) -> bool:
@@ -89,7 +89,7 @@ def negate(context: NodeContext) -> Operator:
 
 def add(context: NodeContext) -> Operator:
     """Add: `x + c`, or a sum of data."""
-    return _shifted(context, 1.0) if context.has_constant else sum_(context)
+    return _shifted(context, 1.0) if context.has_constant else Sum((1.0, 1.0), _both(context))
 
 
 def subtract(context: NodeContext) -> Operator:
