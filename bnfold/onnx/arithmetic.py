@@ -22,6 +22,13 @@ def scattered(x: Array, places: tuple[Array, ...], update: Array, reduction: str
     return y
 
 
+def places_along(index: Array, axis: int) -> tuple[Array, ...]:
+    """The places that an index says along one axis, each with its own place along the others: ScatterElements."""
+    places: list[Array] = list(np.ogrid[tuple(map(slice, index.shape))])
+    places[axis] = index
+    return tuple(places)
+
+
 def over_norm(x: Array, axis: int, p: int) -> Array:
     """`x` over `sum(|x|^p)^(1/p)` along an axis, and 0 where that is 0: LpNormalization."""
     norm = (np.abs(x) ** p).sum(axis=axis, keepdims=True) ** (1 / p)

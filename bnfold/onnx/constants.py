@@ -6,7 +6,6 @@ no constants that no affine needs; the nodes stay as long as anybody reads them.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -27,7 +26,7 @@ from onnx import (
 )
 
 from bnfold.net import Array, DType, Shape
-from bnfold.onnx.arithmetic import on_at, over_norm, scattered
+from bnfold.onnx.arithmetic import on_at, over_norm, places_along, scattered
 from bnfold.onnx.error_function import erf
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import STANDARD, T, attribute_of, is_newer, written_out
@@ -357,12 +356,19 @@ def _scattered(call: Call) -> Array:
 def _scattered_along(call: Call) -> Array:
     """`x` with updates at places of their own along an axis, each of which is named once."""
     (value, index), axis = (call[0], call[1]), call.attribute("axis", 0)
-    if call.attribute("reduction", "none") != "none" or any(map(operator.gt, index.shape, value.shape)):
+    if call.attribute("reduction", "none") != "none" or index.shape != call[2].shape:
         raise NotConstant
-    index = np.sort(np.where(index < 0, index + value.shape[axis], index), axis)
-    if (np.diff(index, axis=axis) == 0).any():
+    rising = np.sort(np.where(index < 0, index + value.shape[axis], index), axis)
+    if (np.diff(rising, axis=axis) == 0).any():
         raise NotConstant  # runtimes differ in which of two is the last
-    return _referenced(call)
+    return scattered(value, _along(call), call[2])
+
+
+def _along(call: Call) -> tuple[Array, ...]:
+    """Places along an axis, as GatherElements and ScatterElements have them."""
+    if call[1].ndim != call[0].ndim:
+        raise NotConstant
+    return places_along(call[1], call.attribute("axis", 0))
 
 
 def _extreme_place(call: Call) -> Array:
@@ -503,17 +509,14 @@ def _inferred(call: Call) -> Shape:
 
 def _referenced(call: Call) -> Array:
     """What onnx's own arithmetic in numpy makes of an operator, where that is what runtimes make."""
-    # Both take long, and are seldom needed.
-    from onnx.reference import ReferenceEvaluator
-
-    from bnfold.onnx.reference_operators import GatherElements, ScatterElements
+    from onnx.reference import ReferenceEvaluator  # takes long, and is seldom needed
 
     held, shape = _held(call), _inferred(call)
     ports = [helper.make_tensor_value_info(name, _code(value), value.shape) for name, value in held.items()]
     graph = helper.make_graph([call.node], "g", ports, [ValueInfoProto(name=call.node.output[0])])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", call.opset)])
     try:
-        made: Any = ReferenceEvaluator(model, new_ops=[GatherElements, ScatterElements]).run(None, held)
+        made: Any = ReferenceEvaluator(model).run(None, held)
     except Exception as error:  # what it refuses, the runtime refuses, too
         raise NotConstant from error
     if made[0].shape != shape:
@@ -561,17 +564,7 @@ ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
 REFERENCED = frozenset(
     (
         *("Acos", "Acosh", "And", "Asin", "Asinh", "Atan", "Atanh", "Celu", "Cosh", "CumSum", "DepthToSpace", "Elu"),
-        *(
-            "EyeLike",
-            "GatherElements",
-            "Gelu",
-            "Greater",
-            "GreaterOrEqual",
-            "HardSigmoid",
-            "HardSwish",
-            "IsInf",
-            "IsNaN",
-        ),
+        *("EyeLike", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "IsInf", "IsNaN"),
         *("LeakyRelu", "Less", "LessOrEqual", "Mish", "Not", "Or", "PRelu"),
         *("Pad", "Selu", "Shrink", "Sinh", "Softsign"),
         *("SpaceToDepth", "Tan", "ThresholdedRelu", "Trilu", "Xor"),
@@ -623,6 +616,7 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "Gather": Expression(
         _gather, lambda call: (*call[1].shape, call[0].size // max(1, len(call[0])) if call[0].ndim else 1)
     ),
+    "GatherElements": Expression(lambda call: call[0][_along(call)], lambda call: call[1].shape),
     "GatherND": Expression(
         lambda call: call[0][_places(call, call[1])],
         lambda call: (*call[1].shape[:-1], *call[0].shape[call[1].shape[-1] :]),
@@ -650,7 +644,7 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "ReduceSum": Expression(_reduced(np.sum)),
     "ReduceSumSquare": Expression(_reduced(lambda value, **how: np.sum(value * value, **how))),
     "Reshape": Expression(_reshape),
-    "ScatterElements": Expression(_scattered_along, _inferred),
+    "ScatterElements": Expression(_scattered_along, lambda call: (max(call[0].size, call[1].size),)),
     "ScatterND": Expression(_scattered, lambda call: (max(call[0].size, call[1].size, call[2].size),)),
     "Shape": Expression(_shape, shape_alone=0),
     "Size": Expression(lambda call: np.asarray(prod(_known(call)), np.int64), shape_alone=0),

@@ -23,7 +23,7 @@ from onnx.reference.ops.aionnxml import _common_classifier
 from onnx.reference.ops.aionnxml._op_run_aionnxml import OpRunAiOnnxMl
 
 from bnfold.net import Array
-from bnfold.onnx.arithmetic import on_at, over_norm, scattered
+from bnfold.onnx.arithmetic import on_at, over_norm, places_along, scattered
 from bnfold.onnx.detection_operators import MaxRoiPool, NonMaxSuppression, RoiAlign
 from bnfold.onnx.error_function import erf
 from bnfold.onnx.recurrent import GRU, LSTM, RNN
@@ -264,10 +264,7 @@ class GatherElements(OpRun):
     """`y[i, j] = x[index[i, j], j]` for an axis of any length: onnx's own takes 64 values of it at most."""
 
     def _run(self, x: Array, index: Array, *, axis: int) -> tuple[Array]:
-        axis %= x.ndim
-        # The index may be shorter along the other axes.
-        read = x[tuple(slice(None if along == axis else size) for along, size in enumerate(index.shape))]
-        return (np.take_along_axis(read, index, axis),)
+        return (x[places_along(index, axis)],)
 
 
 class GatherND(OpRun):
@@ -479,9 +476,7 @@ class ScatterElements(OpRun):
     """`y[index[i, j], j] = update[i, j]`, or a sum with it: onnx's own sets a value at a time."""
 
     def _run(self, x: Array, index: Array, update: Array, *, axis: int, reduction: str = "none") -> tuple[Array]:
-        places: list[Array] = list(np.ogrid[tuple(map(slice, index.shape))])
-        places[axis] = index
-        return (scattered(x, tuple(places), update, reduction),)
+        return (scattered(x, places_along(index, axis), update, reduction),)
 
 
 class Scatter(ScatterElements):
