@@ -48,13 +48,16 @@ def apart(one: Side, other: Side) -> float | None:
 
 def bent(one: Side, other: Side) -> float | None:
     """How far two stretches of one blob are from `f = a*g + b` in each channel, of the largest value, 1 at most; None
-    where they cannot be run so. An affine may be moved into the layer behind them, and nothing else may.
+    where they cannot be run so. An affine may be moved into the layer behind them, and nothing else may. So it is 1
+    where a number around 0, at which no affine overflows, is finite in one of them alone: x and x*x/x differ at 0.
     """
     made = _values_of([one, other])
     if made is None:
         return None
     first, second = (values.reshape(len(values), -1) for values in made[1:])
     sound = np.isfinite(first) & np.isfinite(second)
+    if (np.isfinite(first) != np.isfinite(second))[np.abs(made[0]) <= 1].any():
+        return 1.0
     columns = zip(first.T, second.T, sound.T, strict=True)
     return max((min(_residual(f[s], g[s]), _residual(g[s], f[s])) for f, g, s in columns if s.any()), default=0.0)
 

@@ -243,6 +243,7 @@ def three(op_type: str) -> onnx.ModelProto:
         (chain(MATMUL, LEAST), chain(MATMUL), "(nothing where the reference has Min)"),
         (chain(TURN, MATMUL), chain(LEAST, TURN, MATMUL), "(Min where the reference has nothing)"),
         (chain(("Softmax", {}, {})), chain(LEAST, ("Softmax", {}, {})), "(Min where the reference has nothing)"),
+        (chain(MATMUL), chain(("Sqrt", {}, {}), ("Pow", {"two": 2.0}, {}), MATMUL), "(Sqrt, Pow where the reference"),
     ],
 )
 def test_what_no_data_has_shown_is_said_whatever_it_is_written_as(
