@@ -6,8 +6,9 @@ Resize to sizes where the reference has scales. So what is equal is run once mor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from itertools import product
 from math import nan
 from typing import NamedTuple
 
@@ -77,8 +78,8 @@ def with_usual_sizes(model: Model, layout: BatchLayout) -> tuple[BatchLayout, st
         return layout, ""
     with WeightStore() as store:
         session = model.session(model.outputs, store)
-        for usual in USUAL:
-            sized = _with_shapes(model, layout, _shapes(model, layout, usual))
+        for usual, states in product(USUAL, _states(model, layout)):
+            sized = _with_shapes(model, layout, _shapes(model, layout, usual, states))
             one = replace(sized, batch=1) if sized.is_open else sized
             try:
                 noise = choose_samples(None, None, one, 0, Preparation())
@@ -109,10 +110,11 @@ def other_sizes(model: Model, layout: BatchLayout, ran: BatchLayout, data: Sampl
     start, met = (1 if layout.batched else 0), ran.sizes(data)
     rows = next(rows for rows in OTHER_ROWS if rows != ran.batch) if layout.is_open else layout.batch
     other = replace(layout, batch=rows, planned=True)
+    states = {name for name in max(_states(model, layout), key=len) if met[name][1] == 1}
     if any(None in feed.shape[start:] for feed in layout.feeds.values()):
         tried: list[Mapping[str, tuple[int | None, ...]]] = []
         for usual in OTHERS:
-            sized = _shapes(model, other, usual)
+            sized = _shapes(model, other, usual, states)
             if sized not in tried and any(sized[name][start:] != shape[start:] for name, shape in met.items()):
                 tried.append(sized)
                 yield _with_shapes(model, other, sized)
@@ -172,20 +174,37 @@ def sizes_gate(layout: BatchLayout, report: DiffReport, found: DiffReport | Mode
     return [Gate("sizes", found.tolerance, found.judged, found.passed, f"run with {fed}: {found.verdict}")]
 
 
-def _shapes(model: Model, layout: BatchLayout, usual: Usual) -> dict[str, tuple[int | None, ...]]:
+def _states(model: Model, layout: BatchLayout) -> list[set[str]]:
+    """Which inputs may be states (layers or directions, samples, values), the likely first: none, those of one name or
+    shape, all.
+
+    The steps of a sentence, which may be in the same place, are any number, and the samples of a state are what others
+    have.
+    """
+    found: dict[object, set[str]] = {}
+    for port in model.proto.graph.input:
+        shape = layout.feeds[port.name].shape if port.name in layout.feeds else ()
+        if len(shape) == 3 and shape[0] is not None and shape[1] is None:
+            found.setdefault(port.type.tensor_type.shape.dim[1].dim_param or shape, set()).add(port.name)
+    return [set(), *found.values(), *([set().union(*found.values())] if len(found) > 1 else [])]
+
+
+def _shapes(
+    model: Model, layout: BatchLayout, usual: Usual, states: Collection[str]
+) -> dict[str, tuple[int | None, ...]]:
     """Input -> its shape. Sizes of one name are equal; what is called a sum of names, as of a cache, is their sum."""
     ports = {port.name: port.type.tensor_type.shape.dim for port in model.proto.graph.input}
     names = {name: [dim.dim_param for dim in ports[name]] for name in layout.feeds}
     named: dict[str, int] = {}
     start, batch = (1 if layout.batched else 0), (1 if layout.is_open else layout.batch)
-    for blob, feed in layout.feeds.items():
-        for axis, name in enumerate(names[blob]):
-            if name.isidentifier():
-                named.setdefault(name, feed.shape[axis] or (batch if axis < start else _size(feed, axis, usual)))
+    axes = ((axis, blob, name) for blob in layout.feeds for axis, name in enumerate(names[blob]) if name.isidentifier())
+    for axis, blob, name in sorted(axes, key=lambda one: one[0] > 0):  # of a first axis anywhere, the samples
+        size = batch if axis < start else _size(layout.feeds[blob], axis, usual, blob in states)
+        named.setdefault(name, layout.feeds[blob].shape[axis] or size)
     shapes: dict[str, tuple[int | None, ...]] = {}
     for blob, feed in layout.feeds.items():
         known = [
-            size if size is not None else _sum(name, named) or _size(feed, axis, usual)
+            size if size is not None else _sum(name, named) or _size(feed, axis, usual, blob in states)
             for axis, (name, size) in enumerate(zip(names[blob], feed.shape, strict=True))
         ]
         shapes[blob] = (*feed.shape[:start], *known[start:])
@@ -198,15 +217,15 @@ def _sum(name: str, named: Mapping[str, int]) -> int:
     return sum(terms) if all(terms) else 0
 
 
-def _size(feed: Feed, axis: int, usual: Usual) -> int:
+def _size(feed: Feed, axis: int, usual: Usual, is_state: bool) -> int:
     """A usual size for an open axis of an input."""
     shape, rank = feed.shape, len(feed.shape)
     if shape == (PLANES, None, None):
         return usual[axis - 1]
     if axis == 0:
         return ROWS if feed.meaning is not None and feed.meaning.joint else 1
-    if rank == 3 and axis == 1 and shape[0] is not None:
-        return 1  # the samples of a state, which begins with layers or directions
+    if is_state and axis == 1:
+        return 1
     if rank < 4:
         return usual.signal if rank < 3 and feed.meaning is None else usual.length
     last = shape[1] is None and shape[-1] is not None and shape[-1] <= COLOURS

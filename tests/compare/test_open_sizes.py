@@ -35,6 +35,10 @@ def conv_bn(shape: str = "n,2,h,w", channels: int = 2, front: str = "p = Identit
     return net(f"float[{shape}] x", body, **constants)
 
 
+ROW = np.array([1, 1, 3])
+CELL = "q = ReduceSum <keepdims = 1> (c) p = Mul (h, q) r = Reshape (p, one)"  # one sample alone fits
+
+
 @pytest.mark.parametrize(
     ("made", "said"),
     [
@@ -76,6 +80,12 @@ def conv_bn(shape: str = "n,2,h,w", channels: int = 2, front: str = "p = Identit
                 "m = ReduceMean <axes = [1]> (x) y = Add (state, m)",
             ),
             "'x' ?x1024 and 'state' 2x2x3",
+        ),
+        (net("float[1,t,4] x", "y = Softmax <axis = 1> (x)"), "'x' 1x16x4"),
+        (net("float[1,b,3] state, float[b,t,3] x", "y = Add (x, state)"), "'state' 1x1x3 and 'x' ?x16x3"),
+        (
+            net("float[1,s,3] h, float[2,s,4] c, float[1,t,3] x", f"{CELL} y = Concat <axis = 1> (x, r)", one=ROW),
+            "'h' 1x1x3 and 'c' 2x1x4 and 'x' 1x16x3",
         ),
     ],
 )
@@ -141,9 +151,9 @@ def test_sizes_are_sought_once_for_all_candidates(monkeypatch: pytest.MonkeyPatc
     tried: list[open_sizes.Usual] = []
     real = open_sizes._shapes
 
-    def shapes(made: Any, layout: Any, usual: open_sizes.Usual) -> dict[str, tuple[int | None, ...]]:
+    def shapes(made: Any, layout: Any, usual: open_sizes.Usual, states: Any) -> dict[str, tuple[int | None, ...]]:
         tried.append(usual)
-        return real(made, layout, usual)
+        return real(made, layout, usual, states)
 
     monkeypatch.setattr(open_sizes, "_shapes", shapes)
     opened = Comparison(conv_bn())
@@ -190,6 +200,18 @@ ZERO = np.array([0])
             net(STEPS, TABLE, k=values(70) * (1 + (np.arange(70) == 40)).astype(np.float32), zero=ZERO),
             (5, 16),
             "2x64: ",
+        ),
+        (
+            net("float[1,t,4] x", "y = ReduceSum (x, axis)", axis=np.array([1])),
+            net(
+                "float[1,t,4] x",
+                "s = Slice (x, zero, most, axis) y = ReduceSum (s, axis)",
+                axis=np.array([1]),
+                most=np.array([16]),
+                zero=ZERO,
+            ),
+            None,
+            "1x64x4: ",
         ),
     ],
 )
