@@ -187,7 +187,7 @@ def total_of(values: Float64) -> float:
 
 BY_WORSE, BY_CHANNEL, BY_SIZE = rule(worse), rule(by_channel), rule(by_name(by_size))
 
-A_TENTH = 0.1  # of its own size: what a channel too small to be judged has to differ by to be named
+MUCH = 0.01  # of its own size: what a channel too small to be judged has to differ by to be named
 NOISE = 4.0  # times the rounding of the largest value, and what half of the channels differ by
 ENOUGH = 16  # values of a channel: of fewer, all may lie near 0 by chance, or be what was rounded worst of thousands
 
@@ -389,7 +389,7 @@ class BlobError:
         return int(np.count_nonzero((self.channels == 0) & (self.channel_squares == 0))), self.channels.size
 
     def small_channel(self, rounding: float) -> tuple[int, float] | None:
-        """A channel that differs by a tenth of itself, though the blob's range is too large for that to be judged.
+        """A channel that differs by a hundredth of itself, though the blob's range is too large for that to be judged.
 
         Only one that differs by several times what half of the others do says more than the noise of the arithmetic:
         by 4 times where a channel has enough values, by 16 where it has one. Of others those count that are not 0
@@ -410,7 +410,7 @@ class BlobError:
         noise = NOISE**2 * max(1, ENOUGH / each)
         rounded = rounding * magnitude(self.low, self.high)
         squared = each * rounded * rounded  # infinite beyond float64, where `**` raises
-        apart = (errors > noise * max(alive[(alive.size - 1) // 2], squared)) & (errors > A_TENTH**2 * squares)
+        apart = (errors > noise * max(alive[(alive.size - 1) // 2], squared)) & (errors > MUCH**2 * squares)
         if not apart.any():
             return None
         place = int(np.where(apart, errors, 0).argmax())

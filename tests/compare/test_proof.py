@@ -741,6 +741,9 @@ def test_a_wrong_filter_that_is_too_small_for_the_tolerance_is_said() -> None:
     (note,) = (note for note in report.notes if "of itself" in note)
     assert note.startswith("blob 'c': channel 5 differs by 50 % of itself, and so does one of blob 'r'; beside ")
     assert not compare(spread(1e-5), spread(1e-5, 1.5), None, CompareOptions(tolerance=1e-6)).passed
+    by_little = compare(spread(1e-3), spread(1e-3, 1.02))  # as scores beside boxes in pixels
+    assert by_little.passed
+    assert any("channel 5 differs by 2 % of itself" in note for note in by_little.notes)
     assert not any("of itself" in note for note in compare(spread(1e-5), spread(1e-5, 1 + 1e-6)).notes)
     # What fails is said by the gate already.
     assert not any("of itself" in note for note in compare(spread(1.0), spread(1.0, 1.5)).notes)
