@@ -71,8 +71,7 @@ class Engine:
         self._options, self._store, self._data = options, store, data
         self._threads = processors(share)
         self._first: tuple[Run, list[Mapping[str, AnyArray]], list[Counts]] | None = None
-        for model in networks.models:
-            model.release_pages()  # of which writing the candidate may have read all
+        self._give_back()  # writing the candidate may have read all of its source
         room = memory_budget(options.memory, self._threads, share)  # before sessions take any
         self.overlapping, self.alternating = True, False
         self._whole = networks.whole()
@@ -113,6 +112,12 @@ class Engine:
         """Free what the networks hold until they run again."""
         for segment in self.segments:
             segment.close()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Give the system what is free, and the pages of the sources: weights that were looked at are read again."""
+        for model in self.networks.models:
+            model.release_pages()
         give_back()
 
     @property
@@ -251,7 +256,7 @@ class Engine:
                 stop = run.numbers.stop
                 if not self.overlapping:
                     finish(stop)
-                    give_back()
+                    self._give_back()
         finally:
             finish(stop)
 
@@ -289,7 +294,7 @@ class Engine:
         if self.alternating:
             del segment.sessions[place]
         if not self.overlapping or self._options.memory is not None:
-            give_back()
+            self._give_back()
         return given
 
     def _session(self, segment: Segment, place: int, further: Sequence[str] = ()) -> Session:
@@ -309,6 +314,7 @@ class Engine:
         plan = Planner(self._needs, self.layout, self._whole, further, in_double, judged).plan(self._budget.size)
         self.layout, self.segments = plan.layout, plan.segments
         self.overlapping, self.alternating = plan.overlapping, plan.alternating
+        self._give_back()  # inferring shapes reads small weights, and with each the pages around it
         if refusing:
             self._budget.require(plan)
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import bnfold
 from bnfold.errors import UsageError
+from bnfold.runtime import Session
 
 MIB = 1 << 20
 ROOT = Path(__file__).parents[2]
@@ -205,6 +207,32 @@ def test_what_was_read_of_a_mapped_model_before_it_is_compared_counts_once(tmp_p
     least = [int(said) for said in re.findall(r"takes at least (\d+)M", ran.stdout)]
     assert len(least) == 3
     assert abs(least[2] - least[0]) < 16, least
+
+
+def test_no_page_of_a_source_is_in_memory_while_networks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes are inferred with small weights, and reading one maps many pages around it, weight after weight."""
+    random, top, stored, nodes = np.random.default_rng(0), "x", {}, []
+    for number, (read, made) in enumerate([(256, 2048), (2048, 256), (256, 2048), (2048, 256)]):
+        stored[f"weight{number}"] = random.normal(size=(read, made)) / read**0.5
+        nodes.append(helper.make_node("MatMul", [top, f"weight{number}"], [f"fc{number}"], name=f"fc{number}"))
+        stored[f"factor{number}"] = random.uniform(0.5, 1.5, made if made < read else 1)
+        top = f"mul{number}"
+        nodes.append(helper.make_node("Mul", [f"fc{number}", f"factor{number}"], [top], name=top))
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 256]) for name in ("x", top)]
+    weights = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in stored.items()]
+    graph = helper.make_graph(nodes, "spread", ports[:1], ports[1:], weights)
+    path, held = tmp_path / "spread.onnx", list[int]()
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+    def run(session: Session, *arguments: Any, really: Any = Session.run) -> Any:
+        maps = Path("/proc/self/smaps").read_text(encoding="utf-8").split(str(path))[1:]
+        held.extend(int(one.split("Rss:")[1].split()[0]) for one in maps)
+        return really(session, *arguments)
+
+    monkeypatch.setattr(Session, "run", run)
+    assert bnfold.compare(path, path, memory=2 << 30).passed
+    assert held
+    assert not any(held)
 
 
 def test_weights_of_two_bytes_count_as_processors_compute_with_them(tmp_path: Path) -> None:
