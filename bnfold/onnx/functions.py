@@ -145,11 +145,12 @@ def _inlined(document: Document, functions: dict[Key, FunctionProto], versions: 
     model = ModelProto()
     model.CopyFrom(document.model)
     graph = model.graph
-    names = Names({*names_in(graph), *(one.name for one in (*document.tensors, *document.sparse))}, "__")
+    nodes = {node.name for node in all_nodes(graph.node)}  # of which onnxruntime takes no two of one name
+    names = Names({*names_in(graph), *nodes, *(one.name for one in (*document.tensors, *document.sparse))}, "__")
     large = {graph.node[number].output[0]: tensor for number, tensor in document.constants.items()}
-    nodes = list(_Inliner(functions, names).expanded(graph.node))
+    inlined = list(_Inliner(functions, names).expanded(graph.node))
     del graph.node[:]
-    graph.node.extend(nodes)
+    graph.node.extend(inlined)
     for node in graph.node:
         if node.op_type == "Constant" and node.output[0] in large:
             fill_constant(node, large[node.output[0]])

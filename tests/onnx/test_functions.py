@@ -85,6 +85,15 @@ def test_a_normalisation_in_one_function_folds_into_a_convolution_in_another() -
     assert {blob.blob for blob in diff.blobs} == {"y", "z"}
 
 
+def test_nodes_of_bodies_are_named_apart_from_those_of_the_graph() -> None:
+    """onnxruntime takes no two nodes of one name."""
+    before = modules()
+    before.graph.node.append(onnx.helper.make_node("Relu", ["y"], ["r"], name="n"))
+    for function in before.functions:
+        function.node[0].name = "n"
+    np.testing.assert_allclose(run(folded(before), FEEDS)["y"], run(before, FEEDS)["y"], rtol=1e-5, atol=1e-5)
+
+
 def test_a_model_in_which_nothing_folds_is_written_with_its_calls(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(modules(), path)
