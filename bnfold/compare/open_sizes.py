@@ -135,7 +135,9 @@ def samples_at(layout: BatchLayout, ran: BatchLayout, data: Samples, seed: int) 
     """
     if isinstance(data, Noise):
         drawn = choose_samples(None, None, layout, seed, Preparation())
-        return replace(drawn, count=layout.batch) if isinstance(drawn, Noise) and layout.is_open else drawn
+        if isinstance(drawn, Noise) and layout.is_open:  # all of one scale, since rows may be steps of one recurrence
+            return replace(drawn, count=layout.batch, repeated=layout.batch)
+        return drawn
     feeds = run_at(data, replace(ran, batch=layout.batch), 0).feeds
     random, start = np.random.default_rng(seed), 1 if layout.batched else 0
     for name, feed in layout.feeds.items():

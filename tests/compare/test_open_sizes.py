@@ -168,6 +168,12 @@ TABLE = "s = Shape <start = 1> (x) p = Slice (k, zero, s, zero) y = Add (x, p)"
 ZERO = np.array([0])
 
 
+def rnn(factor: float) -> ModelProto:
+    """Steps of any number, whose recurrent weight for one value is multiplied."""
+    recurrent = values(1, 2, 2) * np.array([[1], [factor]], np.float32)
+    return net("float[t,1,2] x", "y = RNN <hidden_size = 2> (x, w, r)", w=values(1, 2, 2), r=recurrent)
+
+
 @pytest.mark.parametrize(
     ("reference", "candidate", "data", "said"),
     [
@@ -213,6 +219,7 @@ ZERO = np.array([0])
             None,
             "1x64x4: ",
         ),
+        (rnn(1.0), rnn(1.2), None, "2x1x2: "),  # of steps of several scales the first alone is not saturated
     ],
 )
 def test_what_is_equal_at_the_sizes_that_were_run_alone_fails(
