@@ -64,9 +64,17 @@ def test_outputs_are_what_the_net_gives_or_what_is_asked_for() -> None:
     np.testing.assert_array_equal(Session(asked).run({"data": x})["data"], x)
 
 
-def test_an_output_that_the_net_does_not_have_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="the net has no blob 'porb'"):
-        to_onnx(residual(), outputs=["porb"])
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        (["porb"], "the net has no blob 'porb'"),
+        ([], "outputs .*: a model gives one blob at least, and each once"),
+        (["prob", "prob"], "a model gives one blob at least, and each once"),
+    ],
+)
+def test_outputs_that_a_model_cannot_give_are_a_usage_error(outputs: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        to_onnx(residual(), outputs=outputs)
 
 
 @pytest.mark.parametrize("opset", [10, 22])

@@ -112,7 +112,7 @@ def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, t
     """The model without its initialisers, and these, which read their values when they are asked.
 
     Raises:
-        UsageError: an unknown opset or output.
+        UsageError: an unknown opset or output, no output, or one twice.
         UnsupportedError: layers that ONNX has no form for, all named at once.
         WeightsError: a layer was given blobs of other shapes than its parameters promise.
     """
@@ -122,6 +122,8 @@ def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, t
     known = set(net.inputs) | {top for layer in net.layers for top in layer.tops}
     if unknown := [name for name in names if name not in known]:
         raise UsageError(f"the net has no blob {', '.join(map(repr, unknown))}")
+    if options.outputs is not None and len(set(names)) != max(len(names), 1):
+        raise UsageError(f"outputs {names}: a model gives one blob at least, and each once")
     with telling_which(net.file):
         require_fitting(net)
         batched = _batched(net, *_shapes_with_one_more(net)) if options.dynamic_batch else {}
