@@ -10,7 +10,7 @@ which a kernel lies partly in the padding wherever it is go last: what its taps 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import permutations
 from math import prod
 
@@ -140,20 +140,34 @@ def _choices(net: Net, layer: Layer, top: str, shapes: Shapes, left: Iterator[in
     yield from met
     near = [*read, *met, *known.values()]
     rows = near[0][0] if near else 1
-    channels = dict.fromkeys(filter(None, [hint.channels, *(shape[0] for shape in layer.blobs.shapes if shape)]))
-    channels |= dict.fromkeys(_left_by_others(net, top, known))
-    channels |= dict.fromkeys(shape[1] for shape in (*read, *met) if len(shape) > 1 and not hint.channels)
+    channels = _likely_channels(net, layer, top, known, [*read, *met])
     planes = dict.fromkeys(shape[2:] for shape in near if len(shape) > 2)
-    yield from ((rows, *one) for one in dict.fromkeys((count, *plane) for plane in planes for count in channels))
+    yield from ((rows, count, *plane) for plane in planes for count in channels)
     if hint.shape is not None:
         yield (rows, *hint.shape[1:])
     for shape in read:
         yield from ((rows, *turned) for turned in permutations(shape[1:]))
         yield (rows, prod(shape[1:]))
-    others = [tuple(max(int(size * scale), 1) for size in plane) for plane in planes for scale in SCALES]
-    others += [(side,) * hint.axes for side in SIDES]
-    far = dict.fromkeys((count, *plane) for plane in others for count in channels)
+    far = dict.fromkeys((count, *plane) for plane in _other_planes(planes, hint.axes) for count in channels)
     yield from ((rows, *one) for _, one in zip(left, far, strict=False))
+
+
+def _likely_channels(
+    net: Net, layer: Layer, top: str, known: Mapping[str, Shape], beside: Sequence[Shape]
+) -> dict[int, None]:
+    """How many channels a top may have, the likely first: as what reads it says, as its layer learned, as a Concat
+    lacks, as what the layer reads or the top meets has.
+    """
+    hint = _hint_of(net, top)
+    found = dict.fromkeys(filter(None, [hint.channels, *(shape[0] for shape in layer.blobs.shapes if shape)]))
+    found |= dict.fromkeys(_left_by_others(net, top, known))
+    return found | dict.fromkeys(shape[1] for shape in beside if len(shape) > 1 and not hint.channels)
+
+
+def _other_planes(planes: Iterable[Shape], axes: int) -> list[Shape]:
+    """Planes as pooling and resizing make them of these, and those of equal sides."""
+    scaled = [tuple(max(int(size * scale), 1) for size in plane) for plane in planes for scale in SCALES]
+    return scaled + [(side,) * axes for side in SIDES]
 
 
 def _hint_of(net: Net, blob: str) -> InputHint:

@@ -47,6 +47,14 @@ class Difference(NamedTuple):
     units: float
 
 
+class _NodesOfBlob(NamedTuple):
+    """A blob of the reference, the node that makes it, and the candidate's that makes its partner."""
+
+    blob: str
+    node: NodeProto
+    partner: NodeProto
+
+
 class Couple(NamedTuple):
     """The nodes that make a blob of the candidate, or a value in front of it, value by value, in either network."""
 
@@ -131,34 +139,49 @@ def _differences(
     Two that compute each value from one are compared as functions, with what is in front of them up to a blob that both
     networks have, since there are many ways to write one; others by what they hold.
     """
-    from bnfold.onnx.functions import functions_said
-
-    blobs = {name: blob for blob, name in pairs.items() if blob in ours.makers}
-    couples: dict[str, tuple[NodeProto, NodeProto]] = {}
-    for node in theirs.proto.graph.node:
-        known = [name for name in node.output if name in seen]
-        if known and max(seen[name] for name in known) < inf and (name := next(filter(blobs.get, known), None)):
-            couples[name] = ours.makers[blobs[name]], node
-    sides = (ours, [node for node, _ in couples.values()]), (theirs, [node for _, node in couples.values()])
-    stored = [model.stored({name for node in nodes for name in _inputs(node)}) for model, nodes in sides]
-    opsets = [{one.domain: one.version for one in model.proto.opset_import} for model in (ours, theirs)]
-    functions = [functions_said(model.proto) for model in (ours, theirs)]
-    held = {
-        name: _called_otherwise((node, partner), functions)
-        or _difference(node, partner, stored, pairs, [known.get(node.domain, 1) for known in opsets])
-        for name, (node, partner) in couples.items()
-    }
-    unlike = {name: blobs[name] for name, found in held.items() if found is None or found.size}
+    couples = _couples(ours, theirs, pairs, seen)
+    held = _held_otherwise(ours, theirs, pairs, couples)
+    unlike = {name: couples[name].blob for name, found in held.items() if found is None or found.size}
     sizes = dict(_functions(ours, theirs, unlike, pairs))
-    others = {name: blobs[name] for name in unlike if name not in sizes and not held[name]}
+    others = {name: blob for name, blob in unlike.items() if name not in sizes and not held[name]}
     sizes |= _guards(ours, theirs, others, pairs)
-    for name, (_, partner) in couples.items():
+    for name, (_, _, partner) in couples.items():
         found = held[name]
         if name in sizes:
             types, size = sizes[name]
             yield partner, Difference(types if found is None else found.where, size, COMPUTED)
         elif found is not None:
             yield partner, found
+
+
+def _couples(
+    ours: Model, theirs: Model, pairs: Mapping[str, str], seen: Mapping[str, float]
+) -> dict[str, _NodesOfBlob]:
+    """Blob of the candidate of which nothing is seen -> what makes it in either network."""
+    blobs = {name: blob for blob, name in pairs.items() if blob in ours.makers}
+    couples = {}
+    for node in theirs.proto.graph.node:
+        known = [name for name in node.output if name in seen]
+        if known and max(seen[name] for name in known) < inf and (name := next(filter(blobs.get, known), None)):
+            couples[name] = _NodesOfBlob(blobs[name], ours.makers[blobs[name]], node)
+    return couples
+
+
+def _held_otherwise(
+    ours: Model, theirs: Model, pairs: Mapping[str, str], couples: Mapping[str, _NodesOfBlob]
+) -> dict[str, Difference | None]:
+    """How the nodes of each couple differ by what they hold; None where that cannot be told, see `_difference`."""
+    from bnfold.onnx.functions import functions_said
+
+    sides = (ours, [one.node for one in couples.values()]), (theirs, [one.partner for one in couples.values()])
+    stored = [model.stored({name for node in nodes for name in _inputs(node)}) for model, nodes in sides]
+    opsets = [{one.domain: one.version for one in model.proto.opset_import} for model in (ours, theirs)]
+    functions = [functions_said(model.proto) for model in (ours, theirs)]
+    return {
+        name: _called_otherwise((node, partner), functions)
+        or _difference(node, partner, stored, pairs, [known.get(node.domain, 1) for known in opsets])
+        for name, (_, node, partner) in couples.items()
+    }
 
 
 def _functions(
