@@ -3,8 +3,10 @@
     Given:   w = DequantizeLinear(q, scale), c = Conv(x, w, b) -> A      Result:  w' = DequantizeLinear(q, s*scale)
 
 The numbers that are stored stay, and so does the type that runtimes compute in. A factor below 0 turns the numbers
-over, `(q - zero)*scale = ((2*zero - q) - zero)*(-scale)`, since runtimes may rely on a scale that is positive. What is
-made of them has another value, so it gets another name. From in front the scale takes one number. A Transpose or a
+over, `(q - zero)*scale = ((2*zero - q) - zero)*(-scale)`, since runtimes may rely on a scale that is positive. Where a
+number leaves its type by that, a zero point that is not 0 turns over with them, as each bit does,
+`q - zero = ~zero - ~q`; one that is 0 stays, since runtimes may rely on that, too. What is made of them has another
+value, so it gets another name. From in front the scale takes one number. A Transpose or a
 Reshape may stand between, as long as the outputs are one axis of the numbers, too.
 """
 
@@ -50,7 +52,7 @@ def dequantised(context: NodeContext, port: int) -> Linear | None:
         inputs=(Port(0, ()),),
         no_shift=f"{said}, which takes no shift from in front",
         positive=f"{said}, whose scale has to stay positive",
-        turns=_turns(way[0].param),
+        turns=_turns(way[0].param) or bool(np.any(_zero_point(way[0].param))),
     )
 
 
@@ -169,9 +171,16 @@ def _turn_over(layer: Layer) -> None:
     """Make each scale of a DequantizeLinear positive, where its numbers have others of the other sign."""
     (scale,), numbers, zero = layer.blobs.stored, layer.param.slots[0].value, _zero_point(layer.param)
     signs = np.where(exact_values(scale) < 0, -1.0, 1.0)
-    if np.any(signs < 0) and _turns(layer.param):
-        assert zero is not None
-        along = _along(signs.astype(np.int64), layer.param.attribute("axis", 1), numbers.ndim)
-        turned = ConstantInput("", (zero + along * (numbers - zero)).astype(numbers.dtype))
-        layer.blobs = Blobs([scaled(scale, scale.shape, signs)])
-        layer.param = replace(layer.param, slots=(turned, *layer.param.slots[1:]))
+    if not np.any(signs < 0) or zero is None:
+        return
+    _, kept, *others = layer.param.slots
+    along = _along(signs.astype(np.int64), layer.param.attribute("axis", 1), numbers.ndim)
+    if _turns(layer.param):
+        turned = (zero + along * (numbers - zero)).astype(numbers.dtype)
+    elif np.any(zero):
+        turned, stored = np.where(along < 0, ~numbers, numbers), layer.param.constant(2).value
+        others = [ConstantInput("", np.where(signs < 0, ~stored, stored))]
+    else:
+        return
+    layer.blobs = Blobs([scaled(scale, scale.shape, signs)])
+    layer.param = replace(layer.param, slots=(ConstantInput("", turned), kept, *others))
