@@ -67,7 +67,7 @@ def _window(context: NodeContext, kernel: Shape, group: int) -> Window | None:
 
 def _with_bias(context: NodeContext, scale: Linear) -> Linear:
     """A convolution whose weight is the scale of a quantised one, with its bias."""
-    bias, fixed = _bias(context, 2, scale.view[0])
+    bias, fixed = _bias(context, 2, scale.outputs[0].size(scale.view))
     return scale._replace(bias=bias, no_backward=fixed, no_bias=fixed)
 
 
@@ -100,7 +100,7 @@ def gemm(context: NodeContext) -> Operator:
     node = context.node
     left = context.data(0) is None
     if (scale := dequantised(context, 1)) is not None:
-        bias, fixed = _gemm_bias(context, 1, scale.view[0])
+        bias, fixed = _gemm_bias(context, 1, scale.outputs[0].size(scale.view))
         return scale._replace(bias=bias, no_backward=fixed, no_bias=fixed)
     weight = _weight(context, 0 if left else 1)
     shape = tuple(weight.shape)

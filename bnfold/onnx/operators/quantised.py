@@ -43,16 +43,16 @@ def dequantised(context: NodeContext, port: int) -> Linear | None:
     if place is None or not way:
         return None
     said = f"its weight '{context.layer.bottoms[place]}' is quantised: it comes from {way[0]}"
-    scale = _scale_of(context, way, context.bottom(place), said)
+    scale, axis = _scale_of(context, way, context.bottom(place), said)
     return Linear(
         weight=scale,
         bias=None,
         view=tuple(scale.shape),
-        outputs=(Port(port, (0,)),),
+        outputs=(Port(port, (axis,)),),
         inputs=(Port(0, ()),),
         no_shift=f"{said}, which takes no shift from in front",
         positive=f"{said}, whose scale has to stay positive",
-        turns=_turns(way[0].param) or bool(np.any(_zero_point(way[0].param))),
+        turns=len(scale.shape) == 1 and (_turns(way[0].param) or bool(np.any(_zero_point(way[0].param)))),
     )
 
 
@@ -81,8 +81,12 @@ def _zero_point(node: Node) -> Array | None:
     return _along(zero.value.astype(np.int64), node.attribute("axis", 1), held.value.ndim)
 
 
-def _scale_of(context: NodeContext, way: Sequence[Layer], shape: Shape, said: str) -> Array | LazyArray:
-    """The scale of a DequantizeLinear, a number for each output of what reads it. Raises Unfit."""
+def _scale_of(context: NodeContext, way: Sequence[Layer], shape: Shape, said: str) -> tuple[Array | LazyArray, int]:
+    """The scale of a DequantizeLinear, and the axis of it that has a number for each output of what reads it.
+
+    Raises:
+        Unfit: it has none.
+    """
     fold, net, maker = context.fold, context.fold.net, way[0]
     node: Node = maker.param
     scale = NodeContext(maker, fold).learned(1)
@@ -96,11 +100,15 @@ def _scale_of(context: NodeContext, way: Sequence[Layer], shape: Shape, said: st
     count, axis = shape[_output_axis(context.layer)], _stored_axis(way, context.layer)
     rank = len(fold.shapes.get(maker.tops[0]) or shape)
     if axis is not None and scale.shape == (count,) and axis_of(axis, rank) == axis_of(node.attribute("axis", 1), rank):
-        return scale
+        return scale, 0
+    if node.attribute("block_size", 0) and axis is not None and len(scale.shape) == rank:
+        of_outputs = axis_of(axis, rank)
+        if of_outputs != axis_of(node.attribute("axis", 1), rank) and scale.shape[of_outputs] == count:
+            return scale, of_outputs
     is_one = scale.shape in ((), (1,)) and node.opset >= BY_AXIS and count > 0
     if axis is None or not is_one or node.attribute("block_size", 0) or _zero_point(node) is None:
         raise Unfit(f"{said}, whose scale and zero point are not those of its outputs")
-    return np.broadcast_to(maker.blobs[0].reshape(-1), (count,))
+    return np.broadcast_to(maker.blobs[0].reshape(-1), (count,)), 0
 
 
 def _stored_axis(way: Sequence[Layer], reader: Layer) -> int | None:
@@ -171,7 +179,7 @@ def _turn_over(layer: Layer) -> None:
     """Make each scale of a DequantizeLinear positive, where its numbers have others of the other sign."""
     (scale,), numbers, zero = layer.blobs.stored, layer.param.slots[0].value, _zero_point(layer.param)
     signs = np.where(exact_values(scale) < 0, -1.0, 1.0)
-    if not np.any(signs < 0) or zero is None:
+    if not np.any(signs < 0) or zero is None or signs.ndim > 1:
         return
     _, kept, *others = layer.param.slots
     along = _along(signs.astype(np.int64), layer.param.attribute("axis", 1), numbers.ndim)
