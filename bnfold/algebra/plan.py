@@ -208,9 +208,8 @@ class _Journal:
                         raise
                     return beside
             elif isinstance(operator, Affine):
-                if not self._merges(layer, operator, affine):
-                    factor = operator.scale if self._shift_passes(operator, affine) else 1.0
-                    return Pass(total=operator.sign or factor)
+                if (passing := self._past(layer, operator, affine)) is not None:
+                    return passing
             elif isinstance(operator, Clip):
                 if (bounds := self.direction.clip(operator, affine)) != operator:
                     self.rescaled.append((layer, bounds))
@@ -220,8 +219,8 @@ class _Journal:
         self.absorbed.append(_Taken(layer, affine, change))
         return None
 
-    def _merges(self, layer: Layer, own: Affine, affine: Affine) -> bool:
-        """Whether an affine on the way takes in the one that moves; otherwise that gets past it, which is noted.
+    def _past(self, layer: Layer, own: Affine, affine: Affine) -> Pass | None:
+        """How the one that moves gets past an affine on the way, which is noted; None where that takes it in.
 
         Raises:
             Blocked: neither can be done.
@@ -235,15 +234,15 @@ class _Journal:
             except Blocked as blocked:
                 refusal = str(blocked)
             else:
-                return True
-        passes = affine.keeps_zero or own.sign != 0 or self._shift_passes(own, affine)
-        if not passes or any(layer is other for other, _ in self.rescaled):
+                return None
+        scales = self._shift_passes(own, affine)
+        if not (affine.keeps_zero or own.sign or scales) or any(layer is other for other, _ in self.rescaled):
             raise Blocked(refusal)
         if not self.past:
             self.refused = self.refused or f"{layer}: {refusal}"
         if not own.keeps_zero:
             self.rescaled.append((layer, self._writable(layer, own, affine, self.direction.rescale)))
-        return False
+        return Pass(total=own.sign or (own.scale if scales else 1.0))
 
     def _shift_passes(self, own: Affine, affine: Affine) -> bool:
         """Whether a shift goes forward past a factor: `a*(x + h) = a*x + a*h`, where that has no more values."""

@@ -167,6 +167,12 @@ OTHERS = [
         "p = Pad(x, n{=0,0,1,1,0,0,1,1}, v{==2.0}) m = Mul(p, s{3,1,1}) y = Conv(m, w{3,3,1,1})",
     ),
     (
+        "values are rounded in front of it, where an affine would be rounded, too",
+        "x[2,3,4,4]",
+        "q = QuantizeLinear(x, t{==0.5}, z{=int8 3}) d = DequantizeLinear(q, t, z) y = Mul(d, s{3,1,1})",
+        "m = Mul(x, s{3,1,1}) q = QuantizeLinear(m, t{==0.5}, z{=int8 3}) y = DequantizeLinear(q, t, z)",
+    ),
+    (
         "its product is not linear in this blob",
         "x[2,3,4,4] z[2,3,4,4]",
         "m = Mul(z, s{3,1,1}) d = Div(x, m) y = Conv(d, w{3,3,1,1})",

@@ -119,11 +119,16 @@ _JUMPING = (
     "Ceil DynamicQuantizeLinear Floor Hardmax QuantizeLinear Round Shrink Sign ai.onnx.ml.Binarizer "
     "ai.onnx.ml.TreeEnsemble ai.onnx.ml.TreeEnsembleClassifier ai.onnx.ml.TreeEnsembleRegressor"
 )
+_ROUNDED = (
+    "ConvInteger DequantizeLinear MatMulInteger QLinearConv QLinearMatMul com.microsoft.DequantizeLinear "
+    "com.microsoft.QLinearAdd com.microsoft.QLinearMul"
+)
 _TELLING = "ArgMax ArgMin Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual NonMaxSuppression NonZero"
 REFUSED: Mapping[str, str] = {
     **dict.fromkeys(_NOT_LINEAR.split(), reasons.NOT_LINEAR),
     **dict.fromkeys(_JUMPING.split(), reasons.JUMPS),
     **dict.fromkeys(_TELLING.split(), reasons.TELLS_PLACES),
+    **dict.fromkeys(_ROUNDED.split(), reasons.ROUNDED),
     "com.microsoft.nchwc.Conv": (
         "its weight lies in blocks of a size that the file does not say; fold the model before it is optimised"
     ),

@@ -148,13 +148,13 @@ def _output_axis(reader: Layer) -> int:
 def rescale(net: Net, reader: Layer, place: int, scale: LazyArray) -> None:
     """Give the DequantizeLinear that makes an input of a layer another scale."""
     way = dequantising(net, reader.bottoms[place])
-    maker, axis = way[0], _stored_axis(way, reader)
+    maker = way[0]
     node: Node = maker.param.rewritten()
     if maker.blobs.shapes[0] != scale.shape:  # one for each output by now
         zero, slots = node.constant(2), node.slots[:2]  # a zero point of 0 goes without saying
         if zero is not None and zero.value is not None and np.any(zero.value):
             slots = (*slots, ConstantInput("", np.broadcast_to(zero.value.reshape(-1), scale.shape).copy()))
-        node = replace(node.rewritten(axis=axis), slots=slots)
+        node = replace(node.rewritten(axis=_stored_axis(way, reader)), slots=slots)
     maker.param, maker.blobs = replace(node, rescaled=True), Blobs([scale])
 
 
