@@ -23,7 +23,7 @@ from bnfold.data.standins import FLAG, Indices
 from bnfold.errors import ModelError, UnsupportedError, UsageError, telling_which
 from bnfold.io.files import descriptor_of, nearby, os_path
 from bnfold.io.mapping import open_regular, release_pages, require_unchanged
-from bnfold.net import Array, Net, Shape, require_net
+from bnfold.net import Array, DType, Net, Shape, require_net
 from bnfold.options import ROUNDING, TEXT, CompareOptions
 from bnfold.runtime import ELEMENTS, Session
 
@@ -544,10 +544,16 @@ def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:
             shape = _sizes_of(tensor)
             ranked = tensor.HasField("shape") or fed is None
             dtype = ELEMENTS.get(tensor.elem_type, np.dtype(np.float32))
-            pixels = dtype == np.uint8 and len(shape) == 4
-            meaning = None if dtype.kind == "f" else Indices(256) if pixels else FLAG
+            meaning = None if dtype.kind == "f" else _whole_numbers(dtype, len(shape))
             feeds[port.name] = Feed(shape if ranked else UNRANKED, dtype, meaning, ranked)
     return feeds
+
+
+def _whole_numbers(dtype: DType, rank: int) -> Indices:
+    """What an input is of which its type alone is known: pixels, a signal, or flags, as a mask of bytes is."""
+    if dtype.name in ("int8", "int16", "uint16") or (dtype == np.uint8 and rank > 2):
+        return Indices(np.iinfo(dtype).max + 1, np.iinfo(dtype).min)
+    return FLAG
 
 
 def _sizes_of(tensor: TypeProto.Tensor) -> tuple[int | None, ...]:

@@ -41,7 +41,7 @@ class StandIn:
 
 @dataclass(frozen=True, slots=True)
 class Indices(StandIn):
-    """Whole numbers in [least, limit), each as likely as the other: places, or with a least one lengths and counts."""
+    """Whole numbers in [least, limit), each as likely as the other: places, or with a least one lengths and values."""
 
     limit: int
     least: int = 0

@@ -311,13 +311,24 @@ def test_an_input_in_a_type_that_numpy_has_not_is_fed_in_float32() -> None:
     assert report.outputs[0].high > report.outputs[0].low
 
 
-def test_bytes_of_an_image_take_all_their_values() -> None:
-    made = model(
-        [helper.make_node("Abs", ["data"], ["y"], "y")], {"data": (1, 4, 5, 3)}, ["y"], dtype=TensorProto.UINT8
-    )
+@pytest.mark.parametrize(
+    ("dtype", "shape", "said"),
+    [
+        (TensorProto.UINT8, (1, 4, 5, 3), "below 256"),
+        (TensorProto.UINT8, (40, 5, 3), "below 256"),
+        (TensorProto.INT8, (1, 60), "from -128 on below 128"),  # what was quantised
+        (TensorProto.INT16, (1, 60), "from -32768 on below 32,768"),  # a sound
+        (TensorProto.UINT8, (1, 60), "below 2"),  # which may be a mask
+        (TensorProto.INT64, (1, 4, 5, 3), "below 2"),
+    ],
+)
+def test_bytes_of_an_image_and_signals_take_all_their_values(dtype: int, shape: tuple[int, ...], said: str) -> None:
+    nodes = [helper.make_node("Cast", ["data"], ["y"], "y", to=TensorProto.FLOAT)]
+    made = model(nodes, {"data": shape}, ["y"], dtype=dtype)
     report = compare(made, made)
-    assert report.data.endswith("'data': whole numbers below 256")
-    assert report.outputs[0].high > 200
+    assert report.data.endswith(f"'data': whole numbers {said}")
+    limits = np.iinfo(helper.tensor_dtype_to_np_dtype(dtype))
+    assert report.outputs[0].high >= (1 if said == "below 2" else 0.7 * limits.max)
 
 
 def test_the_size_of_an_image_is_known_by_its_name_to_an_onnx_model() -> None:
