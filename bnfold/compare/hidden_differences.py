@@ -204,8 +204,13 @@ def _functions(
         if mine is not None and its is not None and pairs[mine.front] == its.front:
             couples.append(Couple(name, mine, its))
     for (name, mine, its), size in _probed(ours, theirs, couples, apart):
-        other = f"{its.types} in the place of {mine.types}"
-        yield name, (other if its.types != mine.types else f"a value of {its.types}", size)
+        yield name, (_said(mine, its, "in the place of"), size)
+
+
+def _said(ours: Stretch, theirs: Stretch, between: str) -> str:
+    if ours.types == theirs.types:
+        return f"a value of {theirs.types}"
+    return f"{theirs.types or 'nothing'} {between} {ours.types or 'nothing'}"
 
 
 def _guards(
@@ -228,7 +233,7 @@ def _guards(
         told = [one for one in couples if not (one.ours.is_affine and one.theirs.is_affine)]
         for (name, mine, its), size in _probed(ours, theirs, told, judge):
             if size > found.get(name, ("", 0.0))[1]:
-                found[name] = f"{its.types or 'nothing'} where the reference has {mine.types or 'nothing'}", size
+                found[name] = _said(mine, its, "where the reference has"), size
     return found
 
 

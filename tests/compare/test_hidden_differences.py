@@ -241,6 +241,7 @@ def three(op_type: str) -> onnx.ModelProto:
         (chain(LEAST, MATMUL), chain(MATMUL), "(nothing where the reference has Min)"),
         (chain(MATMUL), chain(MATMUL, LEAST), "(Min where the reference has nothing)"),
         (chain(MATMUL, LEAST), chain(MATMUL), "(nothing where the reference has Min)"),
+        (chain(MATMUL, LEAST), chain(TURN, MATMUL, ("Min", {"m": 300.0}, {})), "(a value of Min)"),
         (chain(TURN, MATMUL), chain(LEAST, TURN, MATMUL), "(Min where the reference has nothing)"),
         (chain(("Softmax", {}, {})), chain(LEAST, ("Softmax", {}, {})), "(Min where the reference has nothing)"),
         (chain(MATMUL), chain(("Sqrt", {}, {}), ("Pow", {"two": 2.0}, {}), MATMUL), "(Sqrt, Pow where the reference"),
