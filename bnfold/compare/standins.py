@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bnfold.data.samples import Feed
     from bnfold.onnx.weight import Weight
 
+MARKABLE = 8  # of so few places each is drawn often
 STRIDE = 16  # pixels of an image to one of the map that a detector usually makes of it
 SAME_VALUES = frozenset({"Dropout", "Flatten", "Reshape", "Split"})
 """Layers whose top has the values of their bottom in the same order, so that what reads the top reads the bottom."""
@@ -118,6 +120,8 @@ def onnx_stand_ins(proto: ModelProto, inputs: Mapping[str, Feed], weights: Seque
         if blob not in found and feed.dtype.kind in "iu":
             meaning = _computed_places(proto, weights, blob, feed.dtype, shapes)
             found |= {} if meaning is None else {blob: meaning}
+        if isinstance(meaning := found.get(blob), Indices) and feed.dtype.kind in "iu" and not meaning.least:
+            found[blob] = _with_marks(proto, weights, blob, feed.dtype, meaning)
         if blob not in found and IMAGE_SIZES.fullmatch(blob) and feed.shape[-1:] in {(2,), (3,), (4,)} and sizes:
             stride = 1 if max(image) >= 2 * STRIDE else STRIDE  # or it is no image that boxes are found in but a map
             found[blob] = ImageInfo(stride * image[0], stride * image[1])
@@ -165,6 +169,15 @@ def _computed_places(
     fits = [(made[index] >= -size) & (made[index] < size) for index, size in sizes if index in made]
     limit = int(np.logical_and.accumulate(np.all(fits, axis=0)).sum()) if fits else 0
     return Indices(limit) if limit > 1 else None
+
+
+def _with_marks(proto: ModelProto, weights: Sequence[Weight], blob: str, dtype: DType, places: Indices) -> Indices:
+    """The places, with those among them that the model compares with a number, as a padding."""
+    from bnfold.onnx.places import marked
+
+    if not MARKABLE < places.limit <= np.iinfo(dtype).max:
+        return places
+    return replace(places, marked=tuple(marked(proto, weights, blob, np.arange(places.limit, dtype=dtype))))
 
 
 def _inferred_shapes(proto: ModelProto, weights: Sequence[Weight]) -> dict[str, Sequence[int]]:

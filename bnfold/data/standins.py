@@ -14,6 +14,7 @@ import numpy as np
 
 from bnfold.net import Array, Shape
 
+OFTEN = 4  # the numbers of which one is marked
 MIN_VARIANCE, MAX_VARIANCE = 0.1, 0.2  # of prior boxes: SSD's own
 
 
@@ -41,17 +42,28 @@ class StandIn:
 
 @dataclass(frozen=True, slots=True)
 class Indices(StandIn):
-    """Whole numbers in [least, limit), each as likely as the other: places, or with a least one lengths and values."""
+    """Whole numbers in [least, limit), each as likely as the other: places, or with a least one lengths and values.
+
+    Attributes:
+        limit, least: of these numbers.
+        marked: some of them with a meaning of their own, as that of a padding, which chance would hardly draw: one in
+            `OFTEN` is one of these.
+    """
 
     limit: int
     least: int = 0
+    marked: tuple[int, ...] = ()
 
     def draw(self, random: np.random.Generator, shape: Shape) -> Array:
         """Draw them one by one."""
-        return random.integers(self.least, self.limit, shape).astype(np.float32)
+        drawn = random.integers(self.least, self.limit, shape)
+        if self.marked:
+            drawn = np.where(random.integers(OFTEN, size=shape) == 0, random.choice(self.marked, shape), drawn)
+        return drawn.astype(np.float32)
 
     def __str__(self) -> str:
-        return f"whole numbers {f'from {self.least} on ' if self.least else ''}below {self.limit:,}"
+        marked = f", one in {OFTEN} of them {' or '.join(map(str, self.marked))}" if self.marked else ""
+        return f"whole numbers {f'from {self.least} on ' if self.least else ''}below {self.limit:,}{marked}"
 
 
 FLAG = Indices(2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from bnfold.net import Array
@@ -24,6 +25,7 @@ ARITHMETIC = frozenset(
     )
 )
 """Operators that work on whole numbers one by one."""
+FEW = 4  # numbers of which a comparison says something
 
 
 def made_of(proto: ModelProto, weights: Sequence[Weight], name: str, values: Array) -> dict[str, Array]:
@@ -52,3 +54,18 @@ def made_of(proto: ModelProto, weights: Sequence[Weight], name: str, values: Arr
             if found is not None and found.shape == values.shape:
                 made[node.output[0]] = found
     return made
+
+
+def marked(proto: ModelProto, weights: Sequence[Weight], name: str, values: Array) -> list[int]:
+    """Of whole numbers that one input takes the few of which a comparison says something else than of the others.
+
+    Given:   Equal(x, 1), which makes a mask      Result:  [1]
+
+    Arguments as of `made_of`.
+    """
+    found: set[int] = set()
+    for flags in made_of(proto, weights, name, values).values():
+        if flags.dtype == np.bool_ and flags.shape == values.shape:
+            few = np.flatnonzero(flags != (2 * np.count_nonzero(flags) > flags.size))
+            found.update(values[few].tolist() if len(few) <= FEW else ())
+    return sorted(found)

@@ -10,6 +10,7 @@ import onnx.parser
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
 from onnx_models import model
+from onnx_texts import model as text_model
 
 import bnfold
 from bnfold.compare.batches import layout_of
@@ -301,6 +302,23 @@ def test_the_steps_of_a_sequence_are_not_left_out() -> None:
     made = model(nodes, {"data": (7, 1, 3)}, ["y"], {name: one.astype(np.float32) for name, one in weights.items()})
     made.graph.input.append(helper.make_tensor_value_info("said", TensorProto.INT32, (1,)))
     assert compare(made, made).data.endswith("'said': whole numbers from 1 on below 8")
+
+
+PADDED = """<ir_version: 8, opset_import: ["": 17]> g (int64[1,6] said) => (float[1,6,2] y)
+<int64 one = {1}, int64 padding = {7}, float off = {OFF}, float on = {1}> {
+  next = Add (said, one) is = Equal (next, padding) factor = Where (is, off, on)
+  axis = Constant <value_ints = [2]> () column = Unsqueeze (factor, axis)
+  embedded = Gather (table, said) y = Mul (embedded, column) }"""
+
+
+def test_numbers_that_a_model_compares_its_indices_with_are_among_them() -> None:
+    """As of a padding, which makes the mask of an attention: of a vocabulary chance hardly draws it."""
+    table = random().normal(size=(1000, 2)).astype(np.float32)
+    made, wrong = (text_model(PADDED.replace("OFF", off), table=table) for off in ("0", "1"))
+    report = compare(made, made)
+    assert report.passed
+    assert report.data.endswith("'said': whole numbers below 1,000, one in 4 of them 6")
+    assert not compare(made, wrong, layers=False).passed
 
 
 def test_an_input_in_a_type_that_numpy_has_not_is_fed_in_float32() -> None:
