@@ -6,7 +6,7 @@ bytes, whose tolerance hides faults, the run is asked about small networks even 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -43,19 +43,25 @@ from bnfold.options import TOLERANCES
 if TYPE_CHECKING:
     from bnfold.compare.matched import MatchedCandidate
     from bnfold.compare.ties import Ties
+    from bnfold.data.samples import Feed
     from bnfold.onnx.evaluator import Evaluator
     from bnfold.onnx.graph import WeightStore
+    from bnfold.runtime import Session
 
 ENLARGING = (*NORMALISING, "Div")
 PERIODIC = ("Cos", "Sin", "Tan")
 FROM_ONE = ("HardSigmoid", "Sigmoid")  # near 0 they are 1 - v, or v + 1/2, of a v that is rounded at that size
 SUMS = ("AveragePool", "GlobalAveragePool", "Pooling", "ReduceMean", "ReduceSum", "Reduction")
 SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 run and ten in float32 take seconds
+KEPT = 1 << 17, 64  # weights and values up to which such a network stays open, and how many of them do: 1 MB each
 UNLOOKED = (
     "whether rounding explains what differs within the tolerance was not looked at, and a channel may be some per cent "
     f"off: it is looked at without --tolerance, on the CPU, of at most {SMALL:,} weights and values"
 )
 MUTE = "the reference itself is far from a float64 run, which tells nothing: a channel may be some per cent off"
+
+if TYPE_CHECKING:
+    Opened = dict[Hashable, tuple[Mapping[str, Feed], Session]]  # by what was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,7 @@ class RoundingJudge:
         truth = engine.open_exact(opening, judged) if starts and (judged or coarse) else None
         if truth is None:
             return
+        opened: Opened = {}
         for start in starts:
             run = run_at(matched.data, matched.layout, start)
             # What the float64 run takes over from the networks, which give it a segment at a time.
@@ -138,7 +145,7 @@ class RoundingJudge:
                 exact = _part_of(whole, segment.names, waiting)
                 if coarse:
                     exact = truth.each(run.feeds, given[0], partial(_as_chosen, matched.ties, chosen), known=known)
-                moved = self._rounded_otherwise(run, given[1 + place])
+                moved = self._rounded_otherwise(run, given[1 + place], opened)
                 if unasked and not moved:
                     return
                 self._judge(run, exact, given[0], given[1 + place], moved)
@@ -223,13 +230,11 @@ class RoundingJudge:
     def _is_coarse_and_small(self) -> bool:
         """Whether the float64 run decides unasked: the tolerance of 2 bytes hides faults of a few per cent."""
         matched, errors = self.matched, self.found.errors.values()
-        stored = [prod(tensor.dims) for tensor in matched.theirs.proto.graph.initializer]
-        stored += [prod(weight.shape) for weight in matched.theirs.weights]
         alike = matched.ours.own.stored_type == matched.theirs.own.stored_type
         cpu = set(matched.options.providers) == {"cpu"}
         values = sum(error.values for error in errors)
         within = all(error.judged <= matched.options.limit for error in errors)
-        return self.coarse is not None and alike and cpu and within and max(sum(stored), values) <= SMALL
+        return self.coarse is not None and alike and cpu and within and max(self._stored(), values) <= SMALL
 
     def _agreed(self, first: Mapping[str, Array], second: Mapping[str, Array]) -> dict[str, Array]:
         """The whole numbers that are compared as decisions and equal in both: a float64 run decides no otherwise."""
@@ -311,34 +316,54 @@ class RoundingJudge:
             apart = found.distances[name]
             found.distances[name] = replace(apart, strays=apart.strays or name in off)
 
-    def _rounded_otherwise(self, run: Run, blobs: Mapping[str, Array]) -> list[Mapping[str, Array]]:
+    def _rounded_otherwise(self, run: Run, blobs: Mapping[str, Array], opened: Opened) -> list[Mapping[str, Array]]:
         """What a candidate with values of 2 bytes gives in float32: as it is, and with its weights rounded otherwise.
 
         Args:
             run: the samples.
             blobs: what is wanted, as the candidate gave it; indices stay, or each run would choose its own.
+            opened: what runs of other samples opened. Opening a small network takes longer than running it.
         """
         from bnfold.onnx.double import FINER
-        from bnfold.onnx.graph import WeightStore, with_inputs
+        from bnfold.onnx.graph import WeightStore
 
         found: list[Mapping[str, Array]] = []
         matched = self.matched
         if self.coarse is None:
             return found
-        feeds = {matched.inputs[name]: values for name, values in run.feeds.items()}
+        given = {matched.inputs[name]: values for name, values in run.feeds.items()}
         chosen = {name: FINER.of(blobs[name]) for name in matched.ties.indices.values() if name in blobs}
+        wanted = [name for name in blobs if name not in chosen]
+        values = self._stored() + sum(blob.size for blob in blobs.values())
+        stays = values <= KEPT[0] and not matched.theirs.own.is_apart
         for seed in (None, *range(MOVED)):
-            model = matched.theirs.own.rounded_otherwise(matched.ours.own, seed)
-            fed = {name: values.astype(model.feeds[name].dtype, copy=False) for name, values in feeds.items()}
-            cut = with_inputs(model.proto, {name: (values.dtype, values.ndim) for name, values in chosen.items()})
-            wanted = [name for name in blobs if name not in chosen]
+            key = seed, *wanted, *((name, one.dtype.str, one.ndim) for name, one in chosen.items())
             try:
                 with WeightStore() as store:
-                    session = replace(model, proto=cut).session(wanted, store, matched.options.threads)
+                    feeds, session = opened.get(key) or self._in_float32(seed, wanted, chosen, store)
+                    if stays and len(opened) < KEPT[1]:
+                        opened[key] = feeds, session
+                    fed = {name: one.astype(feeds[name].dtype, copy=False) for name, one in given.items()}
                     found.append({**session.run({**fed, **chosen}, wanted), **chosen})
             except ModelError:  # nothing is known of its rounding then
                 return []
         return found
+
+    def _in_float32(
+        self, seed: int | None, wanted: Sequence[str], chosen: Mapping[str, Array], store: WeightStore
+    ) -> tuple[Mapping[str, Feed], Session]:
+        """A candidate in float32 with its weights rounded otherwise, open: what it is fed, and what runs it."""
+        from bnfold.onnx.graph import with_inputs
+
+        model = self.matched.theirs.own.rounded_otherwise(self.matched.ours.own, seed)
+        cut = with_inputs(model.proto, {name: (values.dtype, values.ndim) for name, values in chosen.items()})
+        return model.feeds, replace(model, proto=cut).session(wanted, store, self.matched.options.threads)
+
+    def _stored(self) -> int:
+        """How many values the candidate stores."""
+        theirs = self.matched.theirs
+        stored = [prod(tensor.dims) for tensor in theirs.proto.graph.initializer]
+        return sum([*stored, *(prod(weight.shape) for weight in theirs.weights)])
 
 
 def rounding_note(name: str, found: Distances, exact: bool) -> str:

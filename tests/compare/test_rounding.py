@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+from compare.small_pair import said
 from growing import growth
 from nets import FACTOR, net
 from onnx import ModelProto, TensorProto, helper, numpy_helper
@@ -25,7 +26,7 @@ from bnfold import pipeline
 from bnfold.compare import engine, memory, planning, rounding
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.conditioning import ill_conditioned
-from bnfold.compare.exact import Coarse, Distances, as_exact, same_function
+from bnfold.compare.exact import MOVED, Coarse, Distances, as_exact, same_function
 from bnfold.compare.models import Model, open_model
 from bnfold.compare.stretches import FAIR, MOVES, MadeBlob, straying
 from bnfold.errors import UsageError
@@ -920,6 +921,31 @@ def test_runs_with_weights_rounded_otherwise_are_in_the_budget(monkeypatch: pyte
     whole = least()
     monkeypatch.setattr(planning, "COARSE", ())
     assert whole - least() > 14  # 2 million values, in the message and as arrays
+
+
+def test_small_networks_with_weights_rounded_otherwise_are_opened_once_for_all_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reference = half_precision(1)
+    folded = bnfold.to_onnx(bnfold.fold(bnfold.load(reference)).net)
+    wrong = change(folded, "w1", (2,), 0.05)
+    samples = np.random.default_rng(2).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    proof, seeds, really = Comparison(reference, samples), list[int | None](), Model.rounded_otherwise
+
+    def counted(self: Model, other: Model, seed: int | None) -> Model:
+        seeds.append(seed)
+        return really(self, other, seed)
+
+    monkeypatch.setattr(Model, "rounded_otherwise", counted)
+    each_once, found = [None, *range(MOVED)], dict[bool, str]()
+    for kept in (rounding.KEPT, (0, 64)):
+        monkeypatch.setattr(rounding, "KEPT", kept)
+        for candidate in (folded, wrong):
+            seeds.clear()
+            report = proof.against(candidate)
+            assert report.passed == (candidate is folded)
+            assert seeds == each_once * (1 if all(kept) else len(samples))
+            assert found.setdefault(report.passed, said(report)) == said(report)
 
 
 def in_bfloat16(made: ModelProto) -> ModelProto:
