@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from bnfold.caffe.layers import infer_shapes
 from bnfold.compare.assumed_shapes import hidden_by_shapes
-from bnfold.compare.batches import BatchLayout, choose_samples, layout_of, match_inputs, run_at, runs
+from bnfold.compare.batches import BatchLayout, choose_samples, layout_of, match_inputs, runs
 from bnfold.compare.bodies import changed_bodies, with_bodies
 from bnfold.compare.checkpoint import Checkpoint
 from bnfold.compare.classify import find_scores, require_labels
@@ -520,7 +521,7 @@ class Comparison:
             except UsageError:  # more than the memory that may be taken
                 continue
             except ModelError as error:
-                if not self._runs(layout, data, store):
+                if not self._runs(layout, data, store, every=True):
                     continue
                 found = error
             return replace(report, gates=(*report.gates, *sizes_gate(layout, report, found)))
@@ -563,11 +564,13 @@ class Comparison:
         notes.append(f"{self.reference.name} leaves its batch open and takes one sample alone, so each was a run")
         return begin()
 
-    def _runs(self, layout: BatchLayout, data: Samples, store: WeightStore) -> bool:
-        """Whether the reference takes as many samples; some leave their batch open and hold constants of another."""
+    def _runs(self, layout: BatchLayout, data: Samples, store: WeightStore, every: bool = False) -> bool:
+        """Whether the reference takes the first run, or each: some leave sizes open and hold constants of others."""
         ours = self.reference
         try:
-            ours.session(ours.outputs, store, self.options.threads).run(run_at(data, layout, 0).feeds)
+            session = ours.session(ours.outputs, store, self.options.threads)
+            for run in islice(runs(data, layout), None if every else 1):
+                session.run(run.feeds)
         except ModelError:
             return False
         return True

@@ -20,9 +20,11 @@ from bnfold.compare.records import DiffReport, Gate
 from bnfold.compare.standins import onnx_stand_ins
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Arrays, Feed, Noise, Samples
+from bnfold.data.standins import AnyOf
 from bnfold.errors import ModelError, UsageError
 from bnfold.net import sizes
 from bnfold.onnx.graph import WeightStore, with_input_sizes
+from bnfold.runtime import Session
 
 COLOURS = 4  # up to which the last of four sizes, where it alone is stated, is of an image whose colours come last
 OTHER_ROWS = (2, 1)  # of a batch that is open: the first that was not run
@@ -59,7 +61,10 @@ OTHERS = (*USUAL[1:3], *USUAL[4:7])
 
 
 def with_usual_sizes(model: Model, layout: BatchLayout) -> tuple[BatchLayout, str]:
-    """What a run takes, with a size for each that both networks leave open, but the batch.
+    """What a run takes, with a size for each that both networks leave open, but the batch, and numbers that are known.
+
+    Of the numbers that an input is compared with, those are left at which the reference gives something, and sizes are
+    better at which it does so at all of them.
 
     Args:
         model: the reference, as ONNX; it runs on a sample of noise, to see which sizes it takes.
@@ -74,26 +79,62 @@ def with_usual_sizes(model: Model, layout: BatchLayout) -> tuple[BatchLayout, st
     """
     start = 1 if layout.batched else 0
     unknown = [name for name, feed in layout.feeds.items() if None in feed.shape[start:]]
-    if not unknown or not all(feed.ranked for feed in layout.feeds.values()):
+    if not (unknown or _switches(layout)) or not all(feed.ranked for feed in layout.feeds.values()):
         return layout, ""
+    found: list[tuple[bool, BatchLayout]] = []
     with WeightStore() as store:
         session = model.session(model.outputs, store)
-        for usual, states in product(USUAL, _states(model, layout)):
-            sized = _with_shapes(model, layout, _shapes(model, layout, usual, states))
-            one = replace(sized, batch=1) if sized.is_open else sized
-            try:
-                noise = choose_samples(None, None, one, 0, Preparation())
-                given = session.run(run_at(noise, one, 0).feeds)
-            except ModelError:
-                continue
-            if any(values.size for values in given.values()):
-                chosen = " and ".join(f"'{name}' {sizes(sized.feeds[name].shape)}" for name in unknown)
-                return sized, f"the model leaves sizes open; it was run with {chosen}, and --input-shape gives others"
+        tried = (_shapes(model, layout, *given) for given in product(USUAL, _states(model, layout)))
+        for sized in (_with_shapes(model, layout, shapes) for shapes in tried) if unknown else (layout,):
+            taken = _with_numbers_taken(session, sized)
+            found += [] if taken is None else [(_switches(taken) == _switches(sized), taken)]
+            if found and found[-1][0]:
+                break
+    if found:
+        sized = max(found, key=lambda one: one[0])[1]  # the first where none takes all
+        chosen = " and ".join(f"'{name}' {sizes(sized.feeds[name].shape)}" for name in unknown)
+        note = f"the model leaves sizes open; it was run with {chosen}, and --input-shape gives others"
+        return sized, note if unknown else ""
+    if not unknown:
+        return layout, ""
     open_inputs = " and ".join(f"'{name}' has shape {sizes(layout.feeds[name].shape)}" for name in unknown)
     raise UsageError(
         f"input {open_inputs}; noise needs every size, and the network takes none of the usual ones, so give data or "
         "--input-shape"
     )
+
+
+def _switches(layout: BatchLayout) -> dict[str, AnyOf]:
+    """Input of one number -> the numbers with which the model compares it, and on which a branch may depend."""
+    known = {name: feed.meaning for name, feed in layout.feeds.items() if isinstance(feed.meaning, AnyOf)}
+    start = 1 if layout.batched else 0
+    return {name: one for name, one in known.items() if all(size == 1 for size in layout.feeds[name].shape[start:])}
+
+
+def _with_numbers_taken(session: Session, layout: BatchLayout) -> BatchLayout | None:
+    """The layout, with the numbers at which a network gives something; None where it gives nothing at any of them."""
+    switches = _switches(layout)
+    for name, known in switches.items():
+        taken = tuple(one for one in known.values if _gives(session, _with_numbers(layout, name, (one,))))
+        if not taken:
+            return None
+        layout = _with_numbers(layout, name, taken)
+    return layout if switches or _gives(session, layout) else None
+
+
+def _with_numbers(layout: BatchLayout, name: str, values: tuple[int, ...]) -> BatchLayout:
+    feed = replace(layout.feeds[name], meaning=AnyOf(values))
+    return replace(layout, feeds={**layout.feeds, name: feed})
+
+
+def _gives(session: Session, layout: BatchLayout) -> bool:
+    """Whether a network takes a sample of noise, and makes some value of it."""
+    one = replace(layout, batch=1) if layout.is_open else layout
+    try:
+        noise = choose_samples(None, None, one, 0, Preparation())
+        return any(values.size for values in session.run(run_at(noise, one, 0).feeds).values())
+    except ModelError:
+        return False
 
 
 def other_sizes(model: Model, layout: BatchLayout, ran: BatchLayout, data: Samples) -> Iterator[BatchLayout]:

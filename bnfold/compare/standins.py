@@ -15,7 +15,18 @@ import numpy as np
 
 from bnfold.caffe.layers import ROIPooling, Upsampling, infer_shapes
 from bnfold.caffe.layers.python_code import layer_type_of
-from bnfold.data.standins import Continuation, Fixed, ImageInfo, Indices, Places, Priors, Regions, StandIn, Unread
+from bnfold.data.standins import (
+    AnyOf,
+    Continuation,
+    Fixed,
+    ImageInfo,
+    Indices,
+    Places,
+    Priors,
+    Regions,
+    StandIn,
+    Unread,
+)
 from bnfold.net import DType, Layer, Net, Shape
 
 if TYPE_CHECKING:
@@ -26,6 +37,7 @@ if TYPE_CHECKING:
 
 MARKABLE = 8  # of so few places each is drawn often
 STRIDE = 16  # pixels of an image to one of the map that a detector usually makes of it
+MOST_KNOWN = 8  # numbers of those with which a model compares an input that are tried
 SAME_VALUES = frozenset({"Dropout", "Flatten", "Reshape", "Split"})
 """Layers whose top has the values of their bottom in the same order, so that what reads the top reads the bottom."""
 
@@ -119,6 +131,7 @@ def onnx_stand_ins(proto: ModelProto, inputs: Mapping[str, Feed], weights: Seque
                 break
         if blob not in found and feed.dtype.kind in "iu":
             meaning = _computed_places(proto, weights, blob, feed.dtype, shapes)
+            meaning = meaning or _known_numbers(proto, weights, blob, feed.dtype)
             found |= {} if meaning is None else {blob: meaning}
         if isinstance(meaning := found.get(blob), Indices) and feed.dtype.kind in "iu" and not meaning.least:
             found[blob] = _with_marks(proto, weights, blob, feed.dtype, meaning)
@@ -178,6 +191,17 @@ def _with_marks(proto: ModelProto, weights: Sequence[Weight], blob: str, dtype: 
     if not MARKABLE < places.limit <= np.iinfo(dtype).max:
         return places
     return replace(places, marked=tuple(marked(proto, weights, blob, np.arange(places.limit, dtype=dtype))))
+
+
+def _known_numbers(proto: ModelProto, weights: Sequence[Weight], blob: str, dtype: DType) -> StandIn | None:
+    """Those with which the model compares an input (a sampling rate, a class), and one with which it does not."""
+    from bnfold.onnx.places import known_of
+
+    ends = np.iinfo(dtype)
+    known = [number for number in known_of(proto, weights, blob) if ends.min <= number <= ends.max]
+    if known == list(range(len(known))):
+        return Indices(max(len(known), 2)) if known else None
+    return AnyOf((*known[:MOST_KNOWN], 0 if known[0] else 1))
 
 
 def _inferred_shapes(proto: ModelProto, weights: Sequence[Weight]) -> dict[str, Sequence[int]]:

@@ -15,7 +15,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from bnfold.data.arrays import row_of
-from bnfold.data.standins import FLAG, StandIn
+from bnfold.data.standins import FLAG, AnyOf, StandIn
 from bnfold.errors import UsageError, plural
 from bnfold.net import Array, DType, Shape
 
@@ -148,8 +148,9 @@ class Noise:
         drawn = {}
         for place, (blob, (shape, meaning)) in enumerate(self.feeds.items()):
             random = np.random.default_rng([self.seed, number, place])
-            if meaning == FLAG and prod(shape) == 1:  # each of both in turn, since a branch may depend on it
-                drawn[blob] = np.full(shape, (self.seed + number + place) % 2, np.float32)
+            choices = meaning.values if isinstance(meaning, AnyOf) else (0, 1) if meaning == FLAG else ()
+            if choices and prod(shape) == 1:  # each in turn, since a branch may depend on it
+                drawn[blob] = np.full(shape, choices[(self.seed + number + place) % len(choices)], np.float32)
             elif meaning is not None:
                 drawn[blob] = meaning.draw(random, shape)
             else:

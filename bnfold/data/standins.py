@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from bnfold.errors import few
 from bnfold.net import Array, Shape
 
 OFTEN = 4  # the numbers of which one is marked
@@ -64,6 +65,20 @@ class Indices(StandIn):
     def __str__(self) -> str:
         marked = f", one in {OFTEN} of them {' or '.join(map(str, self.marked))}" if self.marked else ""
         return f"whole numbers {f'from {self.least} on ' if self.least else ''}below {self.limit:,}{marked}"
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf(StandIn):
+    """Some whole numbers that a network knows, each as likely as the other."""
+
+    values: tuple[int, ...]
+
+    def draw(self, random: np.random.Generator, shape: Shape) -> Array:
+        """Draw them one by one."""
+        return random.choice(np.asarray(self.values, np.float32), shape)
+
+    def __str__(self) -> str:
+        return f"any of {few([str(value) for value in self.values])}"
 
 
 FLAG = Indices(2)

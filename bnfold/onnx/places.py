@@ -1,6 +1,7 @@
-"""What arithmetic makes of the whole numbers that an input takes, on their way to where they are places.
+"""What a model makes of the whole numbers that an input takes: places behind arithmetic, and numbers that it knows.
 
 Given:   n = Less(x, 0), i = Where(n, x + 30, x), y = Gather(table, i)      Result:  i is x where x is not below 0
+Given:   y = Equal(Expand(x, shape), 16000)                                 Result:  16000 is known of x
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ ARITHMETIC = frozenset(
 )
 """Operators that work on whole numbers one by one."""
 FEW = 4  # numbers of which a comparison says something
+COPYING = RESHAPING | {"Cast", "Expand", "Tile"}
+"""Operators that give the numbers of their first input, some perhaps several times."""
+NUMBERS = (TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8, TensorProto.INT8, TensorProto.FLOAT)
+MOST = 1 << 16  # numbers that are looked for
+EXACT = 1 << 24  # below which float32, in which values are drawn, holds every whole number
 
 
 def made_of(proto: ModelProto, weights: Sequence[Weight], name: str, values: Array) -> dict[str, Array]:
@@ -68,4 +74,31 @@ def marked(proto: ModelProto, weights: Sequence[Weight], name: str, values: Arra
         if flags.dtype == np.bool_ and flags.shape == values.shape:
             few = np.flatnonzero(flags != (2 * np.count_nonzero(flags) > flags.size))
             found.update(values[few].tolist() if len(few) <= FEW else ())
+    return sorted(found)
+
+
+def known_of(proto: ModelProto, weights: Sequence[Weight], name: str) -> list[int]:
+    """The numbers that the values of one input are compared with by Equal, or by OneHot, which counts from 0; sorted.
+
+    Args:
+        proto: the model.
+        weights: constants that are not in the message.
+        name: the input.
+    """
+    held = [one for one in proto.graph.initializer if prod(one.dims) <= MOST and not one.data_location]
+    constants = {one.name: numpy_helper.to_array(one) for one in held if one.data_type in NUMBERS}
+    constants |= {one.name: one.array() for one in weights if prod(one.shape) <= MOST and one.dtype.kind in "iuf"}
+    same, found = {name}, set[int]()
+    for node in proto.graph.node:
+        first, second = (*node.input, "", "")[:2]
+        if node.op_type in COPYING and first in same:
+            same.add(node.output[0])
+        elif node.op_type in COPYING and first in constants:
+            constants[node.output[0]] = constants[first]
+        elif node.op_type == "Constant" and (constant := compute(Call(node, ALIKE, ()), MOST)) is not None:
+            constants |= {node.output[0]: constant} if constant.dtype.kind in "iuf" else {}
+        elif node.op_type in ("Equal", "OneHot") and not same.isdisjoint((first, second)):
+            values = constants.get(second if first in same else first, np.empty(0))
+            whole = {int(value) for value in values.flat if -EXACT < value < EXACT and value == int(value)}
+            found |= whole if node.op_type == "Equal" else set(range(min(max(whole, default=0), MOST)))
     return sorted(found)

@@ -15,11 +15,14 @@ from onnx_texts import model as text_model
 import bnfold
 from bnfold.compare.batches import layout_of
 from bnfold.compare.comparison import compare
+from bnfold.compare.models import open_model
+from bnfold.compare.open_sizes import with_usual_sizes
 from bnfold.compare.standins import stand_ins
 from bnfold.data.samples import Feed
 from bnfold.data.standins import Continuation, Fixed, ImageInfo, Indices, Places, Priors, Regions, StandIn, Unread
 from bnfold.errors import UsageError
 from bnfold.onnx import to_onnx
+from bnfold.options import CompareOptions
 
 
 def test_rows_that_belong_together_are_samples_where_each_input_has_one() -> None:
@@ -254,6 +257,63 @@ def test_places_that_arithmetic_makes_are_those_of_the_whole_table(arithmetic: S
     wrong.graph.initializer[0].CopyFrom(numpy_helper.from_array(table, "table"))
     assert compare(made, made).data.endswith("'said': whole numbers below 12")
     assert not compare(made, wrong).passed
+
+
+BRANCHES = """y = If (is) <
+    then_branch = taken () => (float[3,2] a) { a = MatMul (x, then) },
+    else_branch = left () => (float[3,2] b) { b = MatMul (x, else) }
+>"""
+KNOWN = {
+    "a branch": ("int64[1] said", f"one = Squeeze (said) is = Equal (rate, one) {BRANCHES}", "any of 16000, 0"),
+    "OneHot": (
+        *("int64[3] said", "hot = OneHot (said, depth, ends) y = MatMul (hot, table)", "whole numbers below 40"),
+    ),
+    "OneHot, as JAX writes it": (
+        "int64[3,1] said",
+        "wide = Expand (said, shape) row = Expand (counts, shape) is = Equal (wide, row) hot = Cast <to = 1> (is)"
+        " y = MatMul (hot, table)",
+        "whole numbers below 40",
+    ),
+}
+
+
+def knowing(inputs: str, nodes: str, wrong: bool = False) -> ModelProto:
+    """A model that compares an input with numbers; the wrong one has others behind those that are not 0 or 1."""
+    text = f'<ir_version: 8, opset_import: ["" : 17]> g (float[3,4] x, {inputs}) => (float[3,2] y) {{ {nodes} }}'
+    made = onnx.parser.parse_model(text)
+    then, other, table = (random().normal(size=(size, 2)).astype(np.float32) for size in (4, 4, 40))
+    if wrong:
+        then, table = then + 1, table + (np.arange(40) > 1)[:, None].astype(np.float32)
+    values = {"rate": np.array(16000), "depth": np.array(40), "ends": np.array([0, 1], np.float32), "then": then}
+    values |= {"else": other - 2, "table": table, "counts": np.arange(40)[None], "shape": np.array([3, 40])}
+    made.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
+    return made
+
+
+@pytest.mark.parametrize(("inputs", "nodes", "said"), KNOWN.values(), ids=KNOWN)
+def test_an_input_takes_the_numbers_with_which_a_model_compares_it(inputs: str, nodes: str, said: str) -> None:
+    made = knowing(inputs, nodes)
+    report = compare(made, made)
+    assert report.passed, report.verdict
+    assert report.data.endswith(f"'said': {said}")
+    assert not compare(made, knowing(inputs, nodes, wrong=True)).passed
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said", "shape"),
+    [("3,16", "any of 16000", (3, 16)), ("3,64", "any of 16000, 0", (3, 64)), ("3,N", "any of 16000, 0", (3, 64))],
+)
+def test_numbers_and_sizes_are_those_that_the_reference_takes(sizes: str, said: str, shape: tuple[int, ...]) -> None:
+    """As Silero's voice detector, which takes 512 values at 16,000 Hz, and 256 at 8,000."""
+    few = "left () => (float[K,L] b) { sizes = Add (said, few) b = Reshape (x, sizes) }"
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[{sizes}] x, int64 said) => (float[P,Q] y)
+        <int64 rate = {{16000}}, int64[2] few = {{1, 192}}> {{ is = Equal (said, rate)
+        y = If (is) <then_branch = taken () => (float[3,M] a) {{ a = Abs (x) }}, else_branch = {few}> }}"""
+    made = open_model(onnx.parser.parse_model(text), "reference", CompareOptions())
+    layout, note = with_usual_sizes(made, layout_of(made.feeds, made.feeds, {name: name for name in made.feeds}))
+    assert str(layout.feeds["said"].meaning) == said
+    assert layout.feeds["x"].shape == shape
+    assert bool(note) == ("N" in sizes)
 
 
 def read_by(op_type: str, before: int = 1, sizes: tuple[int, ...] = (1,), outputs: int = 1, **more: Any) -> ModelProto:
