@@ -464,5 +464,5 @@ class DiffReport(Rendered):
         rounded = ""
         if self.as_exact:
             names = few([f"'{name}'" for name in self.as_exact], 3)
-            rounded = f"; beyond the tolerance by rounding, and as near to a float64 run as the reference: {names}"
+            rounded = f"; beyond the tolerance by rounding alone, as a float64 run shows: {names}"
         return f"The networks compute the same{same}{rounded}{covered}."

@@ -58,6 +58,7 @@ UNLOOKED = (
     "whether rounding explains what differs within the tolerance was not looked at, and a channel may be some per cent "
     f"off: it is looked at without --tolerance, on the CPU, of at most {SMALL:,} weights and values"
 )
+FAR = 0.01  # of its range: where the reference's own rounding moves a blob so far, little can be told by it
 MUTE = "the reference itself is far from a float64 run, which tells nothing: a channel may be some per cent off"
 
 if TYPE_CHECKING:
@@ -372,7 +373,8 @@ def rounding_note(name: str, found: Distances, exact: bool) -> str:
     if not exact:
         return f"blob '{name}' is beyond the tolerance, and not by rounding: {said}"
     by_read = "; each layer up to it is as exact as the reference's" if found.excess > 0 else ""
-    return f"blob '{name}' is beyond the tolerance by rounding: {said}{by_read}"
+    little = "; on such samples the blob says little, so give others by --data" if found.reference > FAR else ""
+    return f"blob '{name}' is beyond the tolerance by rounding: {said}{by_read}{little}"
 
 
 def _along_channels(values: Array, is_sample: bool) -> Array:

@@ -232,7 +232,7 @@ def test_wide_letters_take_two_columns() -> None:
 def test_of_many_blobs_that_differ_by_rounding_the_verdict_names_three() -> None:
     net, result = folded("digits_train_test")
     proof = dataclasses.replace(bnfold.compare(net, result.net), as_exact=tuple(f"b{number}" for number in range(50)))
-    assert proof.verdict.endswith("as near to a float64 run as the reference: 'b0', 'b1', 'b2' and 47 more.")
+    assert proof.verdict.endswith("by rounding alone, as a float64 run shows: 'b0', 'b1', 'b2' and 47 more.")
     gates = tuple(dataclasses.replace(gate, value=0.0) for gate in proof.gates)
     assert dataclasses.replace(proof, gates=gates).verdict.startswith("The networks compute the same; beyond")
     exact = dataclasses.replace(proof, gates=gates, as_exact=())
