@@ -71,7 +71,10 @@ def back(
     match operator:
         case Pass():
             require(top == 0, "its other tops do not hold values of the channels")
-            inside = _weighed(movement.back(operator.steps, affine), 1 / operator.total)
+            inside = movement.back(operator.steps, affine)
+            if not affine.keeps_zero:
+                require(everywhere(np.not_equal(operator.total, 0)), "a shift in front of it vanishes in the mean")
+                inside = _weighed(inside, 1 / operator.total)
             return [[_passed(operator, inside), *[None] * (count - 1)]]
         case Move():
             return [[moved, *[None] * (count - 1)] for moved in _moved_back(operator, affine, top, alone)]
@@ -130,6 +133,7 @@ def _passed(operator: Pass, affine: Affine) -> Affine:
     block("" if affine.keeps_zero else operator.zero)
     block("" if affine.keeps_order else operator.order)
     block("" if affine.keeps_strict_order else operator.strict)
+    block("" if affine.sign else operator.factor)
     try:
         return affine.constant_along(operator.plane)
     except Blocked:

@@ -116,15 +116,17 @@ class Pass(NamedTuple):
         zero: why every shift must be 0 ("a shift would move ReLU's threshold away from 0").
         order: why every scale must be >= 0.
         strict: why every scale must even be > 0 (where a maximum is, not only what it is).
+        factor: why every scale must be 1, or every one -1 (it divides by a deviation, to which it adds a number).
         plane: the axes of the bottom along which the affine must be constant, since the layer mixes them; axes that
             the blob does not have do not matter.
         steps: what becomes of the axes, where the top has others than the bottom (a mean without keepdims).
-        total: what the weights of each value of the top sum to; not 0, unless an affine goes forward.
+        total: what the weights of each value of the top sum to; 0 where a mean is subtracted, and any shift with it.
     """
 
     zero: str = ""
     order: str = ""
     strict: str = ""
+    factor: str = ""
     plane: Collection[int] = ()
     steps: Steps = ()
     total: float | Values = 1.0
@@ -282,7 +284,7 @@ class Linear(NamedTuple):
         turns: it may be < 0 as well, since what the weight multiplies takes the sign.
         window: how a convolution slides, where branches may be joined; None for everything else.
         beside: what it is, as long as it has no bias, to a factor along axes that its weight has not got, which gets
-            past it: `s*(W*x) = W*(s*x)`.
+            past it: `s*(W*x) = W*(s*x)`; or to a shift from in front, which vanishes in a normalisation.
     """
 
     weight: Array | LazyArray
@@ -300,7 +302,7 @@ class Linear(NamedTuple):
     positive: str = ""
     turns: bool = False
     window: Window | None = None
-    beside: Product | None = None
+    beside: Product | Pass | None = None
 
     @property
     def shift(self) -> Values:

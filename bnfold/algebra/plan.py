@@ -203,10 +203,9 @@ class _Journal:
                     self.scene.note_met(layer)
                     raise
                 except Blocked:
-                    beside = operator.beside if isinstance(operator, Linear) and operator.bias is None else None
-                    if beside is None or not affine.keeps_zero:
+                    if not isinstance(operator, Linear) or not self._passes_beside(operator, affine):
                         raise
-                    return beside
+                    return operator.beside
             elif isinstance(operator, Affine):
                 if (passing := self._past(layer, operator, affine)) is not None:
                     return passing
@@ -218,6 +217,12 @@ class _Journal:
                 return _commuting(operator, "")
         self.absorbed.append(_Taken(layer, affine, change))
         return None
+
+    def _passes_beside(self, linear: Linear, affine: Affine) -> bool:
+        """Whether an affine that a layer does not absorb gets past it: a factor, or a shift in front of a mean."""
+        if isinstance(linear.beside, Pass):
+            return self.direction is FORWARD and affine.sign == 1
+        return linear.beside is not None and linear.bias is None and affine.keeps_zero
 
     def _past(self, layer: Layer, own: Affine, affine: Affine) -> Pass | None:
         """How the one that moves gets past an affine on the way, which is noted; None where that takes it in.

@@ -32,6 +32,7 @@ from algebra.rows import (
     keeps_strict_order,
     keeps_zero,
     mask_and_values,
+    shift,
     signed,
     take,
     uniform,
@@ -81,6 +82,13 @@ REDUCED_NAN = reduction("axis: 2 coeff: nan")
 NEGATIVE = Affine(np.array(-1.5), np.array(0.25))
 REDUCED_ALL = reduction("")
 REDUCED_ALL_MEAN = reduction("operation: MEAN coeff: 2")
+MVN = Row("mvn", 'type: "MVN"', ((2, 4, 5, 5),))
+MVN_MEAN = Row("mvn of the mean", 'type: "MVN" mvn_param { normalize_variance: false }', ((2, 4, 5, 5),))
+MVN_ACROSS = Row(
+    "mvn across channels",
+    'type: "MVN" mvn_param { normalize_variance: false across_channels: true }',
+    ((2, 4, 5, 5),),
+)
 RELU = Row("relu", 'type: "ReLU"', ((2, 4, 5, 5),))
 LEAKY = Row("leaky relu", 'type: "ReLU" relu_param { negative_slope: 0.25 }', ((2, 4, 5),))
 PRELU = Row("prelu", 'type: "PReLU"', ((2, 4, 3, 3),), ((4,),))
@@ -202,6 +210,9 @@ BACK = [
     Back(CROP_C, any_affine),
     Back(CROP_N, any_affine),
     Back(MAX, keeps_order, (any_affine,), on_all(2)),
+    Back(MVN, None, (any_affine, keeps_zero, keeps_strict_order)),
+    Back(MVN_MEAN, keeps_zero, (any_affine, keeps_strict_order)),
+    Back(MVN_ACROSS, None, (any_affine, keeps_zero)),
     Back(PROD, keeps_zero, (any_affine, keeps_strict_order)),
     Back(SUM, any_affine),
     Back(SUM_COEFF, any_affine),
@@ -299,6 +310,9 @@ FORWARD = [
     Forward(CONCAT_H, once(any_affine, None)),
     Forward(CONCAT_H, once(any_affine, any_affine)),
     Forward(CONCAT_N, the_same(any_affine, 2), (once(any_affine, None), once(None, any_affine))),
+    Forward(MVN, once(shift), (once(any_affine), once(keeps_zero))),
+    Forward(MVN_MEAN, once(any_affine)),
+    Forward(MVN_ACROSS, once(any_affine, channels=1), (once(any_affine), once(shift))),
     Forward(CROP, once(any_affine, None)),
     Forward(CROP, lambda rng: [None, any_affine(rng, 1)]),
     Forward(CROP_C, once(any_affine, None, channels=5)),

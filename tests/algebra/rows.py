@@ -138,6 +138,11 @@ def any_affine(rng: Rng, channels: int) -> Affine:
     return Affine.along(1, scale, distinct(rng, channels) * rng.choice([-1.0, 1.0], channels))
 
 
+def shift(rng: Rng, channels: int) -> Affine:
+    """A shift, and no factor."""
+    return Affine(shift=any_affine(rng, channels).shift)
+
+
 def keeps_zero(rng: Rng, channels: int) -> Affine:
     """Both signs of scale, no shift."""
     return any_affine(rng, channels).without_shift()

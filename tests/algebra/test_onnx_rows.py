@@ -24,6 +24,7 @@ from algebra.rows import (
     keeps_order,
     keeps_strict_order,
     keeps_zero,
+    shift,
     signed,
 )
 from onnx.reference import ReferenceEvaluator
@@ -52,6 +53,7 @@ EVERY = {
     "strict": keeps_strict_order,
     "both": keeps_both,
     "gain": gain,
+    "shift": shift,
 }
 """The kinds of affine, by what the predicates say of them."""
 
@@ -314,6 +316,7 @@ NOT_HERE = {
     "LSTM": "absorbs",
     "LayerNormalization": "absorbs",
     "MaxRoiPool": "onnx does not evaluate it; tests/onnx/test_lossless.py has it",
+    "MeanVarianceNormalization": "onnx evaluates none of float64; tests/onnx/test_centred.py has it",
     "Neg": "an affine",
     "Pow": "an alias, or nothing that is known",
     "RMSNormalization": "absorbs",

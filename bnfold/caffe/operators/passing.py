@@ -220,6 +220,16 @@ def reduced(context: LayerContext) -> Pass:
     return passing._replace(zero=reasons.SUM_OF_ANY_SIZE) if unknown else passing._replace(total=total)
 
 
+def mean_variance(context: LayerContext) -> Operator:
+    """`x - mean` over the plane, or over channels and plane, in which a shift vanishes; perhaps over a deviation.
+
+    Source: mvn_layer.cpp.
+    """
+    param = context.layer.param.mvn_param
+    factor = reasons.NORMALISES if param.normalize_variance else ""
+    return Pass(factor=factor, plane=(1, *PLANE) if param.across_channels else PLANE, total=0.0)
+
+
 def reduction(context: LayerContext) -> Operator:
     """`coeff` times a sum, a mean or a sum of magnitudes over `axis` and all axes behind it; squares let nothing pass.
 

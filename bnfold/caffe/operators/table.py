@@ -72,6 +72,7 @@ PASSING: Mapping[str, Row] = {
     "ICNetSubgraph": passing.pyramid,
     "Im2col": passing.columns,
     "Interp": passing.interpolation,
+    "MVN": passing.mean_variance,
     "MatMul": join.matrices,
     "Maximum": join.broadcast_extreme,
     "Minimum": join.broadcast_extreme,
@@ -155,7 +156,7 @@ LINEAR: Mapping[str, Row] = {
 
 
 _NOT_LINEAR = (
-    "Atan BNLL ChannelNorm ELU Exp GRN HardSwish LRN Log LogSoftmax LpNormalization MVN Mish Norm Normalization Pow "
+    "Atan BNLL ChannelNorm ELU Exp GRN HardSwish LRN Log LogSoftmax LpNormalization Mish Norm Normalization Pow "
     "ReduceLogSumExp ReduceLogsumexp ReduceProd SELU ScaledTanH SeLU SeLu Sigmoid SignedSqrt Sin Softmax Softplus "
     "Softsign Swish TanH"
 )

@@ -61,6 +61,7 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "MaxPool": passing.max_pool,
     "MaxRoiPool": passing.regions,
     "Mean": join.mean,
+    "MeanVarianceNormalization": passing.mean_variance,
     "Min": join.extreme,
     "Mul": affine.multiply,
     "Neg": affine.negate,
@@ -111,7 +112,7 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
 
 _NOT_LINEAR = (
     "Acos Acosh Asin Asinh Atan Atanh Celu Cos Cosh Elu Erf Exp Gelu HardSwish LRN Log LogSoftmax LpNormalization "
-    "MeanVarianceNormalization Mish Reciprocal ReduceLogSum ReduceLogSumExp ReduceProd ReduceSumSquare Sigmoid Sin "
+    "Mish Reciprocal ReduceLogSum ReduceLogSumExp ReduceProd ReduceSumSquare Sigmoid Sin "
     "Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh com.microsoft.FastGelu com.microsoft.Gelu "
     "com.microsoft.QuickGelu"
 )

@@ -5,13 +5,14 @@ Each function states the formula of the ONNX operator that it names first.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import prod
 
 import numpy as np
 from onnx import TensorProto
 
 from bnfold.algebra import reasons
-from bnfold.algebra.operators import Axes, Linear, Operator, Port, Product, Window, sliding
+from bnfold.algebra.operators import PLANE, Axes, Linear, Operator, Pass, Port, Product, Window, sliding
 from bnfold.algebra.scaled import exact_values, scaled
 from bnfold.net import Array, LazyArray, Shape, sizes
 from bnfold.onnx.node import Windows
@@ -349,17 +350,18 @@ def _bias(context: NodeContext, index: int, channels: int) -> tuple[Array | None
 
 def instance_normalization(context: NodeContext) -> Operator:
     """InstanceNormalization: `scale*(x - mean)/sqrt(variance + epsilon) + B` of each plane."""
-    return _normalization(context, 1)
+    return _normalization(context, 1, PLANE)
 
 
 def group_normalization(context: NodeContext) -> Operator:
     """GroupNormalization: `scale*(x - mean)/sqrt(variance + epsilon) + B` of groups; both by group below opset 21."""
-    if context.node.opset >= 21:
-        return _normalization(context, 1)
     channels, groups = context.bottom()[1], context.node.attribute("num_groups", 0)
+    over = PLANE if channels == groups else (1, *PLANE)
+    if context.node.opset >= 21:
+        return _normalization(context, 1, over)
     if channels < 1 or channels % groups or tuple(_weight(context, 1).shape) != (groups,):
         raise Unfit("its scale is one of each group, of which it has another number")
-    return _normalization(context, 1, channels // groups)
+    return _normalization(context, 1, over, channels // groups)
 
 
 def layer_normalization(context: NodeContext) -> Operator:
@@ -370,10 +372,11 @@ def layer_normalization(context: NodeContext) -> Operator:
     rank = len(context.bottom())
     if len(context.layer.tops) > 1 or axis_of(context.node.attribute("axis", -1), rank) != rank - 1:
         raise Unfit("it normalises several axes at once")
-    return _normalization(context, rank - 1)
+    return _normalization(context, rank - 1, () if context.layer.type == "RMSNormalization" else (rank - 1,))
 
 
-def _normalization(context: NodeContext, axis: int, each: int = 1) -> Operator:
+def _normalization(context: NodeContext, axis: int, centred: Collection[int], each: int = 1) -> Operator:
+    """One whose scale lies along an axis, and that subtracts the mean over some axes, if any."""
     scale, stored = _weight(context, 1), context.learned(2)
     if len(scale.shape) != 1 or (context.node.given(2) and (stored is None or stored.shape != scale.shape)):
         raise Unfit("its scale and bias are no vectors of one length")
@@ -383,7 +386,8 @@ def _normalization(context: NodeContext, axis: int, each: int = 1) -> Operator:
         bias=bias,
         view=tuple(scale.shape),
         outputs=(Port(axis, (0,), each),),
-        no_forward="it normalises what it reads",
+        no_forward=reasons.NORMALISES,
         no_bias="it has no bias" if context.layer.type == "RMSNormalization" else "",
         tail=context.layer.type in {"LayerNormalization", "RMSNormalization"},
+        beside=Pass(plane=centred, total=0.0) if centred else None,
     )

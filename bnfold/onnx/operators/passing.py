@@ -121,6 +121,12 @@ def _reach(context: NodeContext) -> list[int]:
     return reach
 
 
+def mean_variance(context: NodeContext) -> Operator:
+    """MeanVarianceNormalization: `(x - mean)/(deviation + 1e-9)` over some axes, in which a shift vanishes."""
+    axes, rank = context.node.ints("axes") or (0, 2, 3), len(context.bottom())
+    return Pass(factor=reasons.NORMALISES, plane={axis_of(axis, rank) for axis in axes}, total=0.0)
+
+
 def norm_pool(context: NodeContext) -> Operator:
     """LpPool, GlobalLpPool: the norm of each window, `|s*x| = s*|x|` for s >= 0, unless a power leaves float32."""
     del context
