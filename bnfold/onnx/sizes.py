@@ -291,6 +291,14 @@ def _tiled(call: Call, forms: Forms) -> Shape | None:
     return _shape([forms.size(_product(forms.of(size), forms.of(count))) for size, count in pairs])
 
 
+def _normalised(call: Call, _: Forms) -> Shape | None:
+    """What a BatchNormalization or InstanceNormalization makes: as many channels as it has parameters, or nothing."""
+    before, scale = call.shape(), call.shape(1)
+    if before is None or len(before) < 2 or scale is None or len(scale) != 1 or not call.attribute("spatial", 1):
+        return None
+    return _shape((before[0], scale[0], *before[2:]))
+
+
 def _shape(sizes: Sequence[int]) -> Shape:
     """Sizes as a shape has them."""
     return tuple(max(size, UNKNOWN) if size <= OPEN else OPEN - size for size in sizes)
@@ -313,9 +321,11 @@ def _left(before: Shape | None, others: Sequence[int]) -> int:
 
 SIZED: Mapping[str, Callable[[Call, Forms], Shape | None]] = {
     "AveragePool": _slid,
+    "BatchNormalization": _normalised,
     "Conv": _slid,
     "ConvTranspose": _transposed,
     "Expand": _expanded,
+    "InstanceNormalization": _normalised,
     "MaxPool": _slid,
     "Pad": _padded,
     "Reshape": _reshaped,

@@ -557,3 +557,20 @@ def test_the_reason_names_what_a_scale_met_past_an_affine_that_could_not_take_it
     assert f"{past} 'r' (Relu): {turned}; forward" in second.reason
     taken = fold(net_of(written(f"{nodes} u = Conv (b, w)", c=c, d=d, w=values(2, 8, 1, 1)))).report
     assert [(folded.layer, folded.through) for folded in taken.folded] == [("a", ("b",))]
+
+
+def test_what_is_normalised_has_as_many_channels_as_parameters() -> None:
+    """Behind a BatchNormalization of an open number of channels, a view to so many columns is one that keeps them."""
+    nodes = f"{BN} r = Reshape (y, columns) u = MatMul (r, weight)"
+    before = written(nodes, inputs="float[n,k] x", columns=np.array([-1, 8]), weight=values(8, 3))
+    assert types(folded(before)) == ["Reshape", "Gemm"]
+    x = values(3, 8, seed=7)
+    np.testing.assert_allclose(run(folded(before), {"x": x})["u"], run(before, {"x": x})["u"], rtol=1e-5, atol=1e-5)
+
+
+def test_an_instance_normalisation_tells_its_channels() -> None:
+    net = net_of(written("u = InstanceNormalization (x, gamma, beta)", inputs="float[n,k,p] x"))
+    assert net.front is not None
+    shape = net.front.shapes(net)["u"]
+    assert shape is not None
+    assert [size for size in shape if size > 0] == [8]
