@@ -318,10 +318,12 @@ def _operand(model: Model, name: str, reader: str, leaves: Mapping[str, str | No
 
 def _constant(model: Model, name: str, reader: str) -> tuple[object, ...] | None:
     """What is stored under a name: of a normalisation, or one value, or integers; None of other weights."""
-    from bnfold.onnx.graph import stored_weights
+    from bnfold.onnx.graph import as_weight
 
-    stored = stored_weights(model.parts, {name}).get(name)
-    if stored is None or not (reader in NORMALISING or prod(stored.shape) == 1 or stored.dtype.kind == "i"):
+    if name not in model.initializers:
+        return None
+    stored = as_weight(model.initializers[name], model.folder)
+    if not (reader in NORMALISING or prod(stored.shape) == 1 or stored.dtype.kind == "i"):
         return None
     return (stored.dtype.name, stored.shape, stored.array().tobytes())
 

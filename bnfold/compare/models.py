@@ -118,6 +118,13 @@ class Model:
         return constants_among(self.proto.graph.node)
 
     @cached_property
+    def initializers(self) -> dict[str, TensorProto | Weight]:
+        """Name -> what is stored under it, wherever it lies."""
+        from bnfold.onnx.graph import stored_under
+
+        return stored_under(self.proto, self.weights)
+
+    @cached_property
     def inputs(self) -> dict[str, Sequence[str]]:
         """Value -> what the node that makes it reads, in its bodies, too."""
         from bnfold.onnx.node import captured

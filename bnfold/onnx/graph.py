@@ -364,17 +364,17 @@ def equal_models(ours: Parts, theirs: Parts) -> bool:
         contents.append((graph, versions, list(model.functions)))
     if contents[0] != contents[1]:
         return False
-    stored, others = (_stored(model, weights) for model, weights, _ in (ours, theirs))
+    stored, others = (stored_under(model, weights) for model, weights, _ in (ours, theirs))
     return stored.keys() == others.keys() and all(
-        same_weight(_read(one, ours[2]), _read(others[name], theirs[2])) for name, one in stored.items()
+        same_weight(as_weight(one, ours[2]), as_weight(others[name], theirs[2])) for name, one in stored.items()
     )
 
 
 def stored_weights(parts: Parts, names: Collection[str] | None = None) -> dict[str, Weight]:
     """Name -> what is stored, wherever it lies; of some names or of all."""
     model, weights, folder = parts
-    stored = _stored(model, weights)
-    return {name: _read(one, folder) for name, one in stored.items() if names is None or name in names}
+    stored = stored_under(model, weights)
+    return {name: as_weight(one, folder) for name, one in stored.items() if names is None or name in names}
 
 
 def same_weight(one: Weight, other: Weight) -> bool:
@@ -382,13 +382,14 @@ def same_weight(one: Weight, other: Weight) -> bool:
     return one.dtype.name == other.dtype.name and one.shape == other.shape and same_bytes(one, other)
 
 
-def _stored(model: onnx.ModelProto, weights: Sequence[Weight]) -> dict[str, onnx.TensorProto | Weight]:
+def stored_under(model: onnx.ModelProto, weights: Sequence[Weight]) -> dict[str, onnx.TensorProto | Weight]:
     """Name -> a stored value, wherever it lies."""
     inside = {tensor.name: tensor for tensor in model.graph.initializer}
     return inside | {weight.name: weight for weight in weights}
 
 
-def _read(stored: onnx.TensorProto | Weight, folder: Path | None) -> Weight:
+def as_weight(stored: onnx.TensorProto | Weight, folder: Path | None) -> Weight:
+    """What is stored, as a weight; external values lie in the folder."""
     if isinstance(stored, Weight):
         return stored
     return Weight.of(stored.name, values_of(stored, folder))
@@ -397,12 +398,12 @@ def _read(stored: onnx.TensorProto | Weight, folder: Path | None) -> Weight:
 def channel_ranges(parts: Parts) -> Iterator[tuple[str, Array]]:
     """Each weighted node's name, and for each of its output channels the largest magnitude of the weights."""
     model, weights, folder = parts
-    stored = _stored(model, weights)
+    stored = stored_under(model, weights)
     for node in model.graph.node:
         layout = WEIGHTED.get(node.op_type)
         if layout is None or len(node.input) < 2 or node.input[1] not in stored:
             continue
-        magnitude = _magnitude(_read(stored[node.input[1]], folder))
+        magnitude = _magnitude(as_weight(stored[node.input[1]], folder))
         attributes = {attribute.name: attribute.i for attribute in node.attribute}
         if magnitude.size:
             yield node.name or node.output[0], _ranges(magnitude, layout, attributes)

@@ -31,6 +31,7 @@ from bnfold.compare.models import Model, open_model
 from bnfold.compare.stretches import FAIR, MOVES, MadeBlob, straying
 from bnfold.errors import UsageError
 from bnfold.net import Array, Blobs, Net
+from bnfold.onnx import graph
 from bnfold.onnx.detection_operators import NonMaxSuppression
 from bnfold.onnx.double import Conversion, converted
 from bnfold.onnx.evaluator import Evaluator
@@ -278,6 +279,26 @@ def test_a_layer_is_the_same_function_only_with_the_same_settings() -> None:
     assert not same_function(models[0], models[2], "prob", "prob", pairs)
     assert not same_function(models[0], models[1], "score", "score", pairs)  # it has weights
     assert as_exact(models[0], models[1], pairs, {}) == set()
+
+
+def test_what_is_stored_is_listed_once_for_all_that_a_layer_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A region pooling is a thousand nodes, each of which reads a constant."""
+    listed, really = [], graph.stored_under
+
+    def listing(*given: Any) -> Any:
+        listed.append(given)
+        return really(*given)
+
+    monkeypatch.setattr(graph, "stored_under", listing)
+    nodes = [helper.make_node("Mul", [f"x{step}", "two"], [f"x{step + 1}"]) for step in range(20)]
+    ours, other, wrong = (
+        open_model(model(nodes, {"x0": (1, 3)}, ["x20"], {"two": np.full(1, two, np.float32)}), "") for two in (2, 2, 3)
+    )
+    ours.reads["x20"] = ("x0",)  # as one layer of them
+    listed.clear()
+    assert same_function(ours, other, "x20", "x20", {"x0": "x0"})
+    assert not same_function(ours, wrong, "x20", "x20", {"x0": "x0"})
+    assert len(listed) == 3
 
 
 IN_A_BODY = """<ir_version: 8, opset_import: ["" : 17]>
