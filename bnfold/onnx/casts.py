@@ -4,6 +4,11 @@
 
 What the convolution gives in the end is rounded to float16 as y is, so nothing leaves its range that would not have. A
 Relu may stand between, too: rounding keeps order and 0, so it gives the same of what is rounded.
+
+    Given:   Conv -> c -> Cast(float) -> Resize -> r -> Cast(float16) -> BatchNormalization -> y
+    Result:  Conv -> c -> Cast(float) -> Resize -> r -> Cast(float16) -> y
+
+What gives means or copies of what it reads stays in its type, and affines pass both Casts as they would pass it alone.
 """
 
 from __future__ import annotations
@@ -15,10 +20,12 @@ from bnfold.net import Layer, Net
 from bnfold.onnx.node import ARITHMETIC, SHORT
 
 AFFINES = ARITHMETIC | {"BatchNormalization", "Neg"}
+MEANS = frozenset({"AveragePool", "GlobalAveragePool", "MaxPool", "ReduceMean", "Resize", "Upsample"})
+"""Operators that give means or copies of what they read, so that those are in any range that it is in."""
 
 
 def pair_casts(context: FoldContext) -> dict[int, tuple[Layer, Layer]]:
-    """Either Cast, by identity -> the pair, from and to a type of 2 bytes with affines and at most a Relu between."""
+    """Either Cast, by identity -> the pair, from and to a type of 2 bytes around affines, means and at most a Relu."""
     net, pairs = context.net, dict[int, tuple[Layer, Layer]]()
     casts = [layer for layer in net.layers if layer.type == "Cast" and len(layer.bottoms) == 1]
     fixed = _fixed(context) if casts else set()
@@ -30,7 +37,7 @@ def pair_casts(context: FoldContext) -> dict[int, tuple[Layer, Layer]]:
                 break
             up, count = maker, count + 1
             relus += up.type == "Relu"
-            if up.type not in AFFINES and (up.type != "Relu" or relus > 1):
+            if up.type not in AFFINES | MEANS and (up.type != "Relu" or relus > 1):
                 break
         short, wide = context.types[id(up)]
         returns = short in SHORT and wide == TensorProto.FLOAT and context.types[id(down)] == (wide, short)

@@ -53,6 +53,40 @@ def test_it_goes_into_the_convolution_and_the_casts_go(nodes: str, left: list[st
     np.testing.assert_allclose(found, wanted, rtol=4e-3, atol=4e-3 * np.abs(wanted).max())
 
 
+RESIZED = "r = Resize (d, , scales)"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "left"),
+    [
+        (f"d = Cast <to = 1> (c) {RESIZED} e = Cast <to = 10> (r) y = Mul (e, h)", "Conv Cast Resize Cast"),
+        (f"a = Mul (c, h) q = Relu (a) d = Cast <to = 1> (q) {RESIZED} e = Cast <to = 10> (r) y = Add (e, h)", None),
+        (
+            f"d = Cast <to = 1> (c) {RESIZED} m = Mul (r, s) n = Add (m, s) y = Cast <to = 10> (n)",
+            "Conv Cast Resize Cast",
+        ),
+        (f"e = Cast <to = 1> (c) d = Mul (e, s) {RESIZED} y = Cast <to = 10> (r)", "Conv Cast Resize Cast"),
+        (
+            "d = Cast <to = 1> (c) m = GlobalAveragePool (d) e = Cast <to = 10> (m) y = Add (e, h)",
+            "Conv Cast GlobalAveragePool Cast",
+        ),
+        ("d = Cast <to = 1> (c) m = ReduceSum (d, axes) e = Cast <to = 10> (m) y = Mul (e, h)", None),
+    ],
+)
+def test_an_affine_passes_a_mean_that_is_taken_in_float32(nodes: str, left: str | None) -> None:
+    further = {"scales": np.array([1, 1, 2, 2], np.float32), "axes": np.array([2, 3])}
+    half, factor = values(3, 1, 1, seed=4, dtype=np.float16), values(3, 1, 1, seed=3)
+    before = made(nodes, "float16[k,3,l,m] y", h=half, s=factor, **further)
+    after = folded(before)
+    if left is None:
+        assert types(after)[-3:] == types(before)[-3:]
+    else:
+        assert types(after) == left.split()
+    assert folded(after) == after
+    wanted = values_of(before, {"x": X})["y"]
+    np.testing.assert_allclose(values_of(after, {"x": X})["y"], wanted, rtol=4e-3, atol=4e-3 * np.abs(wanted).max())
+
+
 @pytest.mark.parametrize(
     "nodes",
     [

@@ -15,7 +15,7 @@ from bnfold.algebra.operators import Alias, Constant, Operator, Pass, Product, S
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import exact_values
 from bnfold.net import Array
-from bnfold.onnx.casts import between_casts
+from bnfold.onnx.casts import AFFINES, between_casts
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import SHORT, Node
 from bnfold.onnx.operators.context import MAX_VALUES, NodeContext, Unfit, why_unknown
@@ -205,7 +205,7 @@ def cast(context: NodeContext) -> Operator:
 def _passes(context: NodeContext) -> bool:
     """Whether a Cast is one of a pair with no affine between by now, or the first of one with a single one between."""
     up, down = context.fold.casts[id(context.layer)]
-    affines = [layer for layer in between_casts(context.fold.net, up, down) or () if layer.type != "Relu"]
+    affines = [layer for layer in between_casts(context.fold.net, up, down) or () if layer.type in AFFINES]
     return not affines or (len(affines) == 1 and context.layer is up)
 
 
