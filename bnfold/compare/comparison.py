@@ -30,7 +30,7 @@ from bnfold.compare.matched import MatchedCandidate
 from bnfold.compare.measure import Measurement, Progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
 from bnfold.compare.models import SELDOM, Model, open_model, require_numbers, split_pair
-from bnfold.compare.noise import choose_noise, muted, watched_blobs
+from bnfold.compare.noise import choose_noise, is_unseen, muted, muted_said, muting, watched_blobs
 from bnfold.compare.pairing import further_outputs, pair
 from bnfold.compare.planning import Networks
 from bnfold.compare.records import DiffReport, Gate
@@ -132,10 +132,6 @@ def require_usable(options: CompareOptions) -> None:
         raise UsageError(f"--tf32 would be ignored: {' and '.join(dict.fromkeys(names))} cannot multiply in TF32")
 
 
-MUTED = (
-    "saturated by the noise, whatever its magnitude, so outputs show little of what stands in front; compare without "
-    "--outputs-only, or give real inputs with --data"
-)
 EQUAL = "every layer and every weight of one network is that of the other"
 
 
@@ -481,11 +477,12 @@ class Comparison:
         exact = partial(open_exact, ours, notes) if options.exact else None
         with Engine(networks, layout, data, options, store, exact=exact) as engine:
             is_free = layout.is_open and options.batch is None and not layout.planned
-            data, shapes = self._begun(engine, data, store if is_free else None, notes)
+            hiding = {blob: kind for blob, kind in muting(ours).items() if any(is_unseen(blob, one) for one in opened)}
+            data, shapes, mute = self._begun(engine, data, store if is_free else None, notes, hiding)
             for one, side, second in zip(opened, networks.sides, shapes[1:], strict=True):
                 one.data, one.layout = data, engine.layout
                 side.plan = one.decide(shapes[0], second)
-                one.notes += dict.fromkeys(notes)
+                one.notes += dict.fromkeys([*notes, *muted_said([blob for blob in mute if is_unseen(blob, one)], one)])
             found = self._pass_over(engine, data, options, state, progress, notes)
             for one in opened:
                 one.notes += filter(None, [state.fault])
@@ -529,27 +526,27 @@ class Comparison:
         return replace(report, notes=(*report.notes, *only))
 
     def _begun(
-        self, engine: Engine, data: Samples, store: WeightStore | None, notes: list[str]
-    ) -> tuple[Samples, list[dict[str, Shape]]]:
-        """The data, noise as the reference needs it, and of each network the shapes of what is compared.
+        self, engine: Engine, data: Samples, store: WeightStore | None, notes: list[str], hiding: Mapping[str, str]
+    ) -> tuple[Samples, list[dict[str, Shape]], list[str]]:
+        """The data, noise as the reference needs it, of each network the shapes of what is compared, and what is muted.
 
         Args:
             engine: its batch becomes 1, with a note, where that is free and the reference takes one sample alone.
             data: the samples, or noise.
             store: of the weights, where the batch is free.
             notes: where the note goes.
+            hiding: the blobs that may hide what is in front of them.
         """
 
-        def begin() -> tuple[Samples, list[dict[str, Shape]]]:
+        def begin() -> tuple[Samples, list[dict[str, Shape]], list[str]]:
             if not isinstance(data, Noise):
-                return data, engine.shapes(data)
+                return data, engine.shapes(data), []
             self._noise = self._noise or choose_noise(data, engine.layout, ours, engine.session)
             drawn = replace(data, scales=self._noise.scales, signed=self._noise.signed)
-            if not self.options.layers and (mute := muted(drawn, engine.layout, ours, engine.session)):
-                notes.append(f"{named('blob', mute)}: {MUTED}")
+            mute = muted(drawn, engine.layout, hiding, engine.session)
             if self.options.memory is not None:  # the allocator holds what the trials of noise took
                 give_back()
-            return drawn, engine.shapes(drawn)
+            return drawn, engine.shapes(drawn), mute
 
         ours, batch = engine.networks.reference, engine.layout.batch
         try:

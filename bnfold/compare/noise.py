@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,10 +23,14 @@ from bnfold.compare.batches import BatchLayout, runs
 from bnfold.compare.models import Model
 from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, sources, type_of
 from bnfold.data.samples import Noise
-from bnfold.errors import ModelError
+from bnfold.errors import ModelError, named
 from bnfold.runtime import AnyArray, Session, to_host
 
+if TYPE_CHECKING:
+    from bnfold.compare.matched import MatchedCandidate
+
 MAGNITUDES = (64.0, 8.0, 1.0, 1 / 8, 1 / 64)
+MUTED = "saturated by the noise, whatever its magnitude, so outputs show little of what stands in front"
 STEPS = (1 / 64, 1 / 8, 1.0)
 
 
@@ -74,16 +78,32 @@ def _drawn(noise: Noise, magnitude: float, signed: bool) -> Noise:
     return replace(noise, scales=tuple(magnitude * step for step in STEPS), signed=signed)
 
 
-def muted(noise: Noise, layout: BatchLayout, reference: Model, session: Session) -> list[str]:
-    """The `watched_blobs` between layers that are saturated by the noise that was chosen, and hide what is in front.
+def muting(reference: Model) -> dict[str, str]:
+    """The `watched_blobs` between layers, which may hide what is in front of them.
 
     Outputs are judged by what stands in front of them where they are saturated; these are not.
     """
     judged = {blob for output in reference.outputs for blob in sources(reference, output)}
-    watched = {blob: layer_type for blob, layer_type in watched_blobs(reference).items() if blob not in judged}
+    return {blob: layer_type for blob, layer_type in watched_blobs(reference).items() if blob not in judged}
+
+
+def muted(noise: Noise, layout: BatchLayout, watched: Mapping[str, str], session: Session) -> list[str]:
+    """Those of some blobs of `muting` that are saturated by the noise that was chosen."""
     one = replace(noise, count=1, scales=noise.scales[-1:])
     values = session.run(next(runs(one, layout)).feeds, list(watched)) if watched else {}
     return [name for name, value in values.items() if _saturated(value, watched[name]) >= MOSTLY]
+
+
+def is_unseen(blob: str, one: MatchedCandidate) -> bool:
+    """Whether nothing that a blob of the reference is made of is compared, unless outputs differ."""
+    return not one.options.layers or one.options.bisect or one.pairs.keys().isdisjoint(one.ours.reads[blob])
+
+
+def muted_said(mute: Sequence[str], one: MatchedCandidate) -> list[str]:
+    """A note on blobs that the noise saturates, with what the user can do."""
+    way = "give their names inside with --map" if one.options.layers else "compare without --outputs-only"
+    way = "compare without --bisect" if one.options.bisect else way
+    return [f"{named('blob', mute)}: {MUTED}; {way}, or give real inputs with --data"] if mute else []
 
 
 def _try(

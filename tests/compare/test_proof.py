@@ -621,6 +621,17 @@ def test_what_noise_saturates_between_layers_is_said_where_outputs_alone_are_com
     assert set(said) <= set(wrong.notes)
     assert not compare(squashed(1), squashed(1.1)).passed
     assert not [note for note in compare(squashed(1), squashed(1)).notes if "by the noise" in note]
+    other = squashed(1.1)  # of which nothing inside can be compared
+    renamed = {name: f"other_{name}" for name in ("conv", "scores", "p")}
+    for node in other.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [renamed.get(name, name) for name in names]
+    for report, way in (
+        (compare(squashed(1), other), "map"),
+        (compare(squashed(1), squashed(1.1), bisect=True), "bisect"),
+    ):
+        assert report.passed == muted
+        assert any("'p': saturated by the noise, " in note and f"--{way}, or" in note for note in report.notes) == muted
 
 
 def test_all_that_a_saturating_layer_reads_is_judged() -> None:
