@@ -16,6 +16,7 @@ import numpy as np
 from bnfold.caffe.layers import ROIPooling, Upsampling, infer_shapes
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.data.standins import (
+    FLAG,
     AnyOf,
     Continuation,
     Fixed,
@@ -112,6 +113,8 @@ def onnx_stand_ins(proto: ModelProto, inputs: Mapping[str, Feed], weights: Seque
         inputs: what its inputs take.
         weights: those that are not in the message.
     """
+    from bnfold.onnx.places import makes_mask
+
     planes = [feed.shape[2:] for feed in inputs.values() if len(feed.shape) == 4]
     sizes = [(height, width) for height, width in planes if height and width]
     image = max(sizes, key=math.prod, default=(224, 224))
@@ -133,6 +136,13 @@ def onnx_stand_ins(proto: ModelProto, inputs: Mapping[str, Feed], weights: Seque
             meaning = _computed_places(proto, weights, blob, feed.dtype, shapes)
             meaning = meaning or _known_numbers(proto, weights, blob, feed.dtype)
             found |= {} if meaning is None else {blob: meaning}
+        if (
+            blob not in found
+            and feed.dtype.kind == "f"
+            and len(inputs) > 1
+            and makes_mask(proto, weights, blob, feed.dtype)
+        ):
+            found[blob] = FLAG
         if isinstance(meaning := found.get(blob), Indices) and feed.dtype.kind in "iu" and not meaning.least:
             found[blob] = _with_marks(proto, weights, blob, feed.dtype, meaning)
         if blob not in found and IMAGE_SIZES.fullmatch(blob) and feed.shape[-1:] in {(2,), (3,), (4,)} and sizes:

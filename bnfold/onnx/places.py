@@ -12,7 +12,7 @@ from math import prod
 import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from bnfold.net import Array
+from bnfold.net import Array, DType
 from bnfold.onnx.constants import Call, compute
 from bnfold.onnx.node import RESHAPING, STANDARD
 from bnfold.onnx.weight import Weight
@@ -26,6 +26,7 @@ ARITHMETIC = frozenset(
     )
 )
 """Operators that work on whole numbers one by one."""
+FAR_BELOW = -1e3  # of what is added to scores that do not count
 FEW = 4  # numbers of which a comparison says something
 COPYING = RESHAPING | {"Cast", "Expand", "Tile"}
 """Operators that give the numbers of their first input, some perhaps several times."""
@@ -102,3 +103,14 @@ def known_of(proto: ModelProto, weights: Sequence[Weight], name: str) -> list[in
             whole = {int(value) for value in values.flat if -EXACT < value < EXACT and value == int(value)}
             found |= whole if node.op_type == "Equal" else set(range(min(max(whole, default=0), MOST)))
     return sorted(found)
+
+
+def makes_mask(proto: ModelProto, weights: Sequence[Weight], name: str, dtype: DType) -> bool:
+    """Whether an input of real values says which of others count, as where -1e4 is added to the scores of the others.
+
+    Given:   m = Mul(Sub(1, x), -1e4), which is 0 where x is 1, and -1e4 where it is 0
+
+    Arguments as of `made_of`, and the type of the input.
+    """
+    made = made_of(proto, weights, name, np.array([0, 1], dtype)).values()
+    return any(one.dtype.kind == "f" and one.max() == 0 and one.min() <= FAR_BELOW for one in made)

@@ -381,6 +381,27 @@ def test_numbers_that_a_model_compares_its_indices_with_are_among_them() -> None
     assert not compare(made, wrong, layers=False).passed
 
 
+MASKED = """<ir_version: 8, opset_import: ["": 17]> g (float[1,6] x, float[1,6] said) => (float[1,6] y)
+<float one = {1}, float far = {-10000}> { u = Unsqueeze (said, one_axis) s = Squeeze (u, one_axis) MASK
+  scores = Add (x, mask) y = Softmax (scores) }"""
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        ("rest = Sub (one, s) mask = Mul (rest, far)", "; 'said': whole numbers below 2"),
+        ("mask = Mul (far, s)", "; 'said': whole numbers below 2"),
+        ("mask = Sub (one, s)", ", seed 0"),
+    ],
+)
+def test_a_mask_of_real_values_is_0_or_1(mask: str, said: str) -> None:
+    """Else a few scores are ahead by thousands, whatever makes them."""
+    made = text_model(MASKED.replace("MASK", mask), one_axis=np.array([1]))
+    report = compare(made, made)
+    assert report.passed
+    assert report.data.endswith(said)
+
+
 def test_an_input_in_a_type_that_numpy_has_not_is_fed_in_float32() -> None:
     nodes = [helper.make_node("Cast", ["data"], ["y"], "y", to=TensorProto.FLOAT)]
     made = model(nodes, {"data": (1, 3)}, ["y"], dtype=TensorProto.BFLOAT16)
