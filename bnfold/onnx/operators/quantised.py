@@ -95,7 +95,7 @@ def _scale_of(context: NodeContext, way: Sequence[Layer], shape: Shape, said: st
     for layer in way:
         (blob,) = layer.tops
         kept = blob in net.outputs or blob in fold.keep or blob in net.origin.pinned
-        if kept or len(net.uses(blob)) != 1 or id(layer) in fold.excluded:
+        if kept or len(_readers(net, blob)) != 1 or id(layer) in fold.excluded:
             raise Unfit(f"{said}, which must stay, or which others read, too")
     count, axis = shape[_output_axis(context.layer)], _stored_axis(way, context.layer)
     rank = len(fold.shapes.get(maker.tops[0]) or shape)
@@ -109,6 +109,11 @@ def _scale_of(context: NodeContext, way: Sequence[Layer], shape: Shape, said: st
     if axis is None or not is_one or node.attribute("block_size", 0) or _zero_point(node) is None:
         raise Unfit(f"{said}, whose scale and zero point are not those of its outputs")
     return np.broadcast_to(maker.blobs[0].reshape(-1), (count,)), 0
+
+
+def _readers(net: Net, blob: str) -> list[Layer]:
+    """What reads the values of a blob; exporters make a bias of zeros by the shape of a weight."""
+    return [use.layer for use in net.uses(blob) if net.front is None or net.front.reads_values(use.layer, use.index)]
 
 
 def _stored_axis(way: Sequence[Layer], reader: Layer) -> int | None:
@@ -167,7 +172,7 @@ def finish_rescaled(net: Net) -> None:
     for layer in changed:
         way = [layer]
         while way[-1].type in DEQUANTISED:
-            way += [use.layer for use in net.uses(way[-1].tops[0])]
+            way += _readers(net, way[-1].tops[0])
         *way, reader = way
         for one in way:
             net.rename(one.tops[0], names.new(f"{one.tops[0]}/{reader.name}"))
