@@ -298,9 +298,8 @@ class Planner:
         names, ports, sizes = self.whole.names, self.known.ports[0], self._needs[0].sizes
         shapes: list[tuple[int | None, ...]] = [ports[name].shape if name in ports else () for name in names]
         closed = all(shape and None not in shape[1:] for shape in shapes)
-        # A value has a byte at least.
-        most = self.known.count * sum(sizes.get(name, 0) for name in names) // self.layout.batch
-        return 0 if closed and most < MANY else COMPILED
+        values = (sizes.get(name, 0) // ports[name].dtype.itemsize for name in names if name in ports)
+        return 0 if closed and self.known.count * sum(values) // self.layout.batch < MANY else COMPILED
 
     def _working(self) -> int:
         """Bytes that a run takes besides weights and what is compared, samples that are decoded ahead among them."""
