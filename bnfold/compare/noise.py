@@ -24,7 +24,7 @@ from bnfold.compare.models import Model
 from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, sources, type_of
 from bnfold.data.samples import Noise
 from bnfold.errors import ModelError, named
-from bnfold.runtime import AnyArray, Session, to_host
+from bnfold.runtime import AnyArray, Session, give_back, to_host
 
 if TYPE_CHECKING:
     from bnfold.compare.matched import MatchedCandidate
@@ -111,6 +111,7 @@ def _try(
 ) -> _Trial:
     """Run one sample."""
     run = next(runs(noise, layout))
+    give_back()  # or the allocator holds what each of the trials before took
     try:
         given = session.run(run.feeds, list(dict.fromkeys([*outputs, *watched])))
         values = {name: to_host(value) for name, value in given.items()}

@@ -56,12 +56,12 @@ class Positions:
     def add(self, layer_type: str, values: AnyArray) -> None:
         """Count one array behind a layer of `layer_type`, where it lies. What is not finite is no position."""
         xp = backend_of(values).xp
-        wide = xp.reshape(xp.astype(values, xp.float64), (-1,))
-        sound = xp.isfinite(wide)
-        finite = wide if bool(xp.all(sound)) else wide[sound]  # a copy is twice the blob
+        finite = xp.reshape(values, (-1,))
+        if _count(finite, xp.isfinite) < prod(finite.shape):
+            finite = finite[xp.isfinite(xp.astype(finite, xp.float64))]
         self.saturated += COUNTS[layer_type](finite)
         # Each position of a Softmax is a distribution, so their sum counts them.
-        self.total += float(xp.sum(finite)) if layer_type == "Softmax" else prod(finite.shape)
+        self.total += float(xp.sum(finite, dtype=xp.float64)) if layer_type == "Softmax" else prod(finite.shape)
 
     @property
     def share(self) -> float:
@@ -133,7 +133,7 @@ def sources(model: Model, output: str) -> list[str]:
 
 def _near(low: float, high: float) -> Callable[[AnyArray], int]:
     """How many positions are at one of the ends of what a layer gives."""
-    return lambda values: _count((values <= low + END) | (values >= high - END))
+    return lambda values: _count(values, lambda some: (some <= low + END) | (some >= high - END))
 
 
 def _always(values: AnyArray) -> int:
@@ -147,29 +147,34 @@ def _clipped(values: AnyArray) -> int:
     if size < 2:
         return 0
     xp = backend_of(values).xp
-    at_ends = _count((values == xp.min(values)) | (values == xp.max(values)))
+    low, high = float(xp.min(values)), float(xp.max(values))
+    at_ends = _count(values, lambda some: (some == low) | (some == high))
     return at_ends if at_ends > max(2, CLIPPED * size) else 0
 
 
 def _dead(values: AnyArray) -> int:
     """ReLU: half of the positions are 0 in a layer that is well, and all in one that is dead."""
     size = prod(values.shape)
-    return size if _count(values == 0) == size else 0
+    return size if _count(values, lambda some: some == 0) == size else 0
 
 
 def _indices(values: AnyArray) -> int:
     """TopK: of its two outputs the one that holds whole numbers."""
-    return prod(values.shape) if _count(values % 1 != 0) == 0 else 0
+    return prod(values.shape) if _count(values, lambda some: some % 1 != 0) == 0 else 0
 
 
-def _count(mask: AnyArray) -> int:
-    return int(backend_of(mask).xp.count_nonzero(mask))
+def _count(values: AnyArray, meet: Callable[[AnyArray], AnyArray]) -> int:
+    """How many values meet a condition in float64; on the host block by block, or all would be there three times."""
+    backend, size = backend_of(values), prod(values.shape)
+    cuts = (slice(start, min(start + backend.block, size)) for start in range(0, size, backend.block))
+    pieces = (backend.xp.astype(values[cut], backend.xp.float64) for cut in cuts)
+    return sum(int(backend.xp.count_nonzero(meet(piece))) for piece in pieces)
 
 
 SQUASHING: Mapping[str, Callable[[AnyArray], int]] = {
     **dict.fromkeys(("HardSigmoid", "Sigmoid"), _near(0, 1)),
     **dict.fromkeys(("TanH", "Tanh"), _near(-1, 1)),
-    "Softmax": lambda values: _count(values >= 1 - END),
+    "Softmax": lambda values: _count(values, lambda some: some >= 1 - END),
 }
 """Layer type (Caffe's and ONNX's) that a smaller input keeps off its ends -> as COUNTS."""
 

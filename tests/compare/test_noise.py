@@ -1,5 +1,8 @@
 """Noise is drawn at a magnitude at which the reference still tells one value from another."""
 
+import tracemalloc
+from typing import Any
+
 import numpy as np
 import pytest
 from nets import net
@@ -7,7 +10,7 @@ from onnx import TensorProto, helper, parser
 from onnx_models import change, classifier, model
 
 import bnfold
-from bnfold.compare import comparison
+from bnfold.compare import comparison, noise
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.models import open_model
 from bnfold.compare.saturation import COUNTS, Positions, saturating
@@ -279,3 +282,31 @@ def test_every_row_of_a_caffe_net_that_learned_a_value_for_each_is_compared() ->
     usual = BIASED.replace("axis: 0", "axis: 1")
     grown = net(usual, bias=[values[:4]], fc=fc)
     assert compare(grown, grown).sample_count == 3
+
+
+@pytest.mark.parametrize("layer_type", sorted(COUNTS))
+def test_saturated_positions_are_counted_beside_the_blob_and_half_of_it(layer_type: str) -> None:
+    values = np.random.default_rng(0).uniform(size=1 << 20).astype(np.float32)
+    tracemalloc.start()
+    try:
+        Positions().add(layer_type, values)
+        assert tracemalloc.get_traced_memory()[1] < values.nbytes / 2
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_a_trial_of_noise_took_is_given_back_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def give_back() -> None:
+        done.append("given back")
+
+    def trial(*found: Any, really: Any = noise._Trial) -> Any:
+        done.append("tried")
+        return really(*found)
+
+    monkeypatch.setattr(noise, "give_back", give_back)
+    monkeypatch.setattr(noise, "_Trial", trial)
+    described(*head(50.0, "Sigmoid"))
+    assert done == ["given back", "tried"] * (len(done) // 2)
+    assert len(done) >= 4
