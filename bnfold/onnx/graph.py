@@ -30,6 +30,7 @@ IN_MEMORY = 1 << 22
 Run from memory they are there four times over, and no budget counts them; `tests/compare/test_memory.py` fails then. A
 file also takes less time, but for the smallest.
 """
+PIECE = 1 << 16  # values that are looked at at once
 SHAPES = 1 << 10
 """Bytes of the largest weight whose values may decide about shapes."""
 WEIGHTED = {"Conv": "weight", "ConvTranspose": "transposed", "Gemm": "gemm", "MatMul": "columns"}
@@ -403,29 +404,42 @@ def channel_ranges(parts: Parts) -> Iterator[tuple[str, Array]]:
         layout = WEIGHTED.get(node.op_type)
         if layout is None or len(node.input) < 2 or node.input[1] not in stored:
             continue
-        magnitude = _magnitude(as_weight(stored[node.input[1]], folder))
+        weight = as_weight(stored[node.input[1]], folder)
         attributes = {attribute.name: attribute.i for attribute in node.attribute}
-        if magnitude.size:
-            yield node.name or node.output[0], _ranges(magnitude, layout, attributes)
+        if weight.nbytes:
+            yield node.name or node.output[0], _ranges(weight, layout, attributes)
 
 
-def _magnitude(weight: Weight) -> Array:
-    """|weight|, for which there is no more in memory than itself."""
-    magnitude = np.empty(weight.shape, weight.dtype)
-    flat, done = magnitude.reshape(-1), 0
+def _ranges(weight: Weight, layout: str, attributes: dict[str, int]) -> Array:
+    """max |weight| per output channel, wherever the operator keeps that axis; no more of it is in memory than a piece.
+
+    The weight is seen as (groups, rows, channels, values): a run of values is of one channel.
+    """
+    group, channels, length = 1, weight.shape[0], prod(weight.shape[1:])
+    if layout == "transposed":  # (Cin, Cout/group, ...), Cin being group runs of Cin/group
+        group, channels, length = attributes.get("group", 1), weight.shape[1], prod(weight.shape[2:])
+    elif layout == "columns" or (layout == "gemm" and not attributes.get("transB", 0)):
+        channels, length = weight.shape[-1], 1
+    found, at = np.zeros((group, channels), weight.dtype), 0
+    rows = prod(weight.shape) // (group * channels * length)
     for piece in weight.pieces():
         values = np.frombuffer(piece, little_endian(weight.dtype))
-        np.abs(values, out=flat[done : done + len(values)])
-        done += len(values)
-    return magnitude
+        for start in range(0, values.size, PIECE):
+            some = np.abs(values[start : start + PIECE])
+            begins = np.arange(at - at % length, at + some.size, length) - at
+            runs = some if length == 1 else np.maximum.reduceat(some, np.maximum(begins, 0))
+            _raise(found, runs, at // length, rows)
+            at += some.size
+    return found.reshape(-1)
 
 
-def _ranges(magnitude: Array, layout: str, attributes: dict[str, int]) -> Array:
-    """max |weight| per output channel, wherever the operator keeps that axis."""
-    if layout == "transposed":  # (Cin, Cout/group, ...), Cin being group runs of Cin/group
-        group, (inputs, outputs) = attributes.get("group", 1), magnitude.shape[:2]
-        grouped = magnitude.reshape(group, inputs // group, outputs, -1)
-        return np.asarray(grouped.max(axis=(1, 3)).reshape(-1))
-    if layout == "columns" or (layout == "gemm" and not attributes.get("transB", 0)):
-        return np.asarray(magnitude.reshape(-1, magnitude.shape[-1]).max(axis=0))
-    return np.asarray(magnitude.reshape(len(magnitude), -1).max(axis=1))
+def _raise(found: Array, runs: Array, first: int, rows: int) -> None:
+    """Raise maxima, (groups, channels), to those of some runs, `first` being the number of the first of these."""
+    channels, done = found.shape[1], 0
+    while done < runs.size:
+        row, channel = divmod(first + done, channels)
+        whole = 0 if channel else min((runs.size - done) // channels, rows - row % rows)
+        part = runs[done : done + (whole * channels or channels - channel)]
+        own = found[row // rows, channel : channel + part.size]
+        np.maximum(own, part.reshape(max(whole, 1), -1).max(axis=0), out=own)
+        done += part.size
