@@ -136,12 +136,7 @@ def onnx_stand_ins(proto: ModelProto, inputs: Mapping[str, Feed], weights: Seque
             meaning = _computed_places(proto, weights, blob, feed.dtype, shapes)
             meaning = meaning or _known_numbers(proto, weights, blob, feed.dtype)
             found |= {} if meaning is None else {blob: meaning}
-        if (
-            blob not in found
-            and feed.dtype.kind == "f"
-            and len(inputs) > 1
-            and makes_mask(proto, weights, blob, feed.dtype)
-        ):
+        elif blob not in found and len(inputs) > 1 and makes_mask(proto, weights, blob, feed.dtype):
             found[blob] = FLAG
         if isinstance(meaning := found.get(blob), Indices) and feed.dtype.kind in "iu" and not meaning.least:
             found[blob] = _with_marks(proto, weights, blob, feed.dtype, meaning)

@@ -112,5 +112,5 @@ def makes_mask(proto: ModelProto, weights: Sequence[Weight], name: str, dtype: D
 
     Arguments as of `made_of`, and the type of the input.
     """
-    made = made_of(proto, weights, name, np.array([0, 1], dtype)).values()
+    made = made_of(proto, weights, name, np.array([0, 1], dtype)).values() if dtype.kind == "f" else ()
     return any(one.dtype.kind == "f" and one.max() == 0 and one.min() <= FAR_BELOW for one in made)
