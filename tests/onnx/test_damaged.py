@@ -130,3 +130,11 @@ def test_what_no_runtime_takes_is_read_and_left(nodes: str, damage: str) -> None
     for attribute in before.graph.node[0].attribute if damage else ():
         attribute.CopyFrom(AttributeProto(name=damage, type=AttributeProto.TENSOR))
     assert [node.op_type for node in folded(before).graph.node] == [node.op_type for node in before.graph.node]
+
+
+def test_a_product_of_fewer_axes_than_its_weight_keeps_what_is_behind() -> None:
+    """Its sizes do not fit, so the shape that the file says of it stands."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[4,6] x) => (float[4,8,2] y) <float[4,16] m>
+    { m = MatMul (x, t) r = Reshape (m, s) y = BatchNormalization (r, v, v, v, v) }"""
+    before = model(text, t=values(6, 16, 1), s=np.array([4, 8, 2]), v=np.ones(8, np.float32))
+    assert folded(before) == before

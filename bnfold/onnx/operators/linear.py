@@ -223,6 +223,8 @@ def matmul(context: NodeContext) -> Operator:
     if not shape or not bottom:
         raise Unfit("one of its sides has no axes")
     lost = len(bottom) == 1  # a vector has one axis less in the result
+    if len(top) + lost < count:
+        raise Unfit("its shapes do not fit")
     end = 2 if left and not lost else 1
     top_axis, bottom_axis = len(top) - end, len(bottom) - end
     if count == 1:
