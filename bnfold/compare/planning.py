@@ -28,6 +28,7 @@ from bnfold.options import CompareOptions
 from bnfold.runtime import Session, TensorPort
 
 OVERLAPPING = 2.5  # times the blobs of a run: two runs, and what is free between blobs that are measured already
+SPREAD = 4 << 20  # bytes by which two processes may differ in what they hold before they compare
 AHEAD = 2  # runs whose samples are decoded ahead
 
 Value = TypeVar("Value")
@@ -148,7 +149,7 @@ class MemoryBudget:
             return
         memory = self.share * self.size if self.asked is None else self.asked
         amount = _mib(memory) if self.asked is None else _as_given(memory)
-        least = _mib(memory + self.share * plan.missing)
+        least = _mib(memory + self.share * (plan.missing + SPREAD))
         raise UsageError(
             f"{amount} is too little memory: comparing these networks"
             + (f" in {self.share} workers" if self.share > 1 else "")

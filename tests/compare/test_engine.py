@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -215,6 +216,18 @@ def test_room_for_compiled_code_is_held_only_where_it_may_be_loaded(
     monkeypatch.setattr(planning.Planner, "_code", code)
     compare(*pair(), images(8), memory=1 << 40)
     assert kept == {least}
+
+
+def test_the_memory_that_a_refusal_names_is_enough_for_a_process_that_holds_a_bit_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "resident_memory", lambda: memory.BARE)
+    with pytest.raises(UsageError) as refused:
+        compare(*pair(), images(2), memory=1)
+    least = re.search(r"takes at least (\d+)M", str(refused.value))
+    assert least is not None
+    monkeypatch.setattr(memory, "resident_memory", lambda: memory.BARE + (3 << 20))
+    assert compare(*pair(), images(2), memory=int(least[1]) << 20).blobs
 
 
 def test_what_float64_runs_begin_at_and_what_they_judge_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
