@@ -75,14 +75,14 @@ def absorb_backward(linear: Linear | Constant, affine: Affine) -> Change:
     scale = _over_view(affine.scale, linear.outputs, linear.view)
     weight = scaled(linear.weight, linear.view, scale)
     if linear.bias is None and affine.keeps_zero:
-        return _changed(weight, None)
+        return _changed(linear, weight, None)
     block(linear.no_bias if linear.bias is None else "")
     shift = _over_view(affine.shift, linear.outputs, linear.view)
     if linear.looked_up and linear.bias is None:
         return _constant(Constant(linear.weight), Affine(scale, shift))
     affine = affine.constant_along(set(range(affine.scale.ndim)) - {port.axis for port in linear.outputs})
     scale, shift, bias = aligned(affine.scale, affine.shift, linear.shift)
-    return _changed(weight, _full_size(scale * bias + shift, linear))
+    return _changed(linear, weight, _full_size(scale * bias + shift, linear))
 
 
 def absorb_forward(linear: Linear, affine: Affine) -> Change:
@@ -98,12 +98,12 @@ def absorb_forward(linear: Linear, affine: Affine) -> Change:
     factor = _over_view(affine.scale, linear.inputs, linear.view)
     weight = scaled(linear.weight, linear.view, factor)
     if affine.keeps_zero:
-        return _changed(weight, linear.bias)
+        return _changed(linear, weight, linear.bias)
     gain = _over_top(_weighted_sum(linear, _over_view(affine.shift, linear.inputs, linear.view)), linear)
     if linear.bias is None and linear.no_bias:
-        return _changed(weight, None)._replace(left=Affine(shift=gain))
+        return _changed(linear, weight, None)._replace(left=Affine(shift=gain))
     bias, gain = aligned(linear.shift, gain)
-    return _changed(weight, _full_size(bias + gain, linear))
+    return _changed(linear, weight, _full_size(bias + gain, linear))
 
 
 def _require_sign(linear: Linear, affine: Affine) -> None:
@@ -246,8 +246,12 @@ def _summed(
     return np.asarray(exact.sum(axis=summed, keepdims=True))
 
 
-def _changed(weight: Scaled, bias: Values | None) -> Change:
-    require(stays_finite(weight), "a folded weight would not be finite", OutOfRange)
+def _changed(linear: Linear, weight: Scaled, bias: Values | None) -> Change:
+    finite = stays_finite(weight)
+    if finite and linear.multiplied > 1:
+        largest = float(np.abs(exact_values(weight)).max(initial=0.0))
+        finite = largest * linear.multiplied <= largest_of(weight.dtype)
+    require(finite, "a folded weight would not be finite", OutOfRange)
     if not keeps_digits(weight):
         raise OutOfRange(f"a folded weight would be too small for all digits of {weight.dtype}")
     if bias is not None:

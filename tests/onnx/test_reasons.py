@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import ModelProto, helper, numpy_helper
-from onnx_cases import run
+from onnx_cases import Array, run
 from onnx_texts import model, reasons, values
 from onnx_traps import Trap
 
+import bnfold
 from bnfold.algebra.reasons import JUMPS, NOT_LINEAR
 from bnfold.onnx.operators import OPERATORS, REFUSED
 
@@ -366,3 +367,30 @@ def test_trees_jump_at_their_thresholds() -> None:
     graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], [numpy_helper.from_array(values(3, seed=1), "k")])
     imports = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
     assert any(JUMPS in kept for kept in reasons(helper.make_model(graph, opset_imports=imports, ir_version=8)))
+
+
+def test_a_scale_stays_whose_numbers_would_leave_the_type() -> None:
+    """127 times 100 is a number of float16, and 127 times 1,000 is not, though 1,000 is."""
+
+    def dequantising(scale: float, factor: float) -> ModelProto:
+        return model(
+            """<ir_version: 10, opset_import: ["" : 21]> net (float16[1,2] x) => (float16[1,2] y)
+            { w = DequantizeLinear <axis = 1> (q, s) m = MatMul (x, w) y = Mul (m, f) }""",
+            q=np.array([[127, -127], [3, 5]], np.int8),
+            s=np.array([scale, 1], np.float16),
+            f=np.array([factor, 2], np.float16),
+        )
+
+    def computed(made: ModelProto) -> Array:
+        return run(made, {"x": np.array([[0.01, 0.02]], np.float16)})["y"]
+
+    kept = bnfold.fold(bnfold.load(dequantising(100, 10)))
+    assert [layer.type for layer in kept.net.layers] == ["DequantizeLinear", "MatMul", "Mul"]
+    assert "a folded weight would not be finite" in kept.report.kept[0].reason
+    assert np.isfinite(computed(dequantising(100, 10))).all()
+    assert not np.isfinite(computed(dequantising(1000, 1))).all()
+    fits = bnfold.fold(bnfold.load(dequantising(50, 10)))
+    assert [layer.type for layer in fits.net.layers] == ["DequantizeLinear", "MatMul"]
+    broken = bnfold.fold(bnfold.load(dequantising(1000, 0.5)))
+    assert "quantised" in broken.report.kept[0].reason
+    assert broken.report.kept[0].reason.count("not finite") == 1

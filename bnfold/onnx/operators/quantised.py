@@ -18,8 +18,8 @@ from dataclasses import replace
 import numpy as np
 
 from bnfold.algebra.operators import Linear, Port
-from bnfold.algebra.scaled import exact_values, scaled
-from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape, blobs_of
+from bnfold.algebra.scaled import exact_values, largest_of, scaled
+from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape, blobs_of, values_of
 from bnfold.onnx.constants import Call, compute
 from bnfold.onnx.node import ConstantInput, Node
 from bnfold.onnx.operators.context import DEQUANTISED, NodeContext, Unfit, axis_of, dequantising
@@ -44,6 +44,9 @@ def dequantised(context: NodeContext, port: int) -> Linear | None:
         return None
     said = f"its weight '{context.layer.bottoms[place]}' is quantised: it comes from {way[0]}"
     scale, axis = _scale_of(context, way, context.bottom(place), said)
+    multiplied = _largest_number(way[0].param)
+    if not float(np.abs(values_of(scale)).max(initial=0)) * multiplied <= largest_of(scale.dtype):
+        raise Unfit(f"{said}, and not finite")
     return Linear(
         weight=scale,
         bias=None,
@@ -52,8 +55,18 @@ def dequantised(context: NodeContext, port: int) -> Linear | None:
         inputs=(Port(0, ()),),
         no_shift=f"{said}, which takes no shift from in front",
         positive=f"{said}, whose scale has to stay positive",
+        multiplied=multiplied,
         turns=len(scale.shape) == 1 and (_turns(way[0].param) or bool(np.any(_zero_point(way[0].param)))),
     )
+
+
+def _largest_number(node: Node) -> float:
+    """What no number of a DequantizeLinear is farther from its zero point than."""
+    held, zero = node.constant(0), _zero_point(node)
+    if held is None or held.value is None or held.value.size == 0:
+        return 1.0
+    least, most = (0.0, 0.0) if zero is None else (float(zero.min()), float(zero.max()))
+    return max(float(held.value.max()) - least, most - float(held.value.min()))
 
 
 def _turns(node: Node) -> bool:
