@@ -21,7 +21,7 @@ from bnfold.compare.measure import MeasurePlan
 from bnfold.compare.memory import COMPILED, Needs
 from bnfold.compare.models import Model
 from bnfold.compare.stretches import MOVES
-from bnfold.compare.ties import Ties
+from bnfold.compare.ties import TIED, Ties
 from bnfold.data.samples import Samples
 from bnfold.errors import UsageError
 from bnfold.options import CompareOptions
@@ -307,7 +307,11 @@ class Planner:
         needs, inputs = self._needs, self.known.inputs(self.layout.batch)
         double = needs[0].double_working(inputs, 2 + MOVES if self.judged else 1) if self.in_double else 0
         blobs = sum(needs[0].sizes.get(name, 0) for name in self.further)
-        return max(need.working for need in needs) + double + blobs + (2 + AHEAD) * inputs
+        names, ports = {name for side in self._networks.sides for name in side.ties.pointers}, self.known.ports[0]
+        tied = max(
+            (needs[0].sizes.get(name, 0) // ports[name].dtype.itemsize for name in names & ports.keys()), default=0
+        )
+        return max(need.working for need in needs) + double + blobs + tied * TIED + (2 + AHEAD) * inputs
 
     def _bytes(self, segment: Segment) -> int:
         """Bytes of what the networks give, and of what float64 runs begin at."""

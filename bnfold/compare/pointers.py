@@ -70,20 +70,24 @@ class Steps(NamedTuple):
         Values beyond the last step are cut off, and channels have steps of their own: of those that are between the
         steps of one channel the tolerance is a share, or rounding is one of all that it has.
         """
-        wide, by_channel = values.astype(np.float64), any(size.size > 1 for size in self.sizes)
+        by_channel = any(size.size > 1 for size in self.sizes)
+        wide = values if values.dtype.name in ("float32", "float64") else values.astype(np.float64)
         kept = {0} if by_sample else set[int]()
         kept |= {self.axis % wide.ndim} if by_channel and wide.ndim else set()
         axes = tuple(axis for axis in range(wide.ndim) if axis not in kept)
 
         def extent(of: Array) -> Array:
             sound = np.isfinite(of)
-            low = of.min(axis=axes, keepdims=True, where=sound, initial=least)
-            high = of.max(axis=axes, keepdims=True, where=sound, initial=-least)
+            low = of.min(axis=axes, keepdims=True, where=sound, initial=least).astype(np.float64)
+            high = of.max(axis=axes, keepdims=True, where=sound, initial=-least).astype(np.float64)
             size = np.where(high > low, high - low, np.maximum(np.abs(low), np.abs(high)))
             return np.where(np.isfinite(size), size, 0.0)
 
         unit = ROUNDING.get(values.dtype.name, ROUNDING["float32"])
-        between = 2 * tolerance * extent(np.clip(wide, *self.ends(whole, wide.ndim)))
+        ends = [
+            end.astype(wide.dtype) for end in self.ends(whole, wide.ndim)
+        ]  # or there would be a copy twice as large
+        between = 2 * tolerance * extent(np.clip(wide, *ends))
         return np.minimum(2 * tolerance * extent(wide), np.maximum(between, UNITS_BETWEEN * unit * extent(wide)))
 
     def ends(self, whole: DType, rank: int) -> tuple[Array, Array]:
@@ -308,11 +312,14 @@ def on_step(values: Array, whole: Array, *, steps: Steps, edges: tuple[float, fl
             low, high = ((turns[one] - zero) * scale for one in (place, place + 1))
         return np.asarray(np.clip(values.astype(np.float64), low, high))
     below, above = (-1.0 * (whole <= 0), 1.0 * (whole >= 0)) if edges is None else edges
-    low, high = ((whole - zero + edge) * scale for edge in (below, above))
+    low, high = (whole - zero for _ in range(2))
+    for end, edge in ((low, below), (high, above)):
+        end += edge
+        end *= scale
     if whole.dtype.kind in "iu":  # what is beyond the type comes out as its bounds
         bounds = np.iinfo(whole.dtype)
         low[whole == bounds.min], high[whole == bounds.max] = -np.inf, np.inf
-    return np.asarray(np.clip(values.astype(np.float64), low, high)).reshape(values.shape)
+    return np.clip(values, low, high, out=low).reshape(values.shape)
 
 
 def on_side(values: Array, flags: Array, *, limit: Array, turns: tuple[object, object]) -> Array | None:

@@ -47,6 +47,7 @@ Opening = Callable[[Model, Sequence[str]], Session]
 """(candidate, blobs) -> something that computes these besides its outputs."""
 AGREED = 4 << 20
 """Bytes of indices that are kept from one segment to the next."""
+TIED = 28  # bytes for each value of a blob that is looked at for ties, most of them for the nearest values that give it
 
 Extent = Callable[[Array], Array]
 """Values -> of how large a difference of them the tolerance is a share, in a shape that broadcasts to theirs."""
@@ -383,14 +384,14 @@ def ties(
         least: 0 where the range reaches to 0 at least; infinity where it is that of the values alone.
     """
     part = pointer.part or np.asarray
-    differing, none = part(reference) != part(candidate), np.zeros(reference.shape, bool)
+    differing, found = part(reference) != part(candidate), np.zeros(reference.shape, bool)
     if not differing.any():
-        return none
+        return found
     sides = [blobs[name] for name in pointer.values]
     values = sides[0] if len(sides) == 1 else np.subtract(*(side.astype(np.float64) for side in sides))
     ours, theirs = (pointer.look(values, indices) for indices in (reference, candidate))
     if ours is None or theirs is None:
-        return none
+        return found
     by_sample = has_rows(reference, rows) and has_rows(values, rows)
     with np.errstate(over="ignore", invalid="ignore"):
         if pointer.steps is not None:
@@ -398,8 +399,9 @@ def ties(
         else:
             allowed = 2 * tolerance * np.max([_ranges(side, values, by_sample, least) for side in sides], axis=0)
             allowed = allowed.reshape(-1, *[1] * (reference.ndim - 1))
-        gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
-    return np.asarray(differing & (gap <= allowed))
+        first, second, most = (np.broadcast_to(one, found.shape)[differing] for one in (ours, theirs, allowed))
+        found[differing] = np.abs(first.astype(np.float64) - second) <= most
+    return found
 
 
 def _in_form_of(reference: Array, candidate: Array) -> Array:

@@ -1,6 +1,8 @@
 """Indices on equal values: counted, and not as differences; indices on unequal ones: differences."""
 
+import tracemalloc
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from bnfold.compare.comparison import compare
 from bnfold.compare.models import Model
 from bnfold.compare.planning import Segment
 from bnfold.compare.pointers import Pointer, Steps, along_classes, in_plane, in_tensor, on_step
-from bnfold.compare.ties import Ties, ties
+from bnfold.compare.ties import TIED, Ties, ties
 from bnfold.net import Array, Net
 from bnfold.onnx.graph import WeightStore
 from bnfold.runtime import Provider, Session
@@ -934,3 +936,20 @@ def test_rounding_of_all_values_ties_what_is_left_beside_an_edge() -> None:
     allowed = steps.allowed(values, np.dtype(np.int8), 1e-4, True, np.inf)
     assert allowed.shape == (1, 1)
     assert 2e-4 * 0.255 < float(allowed[0, 0]) < 0.01  # 64 units in the last place of 2,000, and no share of it
+
+
+@pytest.mark.parametrize("number", [np.int8, np.int32])
+def test_looking_for_ties_takes_no_more_memory_than_is_planned_for(number: type) -> None:
+    values = np.random.default_rng(0).normal(size=(1, 4, 1 << 15)).astype(np.float32)
+    steps = Steps([np.full(4, 0.1), np.zeros(4)], 1)
+    reference = np.clip(np.rint(values / 0.1), -128, 127).astype(number)
+    candidate = reference + (np.arange(values.shape[-1]) % 7 == 0).astype(number)
+    pointer = Pointer(("x",), partial(on_step, steps=steps, edges=(-0.5, 0.5)), steps=steps)
+    tracemalloc.start()
+    try:
+        found = ties(reference, candidate, {"x": values}, 1e-3, pointer)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 0 < found.sum() < found.size / 7
+    assert peak <= TIED * values.size
