@@ -30,7 +30,6 @@ FAR_BELOW = -1e3  # of what is added to scores that do not count
 FEW = 4  # numbers of which a comparison says something
 COPYING = RESHAPING | {"Cast", "Expand", "Tile"}
 """Operators that give the numbers of their first input, some perhaps several times."""
-NUMBERS = (TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8, TensorProto.INT8, TensorProto.FLOAT)
 MOST = 1 << 16  # numbers that are looked for
 EXACT = 1 << 24  # below which float32, in which values are drawn, holds every whole number
 
@@ -47,9 +46,7 @@ def made_of(proto: ModelProto, weights: Sequence[Weight], name: str, values: Arr
     opset = max((one.version for one in proto.opset_import if one.domain in STANDARD), default=0)
     if opset < 7:
         return {}  # older operators broadcast by an attribute
-    held = [one for one in proto.graph.initializer if prod(one.dims) == 1 and not one.data_location]
-    known = {one.name: numpy_helper.to_array(one).reshape(()) for one in held if one.data_type != TensorProto.STRING}
-    known |= {one.name: one.array().reshape(()) for one in weights if prod(one.shape) == 1 and one.dtype != object}
+    known = {one: value.reshape(()) for one, value in _stored(proto, weights, 1).items() if value.size}
     made = {name: values}
     for node in proto.graph.node:
         if node.op_type in RESHAPING and node.input[0] in made:
@@ -61,6 +58,13 @@ def made_of(proto: ModelProto, weights: Sequence[Weight], name: str, values: Arr
             if found is not None and found.shape == values.shape:
                 made[node.output[0]] = found
     return made
+
+
+def _stored(proto: ModelProto, weights: Sequence[Weight], most: int) -> dict[str, Array]:
+    """Name -> what is stored under it, but text, of so many values at most."""
+    held = [one for one in proto.graph.initializer if prod(one.dims) <= most and not one.data_location]
+    found = {one.name: numpy_helper.to_array(one) for one in held if one.data_type != TensorProto.STRING}
+    return found | {one.name: one.array() for one in weights if prod(one.shape) <= most and one.dtype != object}
 
 
 def marked(proto: ModelProto, weights: Sequence[Weight], name: str, values: Array) -> list[int]:
@@ -86,10 +90,7 @@ def known_of(proto: ModelProto, weights: Sequence[Weight], name: str) -> list[in
         weights: constants that are not in the message.
         name: the input.
     """
-    held = [one for one in proto.graph.initializer if prod(one.dims) <= MOST and not one.data_location]
-    constants = {one.name: numpy_helper.to_array(one) for one in held if one.data_type in NUMBERS}
-    constants |= {one.name: one.array() for one in weights if prod(one.shape) <= MOST and one.dtype.kind in "iuf"}
-    same, found = {name}, set[int]()
+    constants, same, found = _stored(proto, weights, MOST), {name}, set[int]()
     for node in proto.graph.node:
         first, second = (*node.input, "", "")[:2]
         if node.op_type in COPYING and first in same:
@@ -97,10 +98,11 @@ def known_of(proto: ModelProto, weights: Sequence[Weight], name: str) -> list[in
         elif node.op_type in COPYING and first in constants:
             constants[node.output[0]] = constants[first]
         elif node.op_type == "Constant" and (constant := compute(Call(node, ALIKE, ()), MOST)) is not None:
-            constants |= {node.output[0]: constant} if constant.dtype.kind in "iuf" else {}
+            constants[node.output[0]] = constant
         elif node.op_type in ("Equal", "OneHot") and not same.isdisjoint((first, second)):
             values = constants.get(second if first in same else first, np.empty(0))
-            whole = {int(value) for value in values.flat if -EXACT < value < EXACT and value == int(value)}
+            numbers = values.flat if values.dtype.kind in "iuf" else ()
+            whole = {int(value) for value in numbers if -EXACT < value < EXACT and value == int(value)}
             found |= whole if node.op_type == "Equal" else set(range(min(max(whole, default=0), MOST)))
     return sorted(found)
 
