@@ -296,22 +296,24 @@ class Planner:
         """Bytes for code that numba compiles, where a budget has to hold them and there may be values enough for it."""
         if self.known.options.memory is None or find_spec("numba") is None:
             return 0
-        names, ports, sizes = self.whole.names, self.known.ports[0], self._needs[0].sizes
+        names, ports = self.whole.names, self.known.ports[0]
         shapes: list[tuple[int | None, ...]] = [ports[name].shape if name in ports else () for name in names]
         closed = all(shape and None not in shape[1:] for shape in shapes)
-        values = (sizes.get(name, 0) // ports[name].dtype.itemsize for name in names if name in ports)
-        return 0 if closed and self.known.count * sum(values) // self.layout.batch < MANY else COMPILED
+        values = sum(map(self._values, names))
+        return 0 if closed and self.known.count * values // self.layout.batch < MANY else COMPILED
 
     def _working(self) -> int:
         """Bytes that a run takes besides weights and what is compared, samples that are decoded ahead among them."""
         needs, inputs = self._needs, self.known.inputs(self.layout.batch)
         double = needs[0].double_working(inputs, 2 + MOVES if self.judged else 1) if self.in_double else 0
         blobs = sum(needs[0].sizes.get(name, 0) for name in self.further)
-        names, ports = {name for side in self._networks.sides for name in side.ties.pointers}, self.known.ports[0]
-        tied = max(
-            (needs[0].sizes.get(name, 0) // ports[name].dtype.itemsize for name in names & ports.keys()), default=0
-        )
+        tied = max((self._values(name) for side in self._networks.sides for name in side.ties.pointers), default=0)
         return max(need.working for need in needs) + double + blobs + tied * TIED + (2 + AHEAD) * inputs
+
+    def _values(self, name: str) -> int:
+        """How many values a blob of the reference has; 0 where its session does not give it."""
+        port = self.known.ports[0].get(name)
+        return 0 if port is None else self._needs[0].sizes.get(name, 0) // port.dtype.itemsize
 
     def _bytes(self, segment: Segment) -> int:
         """Bytes of what the networks give, and of what float64 runs begin at."""

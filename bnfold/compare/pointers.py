@@ -84,9 +84,8 @@ class Steps(NamedTuple):
             return np.where(np.isfinite(size), size, 0.0)
 
         unit = ROUNDING.get(values.dtype.name, ROUNDING["float32"])
-        ends = [
-            end.astype(wide.dtype) for end in self.ends(whole, wide.ndim)
-        ]  # or there would be a copy twice as large
+        # Ends of float64 would make a copy twice as large.
+        ends = [end.astype(wide.dtype) for end in self.ends(whole, wide.ndim)]
         between = 2 * tolerance * extent(np.clip(wide, *ends))
         return np.minimum(2 * tolerance * extent(wide), np.maximum(between, UNITS_BETWEEN * unit * extent(wide)))
 
@@ -310,15 +309,15 @@ def on_step(values: Array, whole: Array, *, steps: Steps, edges: tuple[float, fl
         place = np.searchsorted(numbers[:-1], whole)
         with np.errstate(invalid="ignore"):  # of a scale of 0
             low, high = ((turns[one] - zero) * scale for one in (place, place + 1))
-        return np.asarray(np.clip(values.astype(np.float64), low, high))
-    below, above = (-1.0 * (whole <= 0), 1.0 * (whole >= 0)) if edges is None else edges
-    low, high = (whole - zero for _ in range(2))
-    for end, edge in ((low, below), (high, above)):
-        end += edge
-        end *= scale
-    if whole.dtype.kind in "iu":  # what is beyond the type comes out as its bounds
-        bounds = np.iinfo(whole.dtype)
-        low[whole == bounds.min], high[whole == bounds.max] = -np.inf, np.inf
+    else:
+        below, above = (-1.0 * (whole <= 0), 1.0 * (whole >= 0)) if edges is None else edges
+        low, high = whole - zero, whole - zero
+        for end, edge in ((low, below), (high, above)):  # in place, or there would be two more copies of either
+            end += edge
+            end *= scale
+        if whole.dtype.kind in "iu":  # what is beyond the type comes out as its bounds
+            bounds = np.iinfo(whole.dtype)
+            low[whole == bounds.min], high[whole == bounds.max] = -np.inf, np.inf
     return np.clip(values, low, high, out=low).reshape(values.shape)
 
 
