@@ -48,21 +48,21 @@ if TYPE_CHECKING:
     from bnfold.onnx.graph import WeightStore
     from bnfold.runtime import Session
 
+    Opened = dict[Hashable, tuple[Mapping[str, Feed], Session]]  # by what was asked for
+
 ENLARGING = (*NORMALISING, "Div")
 PERIODIC = ("Cos", "Sin", "Tan")
 FROM_ONE = ("HardSigmoid", "Sigmoid")  # near 0 they are 1 - v, or v + 1/2, of a v that is rounded at that size
 SUMS = ("AveragePool", "GlobalAveragePool", "Pooling", "ReduceMean", "ReduceSum", "Reduction")
 SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 run and ten in float32 take seconds
-KEPT = 1 << 17, 64  # weights and values up to which such a network stays open, and how many of them do: 1 MB each
+LIGHT = 1 << 17  # weights and values up to which such a network stays open, of 1 MB then
+MOST_OPEN = 64  # of these
 UNLOOKED = (
     "whether rounding explains what differs within the tolerance was not looked at, and a channel may be some per cent "
     f"off: it is looked at without --tolerance, on the CPU, of at most {SMALL:,} weights and values"
 )
 FAR = 0.01  # of its range: where the reference's own rounding moves a blob so far, little can be told by it
 MUTE = "the reference itself is far from a float64 run, which tells nothing: a channel may be some per cent off"
-
-if TYPE_CHECKING:
-    Opened = dict[Hashable, tuple[Mapping[str, Feed], Session]]  # by what was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,13 +336,13 @@ class RoundingJudge:
         chosen = {name: FINER.of(blobs[name]) for name in matched.ties.indices.values() if name in blobs}
         wanted = [name for name in blobs if name not in chosen]
         values = self._stored() + sum(blob.size for blob in blobs.values())
-        stays = values <= KEPT[0] and not matched.theirs.own.is_apart
+        stays = values <= LIGHT and not matched.theirs.own.is_apart
         for seed in (None, *range(MOVED)):
             key = seed, *wanted, *((name, one.dtype.str, one.ndim) for name, one in chosen.items())
             try:
                 with WeightStore() as store:
                     feeds, session = opened.get(key) or self._in_float32(seed, wanted, chosen, store)
-                    if stays and len(opened) < KEPT[1]:
+                    if stays and len(opened) < MOST_OPEN:
                         opened[key] = feeds, session
                     fed = {name: one.astype(feeds[name].dtype, copy=False) for name, one in given.items()}
                     found.append({**session.run({**fed, **chosen}, wanted), **chosen})

@@ -21,7 +21,7 @@ from bnfold.onnx.node import ARITHMETIC, SHORT
 
 AFFINES = ARITHMETIC | {"BatchNormalization", "Neg"}
 MEANS = frozenset({"AveragePool", "GlobalAveragePool", "MaxPool", "ReduceMean", "Resize", "Upsample"})
-"""Operators that give means or copies of what they read, so that those are in any range that it is in."""
+"""Operators that give means or copies of what they read (a cubic Resize nearly so), as affines pass them in float16."""
 
 
 def pair_casts(context: FoldContext) -> dict[int, tuple[Layer, Layer]]:

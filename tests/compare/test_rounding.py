@@ -959,13 +959,13 @@ def test_small_networks_with_weights_rounded_otherwise_are_opened_once_for_all_s
 
     monkeypatch.setattr(Model, "rounded_otherwise", counted)
     each_once, found = [None, *range(MOVED)], dict[bool, str]()
-    for kept in (rounding.KEPT, (0, 64)):
-        monkeypatch.setattr(rounding, "KEPT", kept)
+    for light in (rounding.LIGHT, 0):
+        monkeypatch.setattr(rounding, "LIGHT", light)
         for candidate in (folded, wrong):
             seeds.clear()
             report = proof.against(candidate)
             assert report.passed == (candidate is folded)
-            assert seeds == each_once * (1 if all(kept) else len(samples))
+            assert seeds == each_once * (1 if light else len(samples))
             assert found.setdefault(report.passed, said(report)) == said(report)
 
 
