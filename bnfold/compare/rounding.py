@@ -55,7 +55,7 @@ PERIODIC = ("Cos", "Sin", "Tan")
 FROM_ONE = ("HardSigmoid", "Sigmoid")  # near 0 they are 1 - v, or v + 1/2, of a v that is rounded at that size
 SUMS = ("AveragePool", "GlobalAveragePool", "Pooling", "ReduceMean", "ReduceSum", "Reduction")
 SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 run and ten in float32 take seconds
-LIGHT = 1 << 17  # weights and values up to which such a network stays open, of 1 MB then
+LIGHT = 1 << 17  # weights and values up to which such a network stays open
 MOST_OPEN = 64  # of these
 UNLOOKED = (
     "whether rounding explains what differs within the tolerance was not looked at, and a channel may be some per cent "
