@@ -541,10 +541,12 @@ class Comparison:
         def begin() -> tuple[Samples, list[dict[str, Shape]], list[str]]:
             if not isinstance(data, Noise):
                 return data, engine.shapes(data), []
-            self._noise = self._noise or choose_noise(data, engine.layout, ours, engine.session)
+            sparing = self.options.memory is not None  # the allocator holds what trials of noise took
+            if self._noise is None:
+                self._noise = choose_noise(data, engine.layout, ours, engine.session, sparing=sparing)
             drawn = replace(data, scales=self._noise.scales, signed=self._noise.signed)
             mute = muted(drawn, engine.layout, hiding, engine.session)
-            if self.options.memory is not None:  # the allocator holds what the trials of noise took
+            if sparing:
                 give_back()
             return drawn, engine.shapes(drawn), mute
 

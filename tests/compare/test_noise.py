@@ -25,9 +25,9 @@ LINES = """
 FC = 'layer { name: "fc" type: "InnerProduct" bottom: "%s" top: "fc" inner_product_param { num_output: 5 } }'
 
 
-def described(*layers: str) -> str:
+def described(*layers: str, memory: int | None = None) -> str:
     made = net("\n".join([INPUT, *layers]))
-    report = compare(made, bnfold.fold(made).net)
+    report = compare(made, bnfold.fold(made).net, memory=memory)
     assert report.passed
     return report.data
 
@@ -295,7 +295,10 @@ def test_saturated_positions_are_counted_beside_the_blob_and_half_of_it(layer_ty
         tracemalloc.stop()
 
 
-def test_what_a_trial_of_noise_took_is_given_back_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("memory", [None, 1 << 40])
+def test_what_a_trial_took_is_given_back_before_the_next_where_memory_is_limited(
+    memory: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done: list[str] = []
 
     def give_back() -> None:
@@ -307,6 +310,7 @@ def test_what_a_trial_of_noise_took_is_given_back_before_the_next(monkeypatch: p
 
     monkeypatch.setattr(noise, "give_back", give_back)
     monkeypatch.setattr(noise, "_Trial", trial)
-    described(*head(50.0, "Sigmoid"))
-    assert done == ["given back", "tried"] * (len(done) // 2)
-    assert len(done) >= 4
+    described(*head(50.0, "Sigmoid"), memory=memory)
+    trials = done.count("tried")
+    assert trials >= 2
+    assert done == (["tried"] if memory is None else ["given back", "tried"]) * trials
