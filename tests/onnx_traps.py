@@ -133,7 +133,7 @@ def stored(name: str, said: str, dtype: Any) -> Array:
     """A constant as the shorthand says it; its name decides its values."""
     if said.startswith("=="):
         return np.array(said[2:]).astype(dtype if "." in said else np.int64)
-    if said.startswith(("=int", "=uint")):
+    if said.startswith(("=float", "=int", "=uint")):
         kind, _, numbers = said[1:].partition(" ")
         return np.array(numbers.split(",")).astype(kind)
     listed = said[1:].split(",") if len(said) > 1 else []

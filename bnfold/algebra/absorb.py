@@ -247,14 +247,15 @@ def _summed(
 
 
 def _changed(linear: Linear, weight: Scaled, bias: Values | None) -> Change:
-    finite = stays_finite(weight)
-    if finite and linear.multiplied > 1:
-        largest = float(np.abs(exact_values(weight)).max(initial=0.0))
-        finite = largest * linear.multiplied <= largest_of(weight.dtype)
+    finite, few, dtype = stays_finite(weight), False, linear.rounded or weight.dtype
+    if finite and (linear.multiplied > 1 or dtype != weight.dtype):
+        sizes = np.abs(exact_values(weight))
+        finite = float(sizes.max(initial=0.0)) * linear.multiplied <= largest_of(dtype)
+        few = dtype != weight.dtype and loses_digits(float(sizes.min(where=sizes > 0, initial=np.inf)), dtype)
     require(finite, "a folded weight would not be finite", OutOfRange)
-    if not keeps_digits(weight):
-        raise OutOfRange(f"a folded weight would be too small for all digits of {weight.dtype}")
+    if few or not keeps_digits(weight):
+        raise OutOfRange(f"a folded weight would be too small for all digits of {dtype}")
     if bias is not None:
         largest = float(np.abs(bias).max(initial=0.0))
-        require(largest <= largest_of(weight.dtype), "a folded bias would not be finite", OutOfRange)
+        require(largest <= largest_of(dtype), "a folded bias would not be finite", OutOfRange)
     return Change(weight, bias)

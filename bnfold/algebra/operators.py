@@ -282,8 +282,8 @@ class Linear(NamedTuple):
             they may go forward into what reads the top; the layer is then left with 1 and 0.
         positive: why every scale must be > 0 (it multiplies the scale of a quantisation).
         turns: it may be < 0 as well, since what the weight multiplies takes the sign.
-        multiplied: the largest of what the weight multiplies (the numbers of a quantisation) before it is rounded, in
-            its own type.
+        multiplied: the largest of what the weight multiplies (the numbers of a quantisation) before it is rounded.
+        rounded: the type that such a product is rounded to; None for that of the weight.
         window: how a convolution slides, where branches may be joined; None for everything else.
         beside: what it is, as long as it has no bias, to a factor along axes that its weight has not got, which gets
             past it: `s*(W*x) = W*(s*x)`; or to a shift from in front, which vanishes in a normalisation.
@@ -304,6 +304,7 @@ class Linear(NamedTuple):
     positive: str = ""
     turns: bool = False
     multiplied: float = 1.0
+    rounded: DType | None = None
     window: Window | None = None
     beside: Product | Pass | None = None
 

@@ -36,7 +36,7 @@ from bnfold.onnx.node import (
 from bnfold.onnx.operators import OPERATORS, why_opaque, why_unread
 from bnfold.onnx.operators.affine import is_in_training
 from bnfold.onnx.operators.context import NodeContext, Unfit
-from bnfold.onnx.operators.quantised import finish_rescaled, rescale
+from bnfold.onnx.operators.quantised import STORED, finish_rescaled, rescale
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.parts import join_constants, part_constants
 from bnfold.onnx.shapes import Types
@@ -112,7 +112,7 @@ class OnnxFrontEnd(FrontEnd):
         """
         rule = OPERATORS.get(layer.type)
         if rule is None:
-            return Opaque(why_opaque(layer.type))
+            return Opaque(STORED if layer.type == "DequantizeLinear" and not layer.bottoms else why_opaque(layer.type))
         if why := why_unread(layer.type, layer.param.opset) or why_misstated(layer.param.proto, layer.param.opset):
             if layer.type == "BatchNormalization":
                 raise Blocked(why)
@@ -147,12 +147,13 @@ class OnnxFrontEnd(FrontEnd):
         place = 1 if isinstance(node.slots[0], BottomInput) else 0
         stored, slots, held = list(layer.blobs.stored), list(node.slots), node.slots[place]
         if isinstance(held, BottomInput):
-            rescale(net, layer, held.index, weight)
+            dtype = rescale(net, layer, held.index, weight)
         else:
+            dtype = weight.dtype
             _put(slots, stored, place, weight)
         if bias is not None:
             written = np.ascontiguousarray(_as_stored(layer, bias))
-            _put(slots, stored, BIASES.get(layer.type, 2), Rounded(written, weight.dtype))
+            _put(slots, stored, BIASES.get(layer.type, 2), Rounded(written, dtype))
         layer.blobs = Blobs(stored)
         if node.proto.op_type in {"Gemm", "FusedGemm"}:
             said = [] if isinstance(held, BottomInput) else ["alpha"]

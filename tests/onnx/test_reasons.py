@@ -369,15 +369,26 @@ def test_trees_jump_at_their_thresholds() -> None:
     assert any(JUMPS in kept for kept in reasons(helper.make_model(graph, opset_imports=imports, ir_version=8)))
 
 
-def test_a_scale_stays_whose_numbers_would_leave_the_type() -> None:
+@pytest.mark.parametrize(
+    ("way", "kind", "behind"),
+    [
+        ("w = DequantizeLinear <axis = 1> (q, s)", np.float16, 1),
+        ("d = DequantizeLinear <axis = 1> (q, s) w = Cast <to = 10> (d)", np.float32, 1),
+        ("d = DequantizeLinear <axis = 1> (q, s) w = Mul (d, k)", np.float16, 10),
+        ("d = DequantizeLinear <axis = 1> (q, s) i = Div (d, l) w = Cast <to = 10> (i)", np.float32, 10),
+    ],
+)
+def test_a_scale_stays_whose_numbers_would_leave_the_type(way: str, kind: type, behind: float) -> None:
     """127 times 100 is a number of float16, and 127 times 1,000 is not, though 1,000 is."""
 
     def dequantising(scale: float, factor: float) -> ModelProto:
         return model(
-            """<ir_version: 10, opset_import: ["" : 21]> net (float16[1,2] x) => (float16[1,2] y)
-            { w = DequantizeLinear <axis = 1> (q, s) m = MatMul (x, w) y = Mul (m, f) }""",
+            f"""<ir_version: 10, opset_import: ["" : 21]> net (float16[1,2] x) => (float16[1,2] y)
+            {{ {way} m = MatMul (x, w) y = Mul (m, f) }}""",
             q=np.array([[127, -127], [3, 5]], np.int8),
-            s=np.array([scale, 1], np.float16),
+            s=(np.array([scale, 1]) / behind).astype(kind),
+            k=np.array(behind, kind),
+            l=np.array(1 / behind, kind),
             f=np.array([factor, 2], np.float16),
         )
 
@@ -385,12 +396,13 @@ def test_a_scale_stays_whose_numbers_would_leave_the_type() -> None:
         return run(made, {"x": np.array([[0.01, 0.02]], np.float16)})["y"]
 
     kept = bnfold.fold(bnfold.load(dequantising(100, 10)))
-    assert [layer.type for layer in kept.net.layers] == ["DequantizeLinear", "MatMul", "Mul"]
-    assert "a folded weight would not be finite" in kept.report.kept[0].reason
+    assert [layer.type for layer in kept.net.layers][-2:] == ["MatMul", "Mul"]
+    assert "a folded weight would not be finite" in kept.report.kept[-1].reason
     assert np.isfinite(computed(dequantising(100, 10))).all()
-    assert not np.isfinite(computed(dequantising(1000, 1))).all()
+    if way.startswith("w"):  # what else is in between onnxruntime computes in float32 on a CPU
+        assert not np.isfinite(computed(dequantising(1000, 1))).all()
     fits = bnfold.fold(bnfold.load(dequantising(50, 10)))
-    assert [layer.type for layer in fits.net.layers] == ["DequantizeLinear", "MatMul"]
+    assert [layer.type for layer in fits.net.layers][-1] == "MatMul"
     broken = bnfold.fold(bnfold.load(dequantising(1000, 0.5)))
-    assert "quantised" in broken.report.kept[0].reason
-    assert broken.report.kept[0].reason.count("not finite") == 1
+    assert "quantised" in broken.report.kept[-1].reason
+    assert broken.report.kept[-1].reason.count("not finite") == 1

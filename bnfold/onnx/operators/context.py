@@ -201,15 +201,17 @@ def _why_data(context: NodeContext, blob: str) -> str:
 
 
 def dequantising(net: Net, blob: str) -> list[Layer]:
-    """The DequantizeLinear that a blob comes from and what moves its data behind that; none where others make it.
+    """The DequantizeLinear that a blob comes from and what stands behind that; none where others make it.
 
-    Where something is between, the numbers have to be constants: else it is data.
+    What stands behind it moves, casts or multiplies. The numbers have to be constants then: else it is data.
     """
     way: list[Layer] = []
     while (maker := net.producer(blob)) is not None and maker.type in DEQUANTISED:
         way.insert(0, maker)
         if maker.type == "DequantizeLinear":
             return way if len(way) == 1 or not maker.bottoms else []
+        if maker.type in SCALING and (len(maker.bottoms) > 1 or (maker.type == "Div" and maker.param.constant(0))):
+            return []  # data, or what is divided by the weight
         blob = maker.bottoms[0]
     return []
 
@@ -221,7 +223,9 @@ def axis_of(axis: int, rank: int) -> int:
     return axis % rank
 
 
-DEQUANTISED = RESHAPING | {"DequantizeLinear", "Transpose"}
+SCALING = frozenset({"Div", "Mul"})
+"""What multiplies a weight by a constant."""
+DEQUANTISED = RESHAPING | SCALING | {"Cast", "DequantizeLinear", "Transpose"}
 """What a weight that is stored as numbers of a byte may come through."""
 QUANTISED = frozenset({"DequantizeLinear", "QuantizeLinear"})
 SAME = frozenset({"SAME_LOWER", "SAME_UPPER"})

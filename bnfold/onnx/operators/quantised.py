@@ -7,7 +7,8 @@ over, `(q - zero)*scale = ((2*zero - q) - zero)*(-scale)`, since runtimes may re
 number leaves its type by that, a zero point that is not 0 turns over with them, as each bit does,
 `q - zero = ~zero - ~q`; one that is 0 stays, since runtimes may rely on that, too. What is made of them has another
 value, so it gets another name. From in front the scale takes one number. A Transpose or a
-Reshape may stand between, as long as the outputs are one axis of the numbers, too.
+Reshape may stand between, as long as the outputs are one axis of the numbers, too, and so may a Mul by a constant or a
+Cast to another type of floats, in whose range the weight has to stay.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ import numpy as np
 
 from bnfold.algebra.operators import Linear, Port
 from bnfold.algebra.scaled import exact_values, largest_of, scaled
-from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape, blobs_of, values_of
+from bnfold.net import Array, Blobs, DType, Layer, LazyArray, Names, Net, Shape, blobs_of, values_of
 from bnfold.onnx.constants import Call, compute
-from bnfold.onnx.node import ConstantInput, Node
-from bnfold.onnx.operators.context import DEQUANTISED, NodeContext, Unfit, axis_of, dequantising
+from bnfold.onnx.file import element_type
+from bnfold.onnx.node import ConstantInput, Node, is_float
+from bnfold.onnx.operators.context import DEQUANTISED, SCALING, NodeContext, Unfit, axis_of, dequantising
+
+STORED = "what it makes is a weight, whose scale takes factors through the layers that read it alone"
+"""Why no affine passes a DequantizeLinear of stored numbers."""
 
 BY_AXIS = 13
 """The opset since which a DequantizeLinear may have one scale for each index of an axis."""
@@ -44,8 +49,10 @@ def dequantised(context: NodeContext, port: int) -> Linear | None:
         return None
     said = f"its weight '{context.layer.bottoms[place]}' is quantised: it comes from {way[0]}"
     scale, axis = _scale_of(context, way, context.bottom(place), said)
-    multiplied = _largest_number(way[0].param)
-    if not float(np.abs(values_of(scale)).max(initial=0)) * multiplied <= largest_of(scale.dtype):
+    multiplied, narrowest = _largest_number(way[0].param) * _gain(way), _narrowest(way, scale.dtype)
+    if narrowest is None:
+        raise Unfit(f"{said}, and then rounded to whole numbers")
+    if not float(np.abs(values_of(scale)).max(initial=0)) * multiplied <= largest_of(narrowest):
         raise Unfit(f"{said}, and not finite")
     return Linear(
         weight=scale,
@@ -56,6 +63,7 @@ def dequantised(context: NodeContext, port: int) -> Linear | None:
         no_shift=f"{said}, which takes no shift from in front",
         positive=f"{said}, whose scale has to stay positive",
         multiplied=multiplied,
+        rounded=narrowest,
         turns=len(scale.shape) == 1 and (_turns(way[0].param) or bool(np.any(_zero_point(way[0].param)))),
     )
 
@@ -67,6 +75,30 @@ def _largest_number(node: Node) -> float:
         return 1.0
     least, most = (0.0, 0.0) if zero is None else (float(zero.min()), float(zero.max()))
     return max(float(held.value.max()) - least, most - float(held.value.min()))
+
+
+def _gain(way: Sequence[Layer]) -> float:
+    """What no factor behind a DequantizeLinear makes its numbers more than times as large by, at least 1."""
+    gain = most = 1.0
+    for layer in way:
+        if layer.type in SCALING:
+            factor = np.abs(exact_values(layer.blobs.stored[0]))
+            gain *= float(factor.max(initial=0) if layer.type == "Mul" else 1 / factor.min(initial=np.inf))
+            most = max(most, gain)
+    return most
+
+
+def _types(way: Sequence[Layer], scale: DType) -> list[DType | None]:
+    """The types that a weight has on its way, the first of which is that of its scale."""
+    said = {"Cast": "to", "DequantizeLinear": "output_dtype"}
+    targets = [layer.param.attribute(said[layer.type], 0) for layer in way if layer.type in said]
+    return [scale, *(element_type(target) for target in targets if target)]
+
+
+def _narrowest(way: Sequence[Layer], scale: DType) -> DType | None:
+    """The type of the smallest range that a weight has on its way; None where it is rounded to whole numbers."""
+    types = [dtype for dtype in _types(way, scale) if dtype is not None and is_float(dtype)]
+    return min(types, key=largest_of) if len(types) == len(_types(way, scale)) else None
 
 
 def _turns(node: Node) -> bool:
@@ -107,6 +139,8 @@ def _scale_of(context: NodeContext, way: Sequence[Layer], shape: Shape, said: st
         raise Unfit(f"{said}, whose scale or numbers are computed")
     for layer in way:
         (blob,) = layer.tops
+        if layer.type in SCALING and fold.shapes.get(blob) != fold.shapes.get(layer.bottoms[0]):
+            raise Unfit(f"{said}, and enlarged by {layer}")
         kept = blob in net.outputs or blob in fold.keep or blob in net.origin.pinned
         if kept or len(_readers(net, blob)) != 1 or id(layer) in fold.excluded:
             raise Unfit(f"{said}, which must stay, or which others read, too")
@@ -137,7 +171,7 @@ def _stored_axis(way: Sequence[Layer], reader: Layer) -> int | None:
     for axis, size in enumerate(() if held is None else held.shape):
         numbers = np.arange(size, dtype=np.int32)  # of the outputs, if this is their axis
         moved: Array | None = np.broadcast_to(_along(numbers, axis, held.ndim), held.shape)
-        for layer in way[1:]:
+        for layer in (one for one in way[1:] if one.type != "Cast" and one.type not in SCALING):
             known = [getattr(slot, "value", None) for slot in layer.param.slots[1:]]
             moved = None if moved is None else compute(Call(layer.param.proto, layer.param.opset, [moved, *known]))
         if (
@@ -163,8 +197,8 @@ def _output_axis(reader: Layer) -> int:
     return 0 if reader.type == "Conv" or turned else 1 if reader.type == "ConvTranspose" else -1
 
 
-def rescale(net: Net, reader: Layer, place: int, scale: LazyArray) -> None:
-    """Give the DequantizeLinear that makes an input of a layer another scale."""
+def rescale(net: Net, reader: Layer, place: int, scale: LazyArray) -> DType:
+    """Give the DequantizeLinear that makes an input of a layer another scale; returns the type of the input."""
     way = dequantising(net, reader.bottoms[place])
     maker = way[0]
     node: Node = maker.param.rewritten()
@@ -174,6 +208,7 @@ def rescale(net: Net, reader: Layer, place: int, scale: LazyArray) -> None:
             slots = (*slots, ConstantInput("", np.broadcast_to(zero.value.reshape(-1), scale.shape).copy()))
         node = replace(node.rewritten(axis=_stored_axis(way, reader)), slots=slots)
     maker.param, maker.blobs = replace(node, rescaled=True), Blobs([scale])
+    return _types(way, scale.dtype)[-1] or scale.dtype
 
 
 def finish_rescaled(net: Net) -> None:
