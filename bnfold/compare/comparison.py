@@ -502,28 +502,38 @@ class Comparison:
 
     def _elsewhere(self, one: MatchedCandidate, report: DiffReport, store: WeightStore) -> DiffReport:
         """The report, where what passes was run at other sizes, too, if both networks leave some open."""
-        from bnfold.compare.open_sizes import other_sizes, samples_at, sizes_gate
+        from bnfold.compare.open_sizes import moved_by_rounding, other_sizes, samples_at, sized, sized_by
 
         if not report.passed or one.ours.net is not None:
             return report
+        ran = list[BatchLayout]()
+        for layouts in other_sizes(one.ours, one.theirs, one.unsized, one.layout, one.data):
+            for layout in layouts:
+                data = samples_at(layout, one.layout, one.data, self.options.seed, self._noise)
+                found = self._at(layout, data, one, store)
+                if found is not None:
+                    ran.append(layout)
+                    moved = partial(moved_by_rounding, one.ours, layout, data, store, self.options.threads)
+                    report = sized(report, layout, found, moved)
+                    break
+            if not report.passed:
+                return report
+        only = [] if isinstance(one.data, Noise) else sized_by(one.data, one.unsized, ran)
+        return replace(report, notes=(*report.notes, *only))
+
+    def _at(
+        self, layout: BatchLayout, data: Samples, one: MatchedCandidate, store: WeightStore
+    ) -> DiffReport | ModelError | None:
+        """What is found of the outputs at other sizes, or why the candidate gives none; None if the reference does."""
         plain = replace(self.options, layers=False, bisect=False, exact=False, checkpoint=None, cluster=None)
         plain = replace(plain, min_agreement=None, max_top1_drop=None)
-        for layout in other_sizes(one.ours, one.unsized, one.layout, one.data):
-            data = samples_at(layout, one.layout, one.data, self.options.seed)
-            again = replace(one, pairs=dict(one.all_pairs), layout=layout, data=data, options=plain)
-            again = replace(again, labels=None, notes=[])
-            found: DiffReport | ModelError
-            try:
-                found = self._measured([again], None, store)[0]
-            except UsageError:  # more than the memory that may be taken
-                continue
-            except ModelError as error:
-                if not self._runs(layout, data, store, every=True):
-                    continue
-                found = error
-            return replace(report, gates=(*report.gates, *sizes_gate(layout, report, found)))
-        only = [] if isinstance(one.data, Noise) else _sized_by(one.data, one.unsized)
-        return replace(report, notes=(*report.notes, *only))
+        again = replace(one, pairs=dict(one.all_pairs), layout=layout, data=data, options=plain, labels=None, notes=[])
+        try:
+            return self._measured([again], None, store)[0]
+        except UsageError:  # more than the memory that may be taken
+            return None
+        except ModelError as error:
+            return error if self._runs(layout, data, store, every=True) else None
 
     def _begun(
         self, engine: Engine, data: Samples, store: WeightStore | None, notes: list[str], hiding: Mapping[str, str]
@@ -649,14 +659,6 @@ def _other_kinds(ours: Mapping[str, Feed], theirs: Mapping[str, Feed], inputs: M
         if (first.kind in "biu") != (second.kind in "biu"):
             takes = f"input '{name}' takes {first.name} in the reference and {second.name} in the candidate"
             yield f"{takes}, so nothing is proved of values that one of them does not hold"
-
-
-def _sized_by(data: Samples, layout: BatchLayout) -> Iterator[str]:
-    """The note on sizes of given samples beside which no others were run, though they are open besides the batch."""
-    open_axes = {name: feed.shape[1 if layout.batched else 0 :] for name, feed in layout.feeds.items()}
-    shapes = layout.sizes(data)
-    if found := [f"'{name}' {sizes(shapes[name])}" for name, axes in open_axes.items() if None in axes]:
-        yield f"the model leaves sizes open, and no others were run than those of the data ({' and '.join(found)})"
 
 
 def _closed(ours: Mapping[str, Feed], theirs: Mapping[str, Feed], inputs: Mapping[str, str]) -> Iterator[str]:

@@ -19,6 +19,8 @@ from bnfold.data.samples import Noise, Samples
 from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
 
+UNSHAPED = "where a size is 1 is not compared"
+
 
 @dataclass(slots=True)
 class MatchedCandidate:
@@ -105,7 +107,7 @@ class MatchedCandidate:
             shapes = f"its shape is {first[name]} in the reference and {second[partner]} in the candidate"
             if _squeezed(first[name]) == _squeezed(second[partner]):
                 if alike and name in self.ours.outputs:  # in Caffe a blob has a plane where it has none in ONNX
-                    self.notes.append(f"output '{name}': {shapes}, and where a size is 1 is not compared")
+                    self.notes.append(f"output '{name}': {shapes}, and {UNSHAPED}")
                 continue
             self.notes.append(f"blob '{name}' was not compared: {shapes}")
             if name not in self.ours.outputs and prod(first[name]) != prod(second[partner]):

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -123,6 +124,12 @@ class Model:
         from bnfold.onnx.graph import stored_under
 
         return stored_under(self.proto, self.weights)
+
+    @cached_property
+    def stored_values(self) -> int:
+        """How many values it stores."""
+        stored = [prod(tensor.dims) for tensor in self.proto.graph.initializer]
+        return sum([*stored, *(prod(weight.shape) for weight in self.weights)])
 
     @cached_property
     def inputs(self) -> dict[str, Sequence[str]]:

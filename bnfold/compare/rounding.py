@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -235,7 +234,8 @@ class RoundingJudge:
         cpu = set(matched.options.providers) == {"cpu"}
         values = sum(error.values for error in errors)
         within = all(error.judged <= matched.options.limit for error in errors)
-        return self.coarse is not None and alike and cpu and within and max(self._stored(), values) <= SMALL
+        is_small = max(matched.theirs.stored_values, values) <= SMALL
+        return self.coarse is not None and alike and cpu and within and is_small
 
     def _agreed(self, first: Mapping[str, Array], second: Mapping[str, Array]) -> dict[str, Array]:
         """The whole numbers that are compared as decisions and equal in both: a float64 run decides no otherwise."""
@@ -335,7 +335,7 @@ class RoundingJudge:
         given = {matched.inputs[name]: values for name, values in run.feeds.items()}
         chosen = {name: FINER.of(blobs[name]) for name in matched.ties.indices.values() if name in blobs}
         wanted = [name for name in blobs if name not in chosen]
-        values = self._stored() + sum(blob.size for blob in blobs.values())
+        values = matched.theirs.stored_values + sum(blob.size for blob in blobs.values())
         stays = values <= LIGHT and not matched.theirs.own.is_apart
         for seed in (None, *range(MOVED)):
             key = seed, *wanted, *((name, one.dtype.str, one.ndim) for name, one in chosen.items())
@@ -359,12 +359,6 @@ class RoundingJudge:
         model = self.matched.theirs.own.rounded_otherwise(self.matched.ours.own, seed)
         cut = with_inputs(model.proto, {name: (values.dtype, values.ndim) for name, values in chosen.items()})
         return model.feeds, replace(model, proto=cut).session(wanted, store, self.matched.options.threads)
-
-    def _stored(self) -> int:
-        """How many values the candidate stores."""
-        theirs = self.matched.theirs
-        stored = [prod(tensor.dims) for tensor in theirs.proto.graph.initializer]
-        return sum([*stored, *(prod(weight.shape) for weight in theirs.weights)])
 
 
 def rounding_note(name: str, found: Distances, exact: bool) -> str:

@@ -166,6 +166,7 @@ PLANES, STEPS = "float[n,2,h,w] x", "float[n,t] x"
 POOL = "y = AveragePool <kernel_shape = [7, 7]> (x)"
 TABLE = "s = Shape <start = 1> (x) p = Slice (k, zero, s, zero) y = Add (x, p)"
 ZERO = np.array([0])
+HALVED = "y = MaxPool <kernel_shape = [2, 2], strides = [2, 2], dilations = [1, 1]> (x)"
 
 
 def rnn(factor: float) -> ModelProto:
@@ -174,10 +175,17 @@ def rnn(factor: float) -> ModelProto:
     return net("float[t,1,2] x", "y = RNN <hidden_size = 2> (x, w, r)", w=values(1, 2, 2), r=recurrent)
 
 
+def scaled_from(start: int, shape: str, axis: int = 0) -> ModelProto:
+    """What stands from a place of an open axis on is multiplied by 2."""
+    body = f"s = Shape <start = {axis}, end = {axis + 1}> (x) p = Slice (k, zero, s, zero) y = Mul (x, p)"
+    table = 1 + (np.arange(2000) >= start).astype(np.float32)
+    return net(f"float[{shape}] x", body, k=table.reshape(-1, *[1] * (shape.count(",") - axis)), zero=ZERO)
+
+
 @pytest.mark.parametrize(
     ("reference", "candidate", "data", "said"),
     [
-        (net(PLANES, "y = GlobalAveragePool (x)"), net(PLANES, POOL), (3, 2, 7, 7), "2x2x64x64: "),
+        (net(PLANES, "y = GlobalAveragePool (x)"), net(PLANES, POOL), (3, 2, 7, 7), "2x2x67x93: "),
         (net(PLANES, "y = GlobalAveragePool (x)"), net(PLANES, POOL.replace("7", "224")), None, "gives nothing"),
         (
             net(PLANES, "y = Resize (x, , s)", s=np.array([1, 1, 2, 2], np.float32)),
@@ -187,13 +195,13 @@ def rnn(factor: float) -> ModelProto:
                 s=np.array([448, 448]),
             ),
             None,
-            "2x2x64x64: ",
+            "2x2x67x93: ",
         ),
         (
             net(STEPS, "s = Shape (x) y = Reshape (x, s)"),
             net(STEPS, "y = Reshape (x, s)", s=np.array([3, -1])),
             (3, 5),
-            "2x512 it gives nothing: ",
+            "2x515 it gives nothing: ",
         ),
         (
             net("float[n,6] x", "y = Identity (x)"),
@@ -217,9 +225,24 @@ def rnn(factor: float) -> ModelProto:
                 zero=ZERO,
             ),
             None,
-            "1x64x4: ",
+            "1x77x4: ",
         ),
         (rnn(1.0), rnn(1.2), None, "2x1x2: "),  # of steps of several scales the first alone is not saturated
+        (
+            net("float[n,4] x", "y = Relu (x)"),
+            net("float[n,4] x", "r = Relu (x) y = Squeeze (r)"),
+            None,
+            "1x4, output 'y'",
+        ),
+        (scaled_from(2000, "n,4"), scaled_from(100, "n,4"), (5, 4), "520x4: "),
+        (scaled_from(2000, "n,t,4", 1), scaled_from(130, "n,t,4", 1), None, "1x1031x4: "),
+        (net(PLANES, HALVED), net(PLANES, HALVED.replace("1]>", "1], ceil_mode = 1>")), None, "2x2x67x93: "),
+        (
+            net(PLANES, "s = Shape (x) y = Resize (x, , , s)"),
+            net(PLANES, "s = Shape (x) q = Gather (s, i) y = Resize (x, , , q)", i=np.array([0, 1, 3, 2])),
+            None,
+            "2x2x67x93: ",
+        ),
     ],
 )
 def test_what_is_equal_at_the_sizes_that_were_run_alone_fails(
@@ -230,6 +253,21 @@ def test_what_is_equal_at_the_sizes_that_were_run_alone_fails(
     assert [gate.name for gate in failed] == ["sizes"]
     assert said in failed[0].sentence
     assert compare(reference, reference, given).passed
+
+
+def test_what_many_steps_make_of_rounding_is_no_difference() -> None:
+    """Of a recurrence that is chaotic a unit in the last place makes anything within some dozens of steps."""
+
+    def recurrent(front: str, factor: float = 1) -> ModelProto:
+        drawn = np.random.default_rng(16).standard_normal((1, 16, 18), np.float32)
+        weights = {"w": drawn[..., :2] * np.float32(factor), "r": drawn[..., 2:]}
+        return net("float[t,1,2] x", f"{front}, w, r)", k=np.array(0.3, np.float32), **weights)
+
+    reference = recurrent("s = Mul (x, k) y = RNN <hidden_size = 16> (s")
+    report = compare(reference, recurrent("y = RNN <hidden_size = 16> (x", 0.3))
+    assert report.passed, report.verdict
+    assert "where its inputs are rounded otherwise, so nothing is proved there" in report.notes[-1]
+    assert not compare(reference, recurrent("y = RNN <hidden_size = 16> (x", 0.301)).passed
 
 
 def test_sizes_that_one_network_alone_leaves_open_or_the_data_alone_have_are_said() -> None:
@@ -256,10 +294,10 @@ def test_sizes_that_take_more_than_the_memory_are_not_run() -> None:
     enough = least_memory(wide, data)
     report = compare(wide, wide, data, memory=enough)
     assert report.passed
-    assert not [gate for gate in report.gates if gate.name == "sizes"]
+    assert all("x2x2x2: " in gate.sentence for gate in report.gates if gate.name == "sizes")
     assert "no others were run than those of the data ('x' ?x2x2x2)" in " ".join(report.notes)
     roomy = compare(wide, wide, data, memory=4 << 30)
-    assert [gate.passed for gate in roomy.gates if gate.name == "sizes"] == [True]
+    assert [gate.passed for gate in roomy.gates if gate.name == "sizes"] == [True] * 2
 
 
 def least_memory(model: ModelProto, data: Array) -> int:
