@@ -1,9 +1,10 @@
-"""Normalisations that are no nodes of the graph: those in a model's own functions, and in bodies of control flow.
+"""Normalisations that are no nodes of the graph: those in a model's own functions, and in branches that are taken.
 
 Exporters that keep the modules of a framework write each as a function, and a BatchNormalization then stands in another
 one than the convolution in front of it. A layer is a node of the graph, so nothing would fold into a call: where a
-function normalises or is arithmetic alone, bodies are read in the place of calls. Bodies of If, Loop and
-Scan are networks of their own (`bnfold.onnx.inside`).
+function normalises or is arithmetic alone, bodies are read in the place of calls. So is the branch of an If whose
+condition no data decide, as PyTorch's scripted modules have it where a size or a flag does. Other bodies of If, Loop
+and Scan are networks of their own (`bnfold.onnx.inside`).
 
 onnx has an inliner, too, which forgets what an attribute is that a call does not give, and whose names are lost in
 bodies that hand on what they were given (`onnx/inliner/inliner.cc`).
@@ -11,7 +12,8 @@ bodies that hand on what they were given (`onnx/inliner/inliner.cc`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
@@ -20,7 +22,7 @@ from bnfold.errors import counted
 from bnfold.io.wire import LENGTH, MAX_MESSAGE
 from bnfold.net import Names
 from bnfold.onnx.file import GRAPH, INITIALIZER, SPARSE_INITIALIZER, Document, document_of, fill_constant
-from bnfold.onnx.node import ARITHMETIC, STANDARD, bodies, domain_of, graphs_of, names_in
+from bnfold.onnx.node import ARITHMETIC, STANDARD, bodies, captured, domain_of, graphs_of, made_in, names_in
 from bnfold.onnx.save import field_head
 
 NORMALISATIONS = frozenset(
@@ -62,12 +64,44 @@ def with_bodies(document: Document) -> tuple[Document, str]:
         if expanded(model) > MAX_NODES:
             raise NoBody(f"a function calls itself, or there would be more than {MAX_NODES:,} nodes")
         versions = _versions(model, functions, called)
-        data = _inlined(document, functions, versions)
+        model = _copied(document)
+        nodes = _Inliner(functions, _names(document), {}).expanded(model.graph.node)
+        data = _written(document, model, nodes, versions)
     except (NoBody, RecursionError) as error:
         why = str(error) if isinstance(error, NoBody) else "bodies stand in one another too deep"
         return document, f"{said} cannot be read as bodies ({why}), so nothing is folded there"
     verb = "was read as its body, and is" if len(first) == 1 else "were read as their bodies, and are"
     return document_of(data, document.path), f"{said} {verb} written so where anything folds"
+
+
+def with_branches(document: Document, conditions: Mapping[str, bool], needed: Iterable[str]) -> Document:
+    """The file with the branches of Ifs in their place whose conditions are known, in memory.
+
+    What computed a condition goes, and so does what is stored, where only those read it that are gone.
+
+    Args:
+        document: a file.
+        conditions: the conditions that are known, by name.
+        needed: what else is read than by the nodes, as the outputs are.
+
+    Raises:
+        NoBody: the model would be too large, or an If is malformed.
+    """
+    model = _copied(document)
+    gone = [node for node in document.model.graph.node if is_branching(node) and node.input[0] in conditions]
+    nodes = list(_Inliner({}, _names(document), conditions).expanded(model.graph.node))
+    reads = Counter(name for node in nodes for name in reads_of(node))
+    reads.update([*needed, *(port.name for port in (*model.graph.output, *model.graph.input))])
+    left, idle = list[NodeProto](), set(conditions)
+    for node in reversed(nodes):
+        if idle.issuperset(node.output) and not any(reads[name] for name in node.output):
+            idle.update(node.input)
+            reads.subtract(reads_of(node))
+            gone.append(node)
+        else:
+            left.append(node)
+    unread = {name for node in gone for name in reads_of(node) if not reads[name]}
+    return document_of(_written(document, model, reversed(left), {}, unread), document.path)
 
 
 def _may_fold(function: FunctionProto) -> bool:
@@ -140,17 +174,33 @@ def _versions(model: ModelProto, functions: dict[Key, FunctionProto], called: It
     return versions
 
 
-def _inlined(document: Document, functions: dict[Key, FunctionProto], versions: dict[str, int]) -> bytes:
-    """The bytes of the file with bodies in the place of calls; weights are copied once."""
+def _copied(document: Document) -> ModelProto:
+    """The message of a file, to write into."""
     model = ModelProto()
     model.CopyFrom(document.model)
-    graph = model.graph
+    return model
+
+
+def _names(document: Document) -> Names:
+    """The names of a file that are taken."""
+    graph = document.model.graph
     nodes = {node.name for node in all_nodes(graph.node)}  # of which onnxruntime takes no two of one name
-    names = Names({*names_in(graph), *nodes, *(one.name for one in (*document.tensors, *document.sparse))}, "__")
-    large = {graph.node[number].output[0]: tensor for number, tensor in document.constants.items()}
-    inlined = list(_Inliner(functions, names).expanded(graph.node))
+    return Names({*names_in(graph), *nodes, *(one.name for one in (*document.tensors, *document.sparse))}, "__")
+
+
+def _written(
+    document: Document,
+    model: ModelProto,
+    nodes: Iterable[NodeProto],
+    versions: dict[str, int],
+    without: Container[str] = (),
+) -> bytes:
+    """The bytes of a file with other nodes, which `model` is to have; weights are copied once, but for some."""
+    graph, old = model.graph, document.model.graph
+    large = {old.node[number].output[0]: tensor for number, tensor in document.constants.items()}
+    placed = list(nodes)
     del graph.node[:]
-    graph.node.extend(inlined)
+    graph.node.extend(placed)
     for node in graph.node:
         if node.op_type == "Constant" and node.output[0] in large:
             fill_constant(node, large[node.output[0]])
@@ -161,8 +211,9 @@ def _inlined(document: Document, functions: dict[Key, FunctionProto], versions: 
     around.ClearField("graph")
     stored = [
         buffer[part.begin : part.end]
-        for part in document.inner
-        if part.wire == LENGTH and part.number in (INITIALIZER, SPARSE_INITIALIZER)
+        for number, tensors in ((INITIALIZER, document.tensors), (SPARSE_INITIALIZER, document.sparse))
+        for part, tensor in zip((part for part in document.inner if part[:2] == (number, LENGTH)), tensors, strict=True)
+        if tensor.name not in without
     ]
     pieces: list[bytes | memoryview] = [graph.SerializeToString(), *stored]
     head = [around.SerializeToString(), field_head(GRAPH, sum(map(len, pieces)))]
@@ -172,15 +223,16 @@ def _inlined(document: Document, functions: dict[Key, FunctionProto], versions: 
 
 
 class _Inliner:
-    """Puts bodies in the place of calls.
+    """Puts bodies in the place of calls, and branches in that of Ifs.
 
     Args:
         functions: those of the model; none calls itself.
         names: those that are taken.
+        conditions: name of a condition that is known -> what it is.
     """
 
-    def __init__(self, functions: dict[Key, FunctionProto], names: Names) -> None:
-        self._functions, self._names = functions, names
+    def __init__(self, functions: dict[Key, FunctionProto], names: Names, conditions: Mapping[str, bool]) -> None:
+        self._functions, self._names, self._conditions = functions, names, conditions
 
     def expanded(self, nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
         """The nodes, and in the place of those that are calls what they call, also within their bodies."""
@@ -191,9 +243,11 @@ class _Inliner:
                 waiting.pop()
             elif (function := self._functions.get(key_of(node))) is not None:
                 waiting.append(self._body(node, function))
+            elif is_branching(node) and node.input[0] in self._conditions:
+                waiting.append(self._branch(node, self._conditions[node.input[0]]))
             else:
-                for body in bodies(node):
-                    inside = list(self.expanded(body.node))
+                for body in bodies(node):  # whose own names may hide a condition
+                    inside = list(_Inliner(self._functions, self._names, {}).expanded(body.node))
                     del body.node[:]
                     body.node.extend(inside)
                 yield node
@@ -213,6 +267,27 @@ class _Inliner:
         attributes = {one.name: one for one in (*function.attribute_proto, *call.attribute)}
         for node in function.node:
             yield self._placed(node, names, attributes)
+        for bottom, top in handed:
+            yield helper.make_node("Identity", [bottom], [top])
+
+    def _branch(self, choice: NodeProto, condition: bool) -> Iterator[NodeProto]:
+        """The nodes of the branch of an If that is taken, its initialisers among them."""
+        said = "then_branch" if condition else "else_branch"
+        graph = next((attribute.g for attribute in choice.attribute if attribute.name == said), GraphProto())
+        if len(graph.output) != len(choice.output):
+            raise NoBody("one has not the outputs of its If")
+        names, handed, own = dict[str, str](), list[tuple[str, str]](), set(made_in(graph))
+        for port, top in zip(graph.output, choice.output, strict=True):
+            if port.name in names or port.name not in own:
+                handed.append((names.get(port.name, port.name), top))
+            elif top:
+                names[port.name] = top
+        for tensor in graph.initializer:
+            yield helper.make_node("Constant", [], [self._made(tensor.name, names)], value=tensor)
+        for sparse in graph.sparse_initializer:
+            yield helper.make_node("Constant", [], [self._made(sparse.values.name, names)], sparse_value=sparse)
+        for node in graph.node:
+            yield self._placed(node, names, {})
         for bottom, top in handed:
             yield helper.make_node("Identity", [bottom], [top])
 
@@ -259,6 +334,16 @@ class _Inliner:
         if name and name not in names:
             names[name] = self._names.new(name)
         return names.get(name, "")
+
+
+def reads_of(node: NodeProto) -> list[str]:
+    """The names that a node reads, its bodies among it."""
+    return [name for name in (*node.input, *captured(node)) if name]
+
+
+def is_branching(node: NodeProto) -> bool:
+    """Whether a node is an If."""
+    return node.op_type == "If" and node.domain in STANDARD
 
 
 def key_of(one: NodeProto | FunctionProto) -> Key:

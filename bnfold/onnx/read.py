@@ -25,7 +25,7 @@ from bnfold.errors import (
 from bnfold.net import Array, Blobs, Layer, Net, end_notes, sizes
 from bnfold.onnx.file import Document, Tensor, document_of, read_document
 from bnfold.onnx.frontend import OnnxFrontEnd
-from bnfold.onnx.functions import with_bodies
+from bnfold.onnx.functions import NoBody, is_branching, with_bodies, with_branches
 from bnfold.onnx.node import (
     STANDARD,
     BottomInput,
@@ -94,6 +94,7 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
 
 def _net_of(document: Document, options: ReadOptions) -> Net:
     found, (document, note) = document, with_bodies(document)
+    document, decided = _with_branches(document, options)
     model = document.model
     tensors, stored = _stored(document)
     may_be_fed = model.ir_version >= CONSTANTS_ARE_INPUTS
@@ -137,11 +138,50 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
         _layers=layers,
         inputs=inputs,
         outputs=outputs,
-        notes=[*[SORTS] * (not found.is_sorted), *filter(None, [note]), *ended, *[FREEZES_NOTHING] * freezes_nothing],
+        notes=[
+            *[SORTS] * (not found.is_sorted),
+            *filter(None, [note, decided]),
+            *ended,
+            *[FREEZES_NOTHING] * freezes_nothing,
+        ],
         file=str(document.path),
         origin=origin,
         front=ONNX,
     )
+
+
+def _with_branches(document: Document, options: ReadOptions) -> tuple[Document, str]:
+    """The file with branches in the place of Ifs of which neither data nor open sizes decide, and a note that says so.
+
+    A branch may have Ifs of its own, of which the same is known when it is in place.
+    """
+    count = 0
+    while choices := [node for node in document.model.graph.node if is_branching(node)]:
+        model, (tensors, stored) = document.model, _stored(document)
+        _require_sense(document, tensors, [captured(node) for node in model.graph.node])
+        fed = _may_be_fed(model, options)
+        known = {name: stored[name] for name in stored.keys() - fed}
+        infer(model, tensors.values(), known, document.constants)
+        values = {node.input[0]: known.get(node.input[0]) for node in choices}
+        decided = {name: bool(value.item()) for name, value in values.items() if value is not None and value.size == 1}
+        if not decided:
+            break
+        try:
+            document = with_branches(document, decided, {*_other_reads(document), *options.until})
+        except NoBody as error:
+            return document, f"the branches of Ifs whose conditions are constant stay where they are: {error}"
+        count += sum(node.input[0] in decided for node in choices)
+    if not count:
+        return document, ""
+    verb = "was read as the branch that it takes, and is" if count == 1 else "were read as their branches, and are"
+    return document, f"{counted(count, 'If')} of a constant condition {verb} written so where anything folds"
+
+
+def _may_be_fed(model: ModelProto, options: ReadOptions) -> set[str]:
+    """The inputs of which an initialiser gives what they are by default."""
+    if options.freeze_initializers or model.ir_version < CONSTANTS_ARE_INPUTS:
+        return set()
+    return {port.name for port in model.graph.input}
 
 
 def _known_by_sizes(
