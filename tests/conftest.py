@@ -86,4 +86,4 @@ def in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     For files whose models all end. That such a process gives the same values, and when, tests/compare/test_isolated.py
     says.
     """
-    monkeypatch.setattr(models, "IsolatedSession", Session)
+    monkeypatch.setattr(models, "IsolatedSession", lambda model, _, **options: Session(model, **options))

@@ -118,6 +118,8 @@ class Engine:
         """Give the system what is free, and the pages of the sources: weights that were looked at are read again."""
         for model in self.networks.models:
             model.release_pages()
+        if self._options.memory is not None:
+            self._store.end_idle()
         give_back()
 
     @property

@@ -36,28 +36,85 @@ from bnfold.runtime import Execution, Session, SessionOptions, TensorPort, give_
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from bnfold.onnx.graph import WeightStore
+
 Message = tuple[dict[str, Any], list[Array]]
 INTERVAL = 0.5  # seconds: Windows hands Ctrl-C over between two waits, and never during one
 START = "from bnfold.compare.isolated import serve; serve()"
 
 
-class IsolatedSession(Session):
-    """As `Session`, in a process of its own, which ends with this object.
+class Child:
+    """A process that runs one network after the other, and ends with this object."""
 
-    Raises:
-        ModelError: onnxruntime does not accept the model, or dies of it.
-    """
-
-    def __init__(self, model: ModelProto | bytes | str | os.PathLike[str], **options: Unpack[SessionOptions]) -> None:
-        self._child = subprocess.Popen(
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
             [sys.executable, "-c", START],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             start_new_session=True,  # Ctrl-C in a terminal goes to its whole group
         )
-        self._end = weakref.finalize(self, _end, self._child)
+        self.close = weakref.finalize(self, _end, self.process)
         self._pool = Threads(1, "bnfold-isolated")
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it still runs."""
+        return self.process.poll() is None
+
+    def asked(self, header: dict[str, Any], arrays: list[Array], doing: str) -> Message:
+        """What it answers; whatever interrupts the waiting ends it.
+
+        Raises:
+            ModelError: it died while `doing` what it was asked for, or says so.
+            UsageError: it says so.
+        """
+        try:
+            # No method of this object: a thread keeps what it was called with for a moment after it has answered.
+            answer: Future[Message | None] = self._pool.submit(_exchanged, self.process, header, arrays)
+            message = result_of(answer, INTERVAL)
+        except BaseException:
+            self.close()
+            raise
+        if message is None:
+            raise ModelError(f"onnxruntime died while {doing}: {_cause(self.process.wait())}")
+        if "error" in message[0]:
+            raise ERRORS.get(message[0]["error"], ModelError)(message[0]["message"])
+        return message
+
+    def rest(self, store: WeightStore) -> None:
+        """Close its network, and leave it to the store."""
+        try:
+            assert self.process.stdin is not None
+            _write(self.process.stdin, {}, [])
+        except (OSError, ValueError):  # it is gone
+            self.close()
+        else:
+            store.add_idle(self)
+
+
+class IsolatedSession(Session):
+    """As `Session`, in a process of its own, which ends with this object.
+
+    Args:
+        model: as `Session` takes it.
+        store: has processes that wait, one of which is taken, and left to it again.
+        options: as `Session` takes them.
+
+    Raises:
+        ModelError: onnxruntime does not accept the model, or dies of it.
+    """
+
+    def __init__(
+        self,
+        model: ModelProto | bytes | str | os.PathLike[str],
+        store: WeightStore | None = None,
+        **options: Unpack[SessionOptions],
+    ) -> None:
+        waiting = None if store is None else store.idle_process()
+        self._child = waiting if isinstance(waiting, Child) and waiting.is_there else Child()
+        if store is not None:
+            weakref.finalize(self, self._child.rest, store)
         source = os.fspath(model) if isinstance(model, str | os.PathLike) else model
         content = b""
         if not isinstance(source, str):
@@ -65,7 +122,7 @@ class IsolatedSession(Session):
         if folder := options.get("folder"):
             options["folder"] = os.fspath(folder)
         about = {"model": source, **options}
-        answer, _ = self._asked(
+        answer, _ = self._child.asked(
             about, [np.frombuffer(content, np.uint8)], f"loading '{source}'" if source else "loading"
         )
         self.inputs, self.outputs = (
@@ -80,23 +137,8 @@ class IsolatedSession(Session):
         names = list(self.outputs if outputs is None else outputs)
         given = self._checked(feeds)
         arrays = [array.reshape(np.shape(feeds[name])) for name, array in given.items()]  # a scalar had become a row
-        answer, values = self._asked({"inputs": list(given), "outputs": names}, arrays, "running it")
+        answer, values = self._child.asked({"inputs": list(given), "outputs": names}, arrays, "running it")
         return dict(zip(answer["outputs"], values, strict=True))
-
-    def _asked(self, header: dict[str, Any], arrays: list[Array], doing: str) -> Message:
-        """What the child answers; whatever interrupts the waiting ends the child."""
-        try:
-            # No method of this object: a thread keeps what it was called with for a moment after it has answered.
-            answer: Future[Message | None] = self._pool.submit(_exchanged, self._child, header, arrays)
-            message = result_of(answer, INTERVAL)
-        except BaseException:
-            self._end()
-            raise
-        if message is None:
-            raise ModelError(f"onnxruntime died while {doing}: {_cause(self._child.wait())}")
-        if "error" in message[0]:
-            raise ERRORS.get(message[0]["error"], ModelError)(message[0]["message"])
-        return message
 
 
 def _exchanged(child: subprocess.Popen[bytes], header: dict[str, Any], arrays: list[Array]) -> Message | None:
@@ -153,15 +195,20 @@ def serve() -> None:
 def _answered(
     answers: IO[bytes], session: Session | None, header: dict[str, Any], arrays: list[Array]
 ) -> Session | None:
-    """Answer one message, of which nothing is held while the next one is waited for; the session, once there is one."""
+    """Answer one message, of which nothing is held while the next one is waited for; the session, while there is one.
+
+    Of a model the answer is what it takes and gives, of inputs what they give. What names neither has no answer, and
+    closes the session.
+    """
     try:
-        if session is None:
-            del header["arrays"]
+        if "model" in header:
             session = Session(header.pop("model") or arrays[0].tobytes(), **header)
             _write(answers, _described(session), [])
-        else:
+        elif session is not None and header:
             values = session.run(dict(zip(header["inputs"], arrays, strict=True)), header["outputs"])
             _write(answers, {"outputs": list(values)}, [to_host(value) for value in values.values()])
+        else:
+            session = None
     except BnfoldError as error:
         _write(answers, {"error": type(error).__name__, "message": str(error)}, [])
     return session
@@ -199,7 +246,7 @@ def _read(pipe: IO[bytes]) -> Message:
     """One message. Raises EOFError."""
     header: dict[str, Any] = json.loads(_exactly(pipe, int.from_bytes(_exactly(pipe, 8), "little")))
     arrays = []
-    for name, shape in header["arrays"]:
+    for name, shape in header.pop("arrays"):
         dtype = np.dtype(name)
         content = _exactly(pipe, math.prod(shape) * dtype.itemsize)
         arrays.append(np.frombuffer(content, dtype).reshape(shape))

@@ -221,13 +221,14 @@ class Model:
         """
         from bnfold.onnx.graph import exposed
 
-        opened = IsolatedSession if self.is_apart else Session
         whole, folder = exposed(self.proto, blobs), self.folder
         require_unchanged(self.mapped)
         if self.weights:
             whole, folder = store.put(self.proto, blobs, self.weights, self.mapped)
         try:
-            return opened(whole, threads=threads, folder=folder, provider=provider, tf32=tf32)
+            if self.is_apart:
+                return IsolatedSession(whole, store, threads=threads, folder=folder, provider=provider, tf32=tf32)
+            return Session(whole, threads=threads, folder=folder, provider=provider, tf32=tf32)
         except ModelError as error:
             raise ModelError(f"{self.name}: {error}; what cannot be run cannot be compared") from error
 

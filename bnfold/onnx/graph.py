@@ -10,7 +10,7 @@ from io import BytesIO
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 import onnx
@@ -256,14 +256,25 @@ def telling_shapes(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.Model
     return cut
 
 
+class Process(Protocol):
+    """A process that runs networks."""
+
+    def close(self) -> None:
+        """End it."""
+
+
 class WeightStore:
     """Where networks that are run side by side have their weights, in one file that a runtime can map: equal ones once.
 
     Memory then holds neither messages nor copies of weights, and 2 GiB are no limit. Small networks need none of that.
+
+    It has the processes, too, that ran networks which are closed (`compare.isolated`), for the next ones to run in: to
+    start one takes longer than small networks run. They end with the store.
     """
 
     def __init__(self) -> None:
         self._kept = ExitStack()
+        self._idle: list[Process] | None = []
         self._stored: _Stored | None = None
         self._placed: dict[tuple[int, int], tuple[onnx.ModelProto, Sequence[Weight], bytes]] = {}
         self._sources: dict[mmap.mmap, None] = {}
@@ -272,8 +283,26 @@ class WeightStore:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end_idle()
+        self._idle = None
         with suppress(OSError):  # what a full disk did not take was said when it was put
             self._kept.close()
+
+    def idle_process(self) -> Process | None:
+        """A process that waits for another network, which it does no longer; None where none does."""
+        return self._idle.pop() if self._idle else None
+
+    def add_idle(self, process: Process) -> None:
+        """Have a process wait for another network until this is used no longer."""
+        if self._idle is None:
+            process.close()
+        else:
+            self._idle.append(process)
+
+    def end_idle(self) -> None:
+        """End the processes that wait, and give back their memory."""
+        while self._idle:
+            self._idle.pop().close()
 
     def put(
         self,

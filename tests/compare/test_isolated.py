@@ -24,6 +24,7 @@ from bnfold.compare.comparison import compare
 from bnfold.compare.isolated import IsolatedSession
 from bnfold.errors import ModelError, UsageError
 from bnfold.net import Array
+from bnfold.onnx.graph import WeightStore
 from bnfold.onnx.risks import needs_own_process
 from bnfold.runtime import Session
 
@@ -144,10 +145,63 @@ def test_an_einsum_of_batches_of_nothing_is_a_sentence() -> None:
 
 def test_a_child_ends_with_its_session() -> None:
     session = IsolatedSession(classifier())
-    child = session._child
+    child = session._child.process
     assert child.poll() is None
     del session
     assert child.poll() is not None
+
+
+def test_a_child_runs_one_network_after_the_other_and_ends_with_the_store() -> None:
+    with WeightStore() as store:
+        session = IsolatedSession(classifier(), store)
+        child, found = session._child.process, session.run({"data": IMAGES})["prob"]
+        del session
+        with pytest.raises(ModelError, match="cannot load"):
+            IsolatedSession(b"none", store)
+        session = IsolatedSession(classifier(), store)
+        assert session._child.process is child
+        np.testing.assert_array_equal(session.run({"data": IMAGES})["prob"], found)
+        other = IsolatedSession(classifier(), store)
+        assert other._child.process is not child
+        del session
+        assert child.poll() is None
+        store.end_idle()
+        assert child.poll() is not None
+        assert other._child.process.poll() is None
+    child = other._child.process
+    del other
+    assert child.poll() is not None
+
+
+def test_a_child_that_died_of_a_model_runs_no_other() -> None:
+    nothing = {"signal": np.ones((1, 128, 1)), "step": np.ones(()), "length": np.zeros(())}
+    with WeightStore() as store:
+        with pytest.raises(ModelError, match="died while running it"):
+            IsolatedSession(stft(), store).run(nothing)
+        assert store.idle_process() is None
+        session = IsolatedSession(classifier(), store)
+        session._child.process.kill()
+        session._child.process.wait()
+        del session
+        IsolatedSession(classifier(), store).run({"data": IMAGES})
+
+
+def test_networks_take_turns_in_processes_unless_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    children: list[subprocess.Popen[bytes]] = []
+
+    def begun(child: isolated.Child, really: Any = isolated.Child.__init__) -> None:
+        really(child)
+        children.append(child.process)
+
+    monkeypatch.setattr(isolated.Child, "__init__", begun)
+    made, other = looping(3), looping(3)
+    for one in (made, other):  # which is run at other sizes, too
+        one.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "n"
+    assert compare(made, other).passed
+    assert len(children) <= 4
+    assert compare(made, other, memory=1 << 40).passed
+    assert len(children) > 8
+    assert all(child.poll() is not None for child in children)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends signals")
@@ -169,12 +223,13 @@ def test_ctrl_c_ends_a_model_that_does_not_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="looks for processes")
-def test_a_child_whose_parent_is_killed_leaves(tmp_path: Path) -> None:
+@pytest.mark.parametrize("then", ["s.run({'x': numpy.zeros((2, 6), 'f4')})", "del s; time.sleep(600)"])
+def test_a_child_whose_parent_is_killed_leaves(then: str, tmp_path: Path) -> None:
     (tmp_path / "loop.onnx").write_bytes(endless().SerializeToString())
     program = (
-        "import numpy, sys; from bnfold.compare.isolated import IsolatedSession as S;"
-        f"s = S({str(tmp_path / 'loop.onnx')!r}); print(s._child.pid, flush=True);"
-        "s.run({'x': numpy.zeros((2, 6), 'f4')})"
+        "import numpy, time; from bnfold.compare.isolated import IsolatedSession as S;"
+        "from bnfold.onnx.graph import WeightStore; store = WeightStore();"
+        f"s = S({str(tmp_path / 'loop.onnx')!r}, store); print(s._child.process.pid, flush=True); {then}"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     child = int(present(parent.stdout).readline())
