@@ -22,7 +22,7 @@ from bnfold.compare.records import DiffReport, Gate
 from bnfold.compare.standins import onnx_stand_ins
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Arrays, Feed, Noise, Samples
-from bnfold.data.standins import AnyOf
+from bnfold.data.standins import AnyOf, Lengths
 from bnfold.errors import ModelError, UsageError
 from bnfold.net import Array, sizes
 from bnfold.onnx.graph import WeightStore, with_input_sizes
@@ -91,7 +91,8 @@ def with_usual_sizes(model: Model, layout: BatchLayout) -> tuple[BatchLayout, st
     """
     start = 1 if layout.batched else 0
     unknown = [name for name, feed in layout.feeds.items() if None in feed.shape[start:]]
-    if not (unknown or _switches(layout)) or not all(feed.ranked for feed in layout.feeds.values()):
+    counted = any(isinstance(feed.meaning, Lengths) for feed in layout.feeds.values())
+    if not (unknown or counted or _switches(layout)) or not all(feed.ranked for feed in layout.feeds.values()):
         return layout, ""
     found: list[tuple[bool, BatchLayout]] = []
     with WeightStore() as store:
@@ -124,14 +125,31 @@ def _switches(layout: BatchLayout) -> dict[str, AnyOf]:
 
 
 def _with_numbers_taken(session: Session, layout: BatchLayout) -> BatchLayout | None:
-    """The layout, with the numbers at which a network gives something; None where it gives nothing at any of them."""
+    """The layout, with the numbers at which a network gives something, and where it takes no lengths but of all steps,
+    these; None where it gives nothing at any of them.
+    """
     switches = _switches(layout)
     for name, known in switches.items():
         taken = tuple(one for one in known.values if _gives(session, _with_numbers(layout, name, (one,))))
         if not taken:
             return None
         layout = _with_numbers(layout, name, taken)
-    return layout if switches or _gives(session, layout) else None
+    if not (switches or _gives(session, layout)):
+        return None
+    counted = any(isinstance(feed.meaning, Lengths) for feed in layout.feeds.values())
+    if counted and not layout.is_open and not _gives(session, layout, layout.batch):  # or it counts to the longest
+        return _of_all_steps(layout)
+    return layout
+
+
+def _of_all_steps(layout: BatchLayout) -> BatchLayout:
+    """The layout, whose lengths are those of all steps in every sample."""
+    known = {name: feed.meaning for name, feed in layout.feeds.items()}
+    whole = {name: Lengths(one.steps, whole=True) for name, one in known.items() if isinstance(one, Lengths)}
+    return replace(
+        layout,
+        feeds={name: replace(feed, meaning=whole.get(name, feed.meaning)) for name, feed in layout.feeds.items()},
+    )
 
 
 def _with_numbers(layout: BatchLayout, name: str, values: tuple[int, ...]) -> BatchLayout:
@@ -139,12 +157,12 @@ def _with_numbers(layout: BatchLayout, name: str, values: tuple[int, ...]) -> Ba
     return replace(layout, feeds={**layout.feeds, name: feed})
 
 
-def _gives(session: Session, layout: BatchLayout) -> bool:
-    """Whether a network takes a sample of noise, and makes some value of it."""
+def _gives(session: Session, layout: BatchLayout, start: int = 0) -> bool:
+    """Whether a network takes a sample of noise, the first of those of a run, and makes some value of it."""
     one = replace(layout, batch=1) if layout.is_open else layout
     try:
         noise = choose_samples(None, None, one, 0, Preparation())
-        return any(values.size for values in session.run(run_at(noise, one, 0).feeds).values())
+        return any(values.size for values in session.run(run_at(noise, one, start).feeds).values())
     except ModelError:
         return False
 
@@ -165,6 +183,7 @@ def other_sizes(
     start, met = (1 if layout.batched else 0), ran.sizes(data)
     is_sized = any(None in feed.shape[start:] for feed in layout.feeds.values())
     states = {name for name in max(_states(model, layout), key=len) if met[name][1] == 1}
+    is_whole = any(isinstance(feed.meaning, Lengths) and feed.meaning.whole for feed in ran.feeds.values())
     tried, taken = [(ran.batch, met)], list[Usual | None]()
 
     def at(rows: Sequence[int], usual: Sequence[Usual | None], most: float = inf) -> Iterator[BatchLayout]:
@@ -178,7 +197,8 @@ def other_sizes(
             tried.append((batch, shapes))
             taken.append(one)
             other = replace(other, batch=batch)
-            yield _with_shapes(model, other, shapes) if is_sized else other
+            other = _with_shapes(model, other, shapes) if is_sized else other
+            yield _of_all_steps(other) if is_whole else other
             taken.pop()  # who asks for the next has not taken it
 
     is_coarse = {model.own.stored_type, candidate.own.stored_type} - {"float32", "float64"}
@@ -408,7 +428,7 @@ def _size(feed: Feed, axis: int, usual: Usual, is_state: bool) -> int:
 def _with_shapes(model: Model, layout: BatchLayout, shapes: Mapping[str, tuple[int | None, ...]]) -> BatchLayout:
     """The layout with other shapes, and inputs that are no real values in what these mean."""
     feeds = {blob: replace(feed, shape=shapes[blob]) for blob, feed in layout.feeds.items()}
-    meanings = onnx_stand_ins(with_input_sizes(model.proto, shapes), feeds, model.weights)
+    meanings = onnx_stand_ins(with_input_sizes(model.proto, shapes), feeds, model.weights, layout.feeds)
     return replace(
         layout, feeds={blob: replace(feed, meaning=meanings.get(blob, feed.meaning)) for blob, feed in feeds.items()}
     )

@@ -22,6 +22,8 @@ from bnfold.data.standins import (
     Fixed,
     ImageInfo,
     Indices,
+    Lengths,
+    Mask,
     Places,
     Priors,
     Regions,
@@ -105,13 +107,19 @@ def _mask(reading: _Reading) -> Places:
     return Places(max(math.prod(plane), 1) if min(plane, default=1) > 0 else 1)
 
 
-def onnx_stand_ins(proto: ModelProto, inputs: Mapping[str, Feed], weights: Sequence[Weight]) -> dict[str, StandIn]:
+def onnx_stand_ins(
+    proto: ModelProto,
+    inputs: Mapping[str, Feed],
+    weights: Sequence[Weight],
+    stated: Mapping[str, Feed] | None = None,
+) -> dict[str, StandIn]:
     """The same of an ONNX model.
 
     Args:
         proto: the model.
         inputs: what its inputs take.
         weights: those that are not in the message.
+        stated: likewise, with the sizes that it leaves open.
     """
     from bnfold.onnx.places import makes_mask
 
@@ -134,7 +142,10 @@ def onnx_stand_ins(proto: ModelProto, inputs: Mapping[str, Feed], weights: Seque
                 break
         if blob not in found and feed.dtype.kind in "iu":
             meaning = _computed_places(proto, weights, blob, feed.dtype, shapes)
+            meaning = meaning or _lengths(blob, inputs, stated or inputs)
             meaning = meaning or _known_numbers(proto, weights, blob, feed.dtype)
+            if meaning in (None, FLAG) and MASKS.search(blob) and len(feed.shape) > 1:
+                meaning = Mask()
             found |= {} if meaning is None else {blob: meaning}
         elif blob not in found and len(inputs) > 1 and makes_mask(proto, weights, blob, feed.dtype):
             found[blob] = FLAG
@@ -209,6 +220,31 @@ def _known_numbers(proto: ModelProto, weights: Sequence[Weight], blob: str, dtyp
     return AnyOf((*known[:MOST_KNOWN], 0 if known[0] else 1))
 
 
+def _lengths(blob: str, inputs: Mapping[str, Feed], stated: Mapping[str, Feed]) -> StandIn | None:
+    """How many steps of another input count: along its first open axis but the batch, or the smallest that is fixed.
+
+    Of several inputs it is one with such an axis, whose name begins as that of the lengths.
+    """
+    sizes: dict[tuple[bool, int], int] = {}
+    for name, feed in inputs.items():
+        if name != blob and len(feed.shape) > 1:
+            axes = zip(feed.shape[1:], stated[name].shape[1:], strict=True)
+            opened = [size for size, known in axes if size and known is None]
+            likely = bool(opened), _begins_as(name, blob)
+            size = opened[0] if opened else min((size for size in feed.shape[1:] if size and size > 1), default=0)
+            sizes.setdefault(likely, size)
+    steps = sizes[max(sizes)] if sizes else 0
+    is_one = all(size in {1, None} for size in inputs[blob].shape[1:])
+    return Lengths(steps) if LENGTHS.search(blob) and is_one and steps > 1 else None
+
+
+def _begins_as(one: str, other: str) -> int:
+    """How many letters two names begin with alike."""
+    return next(
+        (at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), min(len(one), len(other))
+    )
+
+
 def _inferred_shapes(proto: ModelProto, weights: Sequence[Weight]) -> dict[str, Sequence[int]]:
     """Tensor -> shape, with 0 for what is not known."""
     from bnfold.onnx.graph import with_inputs_for
@@ -257,6 +293,11 @@ def _counts(limit: int) -> Callable[[_OnnxReading], StandIn]:
 
 IMAGE_SIZES = re.compile(r"info|(im|image|img|orig|orig_im|target|orig_target)_(info|shape|sizes?)")
 """What exporters of detectors call the input of an image's height and width."""
+
+LENGTHS = re.compile(r"^(?!max|min)(.*[_.])?x?len(gth)?s?($|[_.])", re.IGNORECASE)
+"""What exporters call the input of how many steps of another one count, as in `input_lengths` and `seq_len`."""
+MASKS = re.compile(r"^(?!.*pad).*mask$", re.IGNORECASE)
+"""Likewise of which of them count, as in `attention_mask`; one for the padding has them the other way round."""
 
 ONNX_READERS: Mapping[tuple[str, int], Callable[[_OnnxReading], StandIn | None]] = {
     ("ConstantOfShape", 0): _counts(4),

@@ -15,7 +15,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from bnfold.data.arrays import row_of
-from bnfold.data.standins import FLAG, AnyOf, StandIn
+from bnfold.data.standins import FLAG, AnyOf, Lengths, StandIn
 from bnfold.errors import UsageError, plural
 from bnfold.net import Array, DType, Shape
 
@@ -151,6 +151,8 @@ class Noise:
             choices = meaning.values if isinstance(meaning, AnyOf) else (0, 1) if meaning == FLAG else ()
             if choices and prod(shape) == 1:  # each in turn, since a branch may depend on it
                 drawn[blob] = np.full(shape, choices[(self.seed + number + place) % len(choices)], np.float32)
+            elif isinstance(meaning, Lengths) and not number:
+                drawn[blob] = Lengths(meaning.steps, whole=True).draw(random, shape)
             elif meaning is not None:
                 drawn[blob] = meaning.draw(random, shape)
             else:

@@ -86,6 +86,41 @@ FLAG = Indices(2)
 
 
 @dataclass(frozen=True, slots=True)
+class Mask(StandIn):
+    """1 for what counts and 0 for what does not: mostly 1, and always in the first place of each row."""
+
+    def draw(self, random: np.random.Generator, shape: Shape) -> Array:
+        """One in `OFTEN` is 0."""
+        drawn = (random.integers(OFTEN, size=shape) > 0).astype(np.float32)
+        drawn[..., :1] = 1
+        return drawn
+
+    def __str__(self) -> str:
+        return f"1, and one in {OFTEN} of them 0"
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths(StandIn):
+    """How many of so many steps count: from half of them on, since a convolution with a stride leaves nothing of one.
+
+    Attributes:
+        steps: all, which they are in the first sample, as in every batch that is padded to its longest.
+        whole: whether they are all everywhere.
+    """
+
+    steps: int
+    whole: bool = False
+
+    def draw(self, random: np.random.Generator, shape: Shape) -> Array:
+        """Draw them one by one."""
+        least = self.steps if self.whole else (self.steps + 1) // 2
+        return random.integers(least, self.steps + 1, shape).astype(np.float32)
+
+    def __str__(self) -> str:
+        return f"lengths of {self.steps:,}" if self.whole else f"lengths up to {self.steps:,}"
+
+
+@dataclass(frozen=True, slots=True)
 class Fixed(StandIn):
     """The last of these values, as many as there is room for: sizes that an operator can take, or a switch."""
 

@@ -402,6 +402,32 @@ def test_a_mask_of_real_values_is_0_or_1(mask: str, said: str) -> None:
     assert report.data.endswith(said)
 
 
+COUNTED = """<ir_version: 8, opset_import: ["" : 17]> net (float[B,A,4] x, int64[B,AUX] said) => (float[q,r,s] y)
+<int64 no = {0}, int64 one = {1}> { SAID f = Cast <to = 1> (m) g = Unsqueeze (f, last) y = Mul (x, g) }"""
+STEPS = "s = Shape <start = 1, end = 2> (x) n = Squeeze (s) t = Range (no, n, one) m = Less (t, said)"
+LONGEST = "n = ReduceMax <keepdims = 0> (said) t = Range (no, n, one) m = Less (t, said)"
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "nodes", "said"),
+    [
+        ("x_lengths", ("n", "t", "1"), STEPS, "lengths up to 16"),
+        ("seq_len", ("1", "9", "1"), STEPS, "lengths up to 4"),  # of two fixed axes it may count either
+        ("lens", ("1", "t", "1"), LONGEST, "lengths of 16"),
+        ("lens", ("n", "t", "1"), LONGEST, "lengths up to 16"),
+        ("attention_mask", ("n", "t", "t"), "m = Identity (said)", "1, and one in 4 of them 0"),
+        ("key_padding_mask", ("n", "t", "t"), "m = Identity (said)", "whole numbers below 2"),
+        ("unknown", ("n", "t", "1"), STEPS, "whole numbers below 2"),
+    ],
+)
+def test_lengths_and_masks_let_most_steps_count(name: str, sizes: Sequence[str], nodes: str, said: str) -> None:
+    text = COUNTED.replace("AUX", sizes[2]).replace("B,", sizes[0] + ",").replace("A,", sizes[1] + ",")
+    made = text_model(text.replace("SAID", nodes).replace("said", name), last=np.array([2]))
+    report = compare(made, made)
+    assert report.passed
+    assert report.data.endswith(f"'{name}': {said}")
+
+
 def test_an_input_in_a_type_that_numpy_has_not_is_fed_in_float32() -> None:
     nodes = [helper.make_node("Cast", ["data"], ["y"], "y", to=TensorProto.FLOAT)]
     made = model(nodes, {"data": (1, 3)}, ["y"], dtype=TensorProto.BFLOAT16)
