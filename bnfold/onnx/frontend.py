@@ -155,7 +155,7 @@ class OnnxFrontEnd(FrontEnd):
             written = np.ascontiguousarray(_as_stored(layer, bias))
             _put(slots, stored, BIASES.get(layer.type, 2), Rounded(written, dtype))
         layer.blobs = Blobs(stored)
-        if node.proto.op_type in {"Gemm", "FusedGemm"}:
+        if node.proto.op_type in {"Gemm", "FusedGemm", "FusedMatMul"}:
             said = [] if isinstance(held, BottomInput) else ["alpha"]
             node = node.rewritten(*said, *(["beta"] if bias is not None else []))
         layer.param = replace(node, slots=tuple(slots))

@@ -179,7 +179,8 @@ def _of_ports(
         constants: values that are known beforehand.
         believed: infer from what the model says, too, instead of handing it back.
     """
-    copy, types = _readable(model), Types()
+    matrices = {tensor.name for tensor in tensors if len(tensor.shape) == 2}
+    copy, types = _readable(model, matrices), Types()
     for port in _declared(copy):
         types.add(port)
     made = {name for node in copy.graph.node for name in node.output} if not believed else set[str]()
@@ -218,8 +219,13 @@ def _adds_to(declared: Mapping[str, Shape], types: Types, traced: Collection[int
     return adds
 
 
-def _readable(model: ModelProto) -> ModelProto:
-    """A copy that onnx can infer from; open sizes of inputs have names, by which they are the same behind nodes."""
+def _readable(model: ModelProto, matrices: Collection[str]) -> ModelProto:
+    """A copy that onnx can infer from; open sizes of inputs have names, by which they are the same behind nodes.
+
+    Args:
+        model: the model.
+        matrices: the initialisers with two axes.
+    """
     copy = deepcopy(model)
     for node in copy.graph.node:
         if node.op_type in UNINFERRED:
@@ -237,7 +243,7 @@ def _readable(model: ModelProto) -> ModelProto:
             node.attribute.extend(kept)
             node.domain, node.op_type = "", node.op_type.removeprefix("Fused")
         elif node.domain == FUSED and node.op_type == "FusedMatMul":
-            _unfuse_matrices(node)
+            _unfuse_matrices(node, matrices)
         elif node.op_type == "STFT" and all(one.name != "onesided" for one in node.attribute):
             node.attribute.append(helper.make_attribute("onesided", 1))  # its default, for which onnx takes 0
             _forget_shapes(copy.graph)
@@ -248,7 +254,7 @@ def _readable(model: ModelProto) -> ModelProto:
     return copy
 
 
-def _unfuse_matrices(node: NodeProto) -> None:
+def _unfuse_matrices(node: NodeProto, matrices: Collection[str]) -> None:
     """Make a FusedMatMul an Einsum, as far as its sizes go: `alpha*A*B`, of which A or B may be transposed."""
     attributes = {one.name: one.i for one in node.attribute}
     if attributes.get("transBatchA") or attributes.get("transBatchB"):
@@ -257,7 +263,8 @@ def _unfuse_matrices(node: NodeProto) -> None:
         node.CopyFrom(helper.make_node("MatMul", node.input, node.output, node.name))
         return
     rows, columns = "ki" if attributes.get("transA") else "ik", "jk" if attributes.get("transB") else "kj"
-    equation = f"...{rows},...{columns}->...ij"
+    batches = ["" if name in matrices else "..." for name in node.input]  # onnx wants as many axes for either
+    equation = f"{batches[0]}{rows},{batches[-1]}{columns}->...ij"
     node.CopyFrom(helper.make_node("Einsum", node.input, node.output, node.name, equation=equation))
 
 

@@ -166,3 +166,52 @@ def test_a_batch_normalization_goes_back_into_a_fused_convolution_without_an_act
     after = folded(before)
     assert types(after) == ["FusedConv"]
     np.testing.assert_allclose(run(after, {"x": X})["y"], run(before, {"x": X})["y"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("said", ["alpha = 0.5", "transA = 1", "transB = 1", "alpha = -2.0, transA = 1, transB = 1"])
+def test_a_product_with_a_transposed_matrix_takes_arithmetic_from_both_sides(said: str) -> None:
+    """It has no bias, so what it makes of a shift goes on."""
+    nodes = f"""k = BatchNormalization (x, gamma, beta, mean, variance) t = Mul (k, c)
+    m = com.microsoft.FusedMatMul <{said}> (t, w) n = Mul (m, s) y = MatMul (n, v)"""
+    rows, summed = (5, 4) if "transA" in said else (4, 5)
+    text = f"{HEAD} g (float[n,3,4,5] x) => (float[n,3,{rows},2] y) {{ {nodes} }}"
+    constants = {"w": values(*((6, summed) if "transB" in said else (summed, 6))), "v": values(6, 2, seed=2)}
+    of_summed = values(*((summed, 1) if "transA" in said else (summed,)), seed=3)
+    before = model(text, **constants, **statistics(), c=of_summed, s=values(6, seed=4))
+    after = folded(before)
+    assert types(after) == ["BatchNormalization", "FusedMatMul", "MatMul"]
+    x = values(2, 3, 4, 5, seed=5)
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("said", ["alpha = 0.5", "transA = 1", "transB = 1", "transA = 1, transB = 1"])
+@pytest.mark.parametrize("shape", [(4, 1), (5,)])
+def test_a_factor_of_rows_or_of_columns_goes_past_a_product_of_transposed_data(
+    said: str, shape: tuple[int, ...]
+) -> None:
+    left = "a = MatMul (z, p)" if "transA" in said else "a = MatMul (p, x)"
+    right = "b = MatMul (q, x)" if "transB" in said else "b = MatMul (z, q)"
+    nodes = f"{left} {right} m = com.microsoft.FusedMatMul <{said}> (a, b) y = Mul (m, k)"
+    text = f"{HEAD} g (float[2,4,3] x, float[2,3,4] z) => (float[2,4,5] y) {{ {nodes} }}"
+    q = values(*((5, 4) if "transB" in said else (4, 5)), seed=2)
+    before = model(text, p=values(4, 4), q=q, k=values(*shape, seed=3))
+    after = folded(before)
+    assert types(after) == ["MatMul", "MatMul", "FusedMatMul"]
+    feeds = {"x": values(2, 4, 3, seed=5), "z": values(2, 3, 4, seed=6)}
+    np.testing.assert_allclose(run(after, feeds)["y"], run(before, feeds)["y"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("said", "weight", "why"),
+    [
+        ("transBatchA = 1", (4, 6), "it moves the batch of what it reads"),
+        ("transA = 1", (2, 4, 6), "its weight, or what it reads, is no matrix"),
+    ],
+)
+def test_a_product_whose_axes_lie_otherwise_keeps_what_stands_behind_it(
+    said: str, weight: tuple[int, ...], why: str
+) -> None:
+    text = f"""{HEAD} g (float[4,2,4] x) => (float[a,b,6] y)
+    {{ c = Relu (x) m = com.microsoft.FusedMatMul <{said}> (c, w) y = Mul (m, k) }}"""
+    before = model(text, w=values(*weight), k=values())
+    assert any(why in reason for reason in reasons(before))

@@ -107,6 +107,7 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "ai.onnx.ml.Scaler": affine.scaler,
     "com.microsoft.FusedConv": linear.fused,
     "com.microsoft.FusedGemm": linear.fused,
+    "com.microsoft.FusedMatMul": linear.fused_matmul,
     "com.microsoft.RotaryEmbedding": passing.rotary,
 }
 

@@ -101,13 +101,17 @@ def _choice(context: NodeContext, laid: Mapping[int, Steps]) -> Operator:
     return Choice(tuple(every))
 
 
-def matrices(context: NodeContext) -> Operator:
-    """MatMul of data: `s*(x*y)` is `(s*x)*y` with one s for each row, and `x*(s*y)` with one for each column."""
+def matrices(context: NodeContext, turned: bool = False, other_turned: bool = False) -> Operator:
+    """MatMul of data: `s*(x*y)` is `(s*x)*y` with one s for each row, and `x*(s*y)` with one for each column.
+
+    Either may be transposed over its last two axes in front of that.
+    """
     x, y, top = context.bottom(0), context.bottom(1), context.top()
     if min(len(x), len(y)) < 2 or len(context.layer.bottoms) != 2:
         raise Unfit("it does not read two matrices")
-    rows, columns = Axes((*range(len(x) - 1), None)), Axes((*range(len(y) - 2), None, len(y) - 1))
-    return Product(((rows, *lay((*x[:-1], 1), top)), (columns, *lay((*y[:-2], 1, y[-1]), top))))
+    row, column = len(x) - (1 if turned else 2), len(y) - (2 if other_turned else 1)
+    rows, columns = Axes((*range(len(x) - 2), row, None)), Axes((*range(len(y) - 2), None, column))
+    return Product(((rows, *lay((*x[:-2], x[row], 1), top)), (columns, *lay((*y[:-2], 1, y[column]), top))))
 
 
 def einsum(context: NodeContext) -> Product:

@@ -139,6 +139,33 @@ def fused(context: NodeContext) -> Operator:
     return linear._replace(no_backward=linear.no_backward or behind, window=None, beside=None)
 
 
+def fused_matmul(context: NodeContext) -> Operator:
+    """com.microsoft.FusedMatMul: `alpha*A*B`, A or B transposed over their last two axes; B is learned, or data."""
+    node = context.node
+    turned = [context.flag("transA", False), context.flag("transB", False)]
+    if context.flag("transBatchA", False) or context.flag("transBatchB", False):
+        raise Unfit("it moves the batch of what it reads")
+    if context.works_on_data:
+        return matrices(context, *turned)
+    weight, bottom, top = _weight(context, 1), context.bottom(), context.top()
+    shape = tuple(weight.shape)
+    if len(shape) != 2 or len(bottom) < 2 or len(top) != len(bottom):
+        raise Unfit("its weight, or what it reads, is no matrix")
+    out, summed = (0, 1) if turned[1] else (1, 0)
+    top_axis, bottom_axis = len(top) - 1, len(bottom) - (2 if turned[0] else 1)
+    alpha = np.full((1, 1), node.attribute("alpha", 1.0))
+    return Linear(
+        weight=scaled(weight, shape, alpha),
+        bias=None,
+        view=shape,
+        outputs=(Port(top_axis, (out,)),),
+        inputs=(Port(bottom_axis, (summed,)),),
+        summed=(summed,),
+        no_bias="it has no bias",
+        beside=_beside(context, top_axis, bottom_axis),
+    )
+
+
 def linear_model(context: NodeContext) -> Operator:
     """ai.onnx.ml.LinearClassifier, ai.onnx.ml.LinearRegressor: scores, `coefficients*x + intercepts`."""
     node, shape = context.node, context.bottom()
