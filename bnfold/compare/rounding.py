@@ -52,7 +52,10 @@ if TYPE_CHECKING:
 ENLARGING = (*NORMALISING, "Div")
 PERIODIC = ("Cos", "Sin", "Tan")
 FROM_ONE = ("HardSigmoid", "Sigmoid")  # near 0 they are 1 - v, or v + 1/2, of a v that is rounded at that size
-SUMS = ("AveragePool", "GlobalAveragePool", "Pooling", "ReduceMean", "ReduceSum", "Reduction")
+SUMS = (
+    *("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"),
+    *("Add", "Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul", "Sub", "Sum"),
+)
 SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 run and ten in float32 take seconds
 LIGHT = 1 << 17  # weights and values up to which such a network stays open
 MOST_OPEN = 64  # of these
@@ -204,11 +207,22 @@ class RoundingJudge:
         # are added cancel, since the mean of what was centred is what rounding left, and where a Sigmoid, which
         # float32 computes to a unit of 1, is near 0 everywhere. Of others the unit is their own.
         farthest = min(first.judged, relative(first.max_abs, magnitude(first.low, first.high)))
-        adds = matched.ours.writers[beyond[0]].type in SUMS
-        read = [found.errors[name] for name in matched.ours.reads[beyond[0]] if name in found.errors and adds]
         squashed = float(any(type_of(matched.ours, name) in SQUASHING for name in sources(matched.ours, beyond[0])))
-        added = max((magnitude(error.low, error.high) for error in read), default=squashed)
+        added = max(self._added(beyond[0]), default=squashed)
         return beyond if farthest <= ROUNDING * tolerance or first.max_abs <= tolerance * added else []
+
+    def _added(self, blob: str) -> Iterator[float]:
+        """The largest values of what a blob of the reference is made of, if some of its stretch adds."""
+        ours, stretch = self.matched.ours, self._stretch(blob)
+        types = {ours.makers[name].op_type for name in stretch & ours.makers.keys()}
+        if types.isdisjoint(SUMS):
+            return
+        feeds = run_at(self.matched.data, self.matched.layout, 0).feeds
+        for name in {name for made in stretch for name in ours.inputs.get(made, ())} - {blob}:
+            if name in self.found.errors:
+                yield magnitude(self.found.errors[name].low, self.found.errors[name].high)
+            elif name in feeds and feeds[name].dtype.kind == "f":
+                yield float(np.abs(feeds[name]).max(initial=0.0))
 
     def _enlarges(self, blob: str, enlarging: Collection[str] = ENLARGING) -> bool:
         """Whether a normalisation or a division stands in a blob's stretch, and nothing that gives indices.

@@ -18,6 +18,7 @@ from growing import growth
 from nets import FACTOR, net
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_models import change, classifier, model
+from onnx_texts import model as text_model
 from onnx_texts import values
 from present import present
 
@@ -1176,6 +1177,34 @@ def test_a_plane_that_is_constant_and_a_mean_of_what_was_centred_are_no_fault(se
     wrong[-1, 0] = 1.01 * wrong[-1, 0] + 1e-2
     layer.blobs = Blobs([wrong, layer.blobs[1]])
     assert not compare(reference, folded).passed
+
+
+MEANS = {
+    "ReduceMean": "y = ReduceMean <axes = [2, 3]> (d)",
+    "Conv": "y = Conv <group = 3> (d, w)",
+    "MatMul": "f = Reshape (d, flat) p = MatMul (f, column) y = Reshape (p, point)",
+}
+
+
+@pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize(("kind", "other"), [("Conv", "ReduceMean"), ("MatMul", "Conv"), ("ReduceMean", "MatMul")])
+def test_what_cancels_is_rounding_whatever_adds_it_and_what_is_left_is_not(kind: str, other: str, layers: bool) -> None:
+    """A convolution or a product of matrices adds, too; and where outputs alone are compared, layers in between do."""
+
+    def centred(mean: str, share: float = 1, weight: float = 1) -> ModelProto:
+        w = np.full((3, 1, 6, 6), 1 / 36, np.float32)
+        w[1, 0, 2, 2] *= weight
+        body = f"a = ReduceMean <axes = [2, 3]> (x) m = Mul (a, share) d = Sub (x, m) {MEANS[mean]} z = Mul (y, five)"
+        shapes = {"flat": np.array([2, 3, 36]), "point": np.array([2, 3, 1, 1])}
+        scalars = {"five": np.array(5, np.float32), "share": np.array(share, np.float32)}
+        columns = {"column": w[0].reshape(36, 1), "w": w}
+        head = '<ir_version: 8, opset_import: ["" : 17]> net (float[2,3,6,6] x) => (float[2,3,1,1] z)'
+        return text_model(f"{head} {{ {body} }}", **shapes, **scalars, **columns)
+
+    report = compare(centred(kind), centred(other), layers=layers)
+    assert report.passed, report.verdict
+    assert not compare(centred(kind), centred(other, share=0.9999), layers=layers).passed
+    assert not compare(centred("Conv"), centred("Conv", weight=1.001), layers=layers).passed
 
 
 NORMALISED: dict[str, dict[str, Any]] = {
