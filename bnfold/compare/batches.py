@@ -14,6 +14,7 @@ import numpy as np
 from bnfold.data.arrays import label_among
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import ALL, Arrays, Data, Feed, Noise, Part, Samples
+from bnfold.data.standins import LEAST_NOISE
 from bnfold.errors import UsageError, quoted
 from bnfold.io.files import os_path
 from bnfold.net import Array, sizes
@@ -21,7 +22,6 @@ from bnfold.options import require_type
 from bnfold.runtime import AnyArray
 
 DEFAULT_BATCH = 8  # where both models leave the batch open
-LEAST_NOISE = 3  # one sample of each scale
 PLANES = 3  # of an image in colours
 
 

@@ -453,12 +453,14 @@ class Comparison:
 
     def _run(self, opened: Sequence[MatchedCandidate], progress: Progress | None) -> list[DiffReport]:
         """One pass over the data for candidates that take the same runs."""
+        from bnfold.compare.open_sizes import naming_unmeant
         from bnfold.onnx.graph import WeightStore
 
         if not any(one.pairs for one in opened):
             return [report_on(one, Measurement()) for one in opened]
         with WeightStore() as store:
-            reports = self._measured(opened, progress, store)
+            with naming_unmeant(opened[0].layout, opened[0].data):
+                reports = self._measured(opened, progress, store)
             reports = [self._elsewhere(one, report, store) for one, report in zip(opened, reports, strict=True)]
             if self.options.bisect:
                 reports = [self._bisected(one, report, store) for one, report in zip(opened, reports, strict=True)]

@@ -8,6 +8,7 @@ batch among them: at odd ones, with one row, and where that costs little with ma
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, product
 from math import inf, nan, prod
@@ -22,8 +23,8 @@ from bnfold.compare.records import DiffReport, Gate
 from bnfold.compare.standins import onnx_stand_ins
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Arrays, Feed, Noise, Samples
-from bnfold.data.standins import AnyOf, Lengths
-from bnfold.errors import ModelError, UsageError
+from bnfold.data.standins import FLAG, AnyOf, Lengths
+from bnfold.errors import ModelError, UsageError, named
 from bnfold.net import Array, sizes
 from bnfold.onnx.graph import WeightStore, with_input_sizes
 from bnfold.runtime import Session
@@ -100,7 +101,7 @@ def with_usual_sizes(model: Model, layout: BatchLayout) -> tuple[BatchLayout, st
         tried = (_shapes(model, layout, *given) for given in product(USUAL, _states(model, layout)))
         for sized in (_with_shapes(model, layout, shapes) for shapes in tried) if unknown else (layout,):
             taken = _with_numbers_taken(session, sized)
-            found += [] if taken is None else [(_switches(taken) == _switches(sized), taken)]
+            found += [] if taken is None else [(_takes_all(taken, sized), taken)]
             if found and found[-1][0]:
                 break
     if found:
@@ -124,6 +125,12 @@ def _switches(layout: BatchLayout) -> dict[str, AnyOf]:
     return {name: one for name, one in known.items() if all(size == 1 for size in layout.feeds[name].shape[start:])}
 
 
+def _takes_all(taken: BatchLayout, sized: BatchLayout) -> bool:
+    """Whether a network takes all numbers that it knows itself."""
+    found = _switches(taken)
+    return all(one.most or found[name] == one for name, one in _switches(sized).items())
+
+
 def _with_numbers_taken(session: Session, layout: BatchLayout) -> BatchLayout | None:
     """The layout, with the numbers at which a network gives something, and where it takes no lengths but of all steps,
     these; None where it gives nothing at any of them.
@@ -133,7 +140,7 @@ def _with_numbers_taken(session: Session, layout: BatchLayout) -> BatchLayout | 
         taken = tuple(one for one in known.values if _gives(session, _with_numbers(layout, name, (one,))))
         if not taken:
             return None
-        layout = _with_numbers(layout, name, taken)
+        layout = _with_numbers(layout, name, taken[: known.most or None])
     if not (switches or _gives(session, layout)):
         return None
     counted = any(isinstance(feed.meaning, Lengths) for feed in layout.feeds.values())
@@ -165,6 +172,30 @@ def _gives(session: Session, layout: BatchLayout, start: int = 0) -> bool:
         return any(values.size for values in session.run(run_at(noise, one, start).feeds).values())
     except ModelError:
         return False
+
+
+@contextmanager
+def naming_unmeant(layout: BatchLayout, data: Samples) -> Iterator[None]:
+    """Say of a network that cannot be run on noise which inputs are whole numbers of which nothing is known.
+
+    Args:
+        layout: what a run takes.
+        data: the samples.
+
+    Raises:
+        ModelError: the one that is raised within, with that.
+    """
+    known = {name: feed.meaning for name, feed in layout.feeds.items() if feed.dtype.kind in "iu"}
+    unknown = [name for name, one in known.items() if one == FLAG or (isinstance(one, AnyOf) and one.most)]
+    try:
+        yield
+    except ModelError as error:
+        if not (unknown and isinstance(data, Noise)):
+            raise
+        way = (
+            f"what {named('input', unknown)} may hold is not known, and it was tried with numbers: give some by --data"
+        )
+        raise ModelError(f"{error}; {way}") from error
 
 
 def other_sizes(

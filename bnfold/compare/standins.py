@@ -17,6 +17,7 @@ from bnfold.caffe.layers import ROIPooling, Upsampling, infer_shapes
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.data.standins import (
     FLAG,
+    LEAST_NOISE,
     AnyOf,
     Continuation,
     Fixed,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from bnfold.onnx.weight import Weight
 
 MARKABLE = 8  # of so few places each is drawn often
+MOST_SIZES = 2  # that are tried as what a single number may be
 STRIDE = 16  # pixels of an image to one of the map that a detector usually makes of it
 MOST_KNOWN = 8  # numbers of those with which a model compares an input that are tried
 SAME_VALUES = frozenset({"Dropout", "Flatten", "Reshape", "Split"})
@@ -121,7 +123,7 @@ def onnx_stand_ins(
         weights: those that are not in the message.
         stated: likewise, with the sizes that it leaves open.
     """
-    from bnfold.onnx.places import makes_mask
+    from bnfold.onnx.places import makes_mask, stored_numbers
 
     planes = [feed.shape[2:] for feed in inputs.values() if len(feed.shape) == 4]
     sizes = [(height, width) for height, width in planes if height and width]
@@ -136,7 +138,11 @@ def onnx_stand_ins(
             if node.input[0] not in shapes:
                 shapes = {node.input[0]: (), **_inferred_shapes(proto, weights), **shapes}
             numbers = {one.name: one.i for one in node.attribute}
-            meaning = ONNX_READERS[node.op_type, index](_OnnxReading(numbers, shapes[node.input[0]], image))
+            said = stored_numbers(proto, weights, MARKABLE).get(node.input[3]) if len(node.input) > 3 else None
+            axes = range(len(shapes[node.input[0]])) if said is None else np.ravel(said).astype(int).tolist()
+            meaning = ONNX_READERS[node.op_type, index](
+                _OnnxReading(numbers, shapes[node.input[0]], image, len(node.output), axes)
+            )
             if meaning is not None:
                 found[blob] = meaning
                 break
@@ -144,6 +150,7 @@ def onnx_stand_ins(
             meaning = _computed_places(proto, weights, blob, feed.dtype, shapes)
             meaning = meaning or _lengths(blob, inputs, stated or inputs)
             meaning = meaning or _known_numbers(proto, weights, blob, feed.dtype)
+            meaning = meaning or _any_size(blob, inputs)
             if meaning in (None, FLAG) and MASKS.search(blob) and len(feed.shape) > 1:
                 meaning = Mask()
             found |= {} if meaning is None else {blob: meaning}
@@ -234,8 +241,20 @@ def _lengths(blob: str, inputs: Mapping[str, Feed], stated: Mapping[str, Feed]) 
             size = opened[0] if opened else min((size for size in feed.shape[1:] if size and size > 1), default=0)
             sizes.setdefault(likely, size)
     steps = sizes[max(sizes)] if sizes else 0
-    is_one = all(size in {1, None} for size in inputs[blob].shape[1:])
+    is_one = all(size == 1 for size in inputs[blob].shape[1:])
     return Lengths(steps) if LENGTHS.search(blob) and is_one and steps > 1 else None
+
+
+def _any_size(blob: str, inputs: Mapping[str, Feed]) -> StandIn | None:
+    """Of a single number that may be a limit or a place: the largest sizes of other inputs, 1 and 0.
+
+    The reference takes some of these.
+    """
+    found = {size or 0 for name, feed in inputs.items() if name != blob for size in feed.shape[1:]}
+    tried = sorted(found - {0, 1}, reverse=True)[:MOST_SIZES]
+    shape = inputs[blob].shape
+    is_one = all(size == 1 for size in shape[1:]) and shape[:1] in {(), (1,), (None,)}
+    return AnyOf((*tried, 1, 0), LEAST_NOISE) if tried and is_one else None
 
 
 def _begins_as(one: str, other: str) -> int:
@@ -255,11 +274,21 @@ def _inferred_shapes(proto: ModelProto, weights: Sequence[Weight]) -> dict[str, 
 
 
 class _OnnxReading(NamedTuple):
-    """The whole numbers of a node's attributes, the shape of its first input, and the size of the image."""
+    """What is known of a node that reads an input.
+
+    Attributes:
+        numbers: the whole numbers of its attributes.
+        shape: of its first input.
+        image: the size of the image.
+        outputs: how many it writes.
+        axes: what is stored as its fourth input, which says axes; all where nothing is.
+    """
 
     numbers: Mapping[str, int]
     shape: Sequence[int]
     image: tuple[int, int]
+    outputs: int
+    axes: Sequence[int]
 
 
 def _along(attribute: str, default: int, least: int = 0) -> Callable[[_OnnxReading], StandIn | None]:
@@ -276,6 +305,22 @@ def _along(attribute: str, default: int, least: int = 0) -> Callable[[_OnnxReadi
 def _among_all(reading: _OnnxReading) -> StandIn:
     """Places that are there along every axis."""
     return Indices(max(min(reading.shape[reading.numbers.get("batch_dims", 0) :], default=1), 1))
+
+
+def _ends(reading: _OnnxReading) -> StandIn | None:
+    """Ends of which half is left at least along each axis that they may be of."""
+    rank = len(reading.shape)
+    sizes = [reading.shape[axis] for axis in reading.axes if -rank <= axis < rank]
+    size = min((size for size in sizes if size > 1), default=0)
+    return Indices(size + 1, max((size + 1) // 2, 2)) if size else None
+
+
+def _parts(reading: _OnnxReading) -> StandIn | None:
+    """Sizes of parts along an axis, of which the last has what is left."""
+    axis, rank, parts = reading.numbers.get("axis", 0), len(reading.shape), reading.outputs
+    size = reading.shape[axis] if -rank <= axis < rank else 0
+    each = size // parts
+    return Fixed((*[each] * (parts - 1), size - each * (parts - 1))) if each else None
 
 
 def _doubled(shape: Sequence[int]) -> StandIn | None:
@@ -320,7 +365,9 @@ ONNX_READERS: Mapping[tuple[str, int], Callable[[_OnnxReading], StandIn | None]]
     ("RoiAlign", 2): lambda _: Indices(1),
     ("ScatterElements", 1): _along("axis", 0),
     ("ScatterND", 1): _among_all,
+    ("Slice", 2): _ends,
     ("Slice", 4): _counts(2),
+    ("Split", 1): _parts,
     ("Tile", 1): _counts(3),
     ("TopK", 1): _along("axis", -1, 1),
     ("Upsample", 1): _scales,

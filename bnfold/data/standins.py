@@ -15,6 +15,7 @@ import numpy as np
 from bnfold.errors import few
 from bnfold.net import Array, Shape
 
+LEAST_NOISE = 3  # samples: one of each scale
 OFTEN = 4  # the numbers of which one is marked
 MIN_VARIANCE, MAX_VARIANCE = 0.1, 0.2  # of prior boxes: SSD's own
 
@@ -69,9 +70,15 @@ class Indices(StandIn):
 
 @dataclass(frozen=True, slots=True)
 class AnyOf(StandIn):
-    """Some whole numbers that a network knows, each as likely as the other."""
+    """Some whole numbers that a network knows, each as likely as the other.
+
+    Attributes:
+        values: the numbers.
+        most: of these that are drawn, the first that the network takes; 0 for all.
+    """
 
     values: tuple[int, ...]
+    most: int = 0
 
     def draw(self, random: np.random.Generator, shape: Shape) -> Array:
         """Draw them one by one."""

@@ -46,7 +46,7 @@ def made_of(proto: ModelProto, weights: Sequence[Weight], name: str, values: Arr
     opset = max((one.version for one in proto.opset_import if one.domain in STANDARD), default=0)
     if opset < 7:
         return {}  # older operators broadcast by an attribute
-    known = {one: value.reshape(()) for one, value in _stored(proto, weights, 1).items() if value.size}
+    known = {one: value.reshape(()) for one, value in stored_numbers(proto, weights, 1).items() if value.size}
     made = {name: values}
     for node in proto.graph.node:
         if node.op_type in RESHAPING and node.input[0] in made:
@@ -60,7 +60,7 @@ def made_of(proto: ModelProto, weights: Sequence[Weight], name: str, values: Arr
     return made
 
 
-def _stored(proto: ModelProto, weights: Sequence[Weight], most: int) -> dict[str, Array]:
+def stored_numbers(proto: ModelProto, weights: Sequence[Weight], most: int) -> dict[str, Array]:
     """Name -> what is stored under it, but text, of so many values at most."""
     held = [one for one in proto.graph.initializer if prod(one.dims) <= most and not one.data_location]
     found = {one.name: numpy_helper.to_array(one) for one in held if one.data_type != TensorProto.STRING}
@@ -90,7 +90,7 @@ def known_of(proto: ModelProto, weights: Sequence[Weight], name: str) -> list[in
         weights: constants that are not in the message.
         name: the input.
     """
-    constants, same, found = _stored(proto, weights, MOST), {name}, set[int]()
+    constants, same, found = stored_numbers(proto, weights, MOST), {name}, set[int]()
     for node in proto.graph.node:
         first, second = (*node.input, "", "")[:2]
         if node.op_type in COPYING and first in same:
