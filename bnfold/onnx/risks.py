@@ -7,10 +7,11 @@ which even those divide by zero, are for a process of their own.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 
-from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
-from bnfold.onnx.node import STANDARD
+from bnfold.onnx.node import STANDARD, bodies
 
 MAX_SIZE = 1 << 31
 SIZES = frozenset(
@@ -20,6 +21,7 @@ DIVIDING = frozenset({"Div", "Mod", "SplitToSequence"})
 WRITING_ALL = frozenset({"BatchNormalization", "Split"})
 """Operators whose every output onnxruntime writes, one without a name too, of which it dies."""
 # Einsum is not among them: where a letter of both factors and the result has the size 0, onnxruntime divides by it.
+# Nor are MatMulInteger, QLinearConv, QLinearMatMul and ReverseSequence: of each onnxruntime 1.32 dies at some sizes.
 FAMILIES = {
     "one element for one": (
         "Abs Acos Acosh Asin Asinh Atan Atanh Cast CastLike Ceil Celu Clip Cos Cosh DequantizeLinear Dropout Elu "
@@ -28,9 +30,9 @@ FAMILIES = {
         "Tanh ThresholdedRelu"
     ),
     "blobs that broadcast": (
-        "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mul Or Pow Sub Sum Where Xor"
+        "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or Pow Sub Sum Where Xor"
     ),
-    "products with weights": "Conv ConvTranspose GRU Gemm LSTM MatMul RNN",
+    "products with weights": "Conv ConvInteger ConvTranspose GRU Gemm LSTM MatMul RNN",
     "windows and regions": (
         "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LRN LpPool MaxPool MaxRoiPool Resize RoiAlign "
         "Upsample"
@@ -40,13 +42,14 @@ FAMILIES = {
         "LpNormalization MeanVarianceNormalization RMSNormalization Softmax"
     ),
     "along some axes": (
-        "ArgMax ArgMin CumSum Hardmax NonMaxSuppression ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax "
-        "ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare TopK"
+        "ArgMax ArgMin CumSum DynamicQuantizeLinear Hardmax NonMaxSuppression ReduceL1 ReduceL2 ReduceLogSum "
+        "ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare TopK"
     ),
     "data moved": (
         "Concat DepthToSpace Expand Flatten Gather GatherElements GatherND Pad Reshape ScatterElements ScatterND "
         "SequenceAt Slice SpaceToDepth Split SplitToSequence Squeeze Tile Transpose Trilu Unsqueeze"
     ),
+    "bodies that are looked at, too": "If",
     "made of sizes": "Constant ConstantOfShape NonZero OneHot Range SequenceLength Shape Size",
 }
 """Operators whose work their inputs' sizes bound."""
@@ -55,10 +58,23 @@ BOUNDED = frozenset(name for names in FAMILIES.values() for name in names.split(
 
 def needs_own_process(model: ModelProto) -> bool:
     """Whether some operator may not end, or may end the process."""
-    graph = model.graph
+    return _is_risky(model.graph, {}, frozenset())
+
+
+def _is_risky(graph: GraphProto, around: Mapping[str, int], dividing: Collection[str]) -> bool:
+    """The same of a graph.
+
+    Args:
+        graph: a model's, or a body.
+        around: name -> element type, of what the graphs around it make.
+        dividing: of these, the constants that anything may be divided by.
+    """
     kinds = {port.name: port.type.tensor_type.elem_type for port in graph.input}
     kinds |= {tensor.name: tensor.data_type for tensor in graph.initializer}
     constants = {tensor.name for tensor in graph.initializer if _divides(tensor)}
+    own = kinds.keys() | {name for node in graph.node for name in node.output}
+    kinds = {**around, **kinds}
+    constants |= {name for name in dividing if name not in own}
     for node in graph.node:
         if node.domain not in STANDARD or node.op_type not in BOUNDED:
             return True
@@ -72,6 +88,8 @@ def needs_own_process(model: ModelProto) -> bool:
                 return True
         if node.op_type == "Constant" and all(map(_constant_divides, node.attribute)):
             constants.update(node.output)
+        if any(_is_risky(body, kinds, constants) for body in bodies(node)):
+            return True
         for place, name in enumerate(node.output):
             kinds[name] = _kind(node, place, kinds)
     return False
@@ -90,7 +108,9 @@ def _kind(node: NodeProto, place: int, kinds: dict[str, int]) -> int:
         if "value" in attributes:
             return attributes["value"].t.data_type
         return TensorProto.FLOAT if node.op_type == "ConstantOfShape" or "value_float" in attributes else 0
-    giver = {"Where": 1, "OneHot": 2, "DequantizeLinear": 1, "QuantizeLinear": 2}.get(node.op_type, 0)
+    if node.op_type == "DynamicQuantizeLinear":
+        return TensorProto.FLOAT if place == 1 else TensorProto.UINT8
+    giver = GIVERS.get(node.op_type, 0)
     return kinds.get(node.input[giver], 0) if len(node.input) > giver else 0
 
 
@@ -123,5 +143,7 @@ def _constant_divides(value: AttributeProto) -> bool:
 ASKING = frozenset(
     {"And", "Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Not", "Or", "Xor"}
 )
-COUNTING = frozenset({"ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "Shape", "Size"})
+COUNTING = frozenset({"ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "SequenceLength", "Shape", "Size"})
+GIVERS = {"CastLike": 1, "DequantizeLinear": 1, "OneHot": 2, "QuantizeLinear": 2, "Where": 1}
+"""Operator -> which input its output has the type of, if that is not the first."""
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})

@@ -275,10 +275,49 @@ def split_in_pieces(**constants: Array) -> ModelProto:
     )
 
 
+def computed(nodes: str) -> ModelProto:
+    """`y` of some numbers, a flag and constants."""
+    return onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]> g (float[2,3] x, int64[2] n, bool c, uint8[1,1,3,3] q, float[2] z)
+        => (y) <int64[2] two = {{2, 2}}, int64[2] none = {{0, 0}}> {{ {nodes} }}"""
+    )
+
+
+def branching(divisor: str, inside: str = "") -> ModelProto:
+    """A division in a branch, by what is around it or made `inside`."""
+    body = f"{inside} w = Div (n, {divisor})"
+    other = "g () => (v) { v = Identity (n) }"
+    return computed(
+        f"y = If (c) <then_branch = g () => (u) {{ u = If (c) <then_branch = g () => (w) {{ {body} }}, "
+        f"else_branch = {other}> }}, else_branch = {other}>"
+    )
+
+
 @pytest.mark.parametrize(
     ("made", "alone"),
     [
         (classifier(), False),
+        (branching("two"), False),
+        (branching("none"), True),
+        (branching("n"), True),
+        (branching("two", "two = Identity (n)"), True),  # of the same name as what is around
+        (branching("a", "a = Constant <value_ints = [2, 3]> ()"), False),
+        (branching("two", 'e = Einsum <equation = "ij->ji"> (x)'), True),
+        (
+            computed(
+                "a = If (c) <then_branch = g () => (u) { u = Identity (n) }, else_branch = g () => (u) "
+                "{ u = Identity (n) }> y = Div (n, a)"
+            ),
+            True,
+        ),
+        (computed("y = Mod (n, two)"), False),
+        (computed("y = Mod (n, none)"), True),
+        (computed("a = CastLike (x, n) y = Div (n, a)"), True),
+        (computed("a = SplitToSequence (x, two) k = SequenceLength (a) y = Div (n, k)"), True),
+        (computed("a, s, p = DynamicQuantizeLinear (x) y = Div (z, s)"), False),
+        (computed("a, s, p = DynamicQuantizeLinear (x) y = Div (q, a)"), True),
+        (computed("y = ConvInteger (q, q)"), False),
+        (computed("a = ConvInteger (q, q) y = Div (a, a)"), True),
         (division(np.zeros(2, np.float32), TensorProto.FLOAT), False),
         (division(np.array([2, 3]), TensorProto.INT64), False),
         (division(np.array([2, 0]), TensorProto.INT64), True),
