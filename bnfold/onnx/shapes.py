@@ -366,6 +366,8 @@ class _Follower:
             call = self._call(node)
             is_taken = takes(node.op_type, self._opset, call.inputs)
             shape = SIZED[node.op_type](call, self._types.forms) if is_taken else None
+        if shape is not None and node.op_type == "Split":
+            return dict.fromkeys(filter(None, node.output), shape)
         if shape is not None:  # an output may be called as an input that has another size, since users name them
             return {name: shape if name in self._outputs else self._types.adopt(name, shape, known)}
         return {} if self._changed.isdisjoint(node.input) else _inferred(self._model, self._call(readable), self._types)

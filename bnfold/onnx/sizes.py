@@ -282,6 +282,18 @@ def _sliced(call: Call, _: Forms) -> Shape | None:
     return _shape([OPEN - UNKNOWN if axis in cut else size for axis, size in enumerate(before)])
 
 
+def _parted(call: Call, _: Forms) -> Shape | None:
+    """What each output of a Split has whose sizes are known only when it runs; onnx finds the others."""
+    before, sizes, axis = call.shape(), call.value(1), call.attribute("axis", 0)
+    if not before or not call.given(1) or not -len(before) <= axis < len(before):
+        return None
+    if sizes is not None and not is_open(sizes).any():
+        return None
+    made = list(before)
+    made[axis] = OPEN - UNKNOWN
+    return _shape(made)
+
+
 def _tiled(call: Call, forms: Forms) -> Shape | None:
     """What a Tile makes: each size as many times as is said."""
     before, times = call.shape(), call.value(1)
@@ -331,6 +343,7 @@ SIZED: Mapping[str, Callable[[Call, Forms], Shape | None]] = {
     "Reshape": _reshaped,
     "Resize": _resized,
     "Slice": _sliced,
+    "Split": _parted,
     "Tile": _tiled,
     "Upsample": _resized,
 }

@@ -215,3 +215,16 @@ def test_a_product_whose_axes_lie_otherwise_keeps_what_stands_behind_it(
     {{ c = Relu (x) m = com.microsoft.FusedMatMul <{said}> (c, w) y = Mul (m, k) }}"""
     before = model(text, w=values(*weight), k=values())
     assert any(why in reason for reason in reasons(before))
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        ("com.microsoft.BiasGelu (x, b)", "it is not linear"),
+        ("com.microsoft.SkipLayerNormalization <epsilon = 0.01> (x, x, b)", "it normalises what it reads"),
+    ],
+)
+def test_an_operator_of_onnxruntime_says_why_no_affine_passes(made: str, why: str) -> None:
+    text = f"{HEAD} g (float[2,n,4] x) => (float[2,n,4] y) {{ m = {made} y = Mul (m, s) }}"
+    before = model(text, b=values(4), s=values(4, seed=2))
+    assert any(f"'m' (com.microsoft.{made.split('.')[2].split()[0]}): {why}" in reason for reason in reasons(before))

@@ -437,6 +437,22 @@ def test_a_view_keeps_sizes_that_nobody_knows() -> None:
     require_same(before, after)
 
 
+@pytest.mark.parametrize(("axis", "left"), [(2, ["Split", "Conv", "Conv"]), (1, ["BatchNormalization", "Split"])])
+def test_a_split_whose_sizes_are_fed_keeps_the_other_axes(axis: int, left: list[str]) -> None:
+    """The channels of its parts are known where it cuts the plane, and are not where it cuts them."""
+    nodes = f"""k = BatchNormalization (x, gamma, beta, mean, variance) a, b = Split <axis = {axis}> (k, z)
+    y = Conv (a, w) v = Conv (b, w)"""
+    ports = "(float[n,3,5,4] x, int64[2] z) => (float[n,2,h,l] y, float[n,2,m,l] v)"
+    text = f'<ir_version: 8, opset_import: ["" : 17]> g {ports} {{ {nodes} }}'
+    before = model(text, w=values(2, 3, 1, 1), **statistics())
+    after = folded(before)
+    assert types(after)[: len(left)] == left
+    if axis == 2:
+        feeds = {"x": values(2, 3, 5, 4, seed=5), "z": np.array([2, 3])}
+        one, other = run(before, feeds), run(after, feeds)
+        assert max(error(other[name], one[name]) for name in "yv") < 1e-6
+
+
 def test_a_split_into_parts_of_many_stated_sizes_is_followed() -> None:
     """Of 300 channels to parts of 1 and 2; int64 sizes of as many parts are 1,600 bytes."""
     parts = ", ".join(f"p{number}" for number in range(200))

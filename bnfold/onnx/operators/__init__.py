@@ -114,9 +114,10 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
 _NOT_LINEAR = (
     "Acos Acosh Asin Asinh Atan Atanh Celu Cos Cosh Elu Erf Exp Gelu HardSwish LRN Log LogSoftmax LpNormalization "
     "Mish Reciprocal ReduceLogSum ReduceLogSumExp ReduceProd ReduceSumSquare Sigmoid Sin "
-    "Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh com.microsoft.FastGelu com.microsoft.Gelu "
-    "com.microsoft.QuickGelu"
+    "Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh com.microsoft.BiasGelu com.microsoft.FastGelu "
+    "com.microsoft.Gelu com.microsoft.QuickGelu"
 )
+_NORMALISING = "com.microsoft.SkipLayerNormalization com.microsoft.SkipSimplifiedLayerNormalization"
 _JUMPING = (
     "Ceil DynamicQuantizeLinear Floor Hardmax QuantizeLinear Round Shrink Sign ai.onnx.ml.Binarizer "
     "ai.onnx.ml.TreeEnsemble ai.onnx.ml.TreeEnsembleClassifier ai.onnx.ml.TreeEnsembleRegressor"
@@ -130,6 +131,7 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(_NOT_LINEAR.split(), reasons.NOT_LINEAR),
     **dict.fromkeys(_JUMPING.split(), reasons.JUMPS),
     **dict.fromkeys(_TELLING.split(), reasons.TELLS_PLACES),
+    **dict.fromkeys(_NORMALISING.split(), reasons.NORMALISES),
     **dict.fromkeys(_ROUNDED.split(), reasons.ROUNDED),
     "com.microsoft.nchwc.Conv": (
         "its weight lies in blocks of a size that the file does not say; fold the model before it is optimised"
