@@ -544,6 +544,7 @@ def require_numbers(model: Model) -> None:
         fed = fed_tensor(port)
         if port.name in model.feeds and (fed is None or fed.elem_type not in ELEMENTS):
             said = f"takes {fed_kind(port)}, and a comparison feeds arrays of numbers"
+            said += "; compare what reads numbers, as onnx.utils.extract_model takes it out"
             raise ModelError(f"{model.name}: input '{port.name}' {said}")
 
 

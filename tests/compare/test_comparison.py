@@ -238,7 +238,7 @@ def summed(fed: str, weight: float, made: str) -> ModelProto:
 def test_an_input_that_takes_no_numbers_is_told(fed: str, made: str, kind: str, exact: bool) -> None:
     made = made.replace("'", '"')
     reference, candidate = summed(fed, 2, made), summed(fed, 2.5, made)
-    said = f"reference: input 'other' takes {kind}, and a comparison feeds arrays of numbers"
+    said = f"reference: input 'other' takes {kind}, and a comparison feeds arrays of numbers; compare what"
     with pytest.raises(ModelError, match=said):
         bnfold.compare(reference, candidate, exact=exact)
     assert Comparison(reference).against_all([reference], run_equal=False)[0].equal
