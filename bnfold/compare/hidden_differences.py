@@ -12,6 +12,7 @@ would have been measured. So would one whose values differ by less than CLEAR ti
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
@@ -67,6 +68,9 @@ CLEAR = 100.0  # times what is seen: a setting that is so far off would show it,
 UNITS = 4.0  # in the last place: what two roundings of one number differ by
 COMPUTED = 256.0  # likewise: what a few operations differ by, of which some cancel
 CHOOSING = frozenset(("GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMin"))
+SAFE = ("LogSoftmax", "ReduceLogSumExp", "Softmax")  # which subtract the largest value before exp
+BOUNDING = CHOOSING | {"Abs", "Clip", "Max", "Min", "Relu", "Sigmoid", "Tanh", "TopK"}  # what keeps exp from it, mostly
+MOST_OF_EXP = {"float16": 11, "float64": 709}
 LINEAR = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 PREPARING = "transform_param"
 
@@ -350,6 +354,44 @@ def _other_layers(
         ]
         if names and not same.issuperset(partner.tops):
             found[partner.name] = names[0], max(seen.get(top, 0.0) for top in partner.tops)
+    return found
+
+
+def unguarded_exponentials(ours: Model, theirs: Model) -> list[str]:
+    """A note on what overflows for large scores in the candidate alone: a Softmax that is written without its maximum.
+
+    `exp(x) / sum exp(x)` is `exp(x - max x) / sum exp(x - max x)` up to the x of which exp is infinite. Noise is as
+    small as keeps a Softmax from saturating, and does not reach that.
+    """
+    types, others = (Counter(node.op_type for node in model.proto.graph.node) for model in (ours, theirs))
+    replaced = [one for one in SAFE if types[one] > others[one]]
+    bare = [
+        node.name or node.output[0]
+        for node in theirs.proto.graph.node
+        if node.op_type == "Exp" and BOUNDING.isdisjoint(_types_in_front(theirs, node.input[0]))
+    ]
+    if not (replaced and bare and others["Exp"] > types["Exp"]):
+        return []
+    most = MOST_OF_EXP.get(theirs.own.stored_type, 88)
+    subtracts = f"{'have' if len(bare) > 1 else 'has'} no largest value subtracted in the candidate"
+    reached = f"and where the reference has {' or '.join(replaced)} it is infinite for scores beyond {most}"
+    return [
+        f"{named('layer', bare)} (Exp) {subtracts}, {reached}: such are not proved; give data that has them by --data"
+    ]
+
+
+def _types_in_front(model: Model, name: str) -> set[str]:
+    """The operators of which a value is made element by element, and those that these read."""
+    from bnfold.onnx.pointwise import POINTWISE
+
+    waiting, found, seen = [name], set[str](), {name}
+    while waiting:
+        node = model.makers.get(waiting.pop())
+        if node is not None:
+            found.add(node.op_type)
+            fresh = [one for one in node.input if node.op_type in POINTWISE and one not in seen]
+            seen.update(fresh)
+            waiting += fresh
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from bnfold.compare.batches import BatchLayout
 from bnfold.compare.classify import near_chance
 from bnfold.compare.gates import beside, is_blank
-from bnfold.compare.hidden_differences import hidden_differences, prepared_otherwise
+from bnfold.compare.hidden_differences import hidden_differences, prepared_otherwise, unguarded_exponentials
 from bnfold.compare.measure import Measurement, Spans
 from bnfold.compare.models import Model
 from bnfold.compare.records import BlobDiff, ClassifierDiff
@@ -42,6 +42,7 @@ def unproved(
     errors = {blob.blob: blob.judged for blob in blobs}
     yield from hidden_differences(matched.ours, matched.theirs, matched.partners, errors)
     yield from prepared_otherwise(matched.ours, matched.theirs)
+    yield from unguarded_exponentials(matched.ours, matched.theirs)
     yield from replace(matched.ties, counts=found.ties).notes()
 
 

@@ -417,3 +417,29 @@ def test_scores_that_differ_beside_a_mask_are_said_to(mask: float) -> None:
 def test_a_mask_is_no_window_without_a_value() -> None:
     model = masked("s", 1, float(np.finfo(np.float32).min), softmax=True)
     assert not bnfold.compare(model, model).notes
+
+
+SCORES = (
+    """<ir_version: 8, opset_import: ["" : 17]> net (float[2,4] x) => (float[q,r] y) <int64[1] axis = {1}> { %s }"""
+)
+SHARES = "e = Exp (d) s = ReduceSum (e, axis) y = Div (e, s)"
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "is_said"),
+    [
+        ("f = Identity (x) y = Softmax (f)", f"d = Identity (x) {SHARES}", True),
+        ("f = Identity (x) y = Softmax (f)", f"m = ReduceMax <axes = [1]> (x) d = Sub (x, m) {SHARES}", False),
+        (f"d = Identity (x) {SHARES}", f"d = Identity (x) {SHARES}", False),
+        (f"d = Identity (x) {SHARES}", "f = Identity (x) y = Softmax (f)", False),
+    ],
+)
+def test_a_softmax_without_its_maximum_is_said_to_overflow(reference: str, candidate: str, is_said: bool) -> None:
+    """Noise is as small as keeps a Softmax from saturating."""
+    first, second = (onnx.parser.parse_model(SCORES % body) for body in (reference, candidate))
+    report = bnfold.compare(first, second, layers=False)
+    assert report.passed
+    said = (
+        "layer 'e' (Exp) has no largest value subtracted in the candidate, and where the reference has Softmax it is "
+    )
+    assert any(said in note for note in report.notes) == is_said
