@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from bnfold.caffe.layers import infer_shapes
 from bnfold.compare.assumed_shapes import hidden_by_shapes
 from bnfold.compare.batches import BatchLayout, choose_samples, layout_of, match_inputs, runs
 from bnfold.compare.bodies import changed_bodies, with_bodies
@@ -185,8 +184,7 @@ class Comparison:
             coarsest = max(TOLERANCES[self.reference.own.stored_type], TOLERANCES["float32"] * self._in_float32)
             self.options = options = replace(options, tolerance=coarsest)
         if self.reference.net is not None:
-            check_memory(self.reference.net)
-            self._check(infer_shapes(self.reference.net))
+            self._check(check_memory(self.reference.net))
         elif samples is not None or not any(None in feed.shape for feed in self.reference.feeds.values()):
             self._data(self._own_layout())
 

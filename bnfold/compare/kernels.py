@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +105,7 @@ def span(low: float, high: float) -> float:
     return min(float(high - low), sys.float_info.max) or float(max(abs(low), abs(high))) or 1.0
 
 
+@cache
 def bin_edge(index: int) -> float:
     """The lower edge of a bin; `bin_edge(i + 1)` is its upper one.
 

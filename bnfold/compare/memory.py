@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from bnfold.caffe.layers import infer_shapes
 from bnfold.compare.batches import BatchLayout
 from bnfold.errors import UsageError
-from bnfold.net import Net
+from bnfold.net import Net, Shape
 from bnfold.runtime import control_files
 
 if TYPE_CHECKING:
@@ -35,17 +35,22 @@ CHILD = 64 << 20  # of the process that a network has of its own
 BARE = 128 << 20  # of a process, where the system does not say
 
 
-def check_memory(net: Net) -> None:
+def check_memory(net: Net) -> dict[str, Shape | None]:
     """Refuse a comparison whose networks could not be run in the memory that is free, even if no blob is kept.
 
     Args:
         net: one of two nets of like size.
 
+    Returns:
+        The shape of each blob, None where it is unknown.
+
     Raises:
         UsageError: with both sizes, and what to do.
     """
-    sizes = [prod(shape) for shape in infer_shapes(net).values() if shape is not None]
+    shapes = infer_shapes(net)
+    sizes = [prod(shape) for shape in shapes.values() if shape is not None]
     _require(sum(prod(shape) for shape in net.inputs.values()) + LIVE * max(sizes, default=0))
+    return shapes
 
 
 def check_inputs(layout: BatchLayout) -> None:

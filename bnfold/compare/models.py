@@ -204,7 +204,7 @@ class Model:
         """The layers that write something, in order of execution."""
         return list(dict.fromkeys(writer.layer for writer in self.writers.values()))
 
-    @property
+    @cached_property
     def is_apart(self) -> bool:
         """Whether it runs in a process of its own, since it may loop for ever or end the one that runs it."""
         from bnfold.onnx.risks import needs_own_process
@@ -485,7 +485,7 @@ def _running(whole: Net, name: str, fed: Mapping[str, Shape] | None = None) -> M
             if top in tensors:
                 writers[top] = Writer(layer.name, layer.type, bool(layer.blobs))
                 reads[top] = tuple(layer.bottoms)
-    meanings = {**stand_ins(net), **stand_ins(whole)}
+    meanings = {**stand_ins(net), **(stand_ins(whole) if whole is not net else {})}
     feeds = {
         blob: replace(feed, meaning=meanings.get(blob, feed.meaning), unmade=blob in unrunnable.fed)
         for blob, feed in _feeds(proto).items()
