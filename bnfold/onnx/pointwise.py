@@ -15,10 +15,11 @@ from bnfold.onnx.node import STANDARD
 
 POINTWISE = frozenset(
     (
-        *("Abs", "Add", "And", "BatchNormalization", "Celu", "Clip", "Constant", "Div", "Dropout", "Elu", "Erf"),
-        *("Exp", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu"),
-        *("Less", "LessOrEqual", "Log", "Max", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pow"),
-        *("Reciprocal", "Relu", "Selu", "Shrink", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Sub", "Sum"),
+        *("Abs", "Add", "And", "BatchNormalization", "Cast", "Ceil", "Celu", "Clip", "Constant", "Div", "Dropout"),
+        *("Elu", "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish"),
+        *("Identity", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Min", "Mish", "Mod", "Mul", "Neg", "Not"),
+        *("Or", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Softplus"),
+        *("Softsign", "Sqrt", "Sub", "Sum"),
         *("Tanh", "ThresholdedRelu", "Where", "Xor"),
     )
 )

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
+from onnx_texts import model as text_model
 
 import bnfold
 
@@ -220,10 +221,23 @@ def three(op_type: str) -> onnx.ModelProto:
     return chain(("Mul", {"a": 0.0}, {}), ("Add", {"b": 3.0}, {}), (op_type, {}, {}))
 
 
+def summing(read: str) -> onnx.ModelProto:
+    """A sum of x, or of r, which is 1 where x is 0."""
+    other = "e = Equal (x, zero) f = Cast <to = 1> (e) r = Add (x, f) " * (read == "r")
+    head = '<ir_version: 8, opset_import: ["" : 18]> net (float[N,4] x) => (float[N,M] y) <float zero = {0.0}>'
+    return text_model(f"{head} {{ {other} c = MatMul ({read}, w) y = Relu (c) }}", w=np.ones((4, 2), np.float32))
+
+
 @pytest.mark.parametrize(
     ("reference", "candidate", "said"),
     [
         (three("Floor"), three("Ceil"), "(Ceil in the place of Floor)"),
+        (
+            chain(("Round", {}, {})),
+            chain(("Add", {"b": 0.5}, {}), ("Floor", {}, {})),
+            "(Add, Floor in the place of Round)",
+        ),
+        (summing("x"), summing("r"), "(Equal, Cast, Add where the reference has nothing)"),
         (chain(("Clip", {}, {"max": 6.0}), opset=6), clip(8), "(a value of Clip)"),
         (LEAKY, chain(("PRelu", {"s": [0.2]}, {})), "(PRelu in the place of LeakyRelu)"),
         (LEAKY, chain(("Relu", {}, {})), "(Relu in the place of LeakyRelu)"),
@@ -263,6 +277,7 @@ def test_what_no_data_has_shown_is_said_whatever_it_is_written_as(
         (LEAKY, chain(("PRelu", {"s": [0.1]}, {}))),
         (LEAKY, chain(("PRelu", {"s": [0.1, 0.1, 0.1, 0.1]}, {}), opset=9)),
         (HARD_SIGMOID, bounded(0, 1)),
+        (chain(("Floor", {}, {})), chain(("Neg", {}, {}), ("Ceil", {}, {}), ("Neg", {}, {}))),
         (chain(NORMALISED), chain(("Mul", {"a": FACTORS}, {}), ("Add", {"b": SHIFTS}, {}))),
         (chain(NORMALISED), chain(SCALED)),
         (chain(MATMUL, ("Abs", {}, {}), MATMUL), chain(MATMUL, ("Abs", {}, {}), ("Neg", {}, {}), MINUS_MATMUL)),
