@@ -70,7 +70,15 @@ ARITHMETIC = frozenset({"Add", "Div", "Mul", "Sub"})
 
 RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 
-BIASES = {"Add": 1, "Conv": 2, "ConvTranspose": 2, "DeformConv": 3, "Gemm": 2, **dict.fromkeys(RECURRENT, 3)}
+BIASES = {
+    "Add": 1,
+    "Conv": 2,
+    "ConvTranspose": 2,
+    "DeformConv": 3,
+    "Gemm": 2,
+    "com.microsoft.MatMulNBits": 5,
+    **dict.fromkeys(RECURRENT, 3),
+}
 """Operator -> which input is its bias."""
 
 BODIES = (AttributeProto.GRAPH, AttributeProto.GRAPHS)

@@ -362,10 +362,14 @@ class _Follower:
     def _found(self, node: NodeProto, readable: NodeProto) -> Mapping[str, Shape | None]:
         """The shapes of what a node makes, as far as they follow from what onnx had not found."""
         shape, known, name = None, self._types.count, node.output[0]
-        if node.op_type in SIZED and node.domain in STANDARD:
+        is_standard = node.domain in STANDARD
+        rule = SIZED.get(node.op_type if is_standard else f"{node.domain}.{node.op_type}")
+        if rule is not None:
             call = self._call(node)
-            is_taken = takes(node.op_type, self._opset, call.inputs)
-            shape = SIZED[node.op_type](call, self._types.forms) if is_taken else None
+            is_taken = not is_standard or takes(node.op_type, self._opset, call.inputs)
+            shape = rule(call, self._types.forms) if is_taken else None
+        if shape is not None and not is_standard:  # of which onnx infers no type either
+            self._types.elements.setdefault(name, self._types.elements.get(node.input[0], 0))
         if shape is not None and node.op_type == "Split":
             return dict.fromkeys(filter(None, node.output), shape)
         if shape is not None:  # an output may be called as an input that has another size, since users name them

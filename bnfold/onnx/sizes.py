@@ -294,6 +294,12 @@ def _parted(call: Call, _: Forms) -> Shape | None:
     return _shape(made)
 
 
+def _of_columns(call: Call, _: Forms) -> Shape | None:
+    """What a MatMulNBits makes: N columns."""
+    before, columns = call.shape(), call.attribute("N", 0)
+    return _shape((*before[:-1], columns)) if before and columns > 0 else None
+
+
 def _tiled(call: Call, forms: Forms) -> Shape | None:
     """What a Tile makes: each size as many times as is said."""
     before, times = call.shape(), call.value(1)
@@ -346,6 +352,7 @@ SIZED: Mapping[str, Callable[[Call, Forms], Shape | None]] = {
     "Split": _parted,
     "Tile": _tiled,
     "Upsample": _resized,
+    "com.microsoft.MatMulNBits": _of_columns,
 }
 """What makes a blob of computed sizes, and the shape that they give it, None where that is not known."""
 MOVING = frozenset(["Cast", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"])

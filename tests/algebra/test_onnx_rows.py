@@ -300,6 +300,7 @@ NOT_HERE = {
     "com.microsoft.FusedConv": "absorbs",
     "com.microsoft.FusedGemm": "absorbs",
     "com.microsoft.FusedMatMul": "absorbs, or is a product of data; tests/onnx/test_fused.py has both",
+    "com.microsoft.MatMulNBits": "absorbs; tests/onnx/test_fused.py has it",
     "com.microsoft.RotaryEmbedding": "onnx does not evaluate it; tests/onnx/test_fused.py has it",
     "BatchNormalization": "an affine",
     "Cast": "an alias, or nothing that is known",

@@ -228,3 +228,50 @@ def test_an_operator_of_onnxruntime_says_why_no_affine_passes(made: str, why: st
     text = f"{HEAD} g (float[2,n,4] x) => (float[2,n,4] y) {{ m = {made} y = Mul (m, s) }}"
     before = model(text, b=values(4), s=values(4, seed=2))
     assert any(f"'m' (com.microsoft.{made.split('.')[2].split()[0]}): {why}" in reason for reason in reasons(before))
+
+
+@pytest.mark.parametrize(("bits", "zero"), [(4, ", z"), (4, ""), (8, "")])
+@pytest.mark.parametrize("flat", [False, True])
+def test_the_scale_of_a_weight_of_few_bits_takes_factors(bits: int, zero: str, flat: bool) -> None:
+    """One number from in front, and from behind what has a value for each column, of either sign."""
+    nodes = f"""k = Mul (x, c)
+    m = com.microsoft.MatMulNBits <K = 32, N = 4, bits = {bits}, block_size = 16> (k, q, s{zero})
+    n = Mul (m, f) y = Relu (n)"""
+    text = f"{HEAD} g (float[n,5,32] x) => (float[n,5,4] y) {{ {nodes} }}"
+    draw = np.random.default_rng(3).integers
+    constants = {"q": draw(0, 256, (4, 2, 2 * bits)).astype(np.uint8), "z": draw(0, 256, 4).astype(np.uint8)}
+    scale = values(*((8,) if flat else (4, 2)))
+    before = model(text, **constants, s=scale, c=values(), f=values(4, seed=2))
+    after = folded(before)
+    assert types(after) == ["MatMulNBits", "Relu"]
+    x = values(2, 5, 32, seed=5)
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-4, atol=1e-2)
+
+
+def test_the_scale_and_the_bias_of_a_weight_of_few_bits_take_an_affine() -> None:
+    nodes = """m = com.microsoft.MatMulNBits <K = 32, N = 3, bits = 4, block_size = 32> (x, q, s, , , b)
+    y = BatchNormalization (m, gamma, beta, mean, variance)"""
+    text = f"{HEAD} g (float[n,32] x) => (float[n,3] y) {{ {nodes} }}"
+    numbers = np.random.default_rng(3).integers(0, 256, (3, 1, 16)).astype(np.uint8)
+    before = model(text, q=numbers, s=values(3, 1), b=values(3, seed=2), **statistics())
+    after = folded(before)
+    assert types(after) == ["MatMulNBits"]
+    x = values(2, 32, seed=5)
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("ports", "front", "why"),
+    [
+        ("", "k = Add (x, c)", "takes no shift from in front"),
+        ("", "k = Mul (x, g)", "varies along axis 1"),
+        (", float[3,1] s", "k = Mul (x, c)", "its scale is none of its columns"),
+    ],
+)
+def test_what_the_scale_of_a_weight_of_few_bits_cannot_take_stays(ports: str, front: str, why: str) -> None:
+    nodes = f"{front} y = com.microsoft.MatMulNBits <K = 32, N = 3, bits = 4, block_size = 32> (k, q, s)"
+    text = f"{HEAD} g (float[n,32] x{ports}) => (float[n,3] y) {{ {nodes} }}"
+    numbers = np.random.default_rng(3).integers(0, 256, (3, 1, 16)).astype(np.uint8)
+    fed = {} if ports else {"s": values(3, 1)}
+    before = model(text, q=numbers, c=values(), g=values(32), **fed)
+    assert any(why in reason for reason in reasons(before)), reasons(before)

@@ -108,6 +108,7 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "com.microsoft.FusedConv": linear.fused,
     "com.microsoft.FusedGemm": linear.fused,
     "com.microsoft.FusedMatMul": linear.fused_matmul,
+    "com.microsoft.MatMulNBits": linear.matmul_of_bits,
     "com.microsoft.RotaryEmbedding": passing.rotary,
 }
 

@@ -166,6 +166,32 @@ def fused_matmul(context: NodeContext) -> Operator:
     )
 
 
+def matmul_of_bits(context: NodeContext) -> Operator:
+    """com.microsoft.MatMulNBits: `x*W + b`, W being `(q - zero)*scale` by blocks of each column.
+
+    The scale takes factors; onnxruntime's own quantiser writes some of either sign.
+    """
+    node, rank = context.node, len(context.bottom())
+    scale, zero, count = context.learned(2), context.values(3), node.attribute("N", 0)
+    if scale is None or rank < 1 or count < 1 or prod(scale.shape) % count:
+        raise Unfit("its scale is none of its columns")
+    if node.given(3) and zero is None:
+        raise Unfit(f"its zero point {why_unknown(context, 3)}")
+    bias, fixed = _bias(context, 5, count)
+    largest = 0.0 if zero is None or zero.dtype.kind not in "fV" else float(np.abs(exact_values(zero)).max(initial=0.0))
+    return Linear(
+        weight=scale,
+        bias=None if bias is None else bias.reshape((1,) * (rank - 1) + (-1,)),
+        view=(count, prod(scale.shape) // count),
+        outputs=(Port(rank - 1, (0,)),),
+        inputs=(Port(0, ()),),
+        no_shift="its weight is quantised, and takes no shift from in front",
+        no_backward=fixed,
+        no_bias=fixed or "it has no bias",
+        multiplied=largest + 2.0 ** node.attribute("bits", 4),
+    )
+
+
 def linear_model(context: NodeContext) -> Operator:
     """ai.onnx.ml.LinearClassifier, ai.onnx.ml.LinearRegressor: scores, `coefficients*x + intercepts`."""
     node, shape = context.node, context.bottom()
