@@ -136,10 +136,9 @@ def measure_together(
     if backend.on_host and len(references) > 1:
         pairs = zip(references, candidates, strict=True)
         return [measure_together([one], [two], view, tolerance, compiled)[0] for one, two in pairs]
-    sides = [
-        backend.behind([backend.real(backend.xp.reshape(blob, view)) for blob in side])
-        for side in (references, candidates)
-    ]
+    seen = [[backend.xp.reshape(blob, view) for blob in side] for side in (references, candidates)]
+    # On the host blocks are converted, since a blob of bytes as a whole would take eight times its memory.
+    sides = [side[0] if backend.on_host else backend.behind(list(map(backend.real, side))) for side in seen]
     with np.errstate(all="ignore"):  # undefined values are counted, and overflow is what the figures then say
         return _measure(backend, sides[0], sides[1], len(references), tolerance)
 
@@ -153,7 +152,7 @@ def _measure(backend: Backend, reference: AnyArray, candidate: AnyArray, blobs: 
     found: list[Float64] = []
     squares = np.zeros((2, blobs, channels * parts))
     for cut in cuts:
-        ours, theirs = (side[cut] for side in sides)
+        ours, theirs = (backend.real(side[cut]) for side in sides)
         summed = backend.at_once(ours, theirs, counter)
         if summed is None:
             block = _Block(backend, ours, theirs)
@@ -205,10 +204,10 @@ def _looked_at_again(
     for cut, rows in zip(cuts, found, strict=True):
         at = cut[0]
         if unlike[at].any():
-            products = _Block(backend, *(side[cut] for side in sides)).product()
+            products = _Block(backend, *(backend.real(side[cut]) for side in sides)).product()
             product[at] += np.where(unlike[at], products, 0.0)
         if (rows[PEAK] > limits[at]).any():
-            above[at] += _Block(backend, *(side[cut] for side in sides)).above(limits[at])
+            above[at] += _Block(backend, *(backend.real(side[cut]) for side in sides)).above(limits[at])
     return product, above
 
 

@@ -75,7 +75,7 @@ def extremes(values: AnyArray) -> tuple[float, float]:
     if 0 in values.shape:
         return math.inf, -math.inf
     backend = backend_of(values)
-    xp, values = backend.xp, backend.real(values)
+    xp, values = backend.xp, values if backend.on_host else backend.real(values)
     low, high = float(xp.min(values)), float(xp.max(values))
     if math.isfinite(low) and math.isfinite(high):
         return low, high

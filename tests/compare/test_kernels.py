@@ -2,6 +2,7 @@
 
 import math
 import sys
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,7 +15,7 @@ from compare import oracle
 from bnfold.compare import backends, kernels, saturation
 from bnfold.compare.backends import BINS
 from bnfold.compare.batches import BatchLayout, Run
-from bnfold.compare.kernels import bin_edge
+from bnfold.compare.kernels import bin_edge, measure_together
 from bnfold.compare.measure import Measurement, MeasurePlan, _together
 from bnfold.compare.metrics import BlobError, add_together, extremes, figures
 from bnfold.compare.saturation import Positions
@@ -281,3 +282,18 @@ def test_long_rows_are_cut_so_that_no_dot_product_is_shared_among_threads() -> N
     for cut in cuts:
         seen[cut] += 1
     assert (seen == 1).all()
+
+
+def test_bytes_are_measured_without_a_copy_of_their_blob_in_float64() -> None:
+    blob = np.random.default_rng(0).integers(0, 256, (1, 16, 1 << 16), np.uint8)
+    other = blob.copy()
+    other[0, 3, 5] ^= 1
+    measure_together([blob], [other], blob.shape, 1e-4)  # threads keep their blocks
+    tracemalloc.start()
+    try:
+        measured = measure_together([blob], [other], blob.shape, 1e-4)[0]
+        assert extremes(blob) == (0.0, 255.0)
+        assert measured.above == 1
+        assert tracemalloc.get_traced_memory()[1] < 4 * blob.nbytes
+    finally:
+        tracemalloc.stop()
