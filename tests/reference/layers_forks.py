@@ -703,12 +703,12 @@ def inside(boxes: Array, height: float, width: float) -> Array:
 def nms(boxes: Array, order: list[int], threshold: float) -> list[int]:
     """Greedy, best first; sides are +1, and what overlaps by more than the threshold goes."""
     kept: list[int] = []
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2] + 1, axis=1)
     for i in order:
         for k in kept:
             sides = np.minimum(boxes[i, 2:], boxes[k, 2:]) - np.maximum(boxes[i, :2], boxes[k, :2]) + 1
             shared = max(sides[0], 0) * max(sides[1], 0)
-            areas = [np.prod(boxes[n, 2:] - boxes[n, :2] + 1) for n in (i, k)]
-            if shared / (sum(areas) - shared) > threshold:
+            if shared / (areas[i] + areas[k] - shared) > threshold:
                 break
         else:
             kept.append(int(i))

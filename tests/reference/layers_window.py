@@ -252,7 +252,8 @@ def plus_upsample(param: Message, bottoms: list[Array]) -> list[Array]:
         for row in range(bottom.shape[2]):
             for column in range(bottom.shape[3]):
                 share = max(0.0, 1 - abs(at[0] - row)) * max(0.0, 1 - abs(at[1] - column))
-                top[:, :, y, x] += share * bottom[:, :, row, column]
+                if share > 0:
+                    top[:, :, y, x] += share * bottom[:, :, row, column]
     return [top]
 
 
