@@ -238,7 +238,23 @@ def _guards(
         for (name, mine, its), size in _probed(ours, theirs, told, judge):
             if size > found.get(name, ("", 0.0))[1]:
                 found[name] = _said(mine, its, "where the reference has"), size
+    for name, mine, its in (*behind, *between):
+        table, size = _tables(ours, theirs, mine, its)
+        if size > found.get(name, ("", 0.0))[1]:
+            found[name] = f"'{table}'", size
     return found
+
+
+def _tables(ours: Model, theirs: Model, mine: Stretch, its: Stretch) -> tuple[str, float]:
+    """The table that the candidate's Gather reads in front of a stretch, and how far from the reference's it is.
+
+    That is 0 where the stretches are written otherwise, since a fold may have moved an affine into the table.
+    """
+    nodes = ours.makers[mine.front], theirs.makers[its.front]
+    if mine.types != its.types or {node.op_type for node in nodes} != {"Gather"}:
+        return "", 0.0
+    held = [model.stored({node.input[0]}).get(node.input[0]) for model, node in zip((ours, theirs), nodes, strict=True)]
+    return nodes[1].input[0], 0.0 if None in held else _apart_stored(*held)
 
 
 def _beside_layers(

@@ -347,6 +347,34 @@ layer { name: "out" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom:
 """
 
 
+TABLE = """<ir_version: 8, opset_import: ["" : 18]> net (int64[2,5] i) => (float[q,r] y) <int64[1] flat = {-1}>
+{ f = Reshape (i, flat) g = Gather (k, f) y = NODES }"""
+
+
+@pytest.mark.parametrize("nodes", ["Relu (g)", "Mul (g, two)", "Identity (g)"])
+def test_rows_that_were_not_read_are_said_whatever_is_named_otherwise(nodes: str) -> None:
+    """A fold may move a factor into the table, and then it is written otherwise behind it, too."""
+    rows, changed = (
+        np.arange(1, 2701, dtype=np.float32).reshape(900, 3),
+        np.arange(1, 2701, dtype=np.float32).reshape(900, 3),
+    )
+    changed[-1] += 1000
+    two = np.array(2, np.float32)
+    reference = text_model(TABLE.replace("NODES", nodes), k=rows, two=two)
+    other = (
+        TABLE.replace("NODES", nodes)
+        .replace("f =", "p =")
+        .replace(", f)", ", p)")
+        .replace("g ", "q ")
+        .replace("(g", "(q")
+    )
+    report = bnfold.compare(reference, text_model(other, k=changed, two=two))
+    assert report.passed
+    assert any("has other values in the candidate ('k')" in note for note in report.notes)
+    moved = text_model(other.replace("Mul (q, two)", "Identity (q)"), k=rows * (2 if "two" in nodes else 1))
+    assert bnfold.compare(reference, moved).notes == ()
+
+
 def test_settings_of_a_layer_that_is_many_nodes_are_said_not_to_be_proved(tmp_path: Path) -> None:
     paths = [tmp_path / "a.prototxt", tmp_path / "b.prototxt"]
     for path, text in zip(paths, (DETECTOR, DETECTOR.replace("top_k: 30", "top_k: 31")), strict=True):
