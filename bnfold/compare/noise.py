@@ -58,7 +58,7 @@ def choose_noise(
         reference: whose behaviour decides.
         session: of the reference, which gives its `watched_blobs` too.
         sparing: give back what the allocator holds of each trial before the next one, which then asks the system for
-            every page again: a fifth of the processor time of a ResNet-152's.
+            every page again.
     """
     outputs, watched = reference.outputs, watched_blobs(reference)
     if not outputs or all(meaning is not None for _, meaning in noise.feeds.values()):
