@@ -312,7 +312,11 @@ def _probed(
     from bnfold.compare.probing import MOST
 
     stored = [
-        {name: values_stored(held) for name, held in model.stored(names).items() if prod(held.shape) <= MOST}
+        {
+            name: values_stored(held)
+            for name, held in model.stored(names).items()
+            if prod(held.shape) <= MOST and held.dtype != object
+        }
         for model, names in (
             (ours, set[str]().union(*(one.ours.constants for one in couples))),
             (theirs, set[str]().union(*(one.theirs.constants for one in couples))),

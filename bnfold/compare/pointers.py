@@ -223,8 +223,8 @@ def _at_jump(front: str, limit: float, part: Callable[[Array], Array]) -> Pointe
 
 
 def known_values(model: Model, names: Iterable[str]) -> dict[str, Array]:
-    """Those of some tensors of an ONNX model that are stored, or that a Constant says."""
-    return {name: values_stored(held) for name, held in model.stored({*names}).items()}
+    """Those of some tensors of an ONNX model that are stored, or that a Constant says, and hold no text."""
+    return {name: values_stored(held) for name, held in model.stored({*names}).items() if held.dtype != object}
 
 
 STEPS = {"Cast": None, "Ceil": (-1.0, 0.0), "Floor": (0.0, 1.0), "QuantizeLinear": (-0.5, 0.5), "Round": (-0.5, 0.5)}
