@@ -20,6 +20,7 @@ from bnfold.errors import UsageError, plural
 from bnfold.net import Array, DType, Shape
 
 SCALES = (1.0, 8.0, 64.0)
+LEAST_PARALLEL = 1 << 13  # values of a sample, below which a thread hands it over in the time that it is drawn in
 UNRANKED = (None, None)
 """The shape of a feed of unknown rank: the first axis is the sample, and the others are what data brings."""
 
@@ -118,7 +119,6 @@ class Noise:
         repeated: samples in a row that have the same scale.
     """
 
-    parallel: ClassVar[bool] = True  # samples may be asked for by several threads at once
     labels: ClassVar[None] = None
     class_names: ClassVar[tuple[str, ...]] = ()
 
@@ -128,6 +128,11 @@ class Noise:
     scales: tuple[float, ...] = SCALES
     signed: bool = True
     repeated: int = 1
+
+    @property
+    def parallel(self) -> bool:
+        """Whether several threads at once draw samples sooner than one does."""
+        return sum(prod(shape) for shape, _ in self.feeds.values()) >= LEAST_PARALLEL
 
     @property
     def description(self) -> str:
@@ -187,8 +192,6 @@ class Arrays:
         UsageError: there is nothing, or the arrays do not have equally many samples.
     """
 
-    parallel: ClassVar[bool] = True
-
     arrays: Mapping[str, Array]
     labels: Array | None = None
     class_names: Sequence[str] = ()
@@ -217,6 +220,11 @@ class Arrays:
     def count(self) -> int:
         """How many samples there are."""
         return max(len(array) for array in self.arrays.values())
+
+    @property
+    def parallel(self) -> bool:
+        """Whether several threads at once read samples sooner than one does."""
+        return sum(prod(array.shape[1:]) for array in self.arrays.values()) >= LEAST_PARALLEL
 
     def sample(self, number: int) -> dict[str, Array]:
         """One row of each array."""

@@ -22,7 +22,7 @@ from bnfold.compare.checkpoint import plain
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.measure import Measurement, MeasurePlan
 from bnfold.compare.merging import merge
-from bnfold.data.samples import Arrays, Samples
+from bnfold.data.samples import Arrays, Noise, Samples
 from bnfold.errors import UsageError
 from bnfold.net import Array
 from bnfold.onnx.graph import tensor_sizes, working_bytes
@@ -305,6 +305,11 @@ def test_samples_are_decoded_ahead_once_each_and_in_order() -> None:
         ahead = engines.Ahead(Data({"data": np.arange(10)}), threads, 4)
         assert [ahead.sample(number)["data"] for number in range(10)] == list(range(10))
     assert sorted(asked) == list(range(10))
+
+
+def test_samples_that_a_thread_hands_over_in_the_time_that_they_take_are_made_without_one() -> None:
+    assert [Arrays({"data": np.zeros((2, *shape))}).parallel for shape in ((), (3, 8, 8), (3, 64, 64))] == [0, 0, 1]
+    assert [Noise({"data": (shape, None)}, 2).parallel for shape in ((), (3, 8, 8), (3, 64, 64))] == [0, 0, 1]
 
 
 def test_a_sample_that_cannot_be_read_ends_the_comparison_with_its_error() -> None:
