@@ -406,3 +406,24 @@ def test_a_scale_stays_whose_numbers_would_leave_the_type(way: str, kind: type, 
     broken = bnfold.fold(bnfold.load(dequantising(1000, 0.5)))
     assert "quantised" in broken.report.kept[-1].reason
     assert broken.report.kept[-1].reason.count("not finite") == 1
+
+
+def test_a_scale_stays_whose_weight_would_lose_digits_where_it_is_cast() -> None:
+    """In float32 the smaller scale is as exact as any; the numbers times it are no normal ones of float16."""
+
+    def cast(factor: float) -> ModelProto:
+        return model(
+            """<ir_version: 10, opset_import: ["" : 21]> net (float16[1,2] x) => (float16[1,2] y)
+            { d = DequantizeLinear <axis = 1> (q, s) w = Cast <to = 10> (d) m = MatMul (x, w) y = Mul (m, f) }""",
+            q=np.array([[3, -127], [5, 7]], np.int8),
+            s=np.array([0.01, 1], np.float32),
+            f=np.array([factor, 2], np.float16),
+        )
+
+    kept = bnfold.fold(bnfold.load(cast(1e-4)))
+    assert [layer.type for layer in kept.net.layers][-2:] == ["MatMul", "Mul"]
+    assert "a folded weight would be too small for all digits of float16" in kept.report.kept[-1].reason
+    exact = np.array([3, 5]) * 0.01 * float(np.float16(1e-4))
+    assert (np.abs(exact.astype(np.float16) - exact) > 4e-3 * exact).any()
+    fits = bnfold.fold(bnfold.load(cast(0.5)))
+    assert [layer.type for layer in fits.net.layers][-1] == "MatMul"
