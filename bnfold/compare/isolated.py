@@ -94,7 +94,7 @@ class Child:
 
 
 class IsolatedSession(Session):
-    """As `Session`, in a process of its own, which ends with this object.
+    """As `Session`, in a process of its own, which ends with this object or with the store that it is left to.
 
     Args:
         model: as `Session` takes it.
