@@ -97,8 +97,7 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
     document, decided = _with_branches(document, options)
     model = document.model
     tensors, stored = _stored(document)
-    may_be_fed = model.ir_version >= CONSTANTS_ARE_INPUTS
-    listed = frozenset(port.name for port in model.graph.input if port.name in tensors and may_be_fed)
+    listed = _listed(model, tensors)
     fed = listed if not options.freeze_initializers else frozenset[str]()
     captures = [captured(node) for node in model.graph.node]
     _require_sense(document, tensors, captures)
@@ -158,9 +157,12 @@ def _with_branches(document: Document, options: ReadOptions) -> tuple[Document, 
     count = 0
     while choices := [node for node in document.model.graph.node if is_branching(node)]:
         model, (tensors, stored) = document.model, _stored(document)
-        _require_sense(document, tensors, [captured(node) for node in model.graph.node])
-        fed = _may_be_fed(model, options)
+        fed = _listed(model, tensors) if not options.freeze_initializers else frozenset[str]()
         known = {name: stored[name] for name in stored.keys() - fed}
+        given = {port.name for port in model.graph.input} - known.keys()
+        if given.issuperset(node.input[0] for node in choices):  # as the switch of a decoder with and without a cache
+            break
+        _require_sense(document, tensors, [captured(node) for node in model.graph.node])
         infer(model, tensors.values(), known, document.constants)
         values = {node.input[0]: known.get(node.input[0]) for node in choices}
         decided = {name: bool(value.item()) for name, value in values.items() if value is not None and value.size == 1}
@@ -177,11 +179,10 @@ def _with_branches(document: Document, options: ReadOptions) -> tuple[Document, 
     return document, f"{counted(count, 'If')} of a constant condition {verb} written so where anything folds"
 
 
-def _may_be_fed(model: ModelProto, options: ReadOptions) -> set[str]:
-    """The inputs of which an initialiser gives what they are by default."""
-    if options.freeze_initializers or model.ir_version < CONSTANTS_ARE_INPUTS:
-        return set()
-    return {port.name for port in model.graph.input}
+def _listed(model: ModelProto, tensors: Mapping[str, Tensor]) -> frozenset[str]:
+    """The initialisers that are inputs, too, and say what these are by default."""
+    may_be_fed = model.ir_version >= CONSTANTS_ARE_INPUTS
+    return frozenset(port.name for port in model.graph.input if port.name in tensors and may_be_fed)
 
 
 def _known_by_sizes(
