@@ -16,13 +16,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
-from math import inf, prod
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bnfold.compare.divergence import AMPLIFIED, FLOOR, GROWTH, upstream
 from bnfold.compare.models import Model, same_stored, values_stored
+from bnfold.compare.pointers import known_values
 from bnfold.compare.saturation import COUNTS
 from bnfold.compare.unrunnable_layers import layer_settings
 from bnfold.errors import named
@@ -312,15 +313,8 @@ def _probed(
     from bnfold.compare.probing import MOST
 
     stored = [
-        {
-            name: values_stored(held)
-            for name, held in model.stored(names).items()
-            if prod(held.shape) <= MOST and held.dtype != object
-        }
-        for model, names in (
-            (ours, set[str]().union(*(one.ours.constants for one in couples))),
-            (theirs, set[str]().union(*(one.theirs.constants for one in couples))),
-        )
+        known_values(ours, set[str]().union(*(one.ours.constants for one in couples)), MOST),
+        known_values(theirs, set[str]().union(*(one.theirs.constants for one in couples)), MOST),
     ]
     for one in couples:
         size = judge((ours, one.ours, stored[0]), (theirs, one.theirs, stored[1]))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from math import inf, prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -222,9 +223,16 @@ def _at_jump(front: str, limit: float, part: Callable[[Array], Array]) -> Pointe
     return Pointer((front,), look, "values differ at a jump that is near", np.asarray(limit), part=part)
 
 
-def known_values(model: Model, names: Iterable[str]) -> dict[str, Array]:
-    """Those of some tensors of an ONNX model that are stored, or that a Constant says, and hold no text."""
-    return {name: values_stored(held) for name, held in model.stored({*names}).items() if held.dtype != object}
+def known_values(model: Model, names: Iterable[str], most: float = inf) -> dict[str, Array]:
+    """Those of some tensors of an ONNX model that are stored, or that a Constant says, and hold no text.
+
+    Args:
+        model: the model.
+        names: of the tensors.
+        most: values that one of them has.
+    """
+    found = model.stored({*names}).items()
+    return {name: values_stored(held) for name, held in found if held.dtype != object and prod(held.shape) <= most}
 
 
 STEPS = {"Cast": None, "Ceil": (-1.0, 0.0), "Floor": (0.0, 1.0), "QuantizeLinear": (-0.5, 0.5), "Round": (-0.5, 0.5)}
