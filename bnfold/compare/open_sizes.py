@@ -92,8 +92,7 @@ def with_usual_sizes(model: Model, layout: BatchLayout) -> tuple[BatchLayout, st
     """
     start = 1 if layout.batched else 0
     unknown = [name for name, feed in layout.feeds.items() if None in feed.shape[start:]]
-    counted = any(isinstance(feed.meaning, Lengths) for feed in layout.feeds.values())
-    if not (unknown or counted or _switches(layout)) or not all(feed.ranked for feed in layout.feeds.values()):
+    if not (unknown or _lengths(layout) or _switches(layout)) or not all(feed.ranked for feed in layout.feeds.values()):
         return layout, ""
     found: list[tuple[bool, BatchLayout]] = []
     with WeightStore() as store:
@@ -143,20 +142,24 @@ def _with_numbers_taken(session: Session, layout: BatchLayout) -> BatchLayout | 
         layout = _with_numbers(layout, name, taken[: known.most or None])
     if not (switches or _gives(session, layout)):
         return None
-    counted = any(isinstance(feed.meaning, Lengths) for feed in layout.feeds.values())
-    if counted and not layout.is_open and not _gives(session, layout, layout.batch):  # or it counts to the longest
+    # Of an open batch the first sample, which has all steps, is in the same run.
+    if _lengths(layout) and not layout.is_open and not _gives(session, layout, layout.batch):
         return _of_all_steps(layout)
     return layout
 
 
 def _of_all_steps(layout: BatchLayout) -> BatchLayout:
     """The layout, whose lengths are those of all steps in every sample."""
+    whole = {
+        name: replace(layout.feeds[name], meaning=replace(one, whole=True)) for name, one in _lengths(layout).items()
+    }
+    return replace(layout, feeds={**layout.feeds, **whole})
+
+
+def _lengths(layout: BatchLayout) -> dict[str, Lengths]:
+    """The inputs that take lengths of the steps of others."""
     known = {name: feed.meaning for name, feed in layout.feeds.items()}
-    whole = {name: Lengths(one.steps, whole=True) for name, one in known.items() if isinstance(one, Lengths)}
-    return replace(
-        layout,
-        feeds={name: replace(feed, meaning=whole.get(name, feed.meaning)) for name, feed in layout.feeds.items()},
-    )
+    return {name: one for name, one in known.items() if isinstance(one, Lengths)}
 
 
 def _with_numbers(layout: BatchLayout, name: str, values: tuple[int, ...]) -> BatchLayout:
@@ -214,7 +217,7 @@ def other_sizes(
     start, met = (1 if layout.batched else 0), ran.sizes(data)
     is_sized = any(None in feed.shape[start:] for feed in layout.feeds.values())
     states = {name for name in max(_states(model, layout), key=len) if met[name][1] == 1}
-    is_whole = any(isinstance(feed.meaning, Lengths) and feed.meaning.whole for feed in ran.feeds.values())
+    is_whole = any(one.whole for one in _lengths(ran).values())
     tried, taken = [(ran.batch, met)], list[Usual | None]()
 
     def at(rows: Sequence[int], usual: Sequence[Usual | None], most: float = inf) -> Iterator[BatchLayout]:
