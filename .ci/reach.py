@@ -2,7 +2,7 @@
 
 By themselves these tests would be collected and run a second time, and all tests under coverage take far longer. So it
 follows how bnfold is imported, where most lines that stand in no function run, and then the tests of `FAST` alone. That
-the tests are collected is not followed: it takes twice as long then, 20 s of a processor for each worker.
+the tests are collected is not followed: it takes twice as long then.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FAST = """
     tests/report/test_markdown.py tests/test_bad_input.py tests/test_pipeline.py
 """
 FILES = frozenset(file for pattern in FAST.split() for file in glob(pattern))
-COMPILED = "bnfold.compare.compiled"  # begins the names of two modules that load numba, in 2 s
+COMPILED = "bnfold.compare.compiled"  # begins the names of two modules that load numba
 
 
 class Reach:

@@ -53,7 +53,7 @@ FORKED = {"distributed.worker.multiprocessing-method": "forkserver" if hasattr(o
 
 
 def forked(start: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Workers of a process that has imported Dask, which takes 0.2 s of a processor each, and 1.3 s where it has not.
+    """Workers of a process that has imported Dask, which each of them would do otherwise.
 
     Workers that bnfold starts begin as those of a user do.
     """
