@@ -118,9 +118,13 @@ def is_fixed_point(layer_type: str) -> bool:
     return layer_type == "FixedNeuron" or layer_type.endswith("Fixed")
 
 
+@lru_cache(TYPES)
 def brings_samples(layer_type: str) -> bool:
-    """Whether it is a type of data layers: forks have dozens, which all end in `Data`, or like Vitis' DrivingData2."""
-    return layer_type.rstrip("0123456789").endswith("Data")
+    """Whether it is a type of data layers: forks have dozens, with `Data` as a word of their names.
+
+    Most end in it; caffe-heatmap's DataHeatmap, ImageDataMultilabel and Vitis' DrivingData2 do not.
+    """
+    return re.search(_DATA_TYPE, layer_type) is not None
 
 
 def is_data(param: LayerParameter) -> bool:
@@ -130,10 +134,13 @@ def is_data(param: LayerParameter) -> bool:
 
 @lru_cache(TYPES)
 def loss(layer_type: str) -> Loss | None:
-    """What is known of a loss, None for a layer that is none."""
+    """What is known of a loss, None for a layer that is none.
+
+    Forks have dozens, with `Loss` as a word of their names: SmoothL1LossOHEM, caffe-heatmap's EuclideanLossHeatmap.
+    """
     if layer_type in LOSSES:
         return LOSSES[layer_type]
-    return Loss() if layer_type.endswith(("Loss", "LossOHEM")) else None
+    return Loss() if re.search(_LOSS_TYPE, layer_type) else None
 
 
 def loss_of(param: LayerParameter) -> Loss | None:
@@ -156,7 +163,7 @@ def judges(param: LayerParameter) -> bool:
 @lru_cache(TYPES)
 def is_metric(layer_type: str) -> bool:
     """Whether a layer judges predictions, or writes blobs into a file, and computes nothing that inference needs."""
-    return layer_type in METRICS or layer_type.endswith("Accuracy")
+    return layer_type in METRICS or re.search(_METRIC_TYPE, layer_type) is not None
 
 
 @lru_cache(TYPES)
@@ -165,6 +172,9 @@ def is_known(layer_type: str) -> bool:
     return layer_type in LAYERS or layer_type in LOSSES or is_metric(layer_type) or brings_samples(layer_type)
 
 
+_DATA_TYPE = r"Data(?![a-z])"
+_LOSS_TYPE = r"[A-Za-z0-9]Loss(?![a-z])"
+_METRIC_TYPE = r"Accuracy(?![a-z])"
 _METRIC_CLASS = r"(?i)(accuracy|metrics?|eval|evaluation|evaluator)(_?layer)?$"
 _LOSS_CLASS = r"(?i)loss(_?layer)?$"
 

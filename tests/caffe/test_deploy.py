@@ -181,6 +181,17 @@ def test_a_target_layer_of_an_unknown_type_goes_with_the_labels_it_makes() -> No
     assert lines(net) == ["Input input:  -> data", "InnerProduct fc: data -> fc"]
 
 
+@pytest.mark.parametrize("layer_type", ["EuclideanLossHeatmap", "MultiTaskLossLayer", "AccuracyByClass"])
+def test_a_type_that_no_dialect_has_judges_by_a_word_of_its_name(layer_type: str) -> None:
+    net = read(DATA, FC, layer(layer_type, "judge", "fc label", "judged"))
+    assert (list(net.inputs), net.outputs) == (["data"], ["fc"])
+
+
+def test_what_only_begins_as_a_loss_or_a_data_layer_does_is_none() -> None:
+    net = read(DATA, FC, layer("LossyCoder", "code", "fc", "code"), layer("Dataflow", "flow", "code", "flow"))
+    assert net.outputs == ["flow"]
+
+
 def test_a_net_that_ends_in_a_sink_is_no_label() -> None:
     net = read(DATA, FC, layer("ReLU", "act", "fc", "act"), layer("Silence", "hush", "fc label"))
     assert lines(net)[1:] == ["InnerProduct fc: data -> fc", "ReLU act: fc -> act", "Silence hush: fc -> "]
@@ -218,6 +229,7 @@ def test_a_net_for_training_alone_shows_its_input_too() -> None:
         ("ImageData", "transform_param { crop_size: 4 } image_data_param { new_height: 5 new_width: 6 }", (1, 3, 4, 4)),
         ("AnnotatedData", "transform_param { resize_param { height: 5 width: 6 } }", (1, 3, 5, 6)),
         ("DrivingData2", "transform_param { crop_size: 7 }", (1, 3, 7, 7)),
+        ("DataHeatmap", "transform_param { crop_size: 6 }", (1, 3, 6, 6)),
         ("WindowData", "window_data_param { crop_size: 9 }", (1, 3, 9, 9)),
         ("DenseImageData", "dense_image_data_param { crop_height: 5 crop_width: 6 }", (1, 3, 5, 6)),
         ("Data", "transform_param { crop_size: 4 force_gray: true }", (1, 1, 4, 4)),
