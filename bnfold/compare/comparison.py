@@ -29,7 +29,7 @@ from bnfold.compare.matched import MatchedCandidate
 from bnfold.compare.measure import Measurement, Progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
 from bnfold.compare.models import SELDOM, Model, open_model, require_numbers, split_pair
-from bnfold.compare.noise import choose_noise, is_unseen, muted, muted_said, muting, watched_blobs
+from bnfold.compare.noise import ChosenNoise, choose_noise, is_unseen, muted, muted_said, muting, watched_blobs
 from bnfold.compare.pairing import further_outputs, pair
 from bnfold.compare.planning import Networks
 from bnfold.compare.records import DiffReport, Gate
@@ -176,7 +176,7 @@ class Comparison:
         self._labels = None if labels is None else np.asarray(labels)
         self._opened: tuple[BatchLayout, Samples] | None = None
         self._sized: tuple[BatchLayout, BatchLayout, str] | None = None
-        self._noise: Noise | None = None
+        self._noise: ChosenNoise | None = None
         self.reference = open_model(reference, "reference", options)
         if not self.reference.is_runnable(options.providers[0]):
             self.reference = self.reference.in_float32()
@@ -465,9 +465,9 @@ class Comparison:
         return reports
 
     def _measured(
-        self, opened: Sequence[MatchedCandidate], progress: Progress | None, store: WeightStore
+        self, opened: Sequence[MatchedCandidate], progress: Progress | None, store: WeightStore, *, noting: bool = True
     ) -> list[DiffReport]:
-        """What the pass found of each candidate, by the options of the first."""
+        """What the pass found of each candidate, by the options of the first; with `noting`, what it could not show."""
         ours, layout, data, options = opened[0].ours, opened[0].layout, opened[0].data, opened[0].options
         state = Checkpoint(options.checkpoint)
         if state.batch is not None:
@@ -477,7 +477,8 @@ class Comparison:
         exact = partial(open_exact, ours, notes) if options.exact else None
         with Engine(networks, layout, data, options, store, exact=exact) as engine:
             is_free = layout.is_open and options.batch is None and not layout.planned
-            hiding = {blob: kind for blob, kind in muting(ours).items() if any(is_unseen(blob, one) for one in opened)}
+            hiding = muting(ours) if noting else {}
+            hiding = {blob: kind for blob, kind in hiding.items() if any(is_unseen(blob, one) for one in opened)}
             data, shapes, mute = self._begun(engine, data, store if is_free else None, notes, hiding)
             for one, side, second in zip(opened, networks.sides, shapes[1:], strict=True):
                 one.data, one.layout = data, engine.layout
@@ -492,7 +493,7 @@ class Comparison:
                 RoundingJudge(one, found[place]).run(engine, place, store, unasked=self._typed)
             engine.close_sessions()  # or the candidate would run once more beside them
             for one, measured in zip(opened, found, strict=True):
-                if all(error.judged <= one.options.limit for error in measured.errors.values()):
+                if noting and all(error.judged <= one.options.limit for error in measured.errors.values()):
                     measured.notes += hidden_channels(one, store)
             ran = engine.executions
         return [
@@ -507,15 +508,16 @@ class Comparison:
         if not report.passed or one.ours.net is not None:
             return report
         ran = list[BatchLayout]()
-        for layouts in other_sizes(one.ours, one.theirs, one.unsized, one.layout, one.data):
-            for layout in layouts:
-                data = samples_at(layout, one.layout, one.data, self.options.seed, self._noise)
-                found = self._at(layout, data, one, store)
-                if found is not None:
-                    ran.append(layout)
-                    moved = partial(moved_by_rounding, one.ours, layout, data, store, self.options.threads)
-                    report = sized(report, layout, found, moved)
-                    break
+        for trial in other_sizes(one.ours, one.theirs, one.unsized, one.layout, one.data):
+            layout = trial.layout
+            data = samples_at(layout, one.layout, one.data, self.options.seed, self._noise)
+            found = self._at(layout, data, one, store)
+            if found is None:
+                continue
+            trial.taken = True
+            ran.append(layout)
+            moved = partial(moved_by_rounding, one.ours, layout, data, store, self.options.threads)
+            report = sized(report, layout, found, moved)
             if not report.passed:
                 return report
         only = [] if isinstance(one.data, Noise) else sized_by(one.data, one.unsized, ran)
@@ -529,7 +531,7 @@ class Comparison:
         plain = replace(plain, min_agreement=None, max_top1_drop=None)
         again = replace(one, pairs=dict(one.all_pairs), layout=layout, data=data, options=plain, labels=None, notes=[])
         try:
-            return self._measured([again], None, store)[0]
+            return self._measured([again], None, store, noting=False)[0]
         except UsageError:  # more than the memory that may be taken
             return None
         except ModelError as error:
@@ -554,8 +556,8 @@ class Comparison:
             sparing = self.options.memory is not None  # the allocator holds what trials of noise took
             if self._noise is None:
                 self._noise = choose_noise(data, engine.layout, ours, engine.session, sparing=sparing)
-            drawn = replace(data, scales=self._noise.scales, signed=self._noise.signed)
-            mute = muted(drawn, engine.layout, hiding, engine.session)
+            drawn = self._noise.scaled(data)
+            mute = muted(drawn, engine.layout, hiding, engine.session, self._noise)
             if sparing:
                 give_back()
             return drawn, engine.shapes(drawn), mute

@@ -35,10 +35,33 @@ STEPS = (1 / 64, 1 / 8, 1.0)
 
 
 class _Trial(NamedTuple):
-    """What one magnitude gave; the larger is the better."""
+    """What one magnitude gave: whether it is finite, and the share of each watched blob that is saturated."""
 
     finite: bool
-    alive: float
+    shares: Mapping[str, float]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it tells one value from another."""
+        return self.finite and max(self.shares.values(), default=0.0) < MOSTLY
+
+
+class ChosenNoise(NamedTuple):
+    """Noise with the scales and the sign that a network needs.
+
+    Attributes:
+        noise: the noise.
+        layout: what the run took that showed it.
+        shares: blob that was watched -> the share of its positions that the largest scale saturates.
+    """
+
+    noise: Noise
+    layout: BatchLayout
+    shares: Mapping[str, float]
+
+    def scaled(self, noise: Noise) -> Noise:
+        """Other noise with these scales and this sign."""
+        return replace(noise, scales=self.noise.scales, signed=self.noise.signed)
 
 
 def watched_blobs(reference: Model) -> dict[str, str]:
@@ -49,7 +72,7 @@ def watched_blobs(reference: Model) -> dict[str, str]:
 
 def choose_noise(
     noise: Noise, layout: BatchLayout, reference: Model, session: Session, *, sparing: bool = True
-) -> Noise:
+) -> ChosenNoise:
     """The noise with scales and sign as the reference needs them.
 
     Args:
@@ -62,7 +85,7 @@ def choose_noise(
     """
     outputs, watched = reference.outputs, watched_blobs(reference)
     if not outputs or all(meaning is not None for _, meaning in noise.feeds.values()):
-        return noise
+        return ChosenNoise(noise, layout, {})
     found: dict[tuple[float, bool], _Trial] = {}
     for signed in (True, False):
         for magnitude in MAGNITUDES:
@@ -70,14 +93,14 @@ def choose_noise(
             if sparing:
                 give_back()
             trial = _try(tried, layout, session, outputs, watched)
-            if trial.finite and trial.alive > 1 - MOSTLY:
-                return _drawn(noise, magnitude, signed)
+            if trial.is_alive:
+                return ChosenNoise(_drawn(noise, magnitude, signed), layout, trial.shares)
             found[magnitude, signed] = trial
         if any(trial.finite for trial in found.values()):
             break
     # What saturates at any magnitude does so by its biases, and smaller noise would only say less of the weights.
     magnitude, signed = max(found, key=lambda tried: found[tried].finite)
-    return _drawn(noise, magnitude, signed)
+    return ChosenNoise(_drawn(noise, magnitude, signed), layout, found[magnitude, signed].shares)
 
 
 def _drawn(noise: Noise, magnitude: float, signed: bool) -> Noise:
@@ -93,11 +116,19 @@ def muting(reference: Model) -> dict[str, str]:
     return {blob: layer_type for blob, layer_type in watched_blobs(reference).items() if blob not in judged}
 
 
-def muted(noise: Noise, layout: BatchLayout, watched: Mapping[str, str], session: Session) -> list[str]:
-    """Those of some blobs of `muting` that are saturated by the noise that was chosen."""
-    one = replace(noise, count=1, scales=noise.scales[-1:])
-    values = session.run(next(runs(one, layout)).feeds, list(watched)) if watched else {}
-    return [name for name, value in values.items() if _saturated(value, watched[name]) >= MOSTLY]
+def muted(
+    noise: Noise, layout: BatchLayout, watched: Mapping[str, str], session: Session, chosen: ChosenNoise
+) -> list[str]:
+    """Those of some blobs of `muting` that are saturated by noise whose scales were chosen.
+
+    What showed them showed that, too, where it is of the same layout.
+    """
+    shares = chosen.shares if layout == chosen.layout else {}
+    if not watched.keys() <= shares.keys():
+        one = replace(noise, count=1, scales=noise.scales[-1:])
+        values = session.run(next(runs(one, layout)).feeds, list(watched))
+        shares = {name: _saturated(value, watched[name]) for name, value in values.items()}
+    return [name for name in watched if shares[name] >= MOSTLY]
 
 
 def is_unseen(blob: str, one: MatchedCandidate) -> bool:
@@ -121,9 +152,9 @@ def _try(
         given = session.run(run.feeds, list(dict.fromkeys([*outputs, *watched])))
         values = {name: to_host(value) for name, value in given.items()}
     except ModelError:  # an operator that cannot take such values; if none can be taken, the comparison says so
-        return _Trial(False, 0.0)
-    alive = min((1 - _saturated(values[name], layer_type) for name, layer_type in watched.items()), default=1.0)
-    return _Trial(all(np.isfinite(values[name]).any() or not values[name].size for name in outputs), alive)
+        return _Trial(False, {})
+    shares = {name: _saturated(values[name], layer_type) for name, layer_type in watched.items()}
+    return _Trial(all(np.isfinite(values[name]).any() or not values[name].size for name in outputs), shares)
 
 
 def _saturated(values: AnyArray, layer_type: str) -> float:

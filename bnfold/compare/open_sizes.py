@@ -7,10 +7,10 @@ batch among them: at odd ones, with one row, and where that costs little with ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import chain, product
+from dataclasses import dataclass, replace
+from itertools import product
 from math import inf, nan, prod
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import numpy as np
 from bnfold.compare.batches import PLANES, BatchLayout, choose_samples, run_at, runs
 from bnfold.compare.matched import UNSHAPED
 from bnfold.compare.models import Model
+from bnfold.compare.noise import ChosenNoise
 from bnfold.compare.records import DiffReport, Gate
 from bnfold.compare.standins import onnx_stand_ins
 from bnfold.data.preparation import Preparation
@@ -201,10 +202,23 @@ def naming_unmeant(layout: BatchLayout, data: Samples) -> Iterator[None]:
         raise ModelError(f"{error}; {way}") from error
 
 
+@dataclass(slots=True)
+class Trial:
+    """A further run at other sizes. Who makes it says whether the networks took them, by which the next are chosen.
+
+    Attributes:
+        layout: with the sizes.
+        taken: whether the reference gave something there, and there was room for it.
+    """
+
+    layout: BatchLayout
+    taken: bool = False
+
+
 def other_sizes(
     model: Model, candidate: Model, layout: BatchLayout, ran: BatchLayout, data: Samples
-) -> Iterator[Iterator[BatchLayout]]:
-    """What further runs take, each at one of some other sizes than those that were run: the first that can be.
+) -> Iterator[Trial]:
+    """Up to three further runs: at odd sizes, with many steps and one row, with many rows; each at the first that go.
 
     Args:
         model, candidate: the networks, as ONNX.
@@ -218,10 +232,14 @@ def other_sizes(
     is_sized = any(None in feed.shape[start:] for feed in layout.feeds.values())
     states = {name for name in max(_states(model, layout), key=len) if met[name][1] == 1}
     is_whole = any(one.whole for one in _lengths(ran).values())
-    tried, taken = [(ran.batch, met)], list[Usual | None]()
+    tried = [(ran.batch, met)]
 
-    def at(rows: Sequence[int], usual: Sequence[Usual | None], most: float = inf) -> Iterator[BatchLayout]:
-        """At each of some sizes, or those that were run, with the first of the rows that takes no more than `most`."""
+    def first_taken(
+        rows: Sequence[int], usual: Sequence[Usual | None], most: float = inf
+    ) -> Generator[Trial, None, Usual | None]:
+        """Try some sizes, or those that were run (None), with the first of the rows that takes no more than `most`
+        products, and none again, until one is taken, which is returned.
+        """
         for one in usual:
             other = replace(layout, batch=rows[0], planned=True)
             shapes = met if one is None or not is_sized else _shapes(model, other, one, states)
@@ -229,25 +247,26 @@ def other_sizes(
             if batch is None or any(batch == known[0] and not _differ(shapes, known[1], start) for known in tried):
                 continue
             tried.append((batch, shapes))
-            taken.append(one)
             other = replace(other, batch=batch)
             other = _with_shapes(model, other, shapes) if is_sized else other
-            yield _of_all_steps(other) if is_whole else other
-            taken.pop()  # who asks for the next has not taken it
+            trial = Trial(_of_all_steps(other) if is_whole else other)
+            yield trial
+            if trial.taken:
+                return one
+        return None
 
     is_coarse = {model.own.stored_type, candidate.own.stored_type} - {"float32", "float64"}
     light = LIGHT // OFTEN if is_coarse else LIGHT
     rows = [rows for rows in OTHER_ROWS if rows != ran.batch] if layout.is_open else [layout.batch]
-    yield at(rows[:1], (*OTHERS, None))
-    first = taken[-1] if taken else None
-    if first is not None:
-        yield chain(
-            at(rows[-1:], LONG, max(light, _products(model, met, ran.batch, start))), at(rows[-1:], (OTHERS[1], first))
-        )
+    odd = yield from first_taken(rows[:1], (*OTHERS, None))
+    if odd is None:
+        yield from first_taken(rows[-1:], (None,))
     else:
-        yield at(rows[-1:], (None,))
+        most = max(light, _products(model, met, ran.batch, start))
+        if (yield from first_taken(rows[-1:], LONG, most)) is None:
+            yield from first_taken(rows[-1:], (OTHERS[1], odd))
     if layout.is_open:
-        yield at(MANY_ROWS, (first, OTHERS[4]), light)
+        yield from first_taken(MANY_ROWS, (odd, OTHERS[4]), light)
 
 
 def _products(model: Model, shapes: Mapping[str, Sequence[int | None]], rows: int, start: int) -> int:
@@ -261,7 +280,9 @@ def _differ(one: Mapping[str, tuple[int | None, ...]], other: Mapping[str, tuple
     return any(one[name][start:] != shape[start:] for name, shape in other.items())
 
 
-def samples_at(layout: BatchLayout, ran: BatchLayout, data: Samples, seed: int, chosen: Noise | None = None) -> Samples:
+def samples_at(
+    layout: BatchLayout, ran: BatchLayout, data: Samples, seed: int, chosen: ChosenNoise | None = None
+) -> Samples:
     """Samples for a run of other sizes: noise, or of given data the first, of which places along open axes are drawn.
 
     Values that the data do not have would show other things than sizes.
@@ -276,7 +297,7 @@ def samples_at(layout: BatchLayout, ran: BatchLayout, data: Samples, seed: int, 
     if isinstance(data, Noise):
         drawn = choose_samples(None, None, layout, seed, Preparation())
         if isinstance(drawn, Noise) and chosen is not None:
-            drawn = replace(drawn, scales=chosen.scales, signed=chosen.signed)
+            drawn = chosen.scaled(drawn)
         if isinstance(drawn, Noise) and layout.is_open:  # all of one scale, since rows may be steps of one recurrence
             return replace(drawn, count=layout.batch, repeated=layout.batch)
         return drawn
