@@ -12,7 +12,7 @@ What is compared
 What they are fed
     batches, widening              samples as runs, and more of them at once than a network says
     noise, standins                which noise, and what goes into inputs that are no images
-    open_sizes                     sizes that a model leaves open, and a second run at others
+    open_sizes, rows               sizes that a model leaves open, runs at others, and whether rows need any
 
 How they run
     engine, planning, memory       the pass over the data, within the memory that there is

@@ -21,6 +21,7 @@ from bnfold.compare.matched import UNSHAPED
 from bnfold.compare.models import Model
 from bnfold.compare.noise import ChosenNoise
 from bnfold.compare.records import DiffReport, Gate
+from bnfold.compare.rows import rows_alone
 from bnfold.compare.standins import onnx_stand_ins
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Arrays, Feed, Noise, Samples
@@ -220,6 +221,8 @@ def other_sizes(
 ) -> Iterator[Trial]:
     """Up to three further runs: at odd sizes, with many steps and one row, with many rows; each at the first that go.
 
+    Other numbers of rows alone show nothing where both networks compute each row by itself.
+
     Args:
         model, candidate: the networks, as ONNX.
         layout: what both networks take, with the sizes that they leave open.
@@ -230,6 +233,9 @@ def other_sizes(
         return
     start, met = (1 if layout.batched else 0), ran.sizes(data)
     is_sized = any(None in feed.shape[start:] for feed in layout.feeds.values())
+    has_open_rows = layout.is_open and not (rows_alone(model) and rows_alone(candidate))
+    if not (is_sized or has_open_rows):
+        return
     states = {name for name in max(_states(model, layout), key=len) if met[name][1] == 1}
     is_whole = any(one.whole for one in _lengths(ran).values())
     tried = [(ran.batch, met)]
@@ -265,7 +271,7 @@ def other_sizes(
         most = max(light, _products(model, met, ran.batch, start))
         if (yield from first_taken(rows[-1:], LONG, most)) is None:
             yield from first_taken(rows[-1:], (OTHERS[1], odd))
-    if layout.is_open:
+    if has_open_rows:
         yield from first_taken(MANY_ROWS, (odd, OTHERS[4]), light)
 
 

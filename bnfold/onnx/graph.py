@@ -21,7 +21,7 @@ from bnfold.net import Array, DType
 from bnfold.onnx.file import values_of
 from bnfold.onnx.node import bodies, captured
 from bnfold.onnx.save import DataFile, WholeModel, fill, same_bytes, write_external
-from bnfold.onnx.shapes import held, infer, inferred_ports
+from bnfold.onnx.shapes import Types, held, infer, inferred_ports
 from bnfold.onnx.weight import Weight, little_endian
 
 IN_MEMORY = 1 << 22
@@ -93,7 +93,19 @@ def with_inputs_for(model: onnx.ModelProto, weights: Iterable[Weight]) -> onnx.M
 def tensor_sizes(
     model: onnx.ModelProto, weights: Iterable[Weight], inputs: Mapping[str, Sequence[int | None]]
 ) -> dict[str, int]:
-    """Bytes of the tensors that a run makes, where they follow from the shapes of its inputs.
+    """Bytes of the tensors that a run makes, where they follow from the shapes of its inputs; see `inferred`."""
+    types, found = inferred(model, weights, inputs)[0], {}
+    for name, shape in types.shapes.items():
+        if types.elements.get(name) and min(shape, default=0) >= 0:
+            item = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(types.elements[name])).itemsize
+            found[name] = prod(shape) * item
+    return found
+
+
+def inferred(
+    model: onnx.ModelProto, weights: Iterable[Weight], inputs: Mapping[str, Sequence[int | None]]
+) -> tuple[Types, dict[str, Array | None]]:
+    """What follows from the shapes of a model's inputs, whatever it says itself: shapes and types, and small values.
 
     Args:
         model: perhaps without its weights.
@@ -108,12 +120,7 @@ def tensor_sizes(
             )
     inside = [one for one in whole.graph.initializer if one.data_location != onnx.TensorProto.EXTERNAL]
     constants: dict[str, Array | None] = {one.name: values_of(one, None) for one in inside}
-    types, found = infer(whole, (), constants), {}
-    for name, shape in types.shapes.items():
-        if types.elements.get(name) and min(shape, default=0) >= 0:
-            item = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(types.elements[name])).itemsize
-            found[name] = prod(shape) * item
-    return found
+    return infer(whole, (), constants), constants
 
 
 def working_bytes(model: onnx.ModelProto, sizes: Mapping[str, int]) -> int:
