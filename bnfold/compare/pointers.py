@@ -1,11 +1,12 @@
 """What the indices of a blob point into, and how they are read: of ArgMax, of a pooling's mask, of steps of a stair.
 
 A value of Ceil, Floor, Round, QuantizeLinear or a Cast to integers is an index, too: it says in which step of a
-stair a value lies. The value at another step is the one of that step that is nearest: a value beside an edge may lie on
-either side of it. So is Sign, and a flag of Caffe's Threshold, of Greater, Less and Equal: a stair of two steps, at a
-limit that is stored or computed. Of two blobs that are computed the larger range counts. The flags of a Hardmax say
-which value is the largest. A value of ThresholdedRelu or Shrink, or of a comparison and a choice that are one, says on
-which side of a limit lies what it was made of.
+stair a value lies, and so is one of DynamicQuantizeLinear, whose steps follow from all that it reads. The value at
+another step is the one of that step that is nearest: a value beside an edge may lie on either side of it. So is Sign,
+and a flag of Caffe's Threshold, of Greater, Less and Equal: a stair of two steps, at a limit that is stored or
+computed. Of two blobs that are computed the larger range counts. The flags of a Hardmax say which value is the largest.
+A value of ThresholdedRelu or Shrink, or of a comparison and a choice that are one, says on which side of a limit lies
+what it was made of.
 """
 
 from __future__ import annotations
@@ -166,7 +167,13 @@ def _onnx_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
     steps = Steps(sizes, axis, numbers)
     look = partial(on_step, steps=steps, edges=STEPS[node.op_type])
     ending = steps if sizes or numbers is not None else None
-    return Pointer(model.reads[blob][:1], look, "values differ by a step whose edge is near", steps=ending)
+    return Pointer(model.reads[blob][:1], look, NEAR_EDGE, steps=ending)
+
+
+def _onnx_own_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
+    """How the steps of a DynamicQuantizeLinear are read, and its zero point; its scale is compared as it is."""
+    looks = dict(zip(node.output, (on_own_step, None, at_zero), strict=False))
+    return Pointer(model.reads[blob][:1], look, NEAR_EDGE) if (look := looks[blob]) is not None else None
 
 
 def _onnx_flags(model: Model, _: str, node: NodeProto) -> Pointer | None:
@@ -252,10 +259,13 @@ ONNX_POINTERS: Mapping[str, Callable[[Model, str, NodeProto], Pointer | None]] =
     **dict.fromkeys(TURNS, _onnx_flags),
     **dict.fromkeys(("Shrink", "ThresholdedRelu"), _onnx_parts),
     **dict.fromkeys(("Mul", "Where"), _onnx_gates),
+    "DynamicQuantizeLinear": _onnx_own_steps,
     "Hardmax": _onnx_largest,
 }
 FLAGS = frozenset(("Cast",))
 """What makes numbers of flags, which `bnfold.onnx.pointwise` does not follow else, since it may round."""
+NEAR_TURN = 0.1  # of a step: where a zero point lies so near to the edge of another, it may be that
+NEAR_EDGE = "values differ by a step whose edge is near"
 NEAR_LIMIT = "flags differ at a limit that is near"
 UNITS_BETWEEN = 64.0  # in the last place of the largest value: what rounding takes of one beside an edge
 UNSCALED = (np.ones(1), np.zeros(1))
@@ -327,6 +337,32 @@ def on_step(values: Array, whole: Array, *, steps: Steps, edges: tuple[float, fl
             bounds = np.iinfo(whole.dtype)
             low[whole == bounds.min], high[whole == bounds.max] = -np.inf, np.inf
     return np.clip(values, low, high, out=low).reshape(values.shape)
+
+
+def own_steps(values: Array) -> tuple[float, float]:
+    """The scale of DynamicQuantizeLinear, 0 where there is none, and its zero point, not rounded (onnx's Operators.md).
+
+    scale = (max(x, 0) - min(x, 0)) / 255, zero = round(-min(x, 0) / scale), y = round(x / scale) + zero, in float32
+    """
+    least, most = (np.float32(end(values, initial=0)) for end in (np.min, np.max))
+    scale = (most - least) / np.float32(np.iinfo(np.uint8).max)
+    return (float(scale), float(-least / scale)) if 0 < scale < inf else (0.0, 0.0)
+
+
+def on_own_step(values: Array, whole: Array) -> Array | None:
+    """The nearest values of which DynamicQuantizeLinear makes such whole numbers, by the zero point that these have."""
+    scale, zero = own_steps(values)
+    if not scale or values.shape != whole.shape:
+        return None
+    have = float((whole - values / scale).mean(dtype=np.float64))
+    sizes = [np.array([scale]), np.clip(np.rint([have]), *(np.rint(zero + NEAR_TURN * side) for side in (-1, 1)))]
+    return on_step(values, whole, steps=Steps(sizes), edges=STEPS["QuantizeLinear"])
+
+
+def at_zero(values: Array, whole: Array) -> Array | None:
+    """The nearest to -min(x, 0) of which DynamicQuantizeLinear makes such a zero point."""
+    scale, zero = own_steps(values)
+    return np.clip(zero, whole - 0.5, whole + 0.5) * scale if scale else None
 
 
 def on_side(values: Array, flags: Array, *, limit: Array, turns: tuple[object, object]) -> Array | None:

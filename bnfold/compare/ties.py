@@ -398,7 +398,7 @@ def ties(
             allowed = pointer.steps.allowed(values, reference.dtype, tolerance, by_sample, least)
         else:
             allowed = 2 * tolerance * np.max([_ranges(side, values, by_sample, least) for side in sides], axis=0)
-            allowed = allowed.reshape(-1, *[1] * (reference.ndim - 1))
+            allowed = allowed.reshape((-1, *[1] * (reference.ndim - 1))[: reference.ndim])
         first, second, most = (np.broadcast_to(one, found.shape)[differing] for one in (ours, theirs, allowed))
         found[differing] = np.abs(first.astype(np.float64) - second) <= most
     return found

@@ -589,6 +589,37 @@ def test_a_step_whose_edge_is_near_is_a_tie(kind: str) -> None:
     assert not compare(stair(kind, 1.0), stair(kind, 1.04), {"x": data}, tolerance=1e-3).passed
 
 
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ((-10.5, 15), "blob 'q': 1 of 24 values differ by a step whose edge is near"),
+        ((-10.45, 15.05), "blob 'zero': 1 of 1 values differ by a step whose edge is near"),
+    ],
+)
+def test_a_step_that_follows_from_all_values_is_a_tie_where_its_edge_is_near(
+    ends: tuple[float, float], said: str
+) -> None:
+    """Of scale 0.1, as one value lies beside the edge of a step, or all of them beside that of the zero point."""
+
+    def quantised(factor: float, shift: float = 0.0) -> ModelProto:
+        nodes = [
+            helper.make_node("Mul", ["x", "factors"], ["m"], "mul"),
+            helper.make_node("DynamicQuantizeLinear", ["m"], ["q", "size", "zero"], "quantised"),
+            helper.make_node("DequantizeLinear", ["q", "size", "zero"], ["d"], "back"),
+            helper.make_node("Add", ["d", "shift"], ["y"], "y"),
+        ]
+        weights = {"factors": np.array([factor, 1, 1, factor], np.float32), "shift": np.array([shift], np.float32)}
+        return model(nodes, {"x": (2, 3, 4)}, ["y"], weights)
+
+    data = np.random.default_rng(0).uniform(-3, 3, (2, 3, 4)).astype(np.float32)
+    data[0, 0, :2], data[1, 2, 3] = ends, 1.15
+    report = compare(quantised(1 - 1e-6), quantised(1 + 1e-6), {"x": data})
+    assert report.passed, report.verdict
+    assert any(said in note for note in report.notes), report.notes
+    assert not compare(quantised(1 - 1e-6), quantised(1 + 1e-6, shift=0.01), {"x": data}).passed
+    assert not compare(quantised(0.99), quantised(1.01), {"x": data}, tolerance=1e-3).passed
+
+
 @pytest.mark.parametrize("opset", [11, 18])
 def test_the_largest_of_two_values_that_are_nearly_equal_is_a_tie(opset: int) -> None:
     def largest(factor: float, shift: float = 0.0) -> ModelProto:
