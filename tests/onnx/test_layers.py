@@ -501,6 +501,7 @@ def test_a_normalize_whose_values_no_caffe_tells_has_no_onnx_form(param: str, to
         ('type: "Normalization" normalization_param { norm: L2 }', (2, 5), "`norm` of its normalization_param"),
         ('type: "L2Norm"', (2, 5), "forks disagree about the axes over which it sums, and about what it adds"),
         ('type: "Sqrt"', IMAGE, "forks disagree about the roots of negative numbers"),
+        ('type: "Upsample" upsample_param { height: 9 width: 7 }', IMAGE, "is meant, write `mode: BILINEAR`"),
         (
             'type: "Region" region_param { classes: 20 anchors: "1,2" }',
             IMAGE,

@@ -386,12 +386,15 @@ class Upsampling(NamedTuple):
         size: (h, w) of the top where it is written; None follows from the factors.
         pad_out: (h, w): the top is one row or column smaller.
         kind: "repeat", "mask", or caffe_plus' "nearest" and "linear", which say `mode` or a size in their own words.
+        unsure: a size is all that is said. By that caffe_plus' is bilinear with aligned corners, and the layer of the
+            hypercolumns (caffe-sds, upsample_layer.cpp) on half pixels: `I = (i - s/2)/s` for `s = H'/H`.
     """
 
     scale: tuple[int, int]
     size: tuple[int, int] | None
     pad_out: tuple[bool, bool]
     kind: Literal["repeat", "mask", "nearest", "linear"] = "repeat"
+    unsure: bool = False
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
@@ -430,7 +433,8 @@ class Upsampling(NamedTuple):
             return cls((1, 1), None, (False, False), kind)
         if param.HasField("height") and param.HasField("width"):
             at_least_1(layer, "height and width", (param.height, param.width))
-            return cls((1, 1), (param.height, param.width), (False, False), kind)
+            size, unsure = (param.height, param.width), not param.HasField("mode")
+            return cls((1, 1), size, (False, False), kind, unsure)
         if not (param.HasField("height_scale") and param.HasField("width_scale")):
             raise ModelError(f"{layer}: it says neither height and width nor height_scale and width_scale")
         at_least_1(layer, "height_scale and width_scale", (param.height_scale, param.width_scale))
@@ -605,7 +609,7 @@ ROWS: Mapping[str, LayerType] = {
         keeps="channels",
         dialects="SegNet, MobileNet-YOLO, Tengine, X2Paddle, TI, Synopsys",
         note="by factors (YOLO), or by a pooling's mask (SegNet); caffe_plus', which says a `mode`, a `height` or a "
-        "`height_scale`, is bilinear unless `mode: NEAREST`",
+        "`height_scale`, is bilinear unless `mode: NEAREST`; CaffeMex' puts zeros between pixels by YOLO's words",
     ),
     "UpsampleDarknet": LayerType(
         upsample_darknet, reads={"upsample_darknet_param": "stride"}, keeps="channels", dialects="Synopsys"

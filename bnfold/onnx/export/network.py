@@ -101,6 +101,7 @@ FORMS: Mapping[str, str] = {
     "Norm of other than (N, C)": "forks disagree about what it adds to the sum",
     "Normalization of other than (N, C)": "forks disagree about the axes over which it sums",
     "Padding with all_pad": "the fork whose field it is is known by the shapes of its blobs alone",
+    "Upsample with a height and a width alone": resample.SIZE_ALONE,
     "Yolov3DetectionOutput with gaussian_box": "the one Caffe that has it reads scores that it never wrote",
     "YoloDetectionOutput of a plane that is not square": "its Caffe reads the wrong cells, or past the end",
     "any layer that rounds to integers": "Synopsys' scales and zero points at other values than 1 and 0",

@@ -10,8 +10,10 @@ import numpy as np
 from bnfold.caffe.layers import Interp, Resample, Resizing, UnPooling, Unpooling, Upsampling
 from bnfold.caffe.layers.resample import PYRAMID, pyramid_matrix
 from bnfold.net import Array
-from bnfold.onnx.export.builder import Block, LayerFunction
+from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reshape, sizes_behind_batch, transpose
+
+SIZE_ALONE = "forks disagree about where the pixels of the smaller plane lie in the larger one"
 
 
 def interp(block: Block) -> str:
@@ -128,6 +130,8 @@ def upsample(block: Block) -> str:
     caffe_plus' takes pixel `o*H // H'`, by Gather, or is bilinear with aligned corners as an Interp.
     """
     view = Upsampling.of(block.layer)
+    if view.unsure:
+        raise Refused(f"{SIZE_ALONE}; where caffe_plus' is meant, write `mode: BILINEAR`")
     if view.kind == "mask":
         return _unpooled(block)
     if view.kind == "linear":
