@@ -20,7 +20,7 @@ from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without
 from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.hints import hint_of, plane_by_weights
 from bnfold.caffe.inputs import GUESSES, Guess, MissingShapes, give_shapes, preparation_notes, prepared
-from bnfold.caffe.layers import LAYERS, infer_shapes, unread_fields
+from bnfold.caffe.layers import LAYERS, infer_shapes, row_of, unread_fields
 from bnfold.caffe.layers.python_code import layer_type_of, python_notes
 from bnfold.caffe.match import give_weights
 from bnfold.caffe.origin import Origin
@@ -156,7 +156,7 @@ def build(
         net = expose_states(net)
     net.notes += state_notes(net)
     net.notes += idle_choice_notes(net.layers, options.batchnorm_layout, options.zero_scale_factor)
-    net.notes += make_plain(net.layers) + python_notes(net.layers)
+    net.notes += make_plain(net.layers) + python_notes(net.layers) + _assumed(net.layers)
     net.notes += [*layout_notes(net.layers), *dropout_notes(net.layers)]
     net.batchnorm_layout, net.zero_factor = options.batchnorm_layout, options.zero_scale_factor
     return net
@@ -371,6 +371,16 @@ def _mark_opaque(layers: Sequence[Layer]) -> list[str]:
         f"{few(list(map(str, group)), 1)}: {why}; left as it is: nothing folds through it, and it has no ONNX form"
         for (_, why), group in alike.items()
     ]
+
+
+def _assumed(layers: Sequence[Layer]) -> list[str]:
+    """A sentence for each type whose words mean something else in other Caffes: as whose they are read."""
+    alike: dict[str, list[Layer]] = {}
+    for layer in layers:
+        row = row_of(layer)
+        if row is not None and row.assumed:
+            alike.setdefault(row.assumed, []).append(layer)
+    return [f"{few(list(map(str, group)), 1)}: read as {assumed}" for assumed, group in alike.items()]
 
 
 def _refuse_integers(layers: Sequence[Upgraded], file: Path | None) -> None:

@@ -209,6 +209,8 @@ ROWS: Mapping[str, LayerType] = {
         reads={"roi_align_param": "pooled_h pooled_w spatial_scale"},
         fixed=REGIONS,
         dialects="ncnn, Synopsys",
+        assumed="CaffeROIAlign's and Synopsys', the largest of four sums of pixels; other Caffes' is Mask R-CNN's mean "
+        "of points by the same words",
         note="as CaffeROIAlign and Synopsys' Caffe compute it, which is not Mask R-CNN's",
     ),
     "ROIPooling": LayerType(

@@ -43,6 +43,7 @@ class LayerType(NamedTuple):
             "pixel read" of the bottom; an affine's cost is one for each "value" of the top.
         passes_variance: a Dropout's change of variance reaches a BatchNorm behind it (Li et al., arXiv:1801.05134).
         dialects: who has the type, empty for BVLC and the forks with it.
+        assumed: as whose it is read where forks compute something else by the same words; a net with it gets a note.
         note: what a user should know besides.
     """
 
@@ -61,6 +62,7 @@ class LayerType(NamedTuple):
     products: Literal["", "pixel", "pixel read", "row", "sample", "value"] = ""
     passes_variance: bool = False
     dialects: str = ""
+    assumed: str = ""
     note: str = ""
 
     @property
