@@ -119,12 +119,13 @@ def is_fixed_point(layer_type: str) -> bool:
 
 
 @lru_cache(TYPES)
-def brings_samples(layer_type: str) -> bool:
-    """Whether it is a type of data layers: forks have dozens, with `Data` as a word of their names.
+def brings_samples(layer_type: str, *, reads: bool = False) -> bool:
+    """Whether it is a type of data layers: forks have dozens, most of which end in `Data` or like Vitis' DrivingData2.
 
-    Most end in it; caffe-heatmap's DataHeatmap, ImageDataMultilabel and Vitis' DrivingData2 do not.
+    Of a layer that reads nothing `Data` may be any word, as in caffe-heatmap's DataHeatmap; FlowNet's DataAugmentation
+    reads blobs, and is none.
     """
-    return re.search(_DATA_TYPE, layer_type) is not None
+    return re.search(_DATA_AT_END if reads else _DATA_TYPE, layer_type) is not None
 
 
 def is_data(param: LayerParameter) -> bool:
@@ -169,10 +170,13 @@ def is_metric(layer_type: str) -> bool:
 @lru_cache(TYPES)
 def is_known(layer_type: str) -> bool:
     """Whether the parameters of a type have a meaning here."""
-    return layer_type in LAYERS or layer_type in LOSSES or is_metric(layer_type) or brings_samples(layer_type)
+    return (
+        layer_type in LAYERS or layer_type in LOSSES or is_metric(layer_type) or brings_samples(layer_type, reads=True)
+    )
 
 
 _DATA_TYPE = r"Data(?![a-z])"
+_DATA_AT_END = r"Data[0-9]*$"
 _LOSS_TYPE = r"[A-Za-z0-9]Loss(?![a-z])"
 _METRIC_TYPE = r"Accuracy(?![a-z])"
 _METRIC_CLASS = r"(?i)(accuracy|metrics?|eval|evaluation|evaluator)(_?layer)?$"

@@ -321,7 +321,11 @@ def _unknown(layers: Sequence[Layer]) -> list[str]:
     """
     own: dict[str, list[str]] = {}
     unknown: dict[str, list[str]] = {}
-    sources = [layer.name for layer in layers if layer_types.brings_samples(layer.type) and layer.type not in LAYERS]
+    sources = [
+        layer.name
+        for layer in layers
+        if layer_types.brings_samples(layer.type, reads=True) and layer.type not in LAYERS
+    ]
     for layer in layers:
         if not layer_types.is_known(layer_type_of(layer)):
             is_own = layer.type in layer_types.DISPUTED or _has_own_parameters(layer.param)

@@ -387,7 +387,7 @@ class _Diagnosis:
         if old and layer_type:
             layer_type = self._v1_type(layer_type, number, fields)
         source = brings_samples(layer_type) and "bottom" not in values
-        opaque = not is_known(layer_type) or (brings_samples(layer_type) and not source)
+        opaque = not source and (not is_known(layer_type) or brings_samples(layer_type, reads=True))
         trains = source or loss(layer_type) is not None or is_metric(layer_type)
         seen: dict[str, TextField] = {}
         for found in fields:

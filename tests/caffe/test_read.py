@@ -382,6 +382,15 @@ def test_a_type_that_ends_in_data_and_reads_blobs_is_no_data_layer(tmp_path: Pat
     assert layer in (tmp_path / "out.prototxt").read_text()
 
 
+def test_a_type_that_begins_with_data_and_reads_blobs_is_of_unknown_type(tmp_path: Path) -> None:
+    layer = (
+        'layer { name: "x" type: "DataAugmentation" bottom: "fc" top: "x" augmentation_param { max_multiplier: 1 } }'
+    )
+    (tmp_path / "net.prototxt").write_text(NET + layer)
+    (note,) = load(tmp_path / "net.prototxt").notes
+    assert note.startswith("no dialect that is known here has layers of type 'DataAugmentation': 'x' stays as written")
+
+
 def test_a_layer_of_unknown_type_that_inference_does_not_need_is_not_worth_a_note(tmp_path: Path) -> None:
     more = 'layer { name: "x" type: "Whatever" bottom: "fc" top: "x" } layer { name: "l" type: "OddLoss" bottom: "x" }'
     (tmp_path / "net.prototxt").write_text(NET + more)
