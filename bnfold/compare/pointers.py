@@ -20,7 +20,7 @@ import numpy as np
 
 from bnfold.compare.models import Model, values_stored
 from bnfold.compare.probing import jump_of
-from bnfold.net import Array, DType
+from bnfold.net import Array, DType, Shape
 from bnfold.options import ROUNDING
 from bnfold.runtime import ELEMENTS
 
@@ -43,6 +43,7 @@ class Pointer(NamedTuple):
         limit: of flags, where one turns into the other.
         steps: of values that were rounded to steps of which there is a first and a last one.
         part: of values, on which of several sides they are; others of the same side are judged as any value is.
+        steps_of: gives the steps, of values and indices, by which each value is read where it lies.
     """
 
     values: tuple[str, ...]
@@ -51,6 +52,18 @@ class Pointer(NamedTuple):
     limit: Array = ORIGIN
     steps: Steps | None = None
     part: Callable[[Array], Array] | None = None
+    steps_of: Callable[[Array, Array], Steps | None] | None = None
+
+    def look_at(self, values: Array, indices: Array, chosen: Array) -> Array | None:
+        """The values at those of the indices that are chosen; None where they cannot be read so."""
+        if self.steps_of is None or values.shape != indices.shape:
+            found = self.look(values, indices)
+            return None if found is None else np.broadcast_to(found, chosen.shape)[chosen]
+        places, steps = np.flatnonzero(chosen), self.steps_of(values, indices)
+        if steps is None:
+            return None
+        some, whole = (of.reshape(-1)[places] for of in (values, indices))
+        return on_step(some, whole, steps=steps.at(places, values.shape))
 
 
 class Steps(NamedTuple):
@@ -59,12 +72,23 @@ class Steps(NamedTuple):
     Attributes:
         sizes: the scale and the zero point of QuantizeLinear, a number each or one for each place along `axis`.
         axis: of the sizes.
+        edges: from where to where a step reaches; None for what is cut off towards 0 and becomes an integer.
         numbers: all that there are, rising, where they are not all whole numbers of a type.
     """
 
     sizes: Sequence[Array] = ()
     axis: int = 1
     numbers: Array | None = None
+    edges: tuple[float, float] | None = (-0.5, 0.5)
+
+    def at(self, places: Array, shape: Shape) -> Steps:
+        """Those of some places of a blob, which has its axes in one."""
+        if all(size.size == 1 for size in self.sizes):
+            return self
+        behind = prod(shape[self.axis % len(shape) + 1 :])
+        along = places // behind % shape[self.axis % len(shape)]
+        each = [size.reshape(-1)[along] if size.size > 1 else size for size in self.sizes]
+        return self._replace(sizes=each, axis=0)
 
     def allowed(self, values: Array, whole: DType, tolerance: float, by_sample: bool, least: float) -> Array:
         """How far two values may be apart that are equal, in a shape that broadcasts to theirs.
@@ -164,16 +188,18 @@ def _onnx_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
         return None
     sizes = [known[name] for name in names]
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
-    steps = Steps(sizes, axis, numbers)
-    look = partial(on_step, steps=steps, edges=STEPS[node.op_type])
+    steps = Steps(sizes, axis, numbers, STEPS[node.op_type])
     ending = steps if sizes or numbers is not None else None
-    return Pointer(model.reads[blob][:1], look, NEAR_EDGE, steps=ending)
+    look = partial(on_step, steps=steps)
+    return Pointer(model.reads[blob][:1], look, NEAR_EDGE, steps=ending, steps_of=lambda _values, _whole: steps)
 
 
 def _onnx_own_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
     """How the steps of a DynamicQuantizeLinear are read, and its zero point; its scale is compared as it is."""
-    looks = dict(zip(node.output, (on_own_step, None, at_zero), strict=False))
-    return Pointer(model.reads[blob][:1], look, NEAR_EDGE) if (look := looks[blob]) is not None else None
+    values = model.reads[blob][:1]
+    if blob == node.output[0]:
+        return Pointer(values, on_own_step, NEAR_EDGE, steps_of=own_steps)
+    return Pointer(values, at_zero, NEAR_EDGE) if blob == node.output[2] else None
 
 
 def _onnx_flags(model: Model, _: str, node: NodeProto) -> Pointer | None:
@@ -264,6 +290,7 @@ ONNX_POINTERS: Mapping[str, Callable[[Model, str, NodeProto], Pointer | None]] =
 }
 FLAGS = frozenset(("Cast",))
 """What makes numbers of flags, which `bnfold.onnx.pointwise` does not follow else, since it may round."""
+PROBED = 4096  # values that tell the zero point of all
 NEAR_TURN = 0.1  # of a step: where a zero point lies so near to the edge of another, it may be that
 NEAR_EDGE = "values differ by a step whose edge is near"
 NEAR_LIMIT = "flags differ at a limit that is near"
@@ -308,15 +335,14 @@ def in_tensor(values: Array, indices: Array) -> Array | None:
     return np.asarray(values.reshape(-1)[_inside(indices, values.size)])
 
 
-def on_step(values: Array, whole: Array, *, steps: Steps, edges: tuple[float, float] | None) -> Array | None:
+def on_step(values: Array, whole: Array, *, steps: Steps) -> Array | None:
     """The nearest values that give such whole numbers, or such numbers of float8.
 
     Args:
         values, whole: what is read and what is made of it.
         steps: where they lie.
-        edges: from where to where a step reaches; None for what is cut off towards 0 and becomes an integer.
     """
-    numbers = steps.numbers
+    numbers, edges = steps.numbers, steps.edges
     if values.shape != whole.shape or whole.dtype.kind not in "fiu":
         return None
     if numbers is None and edges is None and (values.dtype.kind, whole.dtype.kind) not in (("f", "i"), ("f", "u")):
@@ -339,7 +365,7 @@ def on_step(values: Array, whole: Array, *, steps: Steps, edges: tuple[float, fl
     return np.clip(values, low, high, out=low).reshape(values.shape)
 
 
-def own_steps(values: Array) -> tuple[float, float]:
+def own_scale(values: Array) -> tuple[float, float]:
     """The scale of DynamicQuantizeLinear, 0 where there is none, and its zero point, not rounded (onnx's Operators.md).
 
     scale = (max(x, 0) - min(x, 0)) / 255, zero = round(-min(x, 0) / scale), y = round(x / scale) + zero, in float32
@@ -349,19 +375,26 @@ def own_steps(values: Array) -> tuple[float, float]:
     return (float(scale), float(-least / scale)) if 0 < scale < inf else (0.0, 0.0)
 
 
-def on_own_step(values: Array, whole: Array) -> Array | None:
-    """The nearest values of which DynamicQuantizeLinear makes such whole numbers, by the zero point that these have."""
-    scale, zero = own_steps(values)
+def own_steps(values: Array, whole: Array) -> Steps | None:
+    """The steps that DynamicQuantizeLinear makes of values, with the zero point that such whole numbers have."""
+    scale, zero = own_scale(values)
     if not scale or values.shape != whole.shape:
         return None
-    have = float((whole - values / scale).mean(dtype=np.float64))
-    sizes = [np.array([scale]), np.clip(np.rint([have]), *(np.rint(zero + NEAR_TURN * side) for side in (-1, 1)))]
-    return on_step(values, whole, steps=Steps(sizes), edges=STEPS["QuantizeLinear"])
+    apart = slice(None, None, -(-values.size // PROBED))
+    have = (whole.reshape(-1)[apart] - values.reshape(-1)[apart] / scale).mean(dtype=np.float64)
+    low, high = (np.rint(zero + NEAR_TURN * side) for side in (-1, 1))
+    return Steps([np.array([scale]), np.clip(np.rint([have]), low, high)])
+
+
+def on_own_step(values: Array, whole: Array) -> Array | None:
+    """The nearest values of which DynamicQuantizeLinear makes such whole numbers."""
+    steps = own_steps(values, whole)
+    return None if steps is None else on_step(values, whole, steps=steps)
 
 
 def at_zero(values: Array, whole: Array) -> Array | None:
     """The nearest to -min(x, 0) of which DynamicQuantizeLinear makes such a zero point."""
-    scale, zero = own_steps(values)
+    scale, zero = own_scale(values)
     return np.clip(zero, whole - 0.5, whole + 0.5) * scale if scale else None
 
 

@@ -389,7 +389,7 @@ def ties(
         return found
     sides = [blobs[name] for name in pointer.values]
     values = sides[0] if len(sides) == 1 else np.subtract(*(side.astype(np.float64) for side in sides))
-    ours, theirs = (pointer.look(values, indices) for indices in (reference, candidate))
+    ours, theirs = (pointer.look_at(values, indices, differing) for indices in (reference, candidate))
     if ours is None or theirs is None:
         return found
     by_sample = has_rows(reference, rows) and has_rows(values, rows)
@@ -399,8 +399,8 @@ def ties(
         else:
             allowed = 2 * tolerance * np.max([_ranges(side, values, by_sample, least) for side in sides], axis=0)
             allowed = allowed.reshape((-1, *[1] * (reference.ndim - 1))[: reference.ndim])
-        first, second, most = (np.broadcast_to(one, found.shape)[differing] for one in (ours, theirs, allowed))
-        found[differing] = np.abs(first.astype(np.float64) - second) <= most
+        most = np.broadcast_to(allowed, found.shape)[differing]
+        found[differing] = np.abs(ours.astype(np.float64) - theirs) <= most
     return found
 
 

@@ -808,19 +808,19 @@ def test_values_that_are_equal_in_the_reference_alone_excuse_nothing(op_type: st
 def test_what_a_type_cannot_hold_comes_out_as_its_bounds() -> None:
     sizes: list[Array] = [np.array(0.5, np.float32), np.array(0, np.int8)]
     values, whole = np.array([-90.0, 0.2, 90.0]), np.array([-128, 1, 127], np.int8)
-    found = on_step(values, whole, steps=Steps(sizes), edges=(-0.5, 0.5))
+    found = on_step(values, whole, steps=Steps(sizes))
     assert np.array_equal(present(found), [-90.0, 0.25, 90.0])
-    assert on_step(values, whole[:2], steps=Steps(sizes), edges=(-0.5, 0.5)) is None
+    assert on_step(values, whole[:2], steps=Steps(sizes)) is None
 
 
 def test_a_cast_to_integers_cuts_off_on_both_sides_of_zero() -> None:
     values, whole = np.array([-2.5, -0.5, 0.5, 3.5], np.float32), np.array([-3, -1, 1, 4], np.int64)
-    found = on_step(values, whole, steps=Steps(), edges=None)
+    found = on_step(values, whole, steps=Steps(edges=None))
     assert np.array_equal(present(found), [-3.0, -1.0, 1.0, 4.0])
-    found = on_step(values, np.array([0, 0, 0, -4], np.int64), steps=Steps(), edges=None)
+    found = on_step(values, np.array([0, 0, 0, -4], np.int64), steps=Steps(edges=None))
     assert np.array_equal(present(found), [-1.0, -0.5, 0.5, -4.0])
-    assert on_step(values, whole.astype(np.float32), steps=Steps(), edges=None) is None
-    assert on_step(values.astype(np.int32), whole, steps=Steps(), edges=None) is None
+    assert on_step(values, whole.astype(np.float32), steps=Steps(edges=None)) is None
+    assert on_step(values.astype(np.int32), whole, steps=Steps(edges=None)) is None
 
 
 @pytest.mark.parametrize(
@@ -897,7 +897,7 @@ def test_values_of_types_that_numpy_has_not_are_compared_and_settled(kind: str) 
 def test_steps_of_a_scale_of_0_are_no_ties() -> None:
     values: Array = np.array([1.0, 2.0])
     numbers: Array = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
-    looked_at = on_step(values, numbers[[0, 4]], steps=Steps([np.zeros(1)], 0, numbers), edges=(-0.5, 0.5))
+    looked_at = on_step(values, numbers[[0, 4]], steps=Steps([np.zeros(1)], 0, numbers))
     assert np.isnan(present(looked_at)).all()
 
 
@@ -975,7 +975,7 @@ def test_looking_for_ties_takes_no_more_memory_than_is_planned_for(number: type)
     steps = Steps([np.full(4, 0.1), np.zeros(4)], 1)
     reference = np.clip(np.rint(values / 0.1), -128, 127).astype(number)
     candidate = reference + (np.arange(values.shape[-1]) % 7 == 0).astype(number)
-    pointer = Pointer(("x",), partial(on_step, steps=steps, edges=(-0.5, 0.5)), steps=steps)
+    pointer = Pointer(("x",), partial(on_step, steps=steps), steps=steps, steps_of=lambda _values, _whole: steps)
     tracemalloc.start()
     try:
         found = ties(reference, candidate, {"x": values}, 1e-3, pointer)
