@@ -15,25 +15,27 @@ from onnx import helper
 
 from bnfold.algebra.frontend import FoldContext
 from bnfold.net import Blobs, Layer, Names, Shape, blobs_of
+from bnfold.onnx.file import element_type
 from bnfold.onnx.node import BottomInput, ConstantInput, Fused, Node
+from bnfold.onnx.operators.context import dequantising
 
 
 def fuse_biases(context: FoldContext) -> None:
     """Make one layer of each MatMul and the Add of a bias behind it, where nobody else reads what is between."""
     net = context.net
     kept = {*net.outputs, *context.keep, *(net.front.protected(net) if net.front is not None else ())}
-    left = any(layer.type == "MatMul" and layer.param.constant(0) is not None for layer in net.layers)
-    shapes = net.front.shapes(net) if left and net.front is not None else {}
+    asks = any(layer.type == "MatMul" and layer.param.constant(1) is None for layer in net.layers)
+    shapes = net.front.shapes(net) if asks and net.front is not None else {}
     for layer in [layer for layer in net.layers if layer.type == "Add" and len(layer.bottoms) == 1]:
         between = layer.bottoms[0]
         matmul = net.producer(between)
-        if matmul is None or matmul.type != "MatMul" or len(matmul.bottoms) != 1 or between in kept:
+        if matmul is None or matmul.type != "MatMul" or between in kept:
             continue
         if matmul.param.fused is not None or len(matmul.param.slots) != 2:
             continue
         if id(layer) in context.excluded or id(matmul) in context.excluded or len(net.uses(between)) != 1:
             continue
-        bias = _bias_of(matmul, layer, shapes)
+        bias = _bias_of(matmul, layer, context, shapes)
         if bias is None:
             continue
         top = layer.tops[0]
@@ -45,19 +47,26 @@ def fuse_biases(context: FoldContext) -> None:
         matmul.blobs = Blobs((*matmul.blobs.stored, *layer.blobs.stored))
 
 
-def _bias_of(matmul: Layer, add: Layer, shapes: Mapping[str, Shape | None]) -> ConstantInput | None:
+def _bias_of(
+    matmul: Layer, add: Layer, context: FoldContext, shapes: Mapping[str, Shape | None]
+) -> ConstantInput | None:
     """The constant that an Add adds, if it is one value for each output of the MatMul."""
     constant, node = add.param.constant(0) or add.param.constant(1), matmul.param
-    left = isinstance(node.slots[1], BottomInput)
-    weight = node.constant(0 if left else 1)
-    if constant is None or constant.blob < 0 or weight is None or weight.blob < 0:
+    if constant is None or constant.blob < 0:
         return None
-    shape, size = matmul.blobs.shapes[weight.blob], add.blobs.shapes[constant.blob]
+    bias, left = add.blobs.stored[constant.blob], isinstance(node.slots[0], ConstantInput)
+    weight = node.constant(0 if left else 1)
+    if weight is not None and weight.blob >= 0 and len(matmul.bottoms) == 1:
+        shape: Shape = matmul.blobs.shapes[weight.blob]
+        fits = bias.dtype == matmul.blobs.stored[weight.blob].dtype
+    elif len(matmul.bottoms) == 2 and dequantising(context.net, matmul.bottoms[1]):
+        shape = shapes.get(matmul.bottoms[1]) or ()
+        fits = bias.dtype == element_type(context.types[id(matmul)][0])
+    else:
+        return None
     if len(shape) != 2 or (left and len(shapes.get(matmul.bottoms[0]) or ()) < 2):
         return None  # a column would make a matrix of the vector that a MatMul of a vector gives
-    wanted = (shape[0], 1) if left else (shape[1],)
-    fits = size == wanted and add.blobs.stored[0].dtype == matmul.blobs.stored[weight.blob].dtype
-    return constant if fits else None
+    return constant if fits and bias.shape == ((shape[0], 1) if left else (shape[1],)) else None
 
 
 def part_biases(context: FoldContext) -> None:

@@ -343,7 +343,7 @@ def _as_stored(layer: Layer, bias: Array) -> Array:
         present = np.zeros((directions, 2 * rows)) if known is None else exact_values(layer.blobs.stored[known.blob])
         return np.concatenate([bias.reshape(directions, rows), present[:, rows:]], axis=1)
     node: Node = layer.param
-    left = node.proto.op_type in {"Gemm", "FusedGemm", "MatMul"} and isinstance(node.slots[1], BottomInput)
+    left = node.proto.op_type in {"Gemm", "FusedGemm", "MatMul"} and isinstance(node.slots[0], ConstantInput)
     if node.proto.op_type in {"Gemm", "FusedGemm"} and bias.size != bias.shape[0 if left else 1]:
         return bias
     return bias.reshape(-1, 1) if left else bias.reshape(-1)

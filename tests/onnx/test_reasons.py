@@ -408,6 +408,18 @@ def test_a_scale_stays_whose_numbers_would_leave_the_type(way: str, kind: type, 
     assert broken.report.kept[-1].reason.count("not finite") == 1
 
 
+@pytest.mark.parametrize(("bias", "left"), [((4,), 0), ((1, 4), 1), ((), 1)])
+def test_the_bias_behind_a_quantised_weight_is_no_affine_that_stays(bias: tuple[int, ...], left: int) -> None:
+    proto = model(
+        """<ir_version: 8, opset_import: ["" : 17]> net (float[n,5,3] x) => (float[n,5,4] y)
+        { w = DequantizeLinear (q, s) m = MatMul (x, w) y = Add (m, b) }""",
+        q=np.arange(12, dtype=np.int8).reshape(3, 4),
+        s=np.array(0.1, np.float32),
+        b=values(*bias),
+    )
+    assert len(reasons(proto)) == left
+
+
 def test_a_scale_stays_whose_weight_would_lose_digits_where_it_is_cast() -> None:
     """In float32 the smaller scale is as exact as any; the numbers times it are no normal ones of float16."""
 

@@ -269,7 +269,8 @@ def matmul(context: NodeContext) -> Operator:
         len(context.layer.bottoms) == 2 == len(context.bottom(1))
         and (scale := dequantised(context, len(context.top()) - 1)) is not None
     ):
-        return scale._replace(no_bias="it has no bias")
+        rank, (port,) = len(context.top()), scale.outputs
+        return scale._replace(bias=_added(context, rank, port.axis, port.size(scale.view)))
     weight = _weight(context, 0 if left else 1)
     shape, bottom, top = tuple(weight.shape), context.bottom(), context.top()
     count = len(shape)
@@ -293,10 +294,7 @@ def matmul(context: NodeContext) -> Operator:
             inputs.append(Port(own, (axis,)))
     if len(context.node.proto.input) != 2:
         raise Unfit("it does not read two matrices")
-    bias = None
-    if (stored := context.learned(2)) is not None:
-        bias = np.broadcast_to(exact_values(stored).reshape(-1), (shape[out],))
-        bias = bias.reshape([-1 if axis == top_axis else 1 for axis in range(len(top))])
+    bias = _added(context, len(top), top_axis, shape[out])
     no_bias = "" if count == 2 else "its weight is a batch of matrices, to which no bias is added"
     return Linear(
         weight=weight,
@@ -308,6 +306,14 @@ def matmul(context: NodeContext) -> Operator:
         no_bias="it makes a vector of a vector" if left and lost else no_bias,
         beside=_beside(context, top_axis, bottom_axis),
     )
+
+
+def _added(context: NodeContext, rank: int, axis: int, size: int) -> Array | None:
+    """What is added to a product of matrices, as it lies over the top along one axis; None where nothing is."""
+    if (stored := context.learned(2)) is None:
+        return None
+    values = np.broadcast_to(exact_values(stored).reshape(-1), (size,))
+    return values.reshape([-1 if one == axis else 1 for one in range(rank)])
 
 
 def _beside(context: NodeContext, top_axis: int, bottom_axis: int) -> Product:
