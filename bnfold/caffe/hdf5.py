@@ -88,7 +88,7 @@ def _groups(h5py: ModuleType, data: Any) -> Iterator[tuple[str, Any]]:
 def _layer(h5py: ModuleType, name: str, group: Any, buffer: mmap.mmap) -> tuple[str, dict[int, Array], str]:
     stored = {int(key): group[key] for key in group if key.isdigit() and group.get(key, getclass=True) is h5py.Dataset}
     for index, dataset in stored.items():
-        if dataset.dtype not in (np.float32, np.float64):
+        if dataset.dtype.kind != "f" or dataset.dtype.itemsize > 8:
             return name, {}, f"blob {index} holds {dataset.dtype}, which is no floating-point type of Caffe's"
     problem = ""
     if len(stored) <= max(stored, default=-1):
@@ -97,12 +97,17 @@ def _layer(h5py: ModuleType, name: str, group: Any, buffer: mmap.mmap) -> tuple[
 
 
 def _values(dataset: Any, buffer: mmap.mmap) -> Array:
-    offset = dataset.id.get_offset()
+    """A dataset's values: those of another width or byte order as floats, as HDF5 gives them to Caffe.
+
+    Source: hdf5_load_nd_dataset in util/hdf5.cpp, which reads any float by H5LTread_dataset_float. Integers, which it
+    takes too, are refused: they are the bits of halves where OpenCL Caffe wrote them.
+    """
+    offset, wanted = dataset.id.get_offset(), np.dtype(f"f{max(dataset.dtype.itemsize, 4)}")
     in_one_piece = offset is not None and dataset.chunks is None and dataset.external is None
-    if in_one_piece and dataset.dtype.isnative and offset + dataset.nbytes <= len(buffer):
+    if in_one_piece and dataset.dtype == wanted and offset + dataset.nbytes <= len(buffer):
         return np.ndarray(dataset.shape, dataset.dtype, buffer, offset)
     if dataset.nbytes > 64 * len(buffer):
         raise ValueError(f"{dataset.name} declares {dataset.nbytes:,} bytes")
-    values = np.asarray(dataset[()])
+    values = np.asarray(dataset[()], wanted)
     values.flags.writeable = False
     return values

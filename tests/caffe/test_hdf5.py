@@ -125,6 +125,16 @@ def test_what_caffe_did_not_write_is_refused(tmp_path: Path) -> None:
             read_weights(path)
 
 
+@pytest.mark.parametrize(("stored", "read"), [("<f2", "f4"), (">f2", "f4"), (">f4", "f4"), (">f8", "f8")])
+def test_floats_of_another_width_or_byte_order_are_converted_as_for_caffe(
+    tmp_path: Path, stored: str, read: str
+) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["data/a/0"] = np.array([1.5, -0.25, 384], stored)
+    (values,) = read_weights(tmp_path / "x.h5").records[0].blobs
+    assert (values.dtype, values.tolist()) == (np.dtype(read), [1.5, -0.25, 384])
+
+
 @pytest.mark.parametrize(
     ("key", "value", "problem"),
     [("data/a/1", BIAS, "has blobs 1 only"), ("data/a/0", np.array([1], np.int64), "blob 0 holds int64")],
