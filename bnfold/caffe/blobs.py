@@ -164,6 +164,8 @@ def _shape(count: int, legacy: dict[int, int], dims: list[int] | None) -> tuple[
         if _is_possible(shape) and prod(shape) == count:
             return shape, ""
     shown = sizes(said[0][:8]) + ("x..." if len(said[0]) > 8 else "")
+    if len(said[0]) > MAX_AXES:
+        return (count,), f"says that its shape is {shown}, of more axes than the {MAX_AXES} that Caffe allows"
     return (count,), f"says that its shape is {shown}, and holds {count:,} values"
 
 
