@@ -190,7 +190,10 @@ class Session:
             # Its threads defer them from then on, so that no signal reaches one while the main thread defers it.
             with _without_tf32(name == "tensorrt" and not tf32), defer_signals():
                 chain = _chain(self._provider, tf32)
-                more = {} if name == "cpu" else {"enable_fallback": 0}  # it would print, and go on with less
+                more = {}
+                if name != "cpu":
+                    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+                    more = {"enable_fallback": 0}  # it would print, and go on with less
                 self._session = onnxruntime.InferenceSession(source, options, providers=chain, **more)
         except Exception as error:  # its exceptions share no base but Exception
             if name != "cpu" and self._provider.engine in str(error):
@@ -300,7 +303,6 @@ def _options(onnxruntime: ModuleType, threads: int, folder: str | os.PathLike[st
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     # Packed copies of the weights make runs no faster here, and a mapped file would be read into memory for them.
     options.add_session_config_entry("session.disable_prepacking", "1")
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     # Threads that wait for the next operator would take processors from those that measure.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
