@@ -45,7 +45,7 @@ _Made = TypeVar("_Made")
 MOVES = 3
 OF_ANOTHER = 0.1  # of the tolerance: where q is larger, so many q as another channel is off hide a weight wrong by 1 %
 PIECE = 1 << 14  # values that are moved or measured at once, in cache
-EXPONENT, SIGN = np.uint64(0x7FF << 52), np.uint64(63)  # the bits of a float64's exponent, and the place of its sign
+EXPONENT = np.uint64(0x7FF << 52)  # the bits of a float64's exponent
 SMALLEST, LARGEST = 2.0**-126, float(np.finfo(np.float32).max)  # normal magnitudes of float32
 FAIR = 50.0  # float32 sums of thousands of terms are hardly so many times as far off as their terms' last places
 
@@ -221,18 +221,23 @@ def _moved(values: Array, random: np.random.Generator, least: float) -> Array:
     moved = np.empty(values.shape, np.float64)
     flat, found = values.reshape(-1), moved.reshape(-1)
     lowest = np.float64(max(least, SMALLEST)).view(np.uint64) & EXPONENT
-    for start in range(0, values.size, PIECE):
-        piece, here = flat[start : start + PIECE], found[start : start + PIECE]
-        np.copyto(here, piece)
-        # The power of two at or below each magnitude; the unit is that over 2^23, with a sign by chance.
-        unit = np.maximum(here.view(np.uint64) & EXPONENT, lowest)
-        unit |= (~random.integers(0, 2, piece.size, bool)).astype(np.uint64) << SIGN
-        units = unit.view(np.float64)
-        units *= UNIT
-        units[here == 0] = 0
-        with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):
+        for start in range(0, values.size, PIECE):
+            piece, here = flat[start : start + PIECE], found[start : start + PIECE]
+            here[:] = piece
+            # The power of two at or below each magnitude; the unit is that over 2^23, with a sign by chance.
+            bits = here.view(np.uint64) & EXPONENT
+            units = np.maximum(bits, lowest, out=bits).view(np.float64)
+            # As `random.integers(0, 2, piece.size)` draws them, 32 at once.
+            drawn = random.integers(0, 1 << 32, -(-piece.size // 32), np.uint32).astype("<u4", copy=False)
+            signs = np.unpackbits(drawn.view(np.uint8), count=piece.size, bitorder="little").view(np.int8)
+            signs += signs
+            signs -= 1
+            signs *= here != 0
+            units *= UNIT
+            units *= signs.astype(np.float64)
             here += units
-            if not np.isfinite(here.sum()) or max(-here.min(), here.max()) > LARGEST:
+            if not (here.min() >= -LARGEST and here.max() <= LARGEST):  # or something is no number
                 np.copyto(here, piece, where=~(np.abs(piece, dtype=np.float64) < LARGEST))
     return moved
 
