@@ -194,6 +194,13 @@ class Model:
         return [_sizes_of(tensor) if tensor.HasField("shape") else UNRANKED for tensor in said]
 
     @property
+    def output_types(self) -> dict[str, str]:
+        """Output -> the type of its numbers; those of other types are left out."""
+        known = {number: dtype.name for number, dtype in ELEMENTS.items()} | FLOATS
+        said = {port.name: port.type.tensor_type.elem_type for port in self.proto.graph.output}
+        return {name: known[number] for name, number in said.items() if number in known}
+
+    @property
     def tops(self) -> list[str]:
         """All blobs, in order of execution; of a network of Caffe with those that cannot be run."""
         whole = self.unrunnable.whole

@@ -153,6 +153,7 @@ class _Report:
         if unlike := [name for name in self._differing_behind() if name not in known]:
             yield f"{named('output', unlike)}: {UNLIKE}"
         yield from self._order_notes()
+        yield from self._type_notes()
         yield from (self._hidden(name, found.positions[name].share) for name in self.hiding)
         yield from (rounding_note(name, found.distances[name], one) for name, one in decided.items())
         if any(execution is not None and execution.tf32 for execution in self.ran):
@@ -296,6 +297,19 @@ class _Report:
                         f"takes {kind}s by their places, and not by name, gets another one"
                     )
                     break
+
+    def _type_notes(self) -> Iterator[str]:
+        """What others get who take the outputs of an ONNX model as they are; of the first of another type."""
+        first, second, partners = self.matched.ours, self.matched.theirs, self.matched.partners
+        if first.net is not None or second.net is not None:
+            return
+        ours, theirs = first.own.output_types, second.own.output_types
+        for name, one in ours.items():
+            other = theirs.get(partners.get(name, ""), one)
+            if one != other:
+                said = f"output '{name}' is {one} in the reference and {other} in the candidate"
+                yield f"{said}: its values were compared, and who takes it as the one gets the other"
+                break
 
     def _hidden(self, name: str, share: float) -> str:
         """The note on an output that shows too little, with what it is judged by."""

@@ -692,6 +692,17 @@ def test_ports_that_stand_in_another_order_are_said(kind: str) -> None:
     assert not compare(reference, reference).notes
 
 
+@pytest.mark.parametrize(("number", "name"), [(TensorProto.INT32, "int32"), (TensorProto.DOUBLE, "float64")])
+def test_an_output_of_another_type_is_said(number: int, name: str) -> None:
+    nodes = [helper.make_node("ArgMax", ["x"], ["k"], axis=1), helper.make_node("Cast", ["k"], ["y"], to=number)]
+    reference, other = model(nodes[:1], {"x": (2, 4)}, ["k"]), model(nodes, {"x": (2, 4)}, ["y"])
+    reference.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    other.graph.output[0].type.tensor_type.elem_type = number
+    report = compare(reference, other, map={"k": "y"})
+    said = f"output 'k' is int64 in the reference and {name} in the candidate: its values were compared"
+    assert (report.passed, [said in note for note in report.notes].count(True)) == (True, 1)
+
+
 def drawing(node: NodeProto, *, shift: float = 0, more: bool = False) -> ModelProto:
     """A product, and a node behind it that draws or does not; perhaps with the product as an output, too."""
     nodes = [helper.make_node("MatMul", ["x", "w"], ["a"], "fc"), node, helper.make_node("Mul", ["z", "b"], ["y"])]
