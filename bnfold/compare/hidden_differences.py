@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from bnfold.compare.pointers import known_values
 from bnfold.compare.saturation import COUNTS
 from bnfold.compare.unrunnable_layers import layer_settings
 from bnfold.errors import named
-from bnfold.net import Array
+from bnfold.net import Array, Net
 from bnfold.options import ROUNDING
 
 if TYPE_CHECKING:
@@ -413,15 +413,22 @@ def prepared_otherwise(ours: Model, theirs: Model) -> list[str]:
     """A note on the layers of Caffe that prepare images otherwise in the candidate, which no data shows."""
     if ours.net is None or theirs.net is None:
         return []
-    others = {top: layer_settings(layer).get(PREPARING) for layer in theirs.net.layers for top in layer.tops}
-    found = [
-        layer.name
-        for layer in ours.net.layers
-        for top in layer.tops[:1]
-        if top in others and layer_settings(layer).get(PREPARING) != others[top]
-    ]
+    found = dict[str, None]()
+    for first, second in zip(_preparing(ours.net), _preparing(theirs.net), strict=True):
+        found |= dict.fromkeys(one[0] for top, one in first.items() if top in second and one[1] != second[top][1])
     said = "prepares images otherwise in the candidate; both networks were fed the same, so that is not proved"
-    return [f"{named('layer', found)}: {PREPARING} {said}"] if found else []
+    return [f"{named('layer', [*found])}: {PREPARING} {said}"] if found else []
+
+
+def _preparing(net: Net) -> tuple[dict[str, tuple[str, Any]], dict[str, tuple[str, Any]]]:
+    """Blob -> the layer that makes it and how that prepares images; and the same of data layers, which inputs stand for
+    in a net for inference: what is written of that says nothing of it.
+    """
+    from bnfold.caffe.origin import Origin
+
+    made = {top: (layer.name, layer_settings(layer).get(PREPARING)) for layer in net.layers for top in layer.tops[:1]}
+    data = net.origin.data if isinstance(net.origin, Origin) else {}
+    return made, {top: (layer.name, layer.transform_param) for top, layer in data.items()}
 
 
 def _inputs(node: NodeProto) -> list[str]:

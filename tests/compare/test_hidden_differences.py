@@ -399,11 +399,15 @@ def test_settings_of_caffe_that_are_only_written_otherwise_need_no_word(tmp_path
     assert not any("other values" in note for note in bnfold.compare(nets[0], nets[1]).notes)
 
 
+INPUT = 'type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 4 } }'
+IMAGES = 'type: "ImageData" top: "x" image_data_param { source: "list" batch_size: 1 new_height: 4 new_width: 4 }'
+
+
+@pytest.mark.parametrize("data", [INPUT, IMAGES])
 @pytest.mark.parametrize("written", ["mean_value: 104 scale: 0.5", "mean_value: 104", ""])
-def test_images_that_are_prepared_otherwise_are_said_not_to_be_proved(tmp_path: Path, written: str) -> None:
-    text = """layer { name: "data" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 4 } }
-      transform_param { mean_value: 104 } }
-    layer { name: "r" type: "ReLU" bottom: "x" top: "r" }"""
+def test_images_that_are_prepared_otherwise_are_said_not_to_be_proved(tmp_path: Path, written: str, data: str) -> None:
+    text = f"""layer {{ name: "data" {data} transform_param {{ mean_value: 104 }} }}
+    layer {{ name: "r" type: "ReLU" bottom: "x" top: "r" }}"""
     nets = []
     for number, said in enumerate(("mean_value: 104", written)):
         path = tmp_path / f"{number}.prototxt"
