@@ -14,6 +14,7 @@ from bnfold.compare.classify import near_chance
 from bnfold.compare.gates import beside, is_blank
 from bnfold.compare.hidden_differences import hidden_differences, prepared_otherwise, unguarded_exponentials
 from bnfold.compare.measure import Measurement, Spans
+from bnfold.compare.metrics import magnitude
 from bnfold.compare.models import Model
 from bnfold.compare.records import BlobDiff, ClassifierDiff
 from bnfold.compare.saturation import sources
@@ -23,6 +24,9 @@ from bnfold.options import ROUNDING
 if TYPE_CHECKING:
     from bnfold.compare.matched import MatchedCandidate
 
+HALF, HIGHEST = 10, 65_504  # onnx's number of float16, and the largest of that
+NEAR = 16.0  # times as large as the samples are inputs of which an overflow is said
+FARTHER = 2.0  # times what the reference's blobs reach: what both reach overflows in both
 BY_CHANNEL = ("Conv", "ConvTranspose", "Gemm", "Convolution", "Deconvolution", "InnerProduct")  # axis 1 of what is read
 
 
@@ -39,6 +43,7 @@ def unproved(
     yield from _constant(matched.layout, found.reference_spans)
     yield from _small_channels(matched, found, blobs)
     yield from _beside_masks(found, blobs, matched.options.limit)
+    yield from _overflowing(matched, found)
     errors = {blob.blob: blob.judged for blob in blobs}
     yield from hidden_differences(matched.ours, matched.theirs, matched.partners, errors)
     yield from prepared_otherwise(matched.ours, matched.theirs)
@@ -133,6 +138,41 @@ def _small_channels(matched: MatchedCandidate, found: Measurement, blobs: Sequen
         said = f"blob '{first}': channel {place} differs by {beside(apart * 100, 100, form='g', least=2)} % of itself"
         said += f", and so does one of {named('blob', others)}" if others else ""
         yield f"{said}; beside channels that are so much larger the tolerance passes it, and a smaller one would not"
+
+
+def _overflowing(matched: MatchedCandidate, found: Measurement) -> Iterator[str]:
+    """What inputs a few times as large would make infinite in the candidate, whose blobs are of float16, and not in the
+    reference.
+    """
+    if "float16" not in matched.theirs.float_types:
+        return
+    ours, theirs = dict(found.reference_spans), dict(found.candidate_spans)
+    for name, error in found.errors.items():
+        ours[name] = error.low, error.high
+        theirs[matched.pairs[name]] = error.partner_low, error.partner_high
+    most, large = _largest(matched.ours, ours)[0], _largest(matched.theirs, theirs)
+    if HIGHEST / NEAR < large[0] < HIGHEST and large[0] > FARTHER * most:
+        beyond = f"{large[0]:,.0f}, of the {HIGHEST:,} where float16 ends"
+        beside_it = (
+            f"the reference's blobs of float16 reach {most:,.0f}" if most else "the reference has none of float16"
+        )
+        yield (
+            f"blob '{large[1]}' of the candidate reaches {beyond}, and {beside_it}: inputs {HIGHEST / large[0]:.2g} "
+            "times as large may overflow in the candidate alone, which is not proved; give the largest by --data"
+        )
+
+
+def _largest(model: Model, spans: Spans) -> tuple[float, str]:
+    """The largest magnitude of a network's blobs of float16, and the blob; 0 where it has none."""
+    from bnfold.onnx.graph import inferred
+
+    if "float16" not in model.float_types:
+        return 0.0, ""
+    types, _ = inferred(model.proto, model.weights, {name: feed.shape for name, feed in model.feeds.items()})
+    sizes = [
+        (magnitude(*spans[name]), name) for name in model.writers if types.elements.get(name) == HALF and name in spans
+    ]
+    return max((one for one in sizes if isfinite(one[0])), default=(0.0, ""))
 
 
 def _beside_masks(found: Measurement, blobs: Sequence[BlobDiff], limit: float) -> Iterator[str]:

@@ -490,3 +490,17 @@ def test_a_softmax_without_its_maximum_is_said_to_overflow(reference: str, candi
         "layer 'e' (Exp) has no largest value subtracted in the candidate, and where the reference has Softmax it is "
     )
     assert any(said in note for note in report.notes) == is_said
+
+
+@pytest.mark.parametrize(("factor", "is_said"), [(256, True), (16, False), (1 / 64, False)])
+def test_blobs_of_float16_that_larger_inputs_make_infinite_in_the_candidate_alone_are_said(
+    factor: float, is_said: bool
+) -> None:
+    head = '<ir_version: 8, opset_import: ["" : 17]> g (float16[1,3,4,4] x) => (float16[1,2,4,4] y)'
+    weight = np.random.default_rng(0).normal(0, 0.3, (2, 3, 1, 1)).astype(np.float16)
+    stored = {"w": np.asarray(weight * np.float16(factor)), "back": np.asarray(1 / factor, np.float16)}
+    reference = text_model(f"{head} {{ y = Conv (x, w) }}", w=weight)
+    report = bnfold.compare(reference, text_model(f"{head} {{ c = Conv (x, w) y = Mul (c, back) }}", **stored))
+    assert report.passed, report.verdict
+    said = "of the 65,504 where float16 ends, and the reference's blobs of float16 reach"
+    assert any("blob 'c' of the candidate reaches" in note and said in note for note in report.notes) == is_said
