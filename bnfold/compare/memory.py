@@ -101,11 +101,12 @@ class Needs:
             known: tensor -> bytes, for what has an operator that onnx does not know, or was met in a run.
             provider: what runs it; processors compute values of float16 in float32.
         """
-        from bnfold.onnx.graph import cast_bytes, mapped_bytes, tensor_sizes, working_bytes
+        from bnfold.onnx.graph import cast_bytes, inferred, inner_bytes, mapped_bytes, sizes_of, working_bytes
 
-        inferred = tensor_sizes(model.proto, model.weights, inputs)
-        sizes, unsized = {**known, **inferred}, tuple(name for name in model.makers if name and name not in inferred)
-        weights, working = mapped_bytes(model.proto, model.weights), working_bytes(model.proto, sizes)
+        types, values = inferred(model.proto, model.weights, inputs)
+        told, inner = sizes_of(types), inner_bytes(model.proto, types, values)
+        sizes, unsized = {**known, **told}, tuple(name for name in model.makers if name and name not in told)
+        weights, working = mapped_bytes(model.proto, model.weights), working_bytes(model.proto, sizes, inner)
         if provider == "cpu" and model.stored_type == "float16":
             weights, working = weights + cast_bytes(model.proto, model.weights), CAST * working
         if model.is_apart:

@@ -25,7 +25,7 @@ from bnfold.compare.merging import merge
 from bnfold.data.samples import Arrays, Noise, Samples
 from bnfold.errors import UsageError
 from bnfold.net import Array
-from bnfold.onnx.graph import tensor_sizes, working_bytes
+from bnfold.onnx.graph import inferred, inner_bytes, sizes_of, working_bytes
 from bnfold.options import CompareOptions
 from bnfold.report.data import as_data
 from bnfold.report.run import RunReport
@@ -150,7 +150,7 @@ def test_every_blob_is_in_one_segment_and_none_is_larger_than_the_budget(monkeyp
 
 def test_a_run_holds_what_is_still_read_and_the_outputs() -> None:
     """relu1 is the largest beside conv1, of which it is made: 2 samples of 6 x 8 x 8 each."""
-    sizes = tensor_sizes(classifier(batch="N"), (), {"data": (2, 3, 8, 8)})
+    sizes = sizes_of(inferred(classifier(batch="N"), (), {"data": (2, 3, 8, 8)})[0])
     assert sizes["conv1"] == sizes["relu1"] == 2 * 6 * 8 * 8 * 4
     assert working_bytes(classifier(), sizes) == sizes["conv1"] + sizes["relu1"]
 
@@ -173,8 +173,39 @@ def test_sizes_that_nodes_compute_of_sizes_are_counted() -> None:
             y = Relu (folded)
         }"""
     )
-    sizes = tensor_sizes(whole, (), {"x": (1, 3, 7, 5)})
+    sizes = sizes_of(inferred(whole, (), {"x": (1, 3, 7, 5)})[0])
     assert [sizes[name] for name in ("padded", "folded", "y")] == [2 * 4 * 8 * 6 * 4] * 3
+
+
+@pytest.mark.parametrize(
+    ("node", "held"),
+    [
+        (
+            """y = If (s) <then_branch = a () => (float[p, q] b) { c = Tile (x, k) d = Relu (c) b = Neg (x) },
+                           else_branch = e () => (float[p, q] f) { f = Identity (x) }>""",
+            (4 + 4) * 32,
+        ),
+        (
+            """y = Loop (n, s, x) <body = a (int64 i, bool g, float[p, q] v) => (bool g, float[p, q] w)
+                { c = Tile (v, k) d = Relu (c) r = ReduceSum <keepdims = 1> (d) w = Mul (v, r) }>""",
+            (4 + 4) * 32,
+        ),
+        (
+            """y = If (s) <then_branch = a () => (float[p, q] b) {
+                b = If (s) <then_branch = h () => (float[p, q] t) { t = Tile (x, k) },
+                            else_branch = e () => (float[p, q] f) { f = Identity (x) }> },
+                else_branch = m () => (float[p, q] o) { o = Identity (x) }>""",
+            4 * 32,
+        ),
+    ],
+)
+def test_what_a_body_holds_is_counted(node: str, held: int) -> None:
+    """Of x, which has 32 bytes, tiled four times."""
+    head = '<ir_version: 8, opset_import: ["" : 17]> g (float[2, 4] x, bool s, int64 n) => (float[p, q] y)'
+    whole = parser.parse_model(f"{head} {{ k = Constant <value = int64[2] {{2, 2}}> () {node} z = Neg (x) }}")
+    inner = inner_bytes(whole, *inferred(whole, (), {}))
+    assert inner == {1: held}
+    assert working_bytes(whole, {"x": 32}, inner) == held
 
 
 def test_where_both_networks_do_not_fit_one_is_open_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
