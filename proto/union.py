@@ -604,6 +604,10 @@ ADDED_FIELDS = (
     Fact("ChannelwiseAffineParameter", "channel_shared", 3, "optional", "bool", False, "false", ("texts",)),
     Fact("CReLUParameter", "negative_slope", 1, "optional", "float", False, "0", ("texts",)),
     Fact("CReLUParameter", "concat_axis", 2, "optional", "int32", False, "1", ("texts",)),
+    # BatchReduction of yjxiong's Caffe and of what came of it (PSPNet's). The numbers are ours.
+    *_parameters("texts", ("batch_reduction", 30042, "BatchReduction")),
+    Fact("BatchReductionParameter", "level", 1, "repeated", "int32", False, "", ("texts",)),
+    Fact("BatchReductionParameter", "reduction_param", 2, "optional", "ReductionParameter", False, "", ("texts",)),
     # What else changes gradients alone, of which no published caffe.proto says the numbers.
     *_parameters("texts", ("gradient_clip", 30012, "GradientClip"), ("output_decay", 30013, "OutputDecay")),
     Fact("GradientClipParameter", "gradient_clip", 30001, "optional", "float", False, "", ("texts",)),

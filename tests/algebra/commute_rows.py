@@ -71,6 +71,15 @@ def reduction(param: str) -> Row:
     return Row(f"reduction {param}", f'type: "Reduction" reduction_param {{ {param} }}', ((2, 4, 3, 5),))
 
 
+def parts(param: str) -> Row:
+    text = f'type: "BatchReduction" batch_reduction_param {{ {param} }}'
+    return Row(f"parts {param}", text, ((2, 4, 8, 5),))
+
+
+MEAN_OF_PARTS = parts("level: 2 level: 2 reduction_param { axis: 2 operation: MEAN }")
+MEAN_OF_ALL = parts("reduction_param { axis: 3 operation: MEAN }")
+SUM_OF_PARTS = parts("level: 2 level: 2 reduction_param { axis: 2 }")
+SUM_OF_UNLIKE = parts("level: 1 level: 2 reduction_param { axis: -1 }")
 ABS = Row("magnitude", 'type: "AbsVal"', ((2, 4, 5, 5),))
 REDUCED = reduction("axis: 2 coeff: -0.5")
 REDUCED_ONE = reduction("axis: -1")
@@ -249,6 +258,10 @@ BACK = [
     Back(POOL_MAX_PAD, keeps_order, (any_affine,)),
     Back(RELU, keeps_both, (keeps_zero, keeps_strict_order)),
     Back(LEAKY, keeps_both, (keeps_zero, keeps_strict_order)),
+    Back(MEAN_OF_PARTS, any_affine),
+    Back(MEAN_OF_ALL, any_affine),
+    Back(SUM_OF_PARTS, any_affine),
+    Back(SUM_OF_UNLIKE, keeps_zero, (any_affine,)),
     Back(REDUCED, any_affine),
     Back(REDUCED_ONE, any_affine),
     Back(REDUCED_MEAN, any_affine),
@@ -354,6 +367,10 @@ FORWARD = [
     Forward(POOL_MAX_PAD, once(keeps_order), (once(any_affine),)),
     Forward(RELU, once(keeps_both), (once(keeps_zero), once(keeps_strict_order))),
     Forward(LEAKY, once(keeps_both), (once(keeps_zero), once(keeps_strict_order))),
+    Forward(MEAN_OF_PARTS, once(any_affine)),
+    Forward(MEAN_OF_ALL, once(any_affine)),
+    Forward(SUM_OF_PARTS, once(any_affine)),
+    Forward(SUM_OF_UNLIKE, once(keeps_zero), (once(any_affine),)),
     Forward(REDUCED, once(any_affine)),
     Forward(REDUCED_ONE, once(any_affine)),
     Forward(REDUCED_MEAN, once(any_affine)),

@@ -130,6 +130,12 @@ SHAPES = (
 NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "APL": [("apl_param { sums: 3 }", [IMAGE]), ("apl_param { sums: 1 }", [(2, 5)])],
     "Atan": [("", [IMAGE])],
+    "BatchReduction": [
+        ("", [IMAGE]),
+        ("batch_reduction_param { level: 1 level: 2 reduction_param { axis: 2 operation: MEAN } }", [(2, 3, 5, 4)]),
+        ("batch_reduction_param { level: 2 level: 1 reduction_param { axis: 1 coeff: 3 } }", [(2, 5)]),
+        ("batch_reduction_param { level: 1 reduction_param { axis: -1 operation: MEAN } }", [(2, 3, 4)]),
+    ],
     "BatchToSpaceND": [
         ("batch_to_space_nd_param { block_shape: 1 block_shape: 2 crops: 0 crops: 0 crops: 1 crops: 0 }", [IMAGE])
     ],

@@ -50,6 +50,7 @@ FORWARD: dict[str, Forward] = {
     "Atan": layers_pointwise.atan,
     "Axpy": layers_pointwise.axpy,
     "BatchNorm": layers_normalize.batch_norm,
+    "BatchReduction": layers_forks.batch_reduction,
     "BatchReindex": layers_shape.batch_reindex,
     "BatchToSpaceND": layers_forks.batch_to_space,
     "Bias": layers_normalize.bias,

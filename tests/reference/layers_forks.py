@@ -217,6 +217,18 @@ def padding(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Ar
     return [np.pad(bottoms[0], [(0, 0), (0, 0), *amounts], constant_values=param.number("pad_value", 0))]
 
 
+def batch_reduction(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Part after part of an axis, each as long as a level squared; a single level 1 is the whole axis, which goes."""
+    param = layer.sub("batch_reduction_param")
+    levels, how = param.integers("level") or [1], param.sub("reduction_param")
+    axis = how.integer("axis", 0)
+    reduce = np.mean if how.enum("operation", "SUM", {1: "SUM", 4: "MEAN"}) == "MEAN" else np.sum
+    if list(levels) == [1]:
+        return [np.asarray(reduce(bottoms[0], axis))]
+    ends = np.cumsum([level**2 for level in levels])[:-1]
+    return [np.stack([reduce(part, axis) for part in np.split(bottoms[0], ends, axis)], axis)]
+
+
 def reduced(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     name = layer.word("type").removeprefix("Reduce").lower()
     param = layer.sub(f"reduce_{name}_param")

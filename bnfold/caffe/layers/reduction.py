@@ -1,10 +1,10 @@
-"""Layers that reduce axes: ArgMax, CTCGreedyDecoder, Reduction, and Synopsys' ReduceMean and its like."""
+"""Layers that reduce axes: ArgMax, BatchReduction, CTCGreedyDecoder, Reduction, Synopsys' ReduceMean and its like."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis, fields_at_least_1
-from bnfold.caffe.layers.row import LayerType, count
+from bnfold.caffe.layers.row import OTHERS, LayerType, count
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
 
@@ -77,6 +77,48 @@ def reduction(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [bottoms[0][: canonical_axis(layer.param.reduction_param.axis, len(bottoms[0]), layer)]]
 
 
+class BatchReduction(NamedTuple):
+    """What a BatchReduction says: one axis is summed or averaged in parts, or as a whole.
+
+    Attributes:
+        axis: from the front.
+        parts: how many elements of it each part has: the squares of its levels.
+        keep: the axis stays, with one element for each part; it goes where the only level is 1, which takes the whole.
+        mean: of each part; else its sum.
+    """
+
+    axis: int
+    parts: tuple[int, ...]
+    keep: bool
+    mean: bool
+
+    @classmethod
+    def of(cls, layer: Layer, bottom: Shape) -> Self:
+        """Read a BatchReduction; the `coeff` of its reduction_param counts for nothing.
+
+        Raises:
+            ModelError: its Caffe has not the operation, or the parts are not the axis.
+        """
+        param = layer.param.batch_reduction_param
+        reduction, levels = param.reduction_param, tuple(param.level) or (1,)
+        if reduction.operation not in (reduction.SUM, reduction.MEAN):
+            raise ModelError(f"{layer}: of its operations its Caffe has SUM and MEAN alone")
+        axis, mean = canonical_axis(reduction.axis, len(bottom), layer), reduction.operation == reduction.MEAN
+        if levels == (1,):
+            return cls(axis, (bottom[axis],), False, mean)
+        parts = tuple(level * level for level in levels)
+        if 0 in parts or bottom[axis] not in (UNKNOWN, sum(parts)):
+            raise ModelError(f"{layer}: parts of {sizes(parts)} elements are not axis {axis} of {sizes(bottom)}")
+        return cls(axis, parts, True, mean)
+
+
+def batch_reduction(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """One element of the axis for each level; without the axis where 1 is the only one (batch_reduction_layer.cpp)."""
+    bottom, view = bottoms[0], BatchReduction.of(layer, bottoms[0])
+    kept = (len(view.parts),) if view.keep else ()
+    return [(*bottom[: view.axis], *kept, *bottom[view.axis + 1 :])]
+
+
 class Reduced(NamedTuple):
     """What a ReduceMean, ReduceSum or any of their like says.
 
@@ -116,6 +158,13 @@ ROWS: Mapping[str, LayerType] = {
         rank=1,
         reads={"argmax_param": "out_max_val top_k axis min_first"},
         note="of equal values the larger index comes first, as in Caffe",
+    ),
+    "BatchReduction": LayerType(
+        batch_reduction,
+        rank=1,
+        reads={"batch_reduction_param": "level reduction_param"},
+        dialects=OTHERS,
+        note="SUM or MEAN of an axis in parts of level x level, or as a whole; of the Caffes of TSN and PSPNet",
     ),
     "CTCGreedyDecoder": LayerType(
         ctc_greedy_decoder,

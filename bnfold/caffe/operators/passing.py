@@ -22,7 +22,7 @@ from bnfold.caffe.layers import (
     Upsampling,
 )
 from bnfold.caffe.layers.activation import clip_bounds
-from bnfold.caffe.layers.reduction import Reduced, reduction_operation
+from bnfold.caffe.layers.reduction import BatchReduction, Reduced, reduction_operation
 from bnfold.caffe.layers.row import count
 from bnfold.caffe.operators.context import LayerContext
 from bnfold.caffe.operators.movement import MIXES_SAMPLES, SIZE_UNKNOWN, movement
@@ -218,6 +218,21 @@ def reduced(context: LayerContext) -> Pass:
     total = count([bottom[axis] for axis in axes])
     unknown = 0 in axes or total == UNKNOWN
     return passing._replace(zero=reasons.SUM_OF_ANY_SIZE) if unknown else passing._replace(total=total)
+
+
+def batch_reduction(context: LayerContext) -> Pass:
+    """Means or sums of parts of an axis, over which an affine must be constant; sums of unlike parts take no shift.
+
+    Source: batch_reduction_layer.cpp of PSPNet's Caffe.
+    """
+    view = BatchReduction.of(context.layer, context.bottom)
+    stays = Axes(tuple(axis for axis in range(len(context.bottom)) if axis != view.axis))
+    passing = Pass(plane=(view.axis,), steps=() if view.keep else (stays,))
+    if view.mean:
+        return passing
+    if view.axis == 0 or UNKNOWN in view.parts or len(set(view.parts)) > 1:
+        return passing._replace(zero=reasons.SUM_OF_ANY_SIZE)
+    return passing._replace(total=view.parts[0])
 
 
 def mean_variance(context: LayerContext) -> Operator:

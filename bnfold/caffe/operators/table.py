@@ -47,6 +47,7 @@ PASSING: Mapping[str, Row] = {
     "AbsVal": passing.magnitude,
     "Add": join.broadcast_sum,
     "Axpy": join.gated,
+    "BatchReduction": passing.batch_reduction,
     "BatchReindex": passing.samples,
     "BatchToSpaceND": passing.space_to_batch,
     "Bias": join.added,

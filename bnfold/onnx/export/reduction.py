@@ -1,4 +1,4 @@
-"""Layers that reduce axes: ArgMax, CTCGreedyDecoder, Reduction, and Synopsys' ReduceMean and its like."""
+"""Layers that reduce axes: ArgMax, BatchReduction, CTCGreedyDecoder, Reduction, Synopsys' ReduceMean and its like."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.caffe.layers.reduction import CTCGreedyDecoder, Reduced, reduction_operation
+from bnfold.caffe.layers.reduction import BatchReduction, CTCGreedyDecoder, Reduced, reduction_operation
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, transpose
 
@@ -41,6 +41,21 @@ def argmax(block: Block) -> str:
         return values if view.out_max_val else indices
     both = block("Concat", indices, values, axis=1) if view.out_max_val else indices
     return reshape(block, both, (-1, *block.tops[0][1:]))
+
+
+def batch_reduction(block: Block) -> str:
+    """The mean or the sum of an axis, or of each of its parts, side by side: ReduceMean or ReduceSum, Slice, Concat."""
+    view = BatchReduction.of(block.layer, block.shape)
+    block.fixes_batch("it reduces the batch", [view.axis])
+    operator = "ReduceMean" if view.mean else "ReduceSum"
+    if not view.keep:
+        return reduce(block, operator, block.bottom, [view.axis], keep=False)
+    reduced, start = [], 0
+    for number, size in enumerate(view.parts):
+        part = cut(block, block.bottom, [view.axis], [start], [start + size], step=f"part{number}")
+        reduced.append(reduce(block, operator, part, [view.axis], keep=True, step=f"reduced{number}"))
+        start += size
+    return block("Concat", *reduced, axis=view.axis)
 
 
 def ctc_greedy_decoder(block: Block) -> list[str]:
@@ -134,6 +149,7 @@ def reduction(block: Block) -> str:
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "ArgMax": argmax,
+    "BatchReduction": batch_reduction,
     "CTCGreedyDecoder": ctc_greedy_decoder,
     "ReduceL1": norm,
     "ReduceL2": norm,
