@@ -7,7 +7,6 @@ string stays. What multiplies integers, or finds the steps of its values by itse
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array, DType
 from bnfold.onnx.file import values_of
+from bnfold.onnx.functions import NoBody, without_calls
 from bnfold.onnx.node import fed_tensor
 from bnfold.onnx.weight import Weight
 
@@ -97,12 +97,16 @@ def in_double(model: ModelProto, weights: Sequence[Weight], folder: Path | None)
 
 
 def converted(model: ModelProto, folder: Path | None, conversion: Conversion) -> ModelProto:
-    """The same network with values of other types. Raises as `in_double`."""
-    result = deepcopy(model)
+    """The same network with values of other types, bodies of functions in the place of calls.
+
+    Raises:
+        UnsupportedError: as `in_double`, or where bodies cannot be put there.
+    """
+    try:
+        result = without_calls(model)
+    except NoBody as error:
+        raise UnsupportedError(f"calls of functions cannot be replaced by bodies: {error}") from error
     _convert_graph(result.graph, folder, conversion)
-    for function in result.functions:
-        for node in function.node:
-            _convert_node(node, folder, conversion)
     return result
 
 

@@ -61,8 +61,7 @@ def with_bodies(document: Document) -> tuple[Document, str]:
         return document, ""
     said = f"{counted(len(first), 'call')} of {counted(len(called), 'function')} of the model's own"
     try:
-        if expanded(model) > MAX_NODES:
-            raise NoBody(f"a function calls itself, or there would be more than {MAX_NODES:,} nodes")
+        _require_few(model)
         versions = _versions(model, functions, called)
         model = _copied(document)
         nodes = _Inliner(functions, _names(document), {}).expanded(model.graph.node)
@@ -72,6 +71,29 @@ def with_bodies(document: Document) -> tuple[Document, str]:
         return document, f"{said} cannot be read as bodies ({why}), so nothing is folded there"
     verb = "was read as its body, and is" if len(first) == 1 else "were read as their bodies, and are"
     return document_of(data, document.path), f"{said} {verb} written so where anything folds"
+
+
+def without_calls(model: ModelProto) -> ModelProto:
+    """A copy in which bodies stand in the place of all calls, so that each attribute says what it is. Raises NoBody."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    functions, calls, first = _calls_of(copy)
+    if not first:
+        return copy
+    _require_few(copy)
+    versions = _versions(copy, functions, _reached(first, calls))
+    taken = Names({*names_in(copy.graph), *(node.name for node in all_nodes(copy.graph.node))}, "__")
+    nodes = list(_Inliner(functions, taken, {}).expanded(copy.graph.node))
+    del copy.graph.node[:], copy.functions[:]
+    copy.graph.node.extend(nodes)
+    _import(copy, versions)
+    return copy
+
+
+def _require_few(model: ModelProto) -> None:
+    """Raises NoBody where bodies in the place of calls would be too many nodes."""
+    if expanded(model) > MAX_NODES:
+        raise NoBody(f"a function calls itself, or there would be more than {MAX_NODES:,} nodes")
 
 
 def with_branches(document: Document, conditions: Mapping[str, bool], needed: Iterable[str]) -> Document:
@@ -174,6 +196,12 @@ def _versions(model: ModelProto, functions: dict[Key, FunctionProto], called: It
     return versions
 
 
+def _import(model: ModelProto, versions: Mapping[str, int]) -> None:
+    """Have a model name the version of each domain that it does not name."""
+    known = {domain_of(item.domain) for item in model.opset_import}
+    model.opset_import.extend(helper.make_opsetid(domain, versions[domain]) for domain in versions.keys() - known)
+
+
 def _copied(document: Document) -> ModelProto:
     """The message of a file, to write into."""
     model = ModelProto()
@@ -204,8 +232,7 @@ def _written(
     for node in graph.node:
         if node.op_type == "Constant" and node.output[0] in large:
             fill_constant(node, large[node.output[0]])
-    known = {domain_of(item.domain) for item in model.opset_import}
-    model.opset_import.extend(helper.make_opsetid(domain, versions[domain]) for domain in versions.keys() - known)
+    _import(model, versions)
     around, buffer = ModelProto(), memoryview(document.buffer)
     around.CopyFrom(model)
     around.ClearField("graph")

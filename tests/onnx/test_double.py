@@ -869,6 +869,43 @@ def test_weights_that_are_dequantised_have_a_double(
     np.testing.assert_allclose(Session(made).run({"x": x})["y"], exact, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("body", "said", "given", "number"),
+    [
+        ("k = Constant <value_float = @number> () z = Mul (a, k)", "<number>", "<number = 0.7>", 0.7),
+        ("k = Constant <value_floats = @number> () z = Mul (a, k)", "<number>", "<number = [0.7, 0.3]>", [0.7, 0.3]),
+        ("k = Constant <value_float = @number> () z = Mul (a, k)", "<number: float = 0.7>", "", 0.7),
+        ("k = Cast <to = @type> (a) z = Cast <to = 1> (k)", "<type>", "<type = 10>", 1.0),
+        ("z = LeakyRelu <alpha = @number> (a)", "<number>", "<number = 0.3>", 0.3),
+    ],
+)
+def test_what_a_call_says_of_a_function_has_a_double(
+    body: str, said: str, given: str, number: float | list[float]
+) -> None:
+    """A Cast to float16 rounds where networks run, and not in float64."""
+    made = parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["" : 17, "own" : 1]>
+        net (float[3,2] x) => (float[3,2] y) {{ b = own.F {given} (x) y = Sin (b) }}
+        <domain: "own", opset_import: ["" : 17]> F {said} (a) => (z) {{ {body} }}"""
+    )
+    x = np.random.default_rng(7).normal(size=(3, 2)).astype(np.float32)
+    exact = Evaluator.of_model(made, (), None, []).run({"x": x})["y"]
+    wanted = x * np.float64(np.array(number, np.float32))
+    wanted = np.maximum(x, wanted) if "Leaky" in body else wanted
+    np.testing.assert_allclose(exact, np.sin(wanted), rtol=1e-14)
+    assert np.abs(Session(made).run({"x": x})["y"] - exact).max() < 1e-3
+
+
+def test_functions_that_call_each_other_without_end_have_no_double() -> None:
+    made = parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 17, "own" : 1]>
+        net (float[3] x) => (float[3] y) { y = own.F (x) }
+        <domain: "own", opset_import: ["own" : 1]> F (a) => (z) { z = own.F (a) }"""
+    )
+    with pytest.raises(UnsupportedError, match="a function calls itself"):
+        in_double(made, (), None)
+
+
 def test_quantisation_and_unknown_operators_have_no_double() -> None:
     nodes = [helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], "dq")]
     made = model(nodes, {"x": (2, 4)}, ["q"])
