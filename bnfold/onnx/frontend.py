@@ -35,7 +35,7 @@ from bnfold.onnx.node import (
 )
 from bnfold.onnx.operators import OPERATORS, why_opaque, why_unread
 from bnfold.onnx.operators.affine import is_in_training
-from bnfold.onnx.operators.context import NodeContext, Unfit
+from bnfold.onnx.operators.context import DEQUANTISING, NodeContext, Unfit
 from bnfold.onnx.operators.quantised import STORED, finish_rescaled, rescale
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.parts import join_constants, part_constants
@@ -112,7 +112,7 @@ class OnnxFrontEnd(FrontEnd):
         """
         rule = OPERATORS.get(layer.type)
         if rule is None:
-            return Opaque(STORED if layer.type == "DequantizeLinear" and not layer.bottoms else why_opaque(layer.type))
+            return Opaque(STORED if layer.type in DEQUANTISING and not layer.bottoms else why_opaque(layer.type))
         if why := why_unread(layer.type, layer.param.opset) or why_misstated(layer.param.proto, layer.param.opset):
             if layer.type == "BatchNormalization":
                 raise Blocked(why)

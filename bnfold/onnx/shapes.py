@@ -39,6 +39,10 @@ FUSED = "com.microsoft"
 """The domain of what onnxruntime makes of several nodes where it writes a model that it has optimised."""
 ACTIVATIONS = frozenset({"BiasGelu", "FastGelu", "Gelu", "QuickGelu", "RotaryEmbedding", "SkipLayerNormalization"})
 """Operators of that domain whose first output has the sizes and the type of their first input."""
+QUANTISING = {"DequantizeLinear": 1, "QuantizeLinear": 2}
+"""Operators of that domain that give the sizes of their first input -> which input has the type that they give."""
+CASTS_LIKE = 15
+"""The opset since which there is a CastLike."""
 COLUMNWISE = {"Binarizer": 0, "Imputer": 0, "Normalizer": TensorProto.FLOAT, "Scaler": TensorProto.FLOAT}
 """Operators of ai.onnx.ml that keep sizes, of which onnx infers nothing -> the type they give; 0 for what they read."""
 _SMALL = 1 << 13
@@ -244,6 +248,10 @@ def _readable(model: ModelProto, matrices: Collection[str]) -> ModelProto:
             node.domain, node.op_type = "", node.op_type.removeprefix("Fused")
         elif node.domain == FUSED and node.op_type == "FusedMatMul":
             _unfuse_matrices(node, matrices)
+        elif node.domain == FUSED and node.op_type in QUANTISING and opset_of(model) >= CASTS_LIKE:
+            like = node.input[QUANTISING[node.op_type] :][:1]
+            if like and like[0]:
+                node.CopyFrom(helper.make_node("CastLike", [node.input[0], like[0]], node.output, node.name))
         elif node.op_type == "STFT" and all(one.name != "onesided" for one in node.attribute):
             node.attribute.append(helper.make_attribute("onesided", 1))  # its default, for which onnx takes 0
             _forget_shapes(copy.graph)

@@ -275,3 +275,33 @@ def test_what_the_scale_of_a_weight_of_few_bits_cannot_take_stays(ports: str, fr
     fed = {} if ports else {"s": values(3, 1)}
     before = model(text, q=numbers, c=values(), g=values(32), **fed)
     assert any(why in reason for reason in reasons(before)), reasons(before)
+
+
+@pytest.mark.parametrize(("scale", "zero"), [("", ""), ("4", "4"), ("", "4"), ("4", "")])
+@pytest.mark.parametrize("opset", [15, 19])
+def test_the_scale_of_onnxruntimes_own_quantised_weight_takes_an_affine(opset: int, scale: str, zero: str) -> None:
+    """Its quantiser writes numbers of 16 bits so, for opsets whose DequantizeLinear has none of that type."""
+    said, given = ("<axis = 0>", ", z") if scale or zero else ("", "")
+    nodes = f"""e = com.microsoft.QuantizeLinear (x, a, o) d = com.microsoft.DequantizeLinear (e, a, o)
+    w = com.microsoft.DequantizeLinear {said} (q, s{given}) c = Conv (d, w, b)
+    n = BatchNormalization (c, gamma, beta, mean, variance) p = GlobalAveragePool (n) f = Flatten (p) y = Relu (f)"""
+    head = HEAD.replace('"" : 17', f'"" : {opset}')
+    text = f"{head} g (float[2,3,6,6] x) => (float[2,4] y) {{ {nodes} }}"
+    draw, channels = np.random.default_rng(3).integers, (4,) if said else ()
+    constants = {"q": draw(-(1 << 15), 1 << 15, (4, 3, 3, 3)).astype(np.int16), "b": values(4, seed=2)}
+    constants["s"] = np.abs(values(*channels)) * (1 if scale else 0) + np.float32(1e-4)
+    constants["z"] = (draw(-99, 99, channels) * bool(zero)).astype(np.int16)
+    before = model(text, **constants, **statistics(4), a=np.array(1e-4, np.float32), o=np.array(7, np.int16))
+    after = folded(before)
+    assert types(after) == [one for one in types(before) if one != "BatchNormalization"]
+    x = values(2, 3, 6, 6, seed=5)
+    wanted = run(before, {"x": x})["y"]
+    np.testing.assert_allclose(run(after, {"x": x})["y"], wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_onnxruntimes_own_quantisation_of_data_says_why_no_affine_passes() -> None:
+    text = f"""{HEAD} g (float[2,n,4] x) => (float[2,n,4] y) {{ m = Mul (x, s)
+    e = com.microsoft.QuantizeLinear (m, a, o) d = com.microsoft.DequantizeLinear (e, a, o) y = Mul (d, s) }}"""
+    front, behind = reasons(model(text, s=values(4), a=np.array(0.1, np.float32), o=np.array(7, np.int16)))
+    assert "it jumps, and rounding would move a value across" in front
+    assert "values are rounded in front of it" in behind

@@ -120,8 +120,8 @@ _NOT_LINEAR = (
 )
 _NORMALISING = "com.microsoft.SkipLayerNormalization com.microsoft.SkipSimplifiedLayerNormalization"
 _JUMPING = (
-    "Ceil DynamicQuantizeLinear Floor Hardmax QuantizeLinear Round Shrink Sign ai.onnx.ml.Binarizer "
-    "ai.onnx.ml.TreeEnsemble ai.onnx.ml.TreeEnsembleClassifier ai.onnx.ml.TreeEnsembleRegressor"
+    "Ceil DynamicQuantizeLinear Floor Hardmax QuantizeLinear Round Shrink Sign com.microsoft.QuantizeLinear "
+    "ai.onnx.ml.Binarizer ai.onnx.ml.TreeEnsemble ai.onnx.ml.TreeEnsembleClassifier ai.onnx.ml.TreeEnsembleRegressor"
 )
 _ROUNDED = (
     "ConvInteger DequantizeLinear MatMulInteger QLinearConv QLinearMatMul com.microsoft.DequantizeLinear "

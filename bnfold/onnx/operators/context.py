@@ -208,7 +208,7 @@ def dequantising(net: Net, blob: str) -> list[Layer]:
     way: list[Layer] = []
     while (maker := net.producer(blob)) is not None and maker.type in DEQUANTISED:
         way.insert(0, maker)
-        if maker.type == "DequantizeLinear":
+        if maker.type in DEQUANTISING:
             return way if len(way) == 1 or not maker.bottoms else []
         if maker.type in SCALING and (len(maker.bottoms) > 1 or (maker.type == "Div" and maker.param.constant(0))):
             return []  # data, or what is divided by the weight
@@ -225,7 +225,9 @@ def axis_of(axis: int, rank: int) -> int:
 
 SCALING = frozenset({"Div", "Mul"})
 """What multiplies a weight by a constant."""
-DEQUANTISED = RESHAPING | SCALING | {"Cast", "DequantizeLinear", "Transpose"}
+DEQUANTISING = frozenset({"DequantizeLinear", "com.microsoft.DequantizeLinear"})
+"""`(q - zero)*scale`; onnxruntime's own is of types that the standard one took later, and takes axes at once."""
+DEQUANTISED = DEQUANTISING | RESHAPING | SCALING | {"Cast", "Transpose"}
 """What a weight that is stored as numbers of a byte may come through."""
-QUANTISED = frozenset({"DequantizeLinear", "QuantizeLinear"})
+QUANTISED = DEQUANTISING | {"QuantizeLinear", "com.microsoft.QuantizeLinear"}
 SAME = frozenset({"SAME_LOWER", "SAME_UPPER"})

@@ -152,7 +152,8 @@ def _scale_of(context: NodeContext, way: Sequence[Layer], shape: Shape, said: st
         of_outputs = axis_of(axis, rank)
         if of_outputs != axis_of(node.attribute("axis", 1), rank) and scale.shape[of_outputs] == count:
             return scale, of_outputs
-    is_one = scale.shape in ((), (1,)) and node.opset >= BY_AXIS and count > 0
+    by_axis = maker.type != "DequantizeLinear" or node.opset >= BY_AXIS
+    is_one = scale.shape in ((), (1,)) and by_axis and count > 0
     if axis is None or not is_one or node.attribute("block_size", 0) or _zero_point(node) is None:
         raise Unfit(f"{said}, whose scale and zero point are not those of its outputs")
     return np.broadcast_to(maker.blobs[0].reshape(-1), (count,)), 0
