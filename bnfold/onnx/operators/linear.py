@@ -419,7 +419,8 @@ def group_normalization(context: NodeContext) -> Operator:
     channels, groups = context.bottom()[1], context.node.attribute("num_groups", 0)
     over = PLANE if channels == groups else (1, *PLANE)
     if context.node.opset >= 21:
-        return _normalization(context, 1, over)
+        coarse = context.element == TensorProto.DOUBLE and context.node.attribute("stash_type", 1) != context.element
+        return _normalization(context, 1, () if coarse else over)  # a shift would be rounded as what is computed
     if channels < 1 or channels % groups or tuple(_weight(context, 1).shape) != (groups,):
         raise Unfit("its scale is one of each group, of which it has another number")
     return _normalization(context, 1, over, channels // groups)
