@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
@@ -202,6 +203,7 @@ class OnnxFrontEnd(FrontEnd):
             return
         shape = _shape_of(layer, context)
         assert shape is not None or not affine.shape
+        assert affine.keeps_zero or affine.sign, "a factor and a summand along no channels, which `refuses` stops"
         summing = "Add" if affine.sign > 0 else "Sub"
         op_type, values = ("Mul", affine.scale) if affine.keeps_zero else (summing, affine.shift)
         _become(layer, op_type, [_trailing(values, len(shape or ()))], dtype)
@@ -400,13 +402,21 @@ def _become(layer: Layer, op_type: str, values: Sequence[Array], dtype: DType, *
 
 
 def _shape_of(layer: Layer, context: FoldContext) -> Shape | None:
-    """The shape of what an affine reads, as the file says it; what those read that it took in has the same, though
-    nobody may say so.
+    """The shape of what an affine reads, as the file says it, which is that of what it gives.
+
+    What it reads changes with each affine that it takes in from in front, of which one alone may tell a size: a
+    BatchNormalization has as many channels as parameters. What it gives stays, and so does what is known of that.
     """
-    try:
-        return NodeContext(layer, context).bottom()
-    except Unfit:
-        return context.shapes.get(layer.source.bottoms[0]) if layer.source is not None else None
+    place, read, given = NodeContext(layer, context), None, None
+    with suppress(Unfit):
+        read = place.bottom()
+    with suppress(Unfit):
+        given = place.top()
+    if read is None:
+        return given or (context.shapes.get(layer.source.bottoms[0]) if layer.source is not None else None)
+    if given is None or len(given) != len(read):
+        return read
+    return tuple(own if size < 0 else size for size, own in zip(read, given, strict=True))
 
 
 def _type_of(layer: Layer, context: FoldContext) -> DType | None:

@@ -590,3 +590,27 @@ def test_an_instance_normalisation_tells_its_channels() -> None:
     shape = net.front.shapes(net)["u"]
     assert shape is not None
     assert [size for size in shape if size > 0] == [8]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "left"),
+    [
+        ("a = {} y = Mul (a, k)", ["BatchNormalization"]),
+        ("a = {} b = Mul (a, k) y = Add (b, l)", ["BatchNormalization"]),
+        ("a = {} b = Mean (a, a) c = Neg (b) y = Sigmoid (c)", ["BatchNormalization", "Sigmoid"]),
+        ("a = Mul (x, k) b = Add (a, l) c = BatchNormalization (b, {}) y = Sub (l, c)", ["BatchNormalization"]),
+    ],
+)
+def test_a_size_that_parameters_alone_tell_is_known_when_they_are_gone(nodes: str, left: list[str]) -> None:
+    """The factor and the summand of what comes of all are four numbers of one channel, and no Add or Sub."""
+    normalised = "gamma, beta, mean, variance"
+    nodes = nodes.format(normalised if "c = B" in nodes else f"BatchNormalization (x, {normalised})")
+    before = model(
+        f'<ir_version: 8, opset_import: ["" : 17]> net (float[1,n,4] x) => (float[1,n,4] y) {{ {nodes} }}',
+        **statistics(1),
+        k=values(),
+        l=values(seed=7),
+    )
+    after, x = folded(before), values(1, 1, 4, seed=5)
+    assert types(after) == left
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-5, atol=1e-6)
