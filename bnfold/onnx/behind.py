@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from bnfold.net import Layer, Net, Shape
-from bnfold.onnx.node import ARITHMETIC, STANDARD, BottomInput
+from bnfold.onnx.node import ARITHMETIC, STANDARD, ConstantInput
 from bnfold.onnx.origin import NodeSource, OnnxOrigin
 from bnfold.onnx.sizes import UNKNOWN
 
@@ -111,6 +111,11 @@ def _is_bias(layer: Layer, net: Net) -> bool:
     matmul = net.producer(layer.bottoms[0]) if layer.type == "Add" and layer.source is None else None
     if matmul is None or matmul.type != "MatMul" or layer.param.replaces is not matmul.param.proto:
         return False
-    left = isinstance(matmul.param.slots[1], BottomInput)
-    wanted = {(shape[0], 1) if left else shape[-1:] for shape in matmul.blobs.shapes}
+    left = isinstance(matmul.param.slots[0], ConstantInput)
+    shapes = matmul.blobs.shapes
+    if len(matmul.bottoms) > 1:  # its weight is what a DequantizeLinear makes of numbers
+        maker = net.producer(matmul.bottoms[1])
+        numbers = maker.param.constant(0) if maker is not None else None
+        shapes = () if numbers is None or numbers.value is None else (numbers.value.shape,)
+    wanted = {(shape[0], 1) if left else shape[-1:] for shape in shapes}
     return wanted == set(layer.blobs.shapes)
