@@ -294,6 +294,23 @@ class Model:
         weights = [weight for weight in weights if weight.name not in text]
         return replace(self._converted(bare, weights, FINER), mapped=())
 
+    def moved_by_units(self, seed: int) -> Model:
+        """The network with each real weight a unit in its last place off, up or down by chance."""
+        from bnfold.onnx.graph import stored_weights
+
+        random, weights = np.random.default_rng(seed), []
+        for name, weight in stored_weights(self.parts).items():
+            values = weight.array() if weight.dtype.name in ROUNDING else None
+            if values is not None and values.dtype.kind == "f":
+                signs = random.choice(np.array([-1, 1], values.dtype), values.shape)
+                weight = weight.of(name, np.where(values == 0, values, values + np.spacing(values) * signs))
+            weights.append(weight)
+        bare = deepcopy(self.proto)
+        del bare.graph.initializer[:]
+        text = {weight.name for weight in weights if weight.dtype == object}
+        bare.graph.initializer.extend(one for one in self.proto.graph.initializer if one.name in text)
+        return replace(self, proto=bare, weights=tuple(one for one in weights if one.name not in text), mapped=())
+
     def _converted(self, proto: ModelProto, weights: Iterable[Weight], conversion: Conversion) -> Model:
         """The network with some float types as another one, given its weights in that."""
         from bnfold.onnx.double import converted
