@@ -148,6 +148,7 @@ def onnx_stand_ins(
                 break
         if blob not in found and feed.dtype.kind in "iu":
             meaning = _computed_places(proto, weights, blob, feed.dtype, shapes)
+            meaning = meaning or _counted_steps(proto, weights, blob, inputs, readers)
             meaning = meaning or _lengths(blob, inputs, stated or inputs)
             meaning = meaning or _known_numbers(proto, weights, blob, feed.dtype)
             meaning = meaning or _any_size(blob, inputs)
@@ -178,14 +179,18 @@ def _readers(proto: ModelProto) -> Readers:
 
 def _reading(blob: str, readers: Readers) -> Iterator[tuple[NodeProto, int]]:
     """The nodes that read a blob and say what it means, behind what only reshapes or casts it, too."""
+    return ((node, index) for node, index in _readings(blob, readers) if (node.op_type, index) in ONNX_READERS)
+
+
+def _readings(blob: str, readers: Readers) -> Iterator[tuple[NodeProto, int]]:
+    """All nodes that read a blob, behind what only reshapes or casts it, too, unless that says what it means."""
     from bnfold.onnx.node import RESHAPING
 
     waiting = [blob]
     while waiting:
         for node, index in readers.get(waiting.pop(), ()):
-            if (node.op_type, index) in ONNX_READERS:
-                yield node, index
-            elif node.op_type in RESHAPING | {"Cast"} and index == 0:
+            yield node, index
+            if (node.op_type, index) not in ONNX_READERS and node.op_type in RESHAPING | {"Cast"} and index == 0:
                 waiting += node.output[:1]
 
 
@@ -243,6 +248,29 @@ def _lengths(blob: str, inputs: Mapping[str, Feed], stated: Mapping[str, Feed]) 
     steps = sizes[max(sizes)] if sizes else 0
     is_one = all(size == 1 for size in inputs[blob].shape[1:])
     return Lengths(steps) if LENGTHS.search(blob) and is_one and steps > 1 else None
+
+
+def _counted_steps(
+    proto: ModelProto, weights: Sequence[Weight], blob: str, inputs: Mapping[str, Feed], readers: Readers
+) -> StandIn | None:
+    """Lengths of what the numbers of the steps are held against, as a mask is made: arange(steps) < length."""
+    from bnfold.onnx.graph import inferred
+    from bnfold.onnx.node import RESHAPING
+
+    compared = [node for node, _ in _readings(blob, readers) if node.op_type in COUNTING]
+    if not compared or any(size != 1 for size in inputs[blob].shape[1:]):
+        return None
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    types, values = inferred(proto, weights, {name: feed.shape for name, feed in inputs.items()})
+    for name in (name for node in compared for name in node.input):
+        while name in makers and makers[name].op_type in RESHAPING | {"Cast", "Expand"}:
+            name = makers[name].input[0]
+        shape, value = types.shapes.get(name, ()), values.get(name)
+        is_range = name in makers and makers[name].op_type == "Range"
+        counts = value is not None and value.size > 1 and bool((np.diff(value.reshape(-1)) == 1).all())
+        if (is_range or counts) and shape and shape[-1] > 1:
+            return Lengths(shape[-1])
+    return None
 
 
 def _any_size(blob: str, inputs: Mapping[str, Feed]) -> StandIn | None:
@@ -339,6 +367,7 @@ def _counts(limit: int) -> Callable[[_OnnxReading], StandIn]:
 IMAGE_SIZES = re.compile(r"info|(im|image|img|orig|orig_im|target|orig_target)_(info|shape|sizes?)")
 """What exporters of detectors call the input of an image's height and width."""
 
+COUNTING = frozenset(("Greater", "GreaterOrEqual", "Less", "LessOrEqual"))
 LENGTHS = re.compile(r"^(?!max|min)(.*[_.])?x?len(gth)?s?($|[_.])", re.IGNORECASE)
 """What exporters call the input of how many steps of another one count, as in `input_lengths` and `seq_len`."""
 MASKS = re.compile(r"^(?!.*pad).*mask$", re.IGNORECASE)

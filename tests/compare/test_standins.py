@@ -444,6 +444,7 @@ def test_where_no_number_is_taken_the_sentence_says_whose_is_to_be_given() -> No
 COUNTED = """<ir_version: 8, opset_import: ["" : 17]> net (float[B,A,4] x, int64[B,AUX] said) => (float[q,r,s] y)
 <int64 no = {0}, int64 one = {1}> { SAID f = Cast <to = 1> (m) g = Unsqueeze (f, last) y = Mul (x, g) }"""
 STEPS = "s = Shape <start = 1, end = 2> (x) n = Squeeze (s) t = Range (no, n, one) m = Less (t, said)"
+STORED = "t = Constant <value = int64[9] {0, 1, 2, 3, 4, 5, 6, 7, 8}> ()"
 LONGEST = "n = ReduceMax <keepdims = 0> (said) t = Range (no, n, one) m = Less (t, said)"
 
 
@@ -451,12 +452,14 @@ LONGEST = "n = ReduceMax <keepdims = 0> (said) t = Range (no, n, one) m = Less (
     ("name", "sizes", "nodes", "said"),
     [
         ("x_lengths", ("n", "t", "1"), STEPS, "lengths up to 16"),
-        ("seq_len", ("1", "9", "1"), STEPS, "lengths up to 4"),  # of two fixed axes it may count either
+        ("seq_len", ("1", "9", "1"), STEPS, "lengths up to 9"),
         ("lens", ("1", "t", "1"), LONGEST, "lengths of 16"),
         ("lens", ("n", "t", "1"), LONGEST, "lengths up to 16"),
         ("attention_mask", ("n", "t", "t"), "m = Identity (said)", "1, and one in 4 of them 0"),
         ("key_padding_mask", ("n", "t", "t"), "m = Identity (said)", "whole numbers below 2"),
-        ("unknown", ("n", "t", "1"), STEPS, "any of 16, 4, 1"),
+        ("unknown", ("n", "t", "1"), STEPS, "lengths up to 16"),
+        ("unknown", ("n", "9", "1"), f"{STORED} m = Greater (said, t)", "lengths up to 9"),
+        ("unknown", ("n", "t", "1"), LONGEST, "any of 16, 1"),
     ],
 )
 def test_lengths_and_masks_let_most_steps_count(name: str, sizes: Sequence[str], nodes: str, said: str) -> None:
