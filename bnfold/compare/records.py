@@ -297,8 +297,8 @@ class LayerRange:
 
     @property
     def bits_lost(self) -> float:
-        """log2 of the growth of the ratio: the bits that the median channel lost."""
-        if not self.ratio_before or not self.ratio_after:
+        """log2 of the growth of the ratio: the bits that the median channel lost; 0 of weights that are not finite."""
+        if not self.ratio_before or not self.ratio_after or not math.isfinite(self.ratio_before + self.ratio_after):
             return 0.0
         return float(np.log2(self.ratio_after / self.ratio_before))
 

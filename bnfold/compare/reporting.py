@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -350,10 +351,9 @@ class _Report:
                 theirs[matched.pairs[name]] = error.partner_low, error.partner_high
         old, new = _ratios(matched.ours), _ratios(matched.theirs)
         before, after = (_activations(tops, spans) for tops, spans in zip(matched.tops, (ours, theirs), strict=True))
+        worse = {name: math.isfinite(ratio) and ratio >= WORSE * old.get(name, ratio) for name, ratio in new.items()}
         return tuple(
-            LayerRange(
-                name, old.get(name), ratio, before.get(name), after.get(name), ratio >= WORSE * old.get(name, ratio)
-            )
+            LayerRange(name, old.get(name), ratio, before.get(name), after.get(name), worse[name])
             for name, ratio in new.items()
         )
 

@@ -509,6 +509,16 @@ def test_the_range_check_warns_where_one_channel_outgrows_the_others() -> None:
     assert present(ranges["conv2"].activation_after) > 10 * present(ranges["conv2"].activation_before)
 
 
+def test_the_range_check_has_no_word_on_weights_that_are_not_finite() -> None:
+    broken = classifier()
+    weights = next(w for w in broken.graph.initializer if w.name == "conv2_w")
+    array = onnx.numpy_helper.to_array(weights).copy()
+    array[3, 0] = np.inf
+    weights.CopyFrom(onnx.numpy_helper.from_array(array, "conv2_w"))
+    report = compare(broken, broken)
+    assert [(entry.bits_lost, entry.worse) for entry in report.ranges] == [(0, False)] * len(report.ranges)
+
+
 def test_the_range_of_an_activation_that_never_changes_is_0() -> None:
     dead = classifier()
     for weights in dead.graph.initializer:
