@@ -123,7 +123,7 @@ def brings_samples(layer_type: str, *, reads: bool = False) -> bool:
     """Whether it is a type of data layers: forks have dozens, most of which end in `Data` or like Vitis' DrivingData2.
 
     Of a layer that reads nothing `Data` may be any word, as in caffe-heatmap's DataHeatmap; FlowNet's DataAugmentation
-    reads blobs, and is none.
+    reads blobs, and is none. DeepLab's MatRead makes blobs of Matlab's files (mat_read_layer.cpp).
     """
     return re.search(_DATA_AT_END if reads else _DATA_TYPE, layer_type) is not None
 
@@ -175,7 +175,7 @@ def is_known(layer_type: str) -> bool:
     )
 
 
-_DATA_TYPE = r"Data(?![a-z])"
+_DATA_TYPE = r"Data(?![a-z])|^MatRead$|^MatRead$"
 _DATA_AT_END = r"Data[0-9]*$"
 _LOSS_TYPE = r"[A-Za-z0-9]Loss(?![a-z])"
 _METRIC_TYPE = r"Accuracy(?![a-z])"

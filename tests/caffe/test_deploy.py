@@ -229,6 +229,7 @@ def test_a_net_for_training_alone_shows_its_input_too() -> None:
         ("ImageData", "transform_param { crop_size: 4 } image_data_param { new_height: 5 new_width: 6 }", (1, 3, 4, 4)),
         ("AnnotatedData", "transform_param { resize_param { height: 5 width: 6 } }", (1, 3, 5, 6)),
         ("DrivingData2", "transform_param { crop_size: 7 }", (1, 3, 7, 7)),
+        ("MatRead", "transform_param { crop_size: 5 }", (1, 3, 5, 5)),
         ("DataHeatmap", "transform_param { crop_size: 6 }", (1, 3, 6, 6)),
         ("WindowData", "window_data_param { crop_size: 9 }", (1, 3, 9, 9)),
         ("DenseImageData", "dense_image_data_param { crop_height: 5 crop_width: 6 }", (1, 3, 5, 6)),
