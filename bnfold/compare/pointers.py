@@ -54,8 +54,15 @@ class Pointer(NamedTuple):
     part: Callable[[Array], Array] | None = None
     steps_of: Callable[[Array, Array], Steps | None] | None = None
 
-    def look_at(self, values: Array, indices: Array, chosen: Array) -> Array | None:
-        """The values at those of the indices that are chosen; None where they cannot be read so."""
+    def look_at(self, values: Array, indices: Array, chosen: Array, kind: DType) -> Array | None:
+        """The values at those of the indices that are chosen; None where they cannot be read so.
+
+        Args:
+            values: what they point into.
+            indices: of either network.
+            chosen: where they are looked at.
+            kind: the type that they have in the network of the values, of which steps end with that.
+        """
         if self.steps_of is None or values.shape != indices.shape:
             found = self.look(values, indices)
             return None if found is None else np.broadcast_to(found, chosen.shape)[chosen]
@@ -63,7 +70,7 @@ class Pointer(NamedTuple):
         if steps is None:
             return None
         some, whole = (of.reshape(-1)[places] for of in (values, indices))
-        return on_step(some, whole, steps=steps.at(places, values.shape))
+        return on_step(some, whole, steps=steps.at(places, values.shape), kind=kind)
 
 
 class Steps(NamedTuple):
@@ -335,12 +342,13 @@ def in_tensor(values: Array, indices: Array) -> Array | None:
     return np.asarray(values.reshape(-1)[_inside(indices, values.size)])
 
 
-def on_step(values: Array, whole: Array, *, steps: Steps) -> Array | None:
+def on_step(values: Array, whole: Array, *, steps: Steps, kind: DType | None = None) -> Array | None:
     """The nearest values that give such whole numbers, or such numbers of float8.
 
     Args:
         values, whole: what is read and what is made of it.
         steps: where they lie.
+        kind: the type in which they end; that of the whole numbers by default.
     """
     numbers, edges = steps.numbers, steps.edges
     if values.shape != whole.shape or whole.dtype.kind not in "fiu":
@@ -360,7 +368,7 @@ def on_step(values: Array, whole: Array, *, steps: Steps) -> Array | None:
             end += edge
             end *= scale
         if whole.dtype.kind in "iu":  # what is beyond the type comes out as its bounds
-            bounds = np.iinfo(whole.dtype)
+            bounds = np.iinfo(whole.dtype if kind is None else kind)
             low[whole == bounds.min], high[whole == bounds.max] = -np.inf, np.inf
     return np.clip(values, low, high, out=low).reshape(values.shape)
 

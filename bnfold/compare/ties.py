@@ -37,7 +37,7 @@ from bnfold.compare.kernels import alike, span
 from bnfold.compare.models import Model
 from bnfold.compare.pointers import Pointer, known_values, pointer_of
 from bnfold.errors import ModelError
-from bnfold.net import Array
+from bnfold.net import Array, DType
 from bnfold.runtime import AnyArray, Session, to_host
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class Ties:
             tied = ties(reference, candidate.reshape(reference.shape), first, self.tolerance, pointer, rows)
             if name in self.own and tied.any():
                 ours, own = reference.reshape(candidate.shape), self.own[name]
-                also = ties(ours, candidate, second, self.tolerance, own, rows, least=0.0)
+                also = ties(ours, candidate, second, self.tolerance, own, rows, least=0.0, kind=candidate.dtype)
                 tied &= also.reshape(tied.shape)
             indices = np.where(tied, reference, candidate.reshape(reference.shape)).reshape(candidate.shape)
             chosen[name] = indices.astype(candidate.dtype, copy=False), tied
@@ -372,6 +372,7 @@ def ties(
     rows: int = 0,
     *,
     least: float = np.inf,
+    kind: DType | None = None,
 ) -> Array:
     """Where indices differ that point at equal values of one network.
 
@@ -382,20 +383,22 @@ def ties(
         pointer: how the indices are read. Those that cannot be read so are no ties.
         rows: how many samples have a row each, and so a range of its own, where both blobs have as many; 0 for none.
         least: 0 where the range reaches to 0 at least; infinity where it is that of the values alone.
+        kind: the type that the indices have in that network; that of the reference by default.
     """
+    kind = reference.dtype if kind is None else kind
     part = pointer.part or np.asarray
     differing, found = part(reference) != part(candidate), np.zeros(reference.shape, bool)
     if not differing.any():
         return found
     sides = [blobs[name] for name in pointer.values]
     values = sides[0] if len(sides) == 1 else np.subtract(*(side.astype(np.float64) for side in sides))
-    ours, theirs = (pointer.look_at(values, indices, differing) for indices in (reference, candidate))
+    ours, theirs = (pointer.look_at(values, indices, differing, kind) for indices in (reference, candidate))
     if ours is None or theirs is None:
         return found
     by_sample = has_rows(reference, rows) and has_rows(values, rows)
     with np.errstate(over="ignore", invalid="ignore"):
         if pointer.steps is not None:
-            allowed = pointer.steps.allowed(values, reference.dtype, tolerance, by_sample, least)
+            allowed = pointer.steps.allowed(values, kind, tolerance, by_sample, least)
         else:
             allowed = 2 * tolerance * np.max([_ranges(side, values, by_sample, least) for side in sides], axis=0)
             allowed = allowed.reshape((-1, *[1] * (reference.ndim - 1))[: reference.ndim])

@@ -961,6 +961,23 @@ def test_steps_that_end_far_below_the_values_are_not_tied_by_those() -> None:
     assert steps.judged > 1e-4
 
 
+def test_steps_that_another_type_ends_elsewhere_are_no_ties() -> None:
+    """What lies beyond 127 is 127 as int8, and itself as uint8."""
+
+    def quantised(kind: type) -> ModelProto:
+        nodes = [
+            helper.make_node("Abs", ["x"], ["a"], "abs"),
+            helper.make_node("QuantizeLinear", ["a", "scale", "zero"], ["q"], "q"),
+            helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"], "y"),
+        ]
+        return model(nodes, {"x": (2, 8)}, ["y"], {"scale": np.array(1, np.float32), "zero": np.array(0, kind)})
+
+    data = np.random.default_rng(0).uniform(-200, 200, (2, 8)).astype(np.float32)
+    report = compare(quantised(np.int8), quantised(np.uint8), {"x": data})
+    assert (report.passed, [note for note in report.notes if "edge is near" in note]) == (False, [])
+    assert compare(quantised(np.int8), quantised(np.uint8), {"x": data / 2}).passed
+
+
 def test_rounding_of_all_values_ties_what_is_left_beside_an_edge() -> None:
     steps = Steps([np.array(0.001), np.array(0, np.int8)])
     values: Array = np.array([[1000.0, 0.0005, -1000.0]], np.float32)
