@@ -175,7 +175,7 @@ def is_known(layer_type: str) -> bool:
     )
 
 
-_DATA_TYPE = r"Data(?![a-z])|^MatRead$|^MatRead$"
+_DATA_TYPE = r"Data(?![a-z])|^MatRead$"
 _DATA_AT_END = r"Data[0-9]*$"
 _LOSS_TYPE = r"[A-Za-z0-9]Loss(?![a-z])"
 _METRIC_TYPE = r"Accuracy(?![a-z])"
