@@ -459,16 +459,24 @@ def test_a_type_with_parameters_of_its_own_is_not_taken_for_misspelt(tmp_path: P
     assert note.startswith("no dialect that is known here has layers of type 'OneHot': 'm' stays as written")
 
 
-def test_as_whose_a_layer_is_read_is_said_where_other_caffes_compute_something_else(tmp_path: Path) -> None:
-    regions = 'input: "rois" input_shape { dim: 3 dim: 5 } input: "image" input_shape { dim: [1, 2, 6, 6] }'
-    param = "roi_align_param { pooled_h: 2 pooled_w: 2 spatial_scale: 0.5 }"
-    aligned = [
-        f'layer {{ name: "{one}" type: "ROIAlign" bottom: "image" bottom: "rois" top: "{one}" {param} }}'
-        for one in "ab"
-    ]
-    (tmp_path / "net.prototxt").write_text(" ".join([regions, *aligned]))
+@pytest.mark.parametrize(
+    ("inside", "whose"),
+    [
+        ('type: "Reorg" bottom: "image" reorg_param { stride: 2 }', "(Reorg) and 1 more: read as darknet's"),
+        (
+            'type: "ROIAlign" bottom: "image" bottom: "rois" roi_align_param { pooled_h: 2 pooled_w: 2 }',
+            "(ROIAlign) and 1 more: read as CaffeROIAlign's",
+        ),
+    ],
+)
+def test_as_whose_a_layer_is_read_is_said_where_other_caffes_compute_something_else(
+    tmp_path: Path, inside: str, whose: str
+) -> None:
+    regions = 'input: "rois" input_shape { dim: 3 dim: 5 } input: "image" input_shape { dim: [1, 8, 6, 6] }'
+    two = [f'layer {{ name: "{one}" top: "{one}" {inside} }}' for one in "ab"]
+    (tmp_path / "net.prototxt").write_text(" ".join([regions, *two]))
     (note,) = load(tmp_path / "net.prototxt").notes
-    assert note.startswith("layer 'a' (ROIAlign) and 1 more: read as CaffeROIAlign's")
+    assert note.startswith(f"layer 'a' {whose}")
 
 
 @pytest.mark.parametrize(

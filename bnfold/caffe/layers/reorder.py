@@ -411,6 +411,8 @@ ROWS: Mapping[str, LayerType] = {
         reorg,
         reads={"reorg_param": "stride reverse"},
         dialects="MobileNet-YOLO, Intel, Vitis, ncnn, Tengine",
+        assumed="darknet's and MobileNet-YOLO's; in some Caffes (Ristretto-caffe, caffe-yolo9000) pixels go elsewhere "
+        "by the same words",
         note="as darknet computes it, which is not space-to-depth",
     ),
     "Reshape": LayerType(
