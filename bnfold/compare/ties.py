@@ -35,9 +35,9 @@ from bnfold.compare.batches import Run, has_rows
 from bnfold.compare.divergence import upstream
 from bnfold.compare.kernels import alike, span
 from bnfold.compare.models import Model
-from bnfold.compare.pointers import Pointer, known_values, pointer_of
+from bnfold.compare.pointers import NEAR_LIMIT, Pointer, known_values, pointer_of
 from bnfold.errors import ModelError
-from bnfold.net import Array, DType
+from bnfold.net import Array, DType, Shape
 from bnfold.runtime import AnyArray, Session, to_host
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class Ties:
         decisions: blob of the reference -> how it is made, where it points nowhere.
         judged: the blobs of the reference that are compared for themselves, by the range in each sample.
         tolerance: relative to the range.
+        fed: the inputs of the reference, which both networks have alike.
         counts: index blob -> ties, and indices compared.
         agreed: first sample of a run -> the indices that the candidate was run again with, which segments share.
     """
@@ -89,6 +90,7 @@ class Ties:
     decisions: dict[str, Decision]
     judged: Collection[str]
     tolerance: float
+    fed: Collection[str] = ()
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     agreed: dict[int, dict[str, Array]] = field(default_factory=dict)
     _again: Session | None = None
@@ -125,7 +127,7 @@ class Ties:
         known = {name: decision_of(reference, candidate, name, pairs[name]) for name in pairs if name in data}
         decisions = {name: one for name, one in known.items() if one is not None}
         partners = {name: partner for name, partner in pairs.items() if name in pointers or name in decisions}
-        return cls(candidate, pointers, partners, own, decisions, judged, tolerance)
+        return cls(candidate, pointers, partners, own, decisions, judged, tolerance, reference.feeds.keys())
 
     @property
     def indices(self) -> dict[str, str]:
@@ -217,9 +219,23 @@ class Ties:
                 ours, own = reference.reshape(candidate.shape), self.own[name]
                 also = ties(ours, candidate, second, self.tolerance, own, rows, least=0.0, kind=candidate.dtype)
                 tied &= also.reshape(tied.shape)
+            if tied.any():
+                tied &= ~self._exact(name, first, second, reference.shape)
             indices = np.where(tied, reference, candidate.reshape(reference.shape)).reshape(candidate.shape)
             chosen[name] = indices.astype(candidate.dtype, copy=False), tied
         return chosen
+
+    def _exact(self, name: str, first: Mapping[str, Array], second: Mapping[str, Array], shape: Shape) -> Array:
+        """Where flags say on which side of a limit whole numbers are that both networks have: no rounding does that."""
+        pointer, found = self.pointers[name], np.array(True)
+        own = self.own[name].values if name in self.own else pointer.values
+        for value, partner in zip(pointer.values, own, strict=False):
+            is_fed, ours = value in self.fed, first[value]
+            if pointer.what != NEAR_LIMIT or ours.dtype.kind not in "biu" or not (is_fed or name in self.own):
+                return np.zeros(shape, bool)
+            theirs = ours if is_fed else second[partner]
+            found = found & (ours == theirs if ours.shape == theirs.shape else np.array(False))
+        return np.broadcast_to(found, shape)
 
     def _decides_alike(self, name: str, first: Mapping[str, Array], second: Mapping[str, Array], rows: int) -> bool:
         """Whether a decision is one between integers, and is made of equal values."""

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_models import change, model
+from onnx_texts import model as text_model
 from present import present
 
 import bnfold
@@ -856,6 +857,21 @@ def test_flags_of_whole_numbers_are_compared(op_type: str) -> None:
     report = compare(made(1), made(2), {"x": data})
     assert next(blob for blob in report.blobs if blob.blob == "f").max_abs == 1
     assert not report.passed
+
+
+@pytest.mark.parametrize("fed", [True, False])
+def test_a_flag_of_a_whole_number_at_the_limit_is_no_tie(fed: bool) -> None:
+    """No rounding brings 2 to another side of 2."""
+
+    def made(op_type: str) -> ModelProto:
+        head = '<ir_version: 8, opset_import: ["" : 17]> g (int64[2, 4] x) => (float[2, 4] y)'
+        front = "" if fed else "i = Add (x, one)"
+        body = f"{front} f = {op_type} ({'x' if fed else 'i'}, limit) y = Cast <to = 1> (f)"
+        return text_model(f"{head} {{ {body} }}", one=np.array(1), limit=np.array(2))
+
+    data = {"x": np.array([[0, 1, 2, 3], [3, 2, 1, 0]])}
+    assert compare(made("Less"), made("Less"), data).passed
+    assert not compare(made("Less"), made("LessOrEqual"), data).passed
 
 
 def in_narrow_type(kind: str, factor: float, values: Array) -> ModelProto:
