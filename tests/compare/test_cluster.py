@@ -55,7 +55,7 @@ FORKED = {"distributed.worker.multiprocessing-method": "forkserver" if hasattr(o
 def forked(start: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Workers of a process that has imported Dask, which each of them would do otherwise.
 
-    Workers that bnfold starts begin as those of a user do.
+    Workers that bnfold starts begin as those of a user do, but for seven at once.
     """
     with dask.config.set(FORKED):
         return start(*arguments, **options)
@@ -138,11 +138,14 @@ def test_a_killed_workers_pieces_are_done_again(tmp_path: Path, client: Client) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [2, 7])
-def test_any_number_of_workers_gives_the_report_of_one_process_to_the_byte(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "begun"), [(2, {}), (7, FORKED)], ids=["2", "7"])
+def test_any_number_of_workers_gives_the_report_of_one_process_to_the_byte(
+    tmp_path: Path, workers: int, begun: dict[str, str]
+) -> None:
     pair, labels = models(tmp_path), np.arange(200) % 5
     alone = compare(*pair, images(), labels=labels, batch=2)
-    assert said(compare(*pair, images(), labels=labels, batch=2, cluster=workers)) == said(alone)
+    with dask.config.set(begun):
+        assert said(compare(*pair, images(), labels=labels, batch=2, cluster=workers)) == said(alone)
 
 
 @pytest.mark.slow
@@ -676,7 +679,7 @@ def test_a_client_that_is_closed_is_a_sentence(tmp_path: Path, client: Client) -
 @pytest.mark.slow
 def test_local_workers_that_are_all_gone_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "NO_WORKERS", "2s")
-    with cluster.connected(1) as client:
+    with dask.config.set(FORKED), cluster.connected(1) as client:
 
         def forget(done: int, _total: int) -> None:
             if done == 64:
