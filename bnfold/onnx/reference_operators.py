@@ -154,8 +154,15 @@ def _shared(total: Array, *, odd_first: bool) -> Array:
 
 def _padded(x: Array, pads: Array, value: float = 0.0) -> Array:
     """A plane with pads around it, without what negative ones leave out."""
+    if not pads.any():
+        return x
     kept: Any = ..., *map(slice, np.maximum(-pads[0], 0), x.shape[2:] + np.minimum(pads[1], 0))
-    return np.pad(x[kept], [(0, 0), (0, 0), *np.maximum(pads, 0).T], constant_values=value)
+    x, (before, behind) = x[kept], np.maximum(pads, 0)
+    sizes = np.array(x.shape[2:])
+    y = np.full((*x.shape[:2], *before + sizes + behind), value, x.dtype)
+    inside: Any = ..., *map(slice, before, before + sizes)
+    y[inside] = x
+    return y
 
 
 def _with_bias(y: Array, bias: Array | None) -> Array:
@@ -241,7 +248,7 @@ def _windows(
         last -= last * steps >= sizes + around[0]  # the last window begins within the image
     x = _padded(x, around, pad)
     missing = np.maximum(last * steps + reach - whole, 0)
-    x = np.pad(x, [(0, 0), (0, 0), *((0, size) for size in missing)], constant_values=behind)
+    x = _padded(x, np.array([missing * 0, missing]), behind)
     every: Any = ..., *map(slice, [None] * axes, last * steps + 1, steps), *(slice(None, None, step) for step in taps)
     return np.asarray(sliding_window_view(x, tuple(reach), tuple(range(2, 2 + axes)))[every])
 
