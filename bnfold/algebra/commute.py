@@ -88,7 +88,13 @@ def back(
             require(affine.keeps_order, "a maximum or minimum needs every scale >= 0")
             return [[movement.back(steps, affine) for steps in laid_over_top(operator.laid, count)]]
         case Choice():
-            return [[None if steps is None else movement.back(steps, affine) for steps in operator.laid]]
+            parts = [affine if index != operator.added else affine.without_shift() for index in range(len(bottoms))]
+            return [
+                [
+                    None if steps is None or part.is_identity else movement.back(steps, part)
+                    for steps, part in zip(operator.laid, parts, strict=True)
+                ]
+            ]
 
 
 def forward(operator: Commuting, affines: Affines, tops: int) -> Affines:
@@ -122,7 +128,8 @@ def forward(operator: Commuting, affines: Affines, tops: int) -> Affines:
             chosen = [
                 (affine, steps) for affine, steps in zip(affines, operator.laid, strict=True) if steps is not None
             ]
-            return [_same_on_all(_over_top(*zip(*chosen, strict=True)))]
+            over = _over_top(*zip(*chosen, strict=True))
+            return [_same_on_all(over) if operator.added < 0 else _with_added(*over)]
 
 
 # Layers that pass an affine unchanged.
@@ -349,6 +356,13 @@ def _over_top(affines: Affines, laid: Sequence[Steps]) -> Affines:
         affine and movement.forward(steps, affine)
         for affine, steps in zip(affines, laid_over_top(laid, len(affines)), strict=True)
     ]
+
+
+def _with_added(there: Affine | None, added: Affine | None) -> Affine | None:
+    """The affine behind what is added to some elements of a blob: `(s*x + h) + s*u = s*(x + u) + h`."""
+    scale = (there or NOTHING).without_shift()
+    require((added or NOTHING).equals(scale), "what it adds does not carry the same scale, without a shift")
+    return there
 
 
 def _same_on_all(affines: Affines) -> Affine:

@@ -212,9 +212,12 @@ class Choice(NamedTuple):
 
     Attributes:
         laid: as in `Sum`; None for a bottom that says which, by a mask or by places.
+        added: the bottom whose elements are added to those that are there, which takes a scale, and no shift; -1 if
+            none is.
     """
 
     laid: tuple[Steps | None, ...]
+    added: int = -1
 
 
 class Port(NamedTuple):

@@ -242,6 +242,23 @@ ROWS = [
     ),
     Row("t0 = ScatterElements <axis = 1> (x, i, y)", ((2, 4, 3), (2, 2, 3)), (("i", [[[3, 0, 1], [2, 2, 0]]] * 2),)),
     Row("t0 = ScatterElements <axis = -1> (x, i, y)", ((2, 4, 3), (1, 2, 2)), (("i", [[[2, 0], [1, 2]]]),)),
+    Row(
+        't0 = ScatterND <reduction = "add"> (x, i, y)',
+        ((4, 2, 3), (3, 2, 3)),
+        (("i", [[3], [1], [3]]),),
+    ),
+    Row(
+        't0 = ScatterND <reduction = "add"> (f, i, x)',
+        ((3, 2, 3),),
+        (("i", [[3], [1], [3]]), ("f", [[[0] * 3] * 2] * 4)),
+        passes="zero both",
+        refuses="any order",
+    ),
+    Row(
+        't0 = ScatterElements <axis = 1, reduction = "add"> (x, i, y)',
+        ((2, 4, 3), (2, 2, 3)),
+        (("i", [[[3, 0, 1], [3, 2, 1]]] * 2),),
+    ),
     Row("t0 = Transpose <perm = [0, 2, 1]> (x)", ((2, 4, 3),)),
     Row("t0 = Transpose <perm = [2, 1, 0, 3]> (x)", ((2, 4, 3, 2),)),
     Row("t0 = Reshape (x, shape)", ((2, 6, 2, 2),), (("shape", [0, 2, 3, -1]),)),
@@ -412,7 +429,8 @@ def test_what_passes_forward_is_the_same_and_what_is_refused_does_not_pass(row: 
     for name, kind in EVERY.items():
         passed = 0
         for affine in affines_of(rng, kind, row.bottoms[0]):
-            for arriving in ([affine] * len(bottoms), [affine, *[None] * (len(bottoms) - 1)]):
+            for others in (affine, affine.without_shift(), None):
+                arriving = [affine, *[others] * (len(bottoms) - 1)]
                 if not all(_fits(a, shape) for a, shape in zip(arriving, row.bottoms, strict=True)):
                     continue
                 try:

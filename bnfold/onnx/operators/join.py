@@ -57,7 +57,7 @@ def where(context: NodeContext) -> Operator:
 
 
 def scatter_nd(context: NodeContext) -> Operator:
-    """ScatterND: data, and updates at places that their indices name along its first axes."""
+    """ScatterND: data, and updates at or added at places that their indices name along its first axes."""
     places = context.shape_of(1)
     if not places or not 0 <= places[-1] <= len(context.top()):
         raise Unfit("how many axes its indices name is unknown")
@@ -65,7 +65,7 @@ def scatter_nd(context: NodeContext) -> Operator:
 
 
 def scatter_elements(context: NodeContext) -> Operator:
-    """ScatterElements: data, and updates, each at a place of its own along an axis."""
+    """ScatterElements: data, and updates, each at a place of its own along an axis, or added there."""
     top, sizes = context.top(), context.shape_of(2)
     named = {axis_of(context.node.attribute("axis", 0), len(top))}
     if len(sizes) != len(top):
@@ -77,7 +77,8 @@ def scatter_elements(context: NodeContext) -> Operator:
 
 def _scattered(context: NodeContext, named: set[int]) -> Operator:
     """Data with updates in it, which may have more axes in front, by the axes along which these lie anywhere."""
-    if context.node.attribute("reduction", "none") != "none":
+    reduction = context.node.attribute("reduction", "none")
+    if reduction not in ("add", "none"):
         raise Unfit("it puts its updates together with what is there")
     top, laid = context.top(), dict[int, Steps]()
     rank = len(top)
@@ -88,7 +89,10 @@ def _scattered(context: NodeContext, named: set[int]) -> Operator:
         sizes = tuple(1 if axis in named else shape[axis - rank] for axis in range(rank))
         order = Axes(tuple(None if axis in named else axis - rank + len(shape) for axis in range(rank)))
         laid[2] = (order, *lay(sizes, top))
-    return _choice(context, laid)
+    found = _choice(context, laid)
+    if reduction == "add" and isinstance(found, Choice) and index is not None:
+        return found._replace(added=index)
+    return found
 
 
 def _choice(context: NodeContext, laid: Mapping[int, Steps]) -> Operator:
