@@ -1,9 +1,13 @@
 """A process that compares stays below the memory that it was given, or says how much it would take."""
 
+import atexit
 import hashlib
+import json
 import re
 import subprocess
 import sys
+from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from present import present
 
 import bnfold
 from bnfold.errors import UsageError
@@ -18,6 +23,30 @@ from bnfold.runtime import Session
 
 MIB = 1 << 20
 ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "sample_models" / "digits_resnet.prototxt"
+FORKING = """
+import json, os, sys, threading, traceback
+from pathlib import Path
+import bnfold
+
+bnfold.compare(sys.argv[1], sys.argv[1], exact=True)
+assert threading.active_count() == 1, "a fork has one thread only"
+for line in sys.stdin:
+    script, *words = json.loads(line)
+    if child := os.fork():
+        print("ended with", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    sys.argv[1:], code = words, 0
+    Path("/proc/self/clear_refs").write_text("5")
+    try:
+        exec(script, {"__name__": "__main__"})
+    except BaseException:
+        code = traceback.print_exc() or 1
+    sys.stdout.flush()
+    os._exit(code)
+"""
+"""Imports once what all comparisons import, and forks for each; 5 has the system count anew what one held at most."""
+
 SCRIPT = """
 import hashlib, sys
 from pathlib import Path
@@ -90,6 +119,7 @@ for _ in range(3):
 """Three refusals of a process that has nothing but what it imports, with all weights read behind each."""
 
 LAYERS = 2  # convolutions; with four of them there are twice as many segments, and each takes twice as long
+APART = 1  # of them, where each segment starts processes
 MORE = {
     "known": {8: "one network at a time", 55: "segments", 120: "one run at a time"},
     "open": {8: "one network at a time", 60: "segments"},
@@ -109,7 +139,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module", params=MORE)
 def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """Two convolutions whose blobs have 8 MB, and a layer whose weights have 32 MB and some.
+    """Convolutions whose blobs have 8 MB, and a layer whose weights have 32 MB and some.
 
     Height and width are known, or open, and then those of the data; or the width is a number of values that are not
     small, which no shape tells. With an operator that nobody has bounded, it runs in a process of its own.
@@ -135,7 +165,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
             helper.make_node("Reshape", ["data", "sizes"], ["shaped"]),
         ]
         top = "shaped"
-    for number in range(LAYERS):
+    for number in range(APART if request.param == "apart" else LAYERS):
         conv, bn, relu = (f"{kind}{number}" for kind in ("conv", "bn", "relu"))
         kernel = learned(f"{conv}_w", 16, 3 if number == 0 else 16, 1, 1)
         nodes.append(helper.make_node("Conv", [top, kernel], [conv], name=conv))
@@ -159,10 +189,25 @@ def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     return path
 
 
+@cache
+def forking() -> subprocess.Popen[str]:
+    """What forks, which ends with this process."""
+    command = [sys.executable, "-c", FORKING, str(SAMPLE)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(process.__exit__, None, None, None)
+    return process
+
+
+def lines_of(script: str, *words: object) -> list[str]:
+    """What a script says in a process of its own."""
+    process = forking()
+    print(json.dumps([script, *map(str, words)]), file=process.stdin, flush=True)
+    return [line.rstrip() for line in takewhile(lambda line: not line.startswith("ended"), present(process.stdout))]
+
+
 def compared(model: Path, memory: int = 0, *words: str) -> tuple[str, int, str]:
     """The digest of the report, or the error; what the process held at the most; and what it held at once."""
-    command = [sys.executable, "-c", SCRIPT, str(model), str(memory), *words]
-    said, held, way = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    said, held, way = lines_of(SCRIPT, model, memory, *words)
     return said, int(held), way
 
 
@@ -170,9 +215,8 @@ def compared(model: Path, memory: int = 0, *words: str) -> tuple[str, int, str]:
     ("memory", "said"), [(5, "5 bytes"), (1_500_000, "1,500,000 bytes"), (2 * MIB, "2M"), (0, "0 bytes")]
 )
 def test_the_memory_that_is_too_little_is_said_as_it_was_given(memory: int, said: str) -> None:
-    model = ROOT / "sample_models" / "digits_resnet.prototxt"
     with pytest.raises(UsageError, match=rf"^{said} is too little memory: "):
-        bnfold.compare(model, model, memory=memory)
+        bnfold.compare(SAMPLE, SAMPLE, memory=memory)
 
 
 def test_a_process_stays_below_its_memory_or_says_what_would_be_enough(model: Path) -> None:
@@ -238,10 +282,10 @@ def test_no_page_of_a_source_is_in_memory_while_networks_run(tmp_path: Path, mon
 def test_weights_of_two_bytes_count_as_processors_compute_with_them(tmp_path: Path) -> None:
     """A session casts weights of float16 to float32, and keeps both."""
     random = np.random.default_rng(0)
-    drawn = {"weight": random.normal(size=(8192, 4608)) / 90, "factor": random.uniform(0.5, 1.5, 4608)}
+    drawn = {"weight": random.normal(size=(4096, 4608)) / 64, "factor": random.uniform(0.5, 1.5, 4608)}
     stored = [numpy_helper.from_array(values.astype(np.float16), name) for name, values in drawn.items()]
     ports = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT16, [1, size]) for name, size in (("x", 8192), ("y", 4608))
+        helper.make_tensor_value_info(name, TensorProto.FLOAT16, [1, size]) for name, size in (("x", 4096), ("y", 4608))
     ]
     nodes = [
         helper.make_node("MatMul", ["x", "weight"], ["m"], name="fc"),
@@ -329,8 +373,7 @@ def test_a_decision_in_float64_stays_below_the_memory_or_says_what_would_be_enou
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
     def decided(memory: int) -> tuple[str, str, int]:
-        command = [sys.executable, "-c", DECIDED, str(path), "3e-5", str(memory)]
-        verdict, note, held = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+        verdict, note, held = lines_of(DECIDED, path, "3e-5", memory)
         return verdict, note, int(held)
 
     verdict, note, held = decided(400 * MIB)
