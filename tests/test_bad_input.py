@@ -59,7 +59,11 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
         {"net.prototxt": changed('bottom: "data"', 'bottom: "date"')},
         r"net.prototxt: layer 'res2a_branch1' \(Convolution\) reads 'date', which no layer makes",
     ),
-    "a caffemodel cut short": (FOLD, {"net.caffemodel": MODEL[:-1]}, "net.caffemodel: is damaged or cut short.* byte"),
+    "a caffemodel cut short": (
+        FOLD,
+        {"net.caffemodel": MODEL[:-1]},
+        r"net.caffemodel: is damaged or cut short.* byte \d+; copy it again",
+    ),
     "a caffemodel cut very short": (FOLD, {"net.caffemodel": MODEL[:10]}, "net.caffemodel: is damaged or cut short"),
     "a caffemodel that does not exist": (
         ("fold", "net.prototxt", "nix", *FOLD[3:]),

@@ -152,7 +152,7 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
             _walk(file)
     except WireError as error:
         damage = "is damaged or cut short, or is not a caffemodel"
-        raise ParseError(_other_format(file.buffer) or f"{damage}: {error}", path) from None
+        raise ParseError(_other_format(file.buffer) or f"{damage}: {error}; copy it again", path) from None
     if not file.records:
         raise ParseError(_other_format(file.buffer) or "holds no layers, so it is not a caffemodel", path)
     _refuse_two_versions(file)

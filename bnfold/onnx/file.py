@@ -242,7 +242,9 @@ def _sentences(path: Path, buffer: Buffer, read: Callable[[], T]) -> T:
         return read()
     except WireError as error:
         other = other_format(bytes(buffer[:HEAD]), "onnx")
-        raise ParseError(other or f"is not an ONNX model, or is damaged or cut short: {error}", path) from error
+        raise ParseError(
+            other or f"is not an ONNX model, or is damaged or cut short: {error}; copy or export it again", path
+        ) from error
     except (ParseError, WeightsError, MemoryError):
         raise
     except Exception as error:  # protobuf's DecodeError, which only bnfold.caffe may import
