@@ -247,6 +247,7 @@ class _Editing:
         del node.input[:], node.output[:]
         node.input.extend(inputs)
         node.output.extend(layer.tops[at] if isinstance(at, int) else at or "" for at in param.outputs)
+        _rename_shards(node, param.proto)
         return node
 
     @cached_property
@@ -469,6 +470,14 @@ def _found(net: Net, edited: Edition, behind: set[str], *, as_declared: bool = F
 def message_of(net: Net) -> tuple[ModelProto, tuple[Weight, ...]]:
     """The net as a model without its large weights, and these, which read their values when they are asked."""
     return _message(net, edition(net))
+
+
+def _rename_shards(node: NodeProto, old: NodeProto) -> None:
+    """Have what a node says of its values on several devices call them as they are called now."""
+    names = dict([*zip(old.input, node.input, strict=False), *zip(old.output, node.output, strict=False)])
+    for configuration in getattr(node, "device_configurations", ()):  # which onnx has since 1.18
+        for spec in configuration.sharding_spec:
+            spec.tensor_name = names.get(spec.tensor_name, spec.tensor_name)
 
 
 def _message(net: Net, edited: Edition) -> tuple[ModelProto, tuple[Weight, ...]]:

@@ -1295,3 +1295,18 @@ def test_a_pool_that_skips_pixels_of_a_padded_plane_keeps_the_indices_that_onnxr
     assert types(after) == ["Conv", "MaxPool"]
     feeds = {"x": values(1, 3, 6, 6)}
     assert error(run(after, feeds, ["y"])["y"], run(before, feeds, ["y"])["y"]) < 1e-6
+
+
+def test_what_a_node_says_of_its_values_on_several_devices_calls_them_by_their_names_of_now() -> None:
+    """The convolution gives y by now, and its weight, which another one reads, has a name of its own."""
+    before = conv_bn(CONV_BN.replace("=> (", "=> (float[1,3,3,3] z, ").replace("y = B", "z = Conv (x, w) y = B"))
+    said = before.graph.node[0].device_configurations.add(configuration_id="two", pipeline_stage=1)
+    for name in ("x", "w", "c", "elsewhere"):
+        said.sharding_spec.add(tensor_name=name, device=[0, 1])
+    node = folded(before).graph.node[0]
+    (kept,) = node.device_configurations
+    assert [spec.tensor_name for spec in kept.sharding_spec] == ["x", node.input[1], "y", "elsewhere"]
+    assert node.input[1] != "w"
+    for spec, old in zip(kept.sharding_spec, said.sharding_spec, strict=True):
+        spec.tensor_name = old.tensor_name
+    assert kept == said
