@@ -67,8 +67,8 @@ class Popen(isolated.subprocess.Popen):
         children.append(self)
 
 def end(child, really=isolated._end):
-    global beside
-    beside = max(beside, sum(held(one.pid) for one in children))
+    global most
+    most = max(most, held("self") + sum(held(one.pid) for one in children))
     children.remove(child)
     really(child)
 
@@ -80,7 +80,7 @@ def plan(self, *arguments, really=Engine._plan, **options):
     runs = "two runs at a time" if self.overlapping else "one run at a time"
     way = "one network at a time" if self.alternating else "segments" if len(self.segments) > 1 else runs
 
-children, beside, way = [], 0, "refused"
+children, most, way = [], 0, "refused"
 Engine._plan = plan
 isolated.subprocess.Popen, isolated._end = Popen, end
 net = bnfold.load(sys.argv[1])
@@ -93,10 +93,12 @@ try:
     print(hashlib.sha256(as_json(RunReport(proofs=(report,))).encode()).hexdigest())
 except bnfold.UsageError as error:
     print(error)
-print(held("self") + beside)
+print(max(most, held("self")))
 print(way)
 """
-"""High-water marks are those of the program, and of the processes beside it at one time.
+"""High-water marks are those of the program, and of the processes beside it, each time that one of these ends.
+
+What the program reads when none is left, as the weights for the report, is never beside them.
 
 `ru_maxrss` is that of the process that started it, too.
 """
