@@ -35,6 +35,7 @@ COLOURS = 4  # up to which the last of four sizes, where it alone is stated, is 
 OTHER_ROWS = (2, 1)  # of a batch that is open: those that were not run
 MANY_ROWS = (520, 130, 70, 20)  # likewise: the first that is light
 LIGHT = 1 << 29  # products, about, up to which a run at larger sizes takes less than a second
+MANY = 1 << 22  # values of an input, but for its samples and the sizes that are stated, beyond which none are usual
 OFTEN = 16  # runs of one whose types of 2 bytes are held against its rounding
 PRODUCTS = 1 << 14  # at least, that each place of an input is worth
 UNSTEADY = 100.0  # times what rounding moves the reference by: what differs by no more tells nothing
@@ -100,7 +101,8 @@ def with_usual_sizes(model: Model, layout: BatchLayout) -> tuple[BatchLayout, st
     with WeightStore() as store:
         session = model.session(model.outputs, store)
         tried = (_shapes(model, layout, *given) for given in product(USUAL, _states(model, layout)))
-        for sized in (_with_shapes(model, layout, shapes) for shapes in tried) if unknown else (layout,):
+        fitting = (_with_shapes(model, layout, shapes) for shapes in tried if _fit(layout, shapes))
+        for sized in fitting if unknown else (layout,):
             taken = _with_numbers_taken(session, sized)
             found += [] if taken is None else [(_takes_all(taken, sized), taken)]
             if found and found[-1][0]:
@@ -250,7 +252,9 @@ def other_sizes(
             other = replace(layout, batch=rows[0], planned=True)
             shapes = met if one is None or not is_sized else _shapes(model, other, one, states)
             batch = next((count for count in rows if _products(model, shapes, count, start) <= most), None)
-            if batch is None or any(batch == known[0] and not _differ(shapes, known[1], start) for known in tried):
+            if batch is None or not (shapes is met or _fit(layout, shapes)):
+                continue
+            if any(batch == known[0] and not _differ(shapes, known[1], start) for known in tried):
                 continue
             tried.append((batch, shapes))
             other = replace(other, batch=batch)
@@ -273,6 +277,16 @@ def other_sizes(
             yield from first_taken(rows[-1:], (OTHERS[1], odd))
     if has_open_rows:
         yield from first_taken(MANY_ROWS, (odd, OTHERS[4]), light)
+
+
+def _fit(layout: BatchLayout, shapes: Mapping[str, Sequence[int | None]]) -> bool:
+    """Whether sizes for what is left open leave each input small: a plane of as many steps each way has millions."""
+    start = 1 if layout.batched else 0
+    given = (
+        [size or 1 for size, stated in zip(shapes[name][start:], feed.shape[start:], strict=True) if stated is None]
+        for name, feed in layout.feeds.items()
+    )
+    return all(prod(sizes) <= MANY for sizes in given)
 
 
 def _products(model: Model, shapes: Mapping[str, Sequence[int | None]], rows: int, start: int) -> int:

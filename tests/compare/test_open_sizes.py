@@ -1,6 +1,7 @@
 """Models that leave sizes open are proved on noise of sizes that they take, which a note says."""
 
 import re
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,25 @@ def test_what_is_equal_at_the_sizes_that_were_run_alone_fails(
     assert [gate.name for gate in failed] == ["sizes"]
     assert said in failed[0].sentence
     assert compare(reference, reference, given).passed
+
+
+@pytest.mark.parametrize("shape", ["a,b,c", "a,b,c,d,e"])
+def test_no_input_that_is_open_along_all_axes_is_drawn_by_the_gigabyte(
+    shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plane of 16,000 steps each way has a quarter of a billion values, and cubes of images have more."""
+    drawn = list[int]()
+
+    def gives(*arguments: Any, really: Any = open_sizes._gives) -> bool:
+        drawn.extend(prod(size or 1 for size in feed.shape) for feed in arguments[1].feeds.values())
+        return bool(really(*arguments))
+
+    monkeypatch.setattr(open_sizes, "_gives", gives)
+    wrong = net(f"float[{shape}] x", "y = Reshape (x, seven)", seven=np.array([7, 11, 13, 17, 19]))
+    with pytest.raises(UsageError, match="takes none of the usual ones"):
+        compare(wrong, wrong)
+    assert len(drawn) > 3
+    assert max(drawn) <= 1 << 22
 
 
 @pytest.mark.parametrize(("inputs", "front"), [("float[t,1,2] x", ""), ("int64[t,1] i", "x = Gather (table, i)")])
