@@ -8,7 +8,7 @@ Conv and Gemm have a place for a bias; a MatMul has none. On a matrix what comes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from onnx import helper
@@ -59,7 +59,7 @@ def _bias_of(
     if weight is not None and weight.blob >= 0 and len(matmul.bottoms) == 1:
         shape: Shape = matmul.blobs.shapes[weight.blob]
         fits = bias.dtype == matmul.blobs.stored[weight.blob].dtype
-    elif len(matmul.bottoms) == 2 and dequantising(context.net, matmul.bottoms[1]):
+    elif len(matmul.bottoms) == 2 and _is_stored(dequantising(context.net, matmul.bottoms[1])):
         shape = shapes.get(matmul.bottoms[1]) or ()
         fits = bias.dtype == element_type(context.types[id(matmul)][0])
     else:
@@ -67,6 +67,11 @@ def _bias_of(
     if len(shape) != 2 or (left and len(shapes.get(matmul.bottoms[0]) or ()) < 2):
         return None  # a column would make a matrix of the vector that a MatMul of a vector gives
     return constant if fits and bias.shape == ((shape[0], 1) if left else (shape[1],)) else None
+
+
+def _is_stored(way: Sequence[Layer]) -> bool:
+    """Whether what comes by way of a DequantizeLinear is a weight, and no data that were quantised."""
+    return bool(way) and not way[0].bottoms
 
 
 def part_biases(context: FoldContext) -> None:
