@@ -198,7 +198,7 @@ def _onnx_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
     steps = Steps(sizes, axis, numbers, STEPS[node.op_type])
     ending = steps if sizes or numbers is not None else None
     look = partial(on_step, steps=steps)
-    return Pointer(model.reads[blob][:1], look, NEAR_EDGE, steps=ending, steps_of=lambda _values, _whole: steps)
+    return Pointer(model.reads[blob][:1], look, NEAR_EDGE, steps=ending, steps_of=partial(stored_steps, steps=steps))
 
 
 def _onnx_own_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
@@ -371,6 +371,11 @@ def on_step(values: Array, whole: Array, *, steps: Steps, kind: DType | None = N
             bounds = np.iinfo(whole.dtype if kind is None else kind)
             low[whole == bounds.min], high[whole == bounds.max] = -np.inf, np.inf
     return np.clip(values, low, high, out=low).reshape(values.shape)
+
+
+def stored_steps(_values: Array, _whole: Array, *, steps: Steps) -> Steps:
+    """The steps that a node has, whatever it reads."""
+    return steps
 
 
 def own_scale(values: Array) -> tuple[float, float]:

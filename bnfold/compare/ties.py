@@ -127,7 +127,7 @@ class Ties:
         known = {name: decision_of(reference, candidate, name, pairs[name]) for name in pairs if name in data}
         decisions = {name: one for name, one in known.items() if one is not None}
         partners = {name: partner for name, partner in pairs.items() if name in pointers or name in decisions}
-        return cls(candidate, pointers, partners, own, decisions, judged, tolerance, reference.feeds.keys())
+        return cls(candidate, pointers, partners, own, decisions, judged, tolerance, frozenset(reference.feeds))
 
     @property
     def indices(self) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """Indices on equal values: counted, and not as differences; indices on unequal ones: differences."""
 
+import pickle
 import tracemalloc
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,9 @@ import bnfold
 from bnfold.compare import comparison
 from bnfold.compare import engine as engines
 from bnfold.compare.comparison import compare
-from bnfold.compare.models import Model
+from bnfold.compare.models import Model, open_model
 from bnfold.compare.planning import Segment
-from bnfold.compare.pointers import Pointer, Steps, along_classes, in_plane, in_tensor, on_step
+from bnfold.compare.pointers import Pointer, Steps, along_classes, in_plane, in_tensor, on_step, stored_steps
 from bnfold.compare.ties import TIED, Ties, ties
 from bnfold.net import Array, Net
 from bnfold.onnx.graph import WeightStore
@@ -874,6 +876,25 @@ def test_a_flag_of_a_whole_number_at_the_limit_is_no_tie(fed: bool) -> None:
     assert not compare(made("Less"), made("LessOrEqual"), data).passed
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("q = QuantizeLinear (x, k) y = DequantizeLinear (q, k)", "q = Cast <to = 7> (x) y = Cast <to = 1> (q)"),
+        "q, s, z = DynamicQuantizeLinear (x) y = DequantizeLinear (q, s, z)",
+        *(f"y = {op_type} (x)" for op_type in ("Ceil", "Floor", "Hardmax", "Round", "Shrink", "Sign")),
+        *("g = Greater (x, k) y = Where (g, x, k)", "v, i = TopK (x, one) y = Cast <to = 1> (i)"),
+    ],
+)
+def test_what_tells_ties_is_sent_to_workers(body: str) -> None:
+    head = '<ir_version: 8, opset_import: ["" : 17]> g (float[2, 4] x) => (float[q, r] y)'
+    made = open_model(text_model(f"{head} {{ {body} }}", k=np.array(0.1, np.float32), one=np.array([1])), "reference")
+    found = Ties.of(made, made, {name: name for name in made.makers}, 1e-3)
+    assert found.pointers
+    # The candidate goes as its model, as that of all that is sent.
+    told = {one.name: getattr(found, one.name) for one in fields(found) if one.name != "candidate"}
+    assert pickle.loads(pickle.dumps(told))["fed"] == {"x"}
+
+
 def in_narrow_type(kind: str, factor: float, values: Array) -> ModelProto:
     """Values that become a type that numpy has not and come back, in more blobs than are fetched one by one."""
     element, quantised = TensorProto.DataType.Value(kind.partition(",")[0]), "cast" not in kind
@@ -1008,7 +1029,7 @@ def test_looking_for_ties_takes_no_more_memory_than_is_planned_for(number: type)
     steps = Steps([np.full(4, 0.1), np.zeros(4)], 1)
     reference = np.clip(np.rint(values / 0.1), -128, 127).astype(number)
     candidate = reference + (np.arange(values.shape[-1]) % 7 == 0).astype(number)
-    pointer = Pointer(("x",), partial(on_step, steps=steps), steps=steps, steps_of=lambda _values, _whole: steps)
+    pointer = Pointer(("x",), partial(on_step, steps=steps), steps=steps, steps_of=partial(stored_steps, steps=steps))
     tracemalloc.start()
     try:
         found = ties(reference, candidate, {"x": values}, 1e-3, pointer)
