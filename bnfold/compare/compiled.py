@@ -35,10 +35,12 @@ def _made(function: Callable[..., bool]) -> Callable[..., bool]:
         "error_model": "numpy",
         "fastmath": {"nnan", "ninf", "nsz", "reassoc", "contract"},
     }
+    made: Callable[..., bool]
     try:
-        return numba.njit(_SIGNATURE, cache=True, **options)(function)
+        made = numba.njit(_SIGNATURE, cache=True, **options)(function)
     except RuntimeError:  # neither beside this file nor at home
-        return numba.njit(_SIGNATURE, **options)(function)
+        made = numba.njit(_SIGNATURE, **options)(function)
+    return made
 
 
 @_made
