@@ -309,7 +309,7 @@ class _Report:
             other = theirs.get(partners.get(name, ""), one)
             if one != other:
                 said = f"output '{name}' is {one} in the reference and {other} in the candidate"
-                yield f"{said}: its values were compared, and who takes it as the one gets the other"
+                yield f"{said}: its values were compared; see that what reads it takes {other}"
                 break
 
     def _hidden(self, name: str, share: float) -> str:
