@@ -8,13 +8,13 @@ Conv and Gemm have a place for a bias; a MatMul has none. On a matrix what comes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from onnx import helper
 
 from bnfold.algebra.frontend import FoldContext
-from bnfold.net import Blobs, Layer, Names, Shape, blobs_of
+from bnfold.net import Blobs, Layer, Names, Net, Shape, blobs_of
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import BottomInput, ConstantInput, Fused, Node
 from bnfold.onnx.operators.context import dequantising
@@ -24,7 +24,7 @@ def fuse_biases(context: FoldContext) -> None:
     """Make one layer of each MatMul and the Add of a bias behind it, where nobody else reads what is between."""
     net = context.net
     kept = {*net.outputs, *context.keep, *(net.front.protected(net) if net.front is not None else ())}
-    asks = any(layer.type == "MatMul" and layer.param.constant(1) is None for layer in net.layers)
+    asks = any(layer.type == "MatMul" and _needs_shapes(layer, net) for layer in net.layers)
     shapes = net.front.shapes(net) if asks and net.front is not None else {}
     for layer in [layer for layer in net.layers if layer.type == "Add" and len(layer.bottoms) == 1]:
         between = layer.bottoms[0]
@@ -59,7 +59,7 @@ def _bias_of(
     if weight is not None and weight.blob >= 0 and len(matmul.bottoms) == 1:
         shape: Shape = matmul.blobs.shapes[weight.blob]
         fits = bias.dtype == matmul.blobs.stored[weight.blob].dtype
-    elif len(matmul.bottoms) == 2 and _is_stored(dequantising(context.net, matmul.bottoms[1])):
+    elif _is_dequantised(matmul, context.net):
         shape = shapes.get(matmul.bottoms[1]) or ()
         fits = bias.dtype == element_type(context.types[id(matmul)][0])
     else:
@@ -69,8 +69,14 @@ def _bias_of(
     return constant if fits and bias.shape == ((shape[0], 1) if left else (shape[1],)) else None
 
 
-def _is_stored(way: Sequence[Layer]) -> bool:
-    """Whether what comes by way of a DequantizeLinear is a weight, and no data that were quantised."""
+def _needs_shapes(matmul: Layer, net: Net) -> bool:
+    """Whether the sizes of what a MatMul reads say if an Add behind it is its bias; to infer them takes long."""
+    return matmul.param.constant(0) is not None or _is_dequantised(matmul, net)
+
+
+def _is_dequantised(matmul: Layer, net: Net) -> bool:
+    """Whether the second matrix is a weight behind a DequantizeLinear, and no data that were quantised."""
+    way = dequantising(net, matmul.bottoms[1]) if len(matmul.bottoms) == 2 else []
     return bool(way) and not way[0].bottoms
 
 
