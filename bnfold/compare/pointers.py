@@ -41,9 +41,9 @@ class Pointer(NamedTuple):
         look: gives the values at some indices.
         what: what a tie is, for the report.
         limit: of flags, where one turns into the other.
-        steps: of values that were rounded to steps of which there is a first and a last one.
+        steps: of values that were rounded to steps, by which each is read where it lies.
         part: of values, on which of several sides they are; others of the same side are judged as any value is.
-        steps_of: gives the steps, of values and indices, by which each value is read where it lies.
+        steps_of: gives these steps of values and indices, where they follow from them.
     """
 
     values: tuple[str, ...]
@@ -63,12 +63,11 @@ class Pointer(NamedTuple):
             chosen: where they are looked at.
             kind: the type that they have in the network of the values, of which steps end with that.
         """
-        if self.steps_of is None or values.shape != indices.shape:
+        steps = self.steps if self.steps_of is None else self.steps_of(values, indices)
+        if steps is None or values.shape != indices.shape:
             found = self.look(values, indices)
             return None if found is None else np.broadcast_to(found, chosen.shape)[chosen]
-        places, steps = np.flatnonzero(chosen), self.steps_of(values, indices)
-        if steps is None:
-            return None
+        places = np.flatnonzero(chosen)
         some, whole = (of.reshape(-1)[places] for of in (values, indices))
         return on_step(some, whole, steps=steps.at(places, values.shape), kind=kind)
 
@@ -87,6 +86,11 @@ class Steps(NamedTuple):
     axis: int = 1
     numbers: Array | None = None
     edges: tuple[float, float] | None = (-0.5, 0.5)
+
+    @property
+    def have_ends(self) -> bool:
+        """Whether there is a first and a last one."""
+        return bool(self.sizes) or self.numbers is not None
 
     def at(self, places: Array, shape: Shape) -> Steps:
         """Those of some places of a blob, which has its axes in one."""
@@ -196,9 +200,7 @@ def _onnx_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
     sizes = [known[name] for name in names]
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
     steps = Steps(sizes, axis, numbers, STEPS[node.op_type])
-    ending = steps if sizes or numbers is not None else None
-    look = partial(on_step, steps=steps)
-    return Pointer(model.reads[blob][:1], look, NEAR_EDGE, steps=ending, steps_of=partial(stored_steps, steps=steps))
+    return Pointer(model.reads[blob][:1], partial(on_step, steps=steps), NEAR_EDGE, steps=steps)
 
 
 def _onnx_own_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
@@ -371,11 +373,6 @@ def on_step(values: Array, whole: Array, *, steps: Steps, kind: DType | None = N
             bounds = np.iinfo(whole.dtype if kind is None else kind)
             low[whole == bounds.min], high[whole == bounds.max] = -np.inf, np.inf
     return np.clip(values, low, high, out=low).reshape(values.shape)
-
-
-def stored_steps(_values: Array, _whole: Array, *, steps: Steps) -> Steps:
-    """The steps that a node has, whatever it reads."""
-    return steps
 
 
 def own_scale(values: Array) -> tuple[float, float]:

@@ -413,7 +413,7 @@ def ties(
         return found
     by_sample = has_rows(reference, rows) and has_rows(values, rows)
     with np.errstate(over="ignore", invalid="ignore"):
-        if pointer.steps is not None:
+        if pointer.steps is not None and pointer.steps.have_ends:
             allowed = pointer.steps.allowed(values, kind, tolerance, by_sample, least)
         else:
             allowed = 2 * tolerance * np.max([_ranges(side, values, by_sample, least) for side in sides], axis=0)

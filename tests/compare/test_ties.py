@@ -23,7 +23,7 @@ from bnfold.compare import engine as engines
 from bnfold.compare.comparison import compare
 from bnfold.compare.models import Model, open_model
 from bnfold.compare.planning import Segment
-from bnfold.compare.pointers import Pointer, Steps, along_classes, in_plane, in_tensor, on_step, stored_steps
+from bnfold.compare.pointers import Pointer, Steps, along_classes, in_plane, in_tensor, on_step
 from bnfold.compare.ties import TIED, Ties, ties
 from bnfold.net import Array, Net
 from bnfold.onnx.graph import WeightStore
@@ -1029,7 +1029,7 @@ def test_looking_for_ties_takes_no_more_memory_than_is_planned_for(number: type)
     steps = Steps([np.full(4, 0.1), np.zeros(4)], 1)
     reference = np.clip(np.rint(values / 0.1), -128, 127).astype(number)
     candidate = reference + (np.arange(values.shape[-1]) % 7 == 0).astype(number)
-    pointer = Pointer(("x",), partial(on_step, steps=steps), steps=steps, steps_of=partial(stored_steps, steps=steps))
+    pointer = Pointer(("x",), partial(on_step, steps=steps), steps=steps)
     tracemalloc.start()
     try:
         found = ties(reference, candidate, {"x": values}, 1e-3, pointer)
