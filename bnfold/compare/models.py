@@ -260,7 +260,7 @@ class Model:
         from bnfold.onnx.double import RUNNABLE
 
         weights = [replace(one, dtype=RUNNABLE.dtype) if RUNNABLE.tells(one.dtype) else one for one in self.weights]
-        return replace(self._converted(self.proto, weights, RUNNABLE), before=self)
+        return replace(self._converted(weights, RUNNABLE), before=self)
 
     def rounded_otherwise(self, reference: Model, seed: int | None) -> Model:
         """The network in float32, as if the weights that are not the reference's had been rounded otherwise.
@@ -288,11 +288,8 @@ class Model:
                 exact = (values == 0) | ((values == 1) & (name in variances))
                 values += np.where(exact, 0, half) * random.choice(np.array([-1, 1], np.float32), values.shape)
             weights.append(weight.of(name, values))
-        bare, text = deepcopy(self.proto), [weight.name for weight in weights if weight.dtype == object]
-        del bare.graph.initializer[:]
-        bare.graph.initializer.extend(one for one in self.proto.graph.initializer if one.name in text)
-        weights = [weight for weight in weights if weight.name not in text]
-        return replace(self._converted(bare, weights, FINER), mapped=())
+        other = self._with_stored(weights)
+        return other._converted(other.weights, FINER)
 
     def moved_by_units(self, seed: int) -> Model:
         """The network with each real weight a unit in its last place off, up or down by chance."""
@@ -300,18 +297,18 @@ class Model:
 
         random, weights = np.random.default_rng(seed), []
         for name, weight in stored_weights(self.parts).items():
-            values = weight.array() if weight.dtype.name in ROUNDING else None
-            if values is not None and values.dtype.kind == "f":
-                signs = random.choice(np.array([-1, 1], values.dtype), values.shape)
-                weight = weight.of(name, np.where(values == 0, values, values + np.spacing(values) * signs))
-            weights.append(weight)
-        bare = deepcopy(self.proto)
+            is_real = weight.dtype.name in ROUNDING and weight.dtype.kind == "f"
+            weights.append(weight.of(name, off_by_units(weight.array(), random)) if is_real else weight)
+        return self._with_stored(weights)
+
+    def _with_stored(self, weights: Sequence[Weight]) -> Model:
+        """The network with other values of all that it stores; text, which is no weight, stays where it is."""
+        bare, text = deepcopy(self.proto), {weight.name for weight in weights if weight.dtype == object}
         del bare.graph.initializer[:]
-        text = {weight.name for weight in weights if weight.dtype == object}
         bare.graph.initializer.extend(one for one in self.proto.graph.initializer if one.name in text)
         return replace(self, proto=bare, weights=tuple(one for one in weights if one.name not in text), mapped=())
 
-    def _converted(self, proto: ModelProto, weights: Iterable[Weight], conversion: Conversion) -> Model:
+    def _converted(self, weights: Iterable[Weight], conversion: Conversion) -> Model:
         """The network with some float types as another one, given its weights in that."""
         from bnfold.onnx.double import converted
 
@@ -319,7 +316,7 @@ class Model:
             name: replace(feed, dtype=conversion.dtype) if conversion.tells(feed.dtype) else feed
             for name, feed in self.feeds.items()
         }
-        return replace(self, proto=converted(proto, self.folder, conversion), weights=tuple(weights), feeds=feeds)
+        return replace(self, proto=converted(self.proto, self.folder, conversion), weights=tuple(weights), feeds=feeds)
 
     @property
     def parts(self) -> Parts:
@@ -351,6 +348,12 @@ class Model:
         """Give back the memory of the source's pages: whoever wants its weights again maps them again."""
         for buffer in self.mapped:
             release_pages(buffer)
+
+
+def off_by_units(values: Array, random: np.random.Generator) -> Array:
+    """Each value that is not 0 a unit in its last place off, up or down by chance."""
+    signs = random.choice(np.array([-1, 1], values.dtype), values.shape)
+    return np.where(values == 0, values, values + np.spacing(values) * signs)
 
 
 def values_stored(held: Weight | Array) -> Array:

@@ -18,7 +18,7 @@ import numpy as np
 
 from bnfold.compare.batches import PLANES, BatchLayout, choose_samples, run_at, runs
 from bnfold.compare.matched import UNSHAPED
-from bnfold.compare.models import Model
+from bnfold.compare.models import Model, off_by_units
 from bnfold.compare.noise import ChosenNoise
 from bnfold.compare.records import DiffReport, Gate
 from bnfold.compare.rows import rows_alone
@@ -27,7 +27,7 @@ from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Arrays, Feed, Noise, Samples
 from bnfold.data.standins import FLAG, AnyOf, Lengths
 from bnfold.errors import ModelError, UsageError, named
-from bnfold.net import Array, sizes
+from bnfold.net import sizes
 from bnfold.onnx.graph import WeightStore, with_input_sizes
 from bnfold.runtime import Session
 
@@ -371,19 +371,12 @@ def moved_by_rounding(model: Model, layout: BatchLayout, data: Samples, store: W
     for run in runs(data, layout):
         feeds = {name: values.astype(layout.feeds[name].dtype) for name, values in run.feeds.items()}
         others = {
-            name: _rounded(values, random) if values.dtype.kind == "f" else values for name, values in feeds.items()
+            name: off_by_units(values, random) if values.dtype.kind == "f" else values for name, values in feeds.items()
         }
         for one, other in zip(session.run(feeds).values(), second.run(others).values(), strict=True):
             if one.dtype.kind == "f" and one.size:
                 span = float(np.ptp(one))
                 moved = max(moved, float(np.abs(one - other).max()) / span) if span > 0 else moved
-    return moved
-
-
-def _rounded(values: Array, random: np.random.Generator) -> Array:
-    """Values a unit in the last place off, up or down by chance."""
-    signs = random.choice(np.array([-1, 1], values.dtype), values.shape)
-    moved: Array = values + np.spacing(values) * signs
     return moved
 
 
