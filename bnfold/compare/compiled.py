@@ -62,7 +62,7 @@ def _pass_over(
         Whether they are; if not, no more than `found` and `by_channel` was written to.
     """
     codes = np.empty(AT_ONCE, np.uint8)
-    counted = np.zeros((4, bins.size), np.int64)  # one entry twice in a row would wait for itself
+    counted = np.zeros((8, bins.size), np.int32)  # one entry twice in a row would wait for itself
     first, last = np.int32(first_code), np.int32(bins.size - 1)
     size = reference.shape[2]
     for sample in range(reference.shape[0]):
@@ -102,13 +102,17 @@ def _pass_over(
             all_abs += sum_abs
             all_error += sum_error
             equal += zero
-            fours = ours.size & ~3
-            for at in range(0, fours, 4):
+            eights = ours.size & ~7
+            for at in range(0, eights, 8):
                 counted[0, codes[at]] += 1
                 counted[1, codes[at + 1]] += 1
                 counted[2, codes[at + 2]] += 1
                 counted[3, codes[at + 3]] += 1
-            for at in range(fours, ours.size):
+                counted[4, codes[at + 4]] += 1
+                counted[5, codes[at + 5]] += 1
+                counted[6, codes[at + 6]] += 1
+                counted[7, codes[at + 7]] += 1
+            for at in range(eights, ours.size):
                 counted[0, codes[at]] += 1
             at = 0
             while at < ours.size:
