@@ -242,7 +242,7 @@ class Commands(click.Group):
             sys.exit(stop.exit_code)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx is not None else "bnfold"
-            _stop(usage_message(error.format_message(), command, words), UNUSABLE)
+            _stop(usage_message(error.format_message(), command, words, self.commands), UNUSABLE)
         except ReportLost as lost:
             discard(sys.stdout)
             _stop(with_notes(str(lost), lost), UNUSABLE, quiet=lost.reader_has_gone)
@@ -512,7 +512,8 @@ def _reading(prototxt: Path, caffemodel: str | None, params: dict[str, Any]) -> 
         files = visible(str(prototxt)).replace(PAIRED, ".prototxt ")
         raise UsageError(f"the prototxt and the caffemodel are two arguments here: {files}")
     if caffemodel and is_onnx(caffemodel) and not is_onnx(prototxt):
-        raise UsageError(f"{visible(caffemodel)} is not a caffemodel: outputs are named with -o")
+        way = "outputs are named with -o" if "paths" in params else "an ONNX model is inspected by itself"
+        raise UsageError(f"{visible(caffemodel)} is not a caffemodel: {way}")
     return Reading(prototxt, caffemodel, _read_options(params))
 
 

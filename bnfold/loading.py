@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     StrPath = str | os.PathLike[str]
     Model = StrPath | bytes | BinaryIO | ModelProto
 
+PARTS = frozenset({"GraphProto", "NodeProto", "TensorProto"})
+"""Messages of ONNX that are no whole model."""
 ONNX_TOO = frozenset({"batch", "freeze_initializers", "guess_shapes", "input_shapes", "until"})
 """The fields of `ReadOptions` that mean something for an ONNX model."""
 
@@ -117,6 +119,8 @@ def contents_of(model: Model) -> bytes | None:
         return None
     if isinstance(model, bytes):
         return _required(model, "what was given as a model has 0 bytes; give the contents of its file")
+    if (part := type(model).__name__) in PARTS:
+        raise UsageError(f"a {part} is a part of a model; give the whole ModelProto (onnx.helper.make_model(graph))")
     if hasattr(model, "SerializeToString"):
         try:
             return bytes(model.SerializeToString())
@@ -125,6 +129,7 @@ def contents_of(model: Model) -> bytes | None:
     if not hasattr(model, "read"):
         words = "a path, bytes, a binary stream or an ONNX message"
         inner = "; give its .net" if isinstance(getattr(model, "net", None), Net) else ""
+        inner = "; its two files are two arguments" if isinstance(model, list | tuple) and len(model) == 2 else inner
         raise UsageError(f"a model is {words}, and not {type(model).__name__}{inner}")
     if getattr(model, "closed", False):
         raise UsageError("the stream that a model is read from is closed")

@@ -104,7 +104,12 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
     "a missing caffemodel": (("fold", "net.prototxt", "-o", "out.prototxt"), {}, "no caffemodel was given, and 9 of"),
     "a missing caffemodel for an export": (("export", "net.prototxt", "-o", "a.onnx"), {}, "no caffemodel was given"),
     "a model to compare that does not exist": (("diff", "net.prototxt", "nix.onnx"), {}, "nix.onnx: cannot be read"),
-    "a model to compare that is none": (("diff", "net.prototxt", "b.onnx"), {"b.onnx": b"hello"}, "b.onnx: is not an"),
+    "a model to compare that is none": (("diff", "net.prototxt", "b.onnx"), {"b.onnx": b"\xff"}, "b.onnx: is not an"),
+    "text to compare": (
+        ("diff", "net.prototxt", "b.onnx"),
+        {"b.onnx": b"hello"},
+        "b.onnx: is text and not a model in O",
+    ),
     "a model to compare of unknown suffix": (
         ("diff", "net.prototxt", "b.pb"),
         {"b.pb": b"hello"},

@@ -628,6 +628,14 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.fold(LIBRARY.fold(net)), "and got FoldResult; give its .net"),
         (lambda net: LIBRARY.compare(net, LIBRARY.fold(net)), "and not FoldResult; give its .net"),
         (lambda net: LIBRARY.fold("net.prototxt"), "fold takes a net that bnfold.load has read, and got str"),
+        (
+            lambda net: LIBRARY.load(LIBRARY.to_onnx(net).graph),
+            "a GraphProto is a part of a model; give the whole ModelProto",
+        ),
+        (
+            lambda net: LIBRARY.load(["a.prototxt", "a.caffemodel"]),
+            "and not list; its two files are two arguments",
+        ),
         (lambda net: LIBRARY.load(3), "a model is a path, bytes, a binary stream or an ONNX message, and not int"),
         (lambda net: LIBRARY.load(PROTOTXT.read_text()), "a str is the path of a model; give the text .* as bytes"),
         (lambda net: LIBRARY.load(PROTOTXT, until="prob"), "the option until takes Sequence.str., and not str"),

@@ -32,6 +32,19 @@ NEARLY_RIGHT = {
         ("fold", "net.prototxt", "o.onnx", "-o", "x.onnx"),
         "o.onnx is not a caffemodel: outputs are named with -o",
     ),
+    "an output in front of the network": (
+        ("fold", "out.prototxt", *NET),
+        "out.prototxt stands in front of the network: outputs are named with -o",
+    ),
+    "an ONNX model in the place of the weights, inspected": (
+        ("inspect", "net.prototxt", "o.onnx"),
+        "o.onnx is not a caffemodel: an ONNX model is inspected by itself",
+    ),
+    "options in front of the command": (
+        ("-o", "o.onnx", "fold", *NET),
+        "No such option '-o'; a command stands in front of its options ('bnfold --help'",
+    ),
+    "the function's name": (("compare", *NET), "No such command 'compare'. Did you mean 'diff'?"),
     "two caffemodels": (("inspect", *NET, "more.caffemodel"), "joined by commas, as in a.caffemodel,b.caffemodel"),
     "a command that is misspelt": (("help", "fld"), "No such command 'fld'. Did you mean 'fold'?"),
     "two files for one report": (

@@ -65,7 +65,8 @@ def opened(path: Path, missing: BnfoldError) -> Iterator[tuple[ModuleType, Any]]
         raise
     except Exception as error:  # OSError, KeyError, RuntimeError ... of what the HDF5 library says
         other = other_format(read_file(path, HEAD), "an HDF5 file")
-        raise ParseError(other or f"is a damaged HDF5 file: {' '.join(str(error).split())}", path) from None
+        damage = "is damaged or cut short, or is not an HDF5 file"
+        raise ParseError(other or f"{damage}: {' '.join(str(error).split())}; copy it again", path) from None
 
 
 def _groups(h5py: ModuleType, data: Any) -> Iterator[tuple[str, Any]]:

@@ -25,7 +25,7 @@ from bnfold.caffe.blobs import read_blob
 from bnfold.caffe.hdf5 import SAVED_BESIDE, SOLVER_STATE, read_layers
 from bnfold.errors import ParseError
 from bnfold.io.files import descriptor_of
-from bnfold.io.formats import HEAD, other_format
+from bnfold.io.formats import HEAD, is_text, other_format
 from bnfold.io.mapping import map_file, require_unchanged
 from bnfold.io.wire import LENGTH, VARINT, Buffer, Field, WireError, fields, varint
 from bnfold.net import NO_BLOBS, Array, Blobs, LazyArray
@@ -153,8 +153,10 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
     except WireError as error:
         damage = "is damaged or cut short, or is not a caffemodel"
         raise ParseError(_other_format(file.buffer) or f"{damage}: {error}; copy it again", path) from None
-    if not file.records:
-        raise ParseError(_other_format(file.buffer) or "holds no layers, so it is not a caffemodel", path)
+    if not any(record.blobs for record in file.records):  # other messages have fields of these numbers, too
+        other = _other_format(file.buffer) if file.is_binary else ""
+        if other or not file.records:
+            raise ParseError(other or "holds no layers, so it is not a caffemodel", path)
     _refuse_two_versions(file)
     return file
 
@@ -271,8 +273,7 @@ def _other_format(buffer: mmap.mmap) -> str:
     head = bytes(buffer[:HEAD])
     if other := other_format(head, "caffemodel"):
         return other
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if (b"{" in text or text.isascii()) and all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in text):
+    if is_text(head):
         if re.search(rb"\bblobs\s*:?\s*[{<\[]", buffer):
             return (
                 "is a caffemodel as text, and Caffe reads it as binary: make it so "

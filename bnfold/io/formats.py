@@ -12,13 +12,15 @@ MODELS = {
 """What a model is called that is wanted."""
 HEAD = 4096
 """Bytes that are enough to tell."""
-_EXPORT = "export the model to ONNX with its own tools first"
+EXPORT = "export the model to ONNX with its own tools first"
 _SAVE = "in Python, onnx.save(onnx.load(FILE, '{}'), 'model.onnx') makes one of it"
+_SOURCE = "give the model that it was converted from"
+_LENGTH = rb"[\x80-\xff]{,3}[\0-\x7f]"  # of a message in protobuf's
 _FETCH = "the download failed, or was of the page about the file"
 
 # How a file begins, what it is, and what to do. With a line feed a message of protobuf begins, too.
 _FORMATS = (
-    (rb"\s*<\?xml", "an XML file, as OpenVINO writes,", "give the network that it was converted from"),
+    (rb"\s*<\?xml", "an XML file, as OpenVINO writes,", _SOURCE),
     (rb"\s*<(!|\w+[\s>/])", "a web page", _FETCH),
     (rb"\s*\{.*\"(ir_?[vV]ersion|op(setI|set_i)mport)\"\s*:", "JSON of an ONNX model", _SAVE.format("json")),
     (rb"\s*\{\s*\"", "JSON", _FETCH),
@@ -27,21 +29,27 @@ _FORMATS = (
     (rb"404: Not Found", "an error message of a server", "the download failed"),
     (rb"version https://git-lfs", "a git-lfs pointer", "run `git lfs pull`"),
     (rb"\x93NUMPY|PK\x03\x04.{26}[^\0]{0,200}?\.npy", "a NumPy file", ""),
-    (rb"PK\x03\x04.*(data\.pkl|archive/|\.keras|config\.json)", "a model of PyTorch or Keras", _EXPORT),
+    (rb"PK\x03\x04.*(data\.pkl|archive/|\.keras|config\.json)", "a model of PyTorch or Keras", EXPORT),
     (rb"PK\x03\x04|Rar!|7z\xbc\xaf|.{257}ustar[\0 ]", "an archive", "unpack it and give what is inside"),
     (rb"\x1f\x8b|\xfd7zXZ|BZh|\x28\xb5\x2f\xfd", "a compressed file", "unpack it first"),
-    (rb"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes,", _EXPORT),
-    (rb"\x80[\x02-\x05]", "a pickle, as PyTorch writes,", _EXPORT),
-    (rb".\0\0\0TFL3", "a model of TensorFlow Lite", _EXPORT),
-    (rb".{6}\0\0\{\s*\"", "a file of weights alone (safetensors)", _EXPORT),
-    (rb"GGUF", "a file of weights alone (GGUF)", _EXPORT),
-    (rb"\n.*\x12(\x0bPlaceholder|\x05Const)", "a graph of TensorFlow", _EXPORT),
-    (rb"\x08\x01\x12.*\x12(\x0bPlaceholder|\x05Const)", "a model of TensorFlow", _EXPORT),
-    (rb"7767517\s", "a network of ncnn", "give the model that it was converted from"),
-    (rb"\[net(work)?\]", "a network of Darknet", _EXPORT),
-    (rb"\0{4}[\1\2]\0{3}[\0-\5]\0{3}", "a file of Darknet's weights", _EXPORT),
+    (rb"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes,", EXPORT),
+    (rb"\x80[\x02-\x05]", "a pickle, as PyTorch writes,", EXPORT),
+    (rb".\0\0\0TFL3", "a model of TensorFlow Lite", EXPORT),
+    (rb".{6}\0\0\{\s*\"", "a file of weights alone (safetensors)", EXPORT),
+    (rb"GGUF", "a file of weights alone (GGUF)", EXPORT),
+    (rb"\n.*\x12(\x0bPlaceholder|\x05Const)", "a graph of TensorFlow", EXPORT),
+    (rb"\x08\x01\x12.*\x12(\x0bPlaceholder|\x05Const)", "a model of TensorFlow", EXPORT),
+    (
+        rb"\x08[\1-\x1f]\x12%b\n%b\n" % (_LENGTH, _LENGTH),
+        "a model of Core ML",
+        EXPORT,
+    ),  # version, inputs of its description
+    (rb"[fp]trt.{,60}\0", "an engine of TensorRT", _SOURCE),
+    (rb"7767517\s", "a network of ncnn", _SOURCE),
+    (rb"\[net(work)?\]", "a network of Darknet", EXPORT),
+    (rb"\0{4}[\1\2]\0{3}[\0-\5]\0{3}", "a file of Darknet's weights", EXPORT),
     (rb"(\s|#[^\n]*\n)*item\s*\{", "a map of labels", ""),
-    (rb"(\s|#[^\n]*\n)*node\s*\{", "a graph of TensorFlow as text", _EXPORT),
+    (rb"(\s|#[^\n]*\n)*node\s*\{", "a graph of TensorFlow as text", EXPORT),
     (rb"\x89PNG|\xff\xd8\xff|GIF8|BM.{4}\0{4}|RIFF", "an image", ""),
     (rb"%PDF", "a PDF", ""),
 )
@@ -66,6 +74,12 @@ def text_of(content: bytes) -> str:
     return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
 
+def is_text(head: bytes) -> bool:
+    """Whether a file is text, by its first bytes: ASCII, or with other letters and a bracket, as a prototxt has one."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return (b"{" in text or text.isascii()) and all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in text)
+
+
 def other_format(head: bytes, wanted: str) -> str:
     """What a file is, by its first bytes, that should be something else; no text when that cannot be told.
 
@@ -83,5 +97,5 @@ def other_format(head: bytes, wanted: str) -> str:
     what, advice = next((row[1:] for row in _FORMATS if re.match(row[0], text, re.DOTALL)), ("", ""))
     if not what or what.startswith(wanted):
         return ""
-    said = f": {advice}" if advice and (wanted in MODELS or advice is not _EXPORT) else ""
+    said = f": {advice}" if advice and (wanted in MODELS or advice is not EXPORT) else ""
     return f"is {what} and not {MODELS.get(wanted, wanted)}{said}"

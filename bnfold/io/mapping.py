@@ -10,11 +10,13 @@ import mmap
 import os
 import stat
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from bnfold.errors import ParseError, UsageError
-from bnfold.io.files import descriptor_of, interrupted, nearby
+from bnfold.io.files import MOST_NAMES, descriptor_of, interrupted, nearby
+from bnfold.io.formats import EXPORT
 
 _PIECE = 1 << 20
 _streams: dict[tuple[int, int], mmap.mmap] = {}
@@ -118,7 +120,7 @@ def open_regular(path: Path) -> BinaryIO:
         try:
             mode = os.fstat(fd).st_mode
             if stat.S_ISDIR(mode):
-                raise ParseError("is a folder; give a file", path)
+                raise ParseError(f"is a folder; {_instead_of(path)}", path)
             if not stat.S_ISREG(mode):
                 raise ParseError("is not a regular file", path)
             return os.fdopen(fd, "rb")
@@ -134,6 +136,19 @@ def open_regular(path: Path) -> BinaryIO:
         if str(path) == "-":
             reason = f"{reason}; standard input is called /dev/stdin"
         raise ParseError(f"cannot be read: {reason}", path) from None
+
+
+def _instead_of(folder: Path) -> str:
+    """What to give in the place of a folder: a model in it where there is one alone."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in islice(entries, MOST_NAMES))
+    except OSError:
+        names = []
+    if "saved_model.pb" in names or folder.suffix.lower() == ".mlpackage":
+        return f"it holds a model of {'TensorFlow' if 'saved_model.pb' in names else 'Core ML'}: {EXPORT}"
+    models = [name for name in names if name.lower().endswith((".onnx", ".prototxt"))]
+    return f"give a file, as '{folder / models[0]}'" if len(models) == 1 else "give a file"
 
 
 def release_pages(buffer: mmap.mmap) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -23,7 +24,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from bnfold.errors import ParseError, WeightsError
-from bnfold.io.formats import HEAD, other_format
+from bnfold.io.formats import HEAD, is_text, other_format
 from bnfold.io.mapping import map_file
 from bnfold.io.wire import LENGTH, Buffer, Field, WireError, encode_field, fields
 from bnfold.net import Array, DType, Shape
@@ -38,6 +39,7 @@ GRAPH = 7
 """The field of ModelProto that has the graph."""
 NODE, NAME, INITIALIZER, INPUT, OUTPUT, VALUE_INFO, SPARSE_INITIALIZER = 1, 2, 5, 11, 12, 13, 15
 """Fields of GraphProto."""
+_CAFFE_LAYER = 100  # of NetParameter; ModelProto has no such field
 _ATTRIBUTE, _TENSOR = 5, 5
 _FLOAT_DATA, _RAW_DATA, _DOUBLE_DATA = 4, 9, 10
 _MAPPED = {_RAW_DATA: None, _FLOAT_DATA: TensorProto.FLOAT, _DOUBLE_DATA: TensorProto.DOUBLE}
@@ -241,14 +243,25 @@ def _sentences(path: Path, buffer: Buffer, read: Callable[[], T]) -> T:
     try:
         return read()
     except WireError as error:
-        other = other_format(bytes(buffer[:HEAD]), "onnx")
-        raise ParseError(
-            other or f"is not an ONNX model, or is damaged or cut short: {error}; copy or export it again", path
-        ) from error
+        damage = f"is not an ONNX model, or is damaged or cut short: {error}; copy or export it again"
+        raise ParseError(_other_format(buffer) or damage, path) from error
     except (ParseError, WeightsError, MemoryError):
         raise
     except Exception as error:  # protobuf's DecodeError, which only bnfold.caffe may import
         raise ParseError("is not an ONNX model", path) from error
+
+
+def _other_format(buffer: Buffer) -> str:
+    """What a file is that calls itself an ONNX model and is none; empty when that cannot be told."""
+    head = bytes(buffer[:HEAD])
+    if other := other_format(head, "onnx"):
+        return other
+    if is_text(head):
+        return "is text and not a model in ONNX: was a prototxt given in its place?"
+    with suppress(WireError):
+        if any(part[:2] == (_CAFFE_LAYER, LENGTH) for part in fields(buffer, 0, len(buffer))):
+            return "is a caffemodel and not a model in ONNX: its name has to end in .caffemodel"
+    return ""
 
 
 def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
@@ -258,7 +271,7 @@ def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
         # protobuf merges what comes twice; nobody writes such a file on purpose.
         return _document(path, ModelProto.FromString(bytes(buffer[:])).SerializeToString(), outside)
     if not graphs:
-        raise ParseError(other_format(bytes(buffer[:HEAD]), "onnx") or NO_NODES, path)
+        raise ParseError(_other_format(buffer) or NO_NODES, path)
     (graph,) = graphs
     inner = tuple(fields(buffer, graph.at, graph.end))
     constants: dict[int, Tensor] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import pairwise, takewhile
 from pathlib import Path
@@ -22,6 +22,8 @@ LISTED = "\n  "
 """What stands in front of each line of a list in a message."""
 UNUSABLE, FAULTY = 2, 70
 """Exit codes: wrong usage or a file that cannot be used; a fault of bnfold itself."""
+MEANT = {"compare": "diff", "version": "--version"}
+"""What is called otherwise elsewhere -> what it is called here."""
 NO_NUMBER = {"float": "no number", "integer": "no whole number"}
 """What click calls a kind of number -> what a word is that it cannot read as one."""
 
@@ -80,12 +82,23 @@ def with_notes(message: str, error: BaseException, otherwise: str = "") -> str:
     return "; ".join([message, *map(on_one_line, getattr(error, "__notes__", [otherwise] if otherwise else []))])
 
 
-def usage_message(message: str, command: str, words: Sequence[str]) -> str:
-    """The message for a wrong command line; a file whose name begins with a dash was taken for options."""
+def usage_message(message: str, command: str, words: Sequence[str], commands: Collection[str]) -> str:
+    """The message for a wrong command line; a file whose name begins with a dash was taken for options.
+
+    Args:
+        message: what click says.
+        command: the command whose help tells more.
+        words: the command line.
+        commands: the names of all commands.
+    """
     sentence = visible(message.rstrip(".").replace("\n", " "))
     options = takewhile(lambda word: word != "--", words)
     file = visible(next((word for word in options if word.startswith("-") and os.path.isfile(word)), ""))
     sentence += f"; write the file '{file}' as './{file}', since options begin with a dash" if file else ""
+    if sentence.startswith("No such option") and command == "bnfold" and not {*words}.isdisjoint(commands):
+        sentence += "; a command stands in front of its options"
+    if sentence == f"No such command '{words[0]}'" and words[0] in MEANT:
+        sentence += f". Did you mean '{MEANT[words[0]]}'?"
     if sentence.startswith("No such command") and os.path.isfile(words[0]):
         sentence = f"a command stands in front of a file, as in 'bnfold inspect {visible(words[0])}'"
     sentence = re.sub(" is not a valid (integer|float)( range)?$", lambda kind: f" is {NO_NUMBER[kind[1]]}", sentence)
@@ -106,6 +119,9 @@ def extra_argument_message(command: str, extra: list[str], words: list[str]) -> 
         return f"{file}: two models are compared, and a prototxt with its caffemodel is one of them: write {joined}"
     if suffix in (".onnx", ".prototxt") and command != "inspect":
         return f"{file}: outputs are named with -o, as in '-o {visible(extra[0])}'"
+    networks = [word for word in words if word.lower().endswith(TEXT)]
+    if suffix in WEIGHTS and len(networks) > 1 and command != "inspect":
+        return f"{visible(networks[0])} stands in front of the network: outputs are named with -o"
     if suffix in WEIGHTS:
         return f"{file}: several caffemodels are joined by commas, as in a.caffemodel,b.caffemodel"
     return f"{visible(extra[0])} is one argument too many"

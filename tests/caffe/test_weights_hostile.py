@@ -48,7 +48,7 @@ FOUR = [1.5, -2.0, 3.25, -4.0]
         (b'layer {\n  name: "a"\n  blobs {\n data: 1 } }', "is a caffemodel as text, and Caffe reads it as binary"),
         (b"PK\x03\x04\0\0\0\0", "is an archive"),
         (b"\x1f\x8b\x08\0\0\0\0", "is a compressed file and not a caffemodel"),
-        (b"\x89HDF\r\n\x1a\n\0\0\0", "is a damaged HDF5 file"),
+        (b"\x89HDF\r\n\x1a\n\0\0\0", "is damaged or cut short, or is not an HDF5 file: Unable to"),
         (length(1, "net"), "holds no layers"),
         (
             b"\x08\x64" + length(2, "net_iter_100.caffemodel") + length(3, length(5, b"1234")),

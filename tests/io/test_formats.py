@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import pickle
+import re
 import tarfile
 import zipfile
 from itertools import product
@@ -63,6 +64,8 @@ KNOWN = {
     "pb": (GRAPH_DEF, "a graph of TensorFlow", EXPORT),
     "saved_model": (b"\x08\x01" + length(2, length(2, GRAPH_DEF)), "a model of TensorFlow", EXPORT),
     "tflite": (b"\x20\0\0\0TFL3\0\0\0\0", "a model of TensorFlow Lite", EXPORT),
+    "mlmodel": (b"\x08\4" + length(2, length(1, length(1, "image"))), "a model of Core ML", EXPORT),
+    "engine": (b"ptrt\0\0\0\0", "an engine of TensorRT", "converted from"),
     "pt": (zipped("archive/data.pkl"), "a model of PyTorch", EXPORT),
     "pickle": (pickle.dumps({"a": 1}, 4), "a pickle", EXPORT),
     "darknet": (b"[net]\nbatch=1\n", "a network of Darknet", EXPORT),
@@ -79,14 +82,46 @@ KNOWN = {
 }
 
 
-# What TensorFlow saves is read as layers of a caffemodel, of names that no prototxt has.
-@pytest.mark.parametrize(("kind", "wanted"), sorted({*product(KNOWN, MODELS)} - {("saved_model", "caffemodel")}))
+@pytest.mark.parametrize(("kind", "wanted"), sorted(product(KNOWN, MODELS)))
 def test_a_model_that_is_none_is_called_what_it_is(kind: str, wanted: str, tmp_path: Path) -> None:
     content, what, advice = KNOWN[kind]
     path = tmp_path / f"net.{wanted}"
     path.write_bytes(content)
     with pytest.raises(BnfoldError, match=rf"net\.{wanted}: is .*{what}.* and not {MODELS[wanted]}.*{advice}"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "sentence"),
+    [
+        ("prototxt", "is text and not a model in ONNX: was a prototxt given in its place?"),
+        ("caffemodel", "is a caffemodel and not a model in ONNX: its name has to end in .caffemodel"),
+    ],
+)
+def test_a_model_of_caffe_that_is_called_onnx_is_called_what_it_is(suffix: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(NET.with_suffix(f".{suffix}").read_bytes())
+    with pytest.raises(BnfoldError, match=rf"net\.onnx: {re.escape(sentence)}$"):
+        load(tmp_path / "net.onnx")
+
+
+FOLDERS = {
+    "saved": (("saved_model.pb", "a.onnx"), f"it holds a model of TensorFlow: {EXPORT} with its own tools first"),
+    "net.mlpackage": (("Manifest.json",), f"it holds a model of Core ML: {EXPORT} with its own tools first"),
+    "one": (("a.onnx", "a.txt"), "give a file, as '{}/a.onnx'"),
+    "two": (("a.onnx", "b.onnx"), "give a file"),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_of_a_folder_it_is_said_what_to_give_in_its_place(name: str, tmp_path: Path) -> None:
+    contents, sentence = FOLDERS[name]
+    folder = tmp_path / name
+    folder.mkdir()
+    for one in contents:
+        (folder / one).touch()
+    with pytest.raises(BnfoldError) as said:
+        load(folder)
+    assert str(said.value) == f"{folder}: is a folder; {sentence.format(folder)}"
 
 
 @pytest.mark.parametrize(
