@@ -187,8 +187,10 @@ class _Journal:
     def cut(self, mark: tuple[int, int, int, int]) -> None:
         del self.absorbed[mark[0] :], self.through[mark[1] :], self.moved[mark[2] :], self.rescaled[mark[3] :]
 
-    def absorb(self, layer: Layer, affine: Affine) -> Commuting | None:
+    def absorb(self, layer: Layer, affine: Affine, top: int = 0) -> Commuting | None:
         """Note that `layer` takes the affine, if it is of a kind that absorbs; else say what the affine must get past.
+
+        Going back it is the top of a number that shall carry it.
 
         Raises:
             Blocked: it is of such a kind, but cannot take this one; or nothing passes it.
@@ -197,6 +199,7 @@ class _Journal:
         with _Naming(layer):
             operator = self._operator(layer)
             if isinstance(operator, Linear | Constant):
+                require(top == 0, "its weight comes behind its first output alone")
                 try:
                     change = self.direction.change(operator, affine)
                 except OutOfRange:
@@ -359,7 +362,7 @@ def _demand(journal: _Journal, blob: str, affine: Affine, reader: Layer, wanted:
         raise Blocked(f"{producer} is excluded")
     if journal.through:  # the layer next to an affine is looked at in any case
         scene.budget.spend()
-    operator = journal.absorb(producer, affine)
+    operator = journal.absorb(producer, affine, producer.tops.index(blob))
     if operator is None:
         journal.moved.append(blob)
         return
@@ -434,7 +437,7 @@ def _ways(journal: _Journal, wanted: Wanted, reader: Layer) -> list[Wanted]:
         raise Blocked(f"'{blob}' cannot change")
     rest = {other: wanted[other] for other in wanted if other != blob}
     journal.past = bool(rest)
-    operator = journal.absorb(producer, affine)
+    operator = journal.absorb(producer, affine, producer.tops.index(blob))
     journal.moved.append(blob)
     if operator is None:
         return [rest]

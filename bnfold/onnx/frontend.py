@@ -27,6 +27,7 @@ from bnfold.onnx.node import (
     BIASES,
     RECURRENT,
     STANDARD,
+    WEIGHTS,
     BottomInput,
     ConstantInput,
     Node,
@@ -145,7 +146,7 @@ class OnnxFrontEnd(FrontEnd):
                 changed = {name: float(values[0]) for name, values in changed.items()}
             layer.param = node.rewritten(**changed)
             return
-        place = 2 if layer.type == BY_BITS else 1 if isinstance(node.slots[0], BottomInput) else 0
+        place = WEIGHTS.get(layer.type, 1 if isinstance(node.slots[0], BottomInput) else 0)
         stored, slots, held = list(layer.blobs.stored), list(node.slots), node.slots[place]
         if isinstance(held, BottomInput):
             dtype = rescale(net, layer, held.index, weight)
@@ -313,7 +314,6 @@ _ATTRIBUTES = {
 }
 """What weight and bias are called where they are attributes of a node."""
 
-BY_BITS = "com.microsoft.MatMulNBits"
 SCALER = "ai.onnx.ml.Scaler"
 _ARITHMETIC = frozenset({*ELEMENTWISE, *MOVING, "Concat", "Mod", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum"})
 

@@ -77,9 +77,16 @@ BIASES = {
     "DeformConv": 3,
     "Gemm": 2,
     "com.microsoft.MatMulNBits": 5,
+    "com.microsoft.SkipLayerNormalization": 3,
     **dict.fromkeys(RECURRENT, 3),
 }
 """Operator -> which input is its bias."""
+WEIGHTS = {
+    "com.microsoft.MatMulNBits": 2,
+    "com.microsoft.SkipLayerNormalization": 2,
+    "com.microsoft.SkipSimplifiedLayerNormalization": 2,
+}
+"""Operator -> which input is its weight, where that is neither of the first two."""
 
 BODIES = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 

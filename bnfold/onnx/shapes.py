@@ -37,8 +37,12 @@ MAX_SIZE = (1 << 63) - 1
 """Of an axis: `dim_value` is an int64 (onnx.proto)."""
 FUSED = "com.microsoft"
 """The domain of what onnxruntime makes of several nodes where it writes a model that it has optimised."""
-ACTIVATIONS = frozenset({"BiasGelu", "FastGelu", "Gelu", "QuickGelu", "RotaryEmbedding", "SkipLayerNormalization"})
-"""Operators of that domain whose first output has the sizes and the type of their first input."""
+ACTIVATIONS = frozenset({"BiasGelu", "FastGelu", "Gelu", "QuickGelu", "RotaryEmbedding"})
+"""Operators of that domain whose output has the sizes and the type of their first input."""
+SKIPPING = frozenset({"SkipLayerNormalization", "SkipSimplifiedLayerNormalization"})
+"""Likewise of their first output, and of the sum that they normalise."""
+SUM = 3
+"""Which of their outputs that sum is."""
 QUANTISING = {"DequantizeLinear": 1, "QuantizeLinear": 2}
 """Operators of that domain that give the sizes of their first input -> which input has the type that they give."""
 CASTS_LIKE = 15
@@ -234,13 +238,13 @@ def _readable(model: ModelProto, matrices: Collection[str]) -> ModelProto:
     for node in copy.graph.node:
         if node.op_type in UNINFERRED:
             node.op_type = "Identity"
-            del node.input[1:]
+            del node.input[1:], node.output[1:]
         elif node.domain == "ai.onnx.ml" and node.op_type in COLUMNWISE and opset_of(model):
             kind = COLUMNWISE[node.op_type]
             node.CopyFrom(helper.make_node("Cast" if kind else "Identity", node.input[:1], node.output, node.name))
             node.attribute.extend([helper.make_attribute("to", kind)] if kind else [])
-        elif node.domain == FUSED and node.op_type in ACTIVATIONS:
-            node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output[:1], node.name))
+        elif node.domain == FUSED and node.op_type in ACTIVATIONS | SKIPPING:
+            _hand_on(copy, node)
         elif node.domain == FUSED and node.op_type in {"FusedConv", "FusedGemm"}:
             kept = [one for one in node.attribute if not one.name.startswith("activation")]
             del node.attribute[:], node.input[3:]
@@ -260,6 +264,20 @@ def _readable(model: ModelProto, matrices: Collection[str]) -> ModelProto:
             if not dim.dim_param and (dim.dim_value < 0 or not dim.HasField("dim_value")):
                 dim.dim_param = f"{port.name}?{axis}"
     return copy
+
+
+def _hand_on(model: ModelProto, node: NodeProto) -> None:
+    """Have a node hand on what it reads; one that gives its sum, too, calls a function, since no operator does so."""
+    if node.op_type not in SKIPPING or not any(node.output[SUM:]):
+        node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output[:1], node.name))
+        return
+    if all(function.domain != TWICE for function in model.functions):
+        body = [helper.make_node("Identity", ["x"], [name]) for name in ("y", "z")]
+        opsets = [helper.make_opsetid("", opset_of(model))]
+        model.functions.append(helper.make_function(TWICE, "Identity", ["x"], ["y", "z"], body, opsets))
+        model.opset_import.add(domain=TWICE, version=1)
+    outputs = [node.output[0], node.output[SUM]]
+    node.CopyFrom(helper.make_node("Identity", node.input[:1], outputs, node.name, domain=TWICE))
 
 
 def _unfuse_matrices(node: NodeProto, matrices: Collection[str]) -> None:
@@ -549,7 +567,9 @@ SHRINKING = frozenset(
     ]
 )
 """Operators of which onnx may infer a size below 0: a kernel that is larger than the image, a size that makes none."""
-UNINFERRED = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+UNINFERRED = frozenset({"GroupNormalization", "MeanVarianceNormalization", "SimplifiedLayerNormalization"})
 """Operators that keep a shape, of which onnx infers nothing, nor of what stands behind."""
 UNREAD = "unread"
 """A domain of which onnx infers nothing."""
+TWICE = "twice"
+"""The domain of a function that hands its input on twice."""

@@ -174,7 +174,8 @@ GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 IN_FLOAT32 = {
     *("ai.onnx.ml.LinearClassifier", "ai.onnx.ml.LinearRegressor"),
     *("com.microsoft.FusedConv", "com.microsoft.FusedGemm", "com.microsoft.FusedMatMul"),
-    "com.microsoft.MatMulNBits",
+    *("SimplifiedLayerNormalization", "com.microsoft.SkipLayerNormalization"),
+    *("com.microsoft.MatMulNBits", "com.microsoft.SkipSimplifiedLayerNormalization"),
     *("HardSigmoid", "Selu"),
 }
 """Operators that onnxruntime alone runs, or that hold float32: tests/onnx/test_scaler.py, test_fused.py and

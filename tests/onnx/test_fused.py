@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 from onnx_cases import run
 from onnx_texts import folded, model, reasons, statistics, types, values
 
@@ -221,13 +222,70 @@ def test_a_product_whose_axes_lie_otherwise_keeps_what_stands_behind_it(
     ("made", "why"),
     [
         ("com.microsoft.BiasGelu (x, b)", "it is not linear"),
-        ("com.microsoft.SkipLayerNormalization <epsilon = 0.01> (x, x, b)", "it normalises what it reads"),
+        ("com.microsoft.QuickGelu (x)", "it is not linear"),
     ],
 )
 def test_an_operator_of_onnxruntime_says_why_no_affine_passes(made: str, why: str) -> None:
     text = f"{HEAD} g (float[2,n,4] x) => (float[2,n,4] y) {{ m = {made} y = Mul (m, s) }}"
     before = model(text, b=values(4), s=values(4, seed=2))
     assert any(f"'m' (com.microsoft.{made.split('.')[2].split()[0]}): {why}" in reason for reason in reasons(before))
+
+
+SKIP = "com.microsoft.SkipLayerNormalization (x, z, g, b)"
+SIMPLIFIED = "com.microsoft.SkipSimplifiedLayerNormalization (x, z, g)"
+NORMS = [SKIP, SKIP.replace(", b", ""), SIMPLIFIED, "SimplifiedLayerNormalization (x, g)"]
+PORTS = "float[n,3,4] x, float[n,3,4] z"
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("summed", [False, True])
+def test_a_norm_of_a_sum_takes_what_stands_behind_it_and_leaves_the_sum(norm: str, summed: bool) -> None:
+    """What the sum goes on to is known in its sizes, too."""
+    other = norm.startswith("com.microsoft") and summed
+    nodes = f"m{', , , a' * other} = {norm} o = Mul (m, s) y = Add (o, h) e = Flatten ({'a' if other else 'x'})"
+    text = f"{HEAD} g ({PORTS}) => (float[n,3,4] y, float[n,2] v) {{ {nodes} d = Mul (e, t) v = MatMul (d, w) }}"
+    constants = {"s": values(4, seed=2), "h": values(4, seed=3), "t": values(12, seed=4), "w": values(12, 2, seed=5)}
+    constants |= {"b": values(4, seed=6)} if ", b" in norm else {}
+    before = model(text, g=values(4), **constants)
+    after = folded(before)
+    shifted = norm in (SIMPLIFIED, "SimplifiedLayerNormalization (x, g)")
+    assert [one for one in types(after) if one in ("Add", "Mul")] == ["Add"] * shifted
+    feeds = {"x": values(2, 3, 4, seed=7), "z": values(2, 3, 4, seed=8)}
+    for name, wanted in run(before, feeds).items():
+        np.testing.assert_allclose(run(after, feeds)[name], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_the_sum_that_a_norm_gives_takes_nothing_of_what_the_norm_multiplies_by() -> None:
+    nodes = f"m, , , a = {SKIP} o = Mul (a, s) y = Relu (o) v = Relu (m)"
+    text = f"{HEAD} g ({PORTS}) => (float[n,3,4] y, float[n,3,4] v) {{ {nodes} }}"
+    before = model(text, g=values(4), b=values(4, seed=6), s=values(4, seed=2))
+    assert any("its weight comes behind its first output alone" in reason for reason in reasons(before))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_tail_of_a_norm_of_a_sum_goes_into_what_reads_it(norm: str) -> None:
+    nodes = f"m = {norm} k = MatMul (m, w) y = Add (k, c)"
+    text = f"{HEAD} g ({PORTS}) => (float[n,3,5] y) {{ {nodes} }}"
+    constants = {"w": values(4, 5, seed=2), "c": values(5, seed=3)} | (
+        {"b": values(4, seed=6)} if ", b" in norm else {}
+    )
+    before = model(text, g=values(4), **constants)
+    after = folded(before)
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in after.graph.initializer}
+    scale, *bias = (stored[name] for name in after.graph.node[0].input if name in stored)
+    assert (scale == 1).all()
+    assert not any(map(np.any, bias))
+    feeds = {"x": values(2, 3, 4, seed=7), "z": values(2, 3, 4, seed=8)}
+    np.testing.assert_allclose(run(after, feeds)["y"], run(before, feeds)["y"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_shift_in_front_of_a_norm_whose_mean_is_read_stays() -> None:
+    """It vanishes in what is normalised, and not in the mean."""
+    nodes = "k = Add (x, h) y, a = LayerNormalization (k, g)"
+    text = f"{HEAD} g (float[n,3,4] x) => (float[n,3,4] y, float[n,3,1] a) {{ {nodes} }}"
+    before = model(text, g=values(4), h=values())
+    after = folded(before)
+    assert types(after) == ["Add", "LayerNormalization"]
 
 
 @pytest.mark.parametrize(("bits", "zero"), [(4, ", z"), (4, ""), (8, "")])

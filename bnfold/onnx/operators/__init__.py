@@ -86,6 +86,7 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "ScatterND": join.scatter_nd,
     "Selu": linear.selu,
     "SequenceAt": movement.sequence_at,
+    "SimplifiedLayerNormalization": linear.layer_normalization,
     "Slice": movement.slice_,
     "SpaceToDepth": movement.space_to_depth,
     "Split": movement.split,
@@ -110,6 +111,8 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "com.microsoft.FusedMatMul": linear.fused_matmul,
     "com.microsoft.MatMulNBits": linear.matmul_of_bits,
     "com.microsoft.RotaryEmbedding": passing.rotary,
+    "com.microsoft.SkipLayerNormalization": linear.skip_layer_normalization,
+    "com.microsoft.SkipSimplifiedLayerNormalization": linear.skip_layer_normalization,
 }
 
 _NOT_LINEAR = (
@@ -118,7 +121,6 @@ _NOT_LINEAR = (
     "Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh com.microsoft.BiasGelu com.microsoft.FastGelu "
     "com.microsoft.Gelu com.microsoft.QuickGelu"
 )
-_NORMALISING = "com.microsoft.SkipLayerNormalization com.microsoft.SkipSimplifiedLayerNormalization"
 _JUMPING = (
     "Ceil DynamicQuantizeLinear Floor Hardmax QuantizeLinear Round Shrink Sign com.microsoft.QuantizeLinear "
     "ai.onnx.ml.Binarizer ai.onnx.ml.TreeEnsemble ai.onnx.ml.TreeEnsembleClassifier ai.onnx.ml.TreeEnsembleRegressor"
@@ -132,7 +134,6 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(_NOT_LINEAR.split(), reasons.NOT_LINEAR),
     **dict.fromkeys(_JUMPING.split(), reasons.JUMPS),
     **dict.fromkeys(_TELLING.split(), reasons.TELLS_PLACES),
-    **dict.fromkeys(_NORMALISING.split(), reasons.NORMALISES),
     **dict.fromkeys(_ROUNDED.split(), reasons.ROUNDED),
     "com.microsoft.nchwc.Conv": (
         "its weight lies in blocks of a size that the file does not say; fold the model before it is optimised"

@@ -385,8 +385,8 @@ def recurrent(context: NodeContext) -> Operator:
 
 
 def _weight(context: NodeContext, index: int) -> Array | LazyArray:
-    """The weight, input 0 or 1, where the other one is data. Raises Unfit, with why it cannot change."""
-    if context.data(1 - index) != 0 and context.data(index) != 0:
+    """The weight, where input 0 is data, or input 1 where that is it. Raises Unfit, with why it cannot change."""
+    if context.data(0 if index else 1) != 0 and context.data(index) != 0:
         raise Unfit("what it works on is a constant, too")
     weight = context.learned(index)
     if weight is None:
@@ -427,21 +427,41 @@ def group_normalization(context: NodeContext) -> Operator:
 
 
 def layer_normalization(context: NodeContext) -> Operator:
-    """LayerNormalization, RMSNormalization: `scale*(x - mean)/sqrt(variance + epsilon) + B` of the last axis.
+    """LayerNormalization, RMSNormalization, SimplifiedLayerNormalization: `scale*(x - mean)/deviation + B`.
 
-    RMSNormalization has no mean and no B.
+    The deviation is `sqrt(variance + epsilon)` of the last axis.
+    RMSNormalization, of which onnxruntime has its own under the other name, has no mean and no B.
     """
     rank = len(context.bottom())
-    if len(context.layer.tops) > 1 or axis_of(context.node.attribute("axis", -1), rank) != rank - 1:
+    if axis_of(context.node.attribute("axis", -1), rank) != rank - 1:
         raise Unfit("it normalises several axes at once")
-    return _normalization(context, rank - 1, () if context.layer.type == "RMSNormalization" else (rank - 1,))
+    centred = context.layer.type == "LayerNormalization" and len(context.layer.tops) == 1
+    return _normalization(context, rank - 1, (rank - 1,) if centred else ())
 
 
-def _normalization(context: NodeContext, axis: int, centred: Collection[int], each: int = 1) -> Operator:
-    """One whose scale lies along an axis, and that subtracts the mean over some axes, if any."""
-    scale, stored = _weight(context, 1), context.learned(2)
-    if len(scale.shape) != 1 or (context.node.given(2) and (stored is None or stored.shape != scale.shape)):
+def skip_layer_normalization(context: NodeContext) -> Operator:
+    """com.microsoft.SkipLayerNormalization, com.microsoft.SkipSimplifiedLayerNormalization: the same of a sum.
+
+    The sum is an output of its own; the simplified one has no mean and no B.
+    """
+    return _normalization(context, len(context.bottom()) - 1, (), place=2)
+
+
+def _normalization(
+    context: NodeContext, axis: int, centred: Collection[int], each: int = 1, place: int = 1
+) -> Operator:
+    """One whose scale lies along an axis, and that subtracts the mean over some axes, if any.
+
+    The scale is the input of the number `place`, and the bias, if it may have one, the next.
+    """
+    may_add = context.layer.type not in UNBIASED
+    scale, stored = _weight(context, place), context.learned(place + 1) if may_add else None
+    if may_add and context.node.given(place + 1) and stored is None:
+        raise Unfit(f"its bias {why_unknown(context, place + 1)}")
+    if len(scale.shape) != 1 or (stored is not None and stored.shape != scale.shape):
         raise Unfit("its scale and bias are no vectors of one length")
+    if context.node.outputs[0] != 0:
+        raise Unfit("nobody reads what it normalises")
     bias = None if stored is None else exact_values(stored).reshape((1,) * axis + (-1,))
     return Linear(
         weight=scale,
@@ -449,7 +469,13 @@ def _normalization(context: NodeContext, axis: int, centred: Collection[int], ea
         view=tuple(scale.shape),
         outputs=(Port(axis, (0,), each),),
         no_forward=reasons.NORMALISES,
-        no_bias="it has no bias" if context.layer.type == "RMSNormalization" else "",
-        tail=context.layer.type in {"LayerNormalization", "RMSNormalization"},
+        no_bias="" if may_add else "it has no bias",
+        tail=context.layer.type in {*UNBIASED, "LayerNormalization", "com.microsoft.SkipLayerNormalization"},
         beside=Pass(plane=centred, total=0.0) if centred else None,
     )
+
+
+UNBIASED = frozenset(
+    {"RMSNormalization", "SimplifiedLayerNormalization", "com.microsoft.SkipSimplifiedLayerNormalization"}
+)
+"""Normalisations that multiply last, and add nothing."""
