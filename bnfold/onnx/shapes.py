@@ -37,18 +37,25 @@ MAX_SIZE = (1 << 63) - 1
 """Of an axis: `dim_value` is an int64 (onnx.proto)."""
 FUSED = "com.microsoft"
 """The domain of what onnxruntime makes of several nodes where it writes a model that it has optimised."""
-ACTIVATIONS = frozenset({"BiasGelu", "FastGelu", "Gelu", "QuickGelu", "RotaryEmbedding"})
-"""Operators of that domain whose output has the sizes and the type of their first input."""
-SKIPPING = frozenset({"SkipLayerNormalization", "SkipSimplifiedLayerNormalization"})
-"""Likewise of their first output, and of the sum that they normalise."""
-SUM = 3
-"""Which of their outputs that sum is."""
+ACTIVATIONS = frozenset(
+    (
+        *("BiasGelu", "FastGelu", "Gelu", "QuickGelu", "RotaryEmbedding"),
+        *("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"),
+    )
+)
+"""Operators of that domain whose first output has the sizes and the type of their first input."""
 QUANTISING = {"DequantizeLinear": 1, "QuantizeLinear": 2}
 """Operators of that domain that give the sizes of their first input -> which input has the type that they give."""
 CASTS_LIKE = 15
 """The opset since which there is a CastLike."""
 COLUMNWISE = {"Binarizer": 0, "Imputer": 0, "Normalizer": TensorProto.FLOAT, "Scaler": TensorProto.FLOAT}
 """Operators of ai.onnx.ml that keep sizes, of which onnx infers nothing -> the type they give; 0 for what they read."""
+ALIKE = {
+    "SkipLayerNormalization": slice(0, None, 3),
+    "SkipSimplifiedLayerNormalization": slice(0, None, 3),
+    "Split": slice(None),
+}
+"""Operators that give several outputs of one shape -> which; the third behind the first is the sum of a norm."""
 _SMALL = 1 << 13
 """Bytes of a constant up to which its values, and not its shape alone, decide about shapes."""
 
@@ -243,8 +250,8 @@ def _readable(model: ModelProto, matrices: Collection[str]) -> ModelProto:
             kind = COLUMNWISE[node.op_type]
             node.CopyFrom(helper.make_node("Cast" if kind else "Identity", node.input[:1], node.output, node.name))
             node.attribute.extend([helper.make_attribute("to", kind)] if kind else [])
-        elif node.domain == FUSED and node.op_type in ACTIVATIONS | SKIPPING:
-            _hand_on(copy, node)
+        elif node.domain == FUSED and node.op_type in ACTIVATIONS:
+            node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output[:1], node.name))
         elif node.domain == FUSED and node.op_type in {"FusedConv", "FusedGemm"}:
             kept = [one for one in node.attribute if not one.name.startswith("activation")]
             del node.attribute[:], node.input[3:]
@@ -264,20 +271,6 @@ def _readable(model: ModelProto, matrices: Collection[str]) -> ModelProto:
             if not dim.dim_param and (dim.dim_value < 0 or not dim.HasField("dim_value")):
                 dim.dim_param = f"{port.name}?{axis}"
     return copy
-
-
-def _hand_on(model: ModelProto, node: NodeProto) -> None:
-    """Have a node hand on what it reads; one that gives its sum, too, calls a function, since no operator does so."""
-    if node.op_type not in SKIPPING or not any(node.output[SUM:]):
-        node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output[:1], node.name))
-        return
-    if all(function.domain != TWICE for function in model.functions):
-        body = [helper.make_node("Identity", ["x"], [name]) for name in ("y", "z")]
-        opsets = [helper.make_opsetid("", opset_of(model))]
-        model.functions.append(helper.make_function(TWICE, "Identity", ["x"], ["y", "z"], body, opsets))
-        model.opset_import.add(domain=TWICE, version=1)
-    outputs = [node.output[0], node.output[SUM]]
-    node.CopyFrom(helper.make_node("Identity", node.input[:1], outputs, node.name, domain=TWICE))
 
 
 def _unfuse_matrices(node: NodeProto, matrices: Collection[str]) -> None:
@@ -394,10 +387,11 @@ class _Follower:
             call = self._call(node)
             is_taken = not is_standard or takes(node.op_type, self._opset, call.inputs)
             shape = rule(call, self._types.forms) if is_taken else None
-        if shape is not None and not is_standard:  # of which onnx infers no type either
-            self._types.elements.setdefault(name, self._types.elements.get(node.input[0], 0))
-        if shape is not None and node.op_type == "Split":
-            return dict.fromkeys(filter(None, node.output), shape)
+        alike = list(filter(None, node.output[ALIKE.get(node.op_type, slice(1))]))
+        for one in alike if shape is not None and not is_standard else ():  # of which onnx infers no type either
+            self._types.elements.setdefault(one, self._types.elements.get(node.input[0], 0))
+        if shape is not None and node.op_type in ALIKE:
+            return dict.fromkeys(alike, shape)
         if shape is not None:  # an output may be called as an input that has another size, since users name them
             return {name: shape if name in self._outputs else self._types.adopt(name, shape, known)}
         return {} if self._changed.isdisjoint(node.input) else _inferred(self._model, self._call(readable), self._types)
@@ -446,6 +440,9 @@ def _inferred(model: ModelProto, call: Call, types: Types) -> dict[str, Shape | 
         )
     except Exception:  # as for whole models
         return {}
+    for name, one in found.items():
+        if one.tensor_type.elem_type:
+            types.elements.setdefault(name, one.tensor_type.elem_type)
     return {
         name: tuple(
             int(dim.dim_param or (dim.dim_value if dim.HasField("dim_value") else UNKNOWN))
@@ -571,5 +568,3 @@ UNINFERRED = frozenset({"GroupNormalization", "MeanVarianceNormalization", "Simp
 """Operators that keep a shape, of which onnx infers nothing, nor of what stands behind."""
 UNREAD = "unread"
 """A domain of which onnx infers nothing."""
-TWICE = "twice"
-"""The domain of a function that hands its input on twice."""

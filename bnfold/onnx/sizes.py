@@ -300,6 +300,46 @@ def _of_columns(call: Call, _: Forms) -> Shape | None:
     return _shape((*before[:-1], columns)) if before and columns > 0 else None
 
 
+def _as_read(call: Call, _: Forms) -> Shape | None:
+    """What a norm of a sum makes, and the sum: as many as it reads."""
+    before = call.shape()
+    return None if before is None else _shape(before)
+
+
+def _attended(call: Call, _: Forms) -> Shape | None:
+    """What an attention of onnxruntime makes: a row of values of all heads for each query."""
+    before = call.shape()
+    columns = ATTENDED[call.node.op_type](call) if before is not None and len(before) == 3 else 0
+    return _shape((*before[:2], columns)) if before is not None and 0 < columns < OPEN else None
+
+
+def _of_weight(call: Call) -> int:
+    """The third kind of columns that a weight of queries, keys and values has, or a third of them all."""
+    weight, counts = call.shape(1), call.attribute("qkv_hidden_sizes", ())
+    return int(counts[2]) if len(counts) == 3 else weight[1] // 3 if weight and len(weight) == 2 and not counts else 0
+
+
+def _of_values(call: Call) -> int:
+    """The columns of the values, unless these lie by heads or beside the queries."""
+    values = call.shape(2)
+    return values[2] if values and len(values) == 3 else 0
+
+
+def _of_groups(call: Call) -> int:
+    """As many columns as the queries have, beside which keys and values of fewer heads may lie."""
+    (_, _, columns), heads = call.shape() or (0, 0, 0), call.attribute("num_heads", 0)
+    others = 0 if call.given(1) else 2 * call.attribute("kv_num_heads", 0)
+    return columns // (heads + others) * heads if heads > 0 and others >= 0 and 0 < columns < OPEN else 0
+
+
+ATTENDED: Mapping[str, Callable[[Call], int]] = {
+    "Attention": _of_weight,
+    "GroupQueryAttention": _of_groups,
+    "MultiHeadAttention": _of_values,
+}
+"""Attentions of onnxruntime, and how many columns of values each has; 0 where that is unknown."""
+
+
 def _tiled(call: Call, forms: Forms) -> Shape | None:
     """What a Tile makes: each size as many times as is said."""
     before, times = call.shape(), call.value(1)
@@ -352,7 +392,11 @@ SIZED: Mapping[str, Callable[[Call, Forms], Shape | None]] = {
     "Split": _parted,
     "Tile": _tiled,
     "Upsample": _resized,
+    **dict.fromkeys((f"com.microsoft.{name}" for name in ATTENDED), _attended),
     "com.microsoft.MatMulNBits": _of_columns,
+    **dict.fromkeys(
+        ("com.microsoft.SkipLayerNormalization", "com.microsoft.SkipSimplifiedLayerNormalization"), _as_read
+    ),
 }
 """What makes a blob of computed sizes, and the shape that they give it, None where that is not known."""
 MOVING = frozenset(["Cast", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"])

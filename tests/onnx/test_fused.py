@@ -33,6 +33,37 @@ def test_what_follows_an_operator_of_onnxruntime_has_known_sizes(made: str) -> N
     np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-5, atol=1e-5)
 
 
+LATER = "r = Relu (m) t = Tanh (r) d = Mul (t, s) e = Reshape (d, k) y = MatMul (e, w)"
+"""Of which a Reshape says where the channels are only if what it reads has known sizes."""
+
+
+@pytest.mark.parametrize(
+    ("made", "columns"),
+    [
+        ("m = com.microsoft.Attention <num_heads = 2> (x, v, b)", 32),
+        ("m = com.microsoft.Attention <num_heads = 2, qkv_hidden_sizes = [32, 32, 12]> (x, u, c)", 12),
+        ("m = com.microsoft.MultiHeadAttention <num_heads = 2> (x, x, x)", 32),
+        ("m = com.microsoft.GroupQueryAttention <num_heads = 2, kv_num_heads = 1> (x, q, q, , , i, j)", 32),
+        ("m = com.microsoft.GroupQueryAttention <num_heads = 2, kv_num_heads = 1> (x, , , , , i, j)", 16),
+        ("n, , , a = com.microsoft.SkipLayerNormalization (x, x, g) m = Add (n, a)", 32),
+        ("n, , , m = com.microsoft.SkipSimplifiedLayerNormalization (x, x, g)", 32),
+    ],
+)
+def test_what_follows_farther_behind_an_operator_of_onnxruntime_has_known_sizes(made: str, columns: int) -> None:
+    ports = "float[2,3,32] x" + ", float[2,3,16] q" * ("q, q" in made)
+    text = f"{HEAD} g ({ports}) => (float[2,z] y) {{ {made} {LATER} }}"
+    floats = {"v": values(32, 96), "u": values(32, 76), "b": values(96, seed=2), "c": values(76), "g": values(32)}
+    held = {name: one for name, one in floats.items() if f"{name}," in made or f"{name})" in made}
+    held |= {"s": values(columns, seed=3), "w": values(3 * columns, 2, seed=4), "k": np.array([2, -1])}
+    if "i, j" in made:
+        held |= {"i": np.full(2, 2, np.int32), "j": np.array(3, np.int32)}
+    before = model(text, **held)
+    after = folded(before)
+    assert "Mul" not in types(after)
+    feeds = {"x": values(2, 3, 32, seed=5)} | ({"q": values(2, 3, 16, seed=6)} if "q, q" in made else {})
+    np.testing.assert_allclose(run(after, feeds)["y"], run(before, feeds)["y"], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("said", "right"),
     [("alpha = 0.5", (4, 5)), ("transA = 1", (3, 5)), ("transB = 1", (5, 4)), ("transA = 1, transB = 1", (5, 3))],

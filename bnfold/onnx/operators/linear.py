@@ -427,9 +427,8 @@ def group_normalization(context: NodeContext) -> Operator:
 
 
 def layer_normalization(context: NodeContext) -> Operator:
-    """LayerNormalization, RMSNormalization, SimplifiedLayerNormalization: `scale*(x - mean)/deviation + B`.
+    """LayerNormalization, RMSNormalization, SimplifiedLayerNormalization: `scale*norm(x) + B` of the last axis.
 
-    The deviation is `sqrt(variance + epsilon)` of the last axis.
     RMSNormalization, of which onnxruntime has its own under the other name, has no mean and no B.
     """
     rank = len(context.bottom())
@@ -440,7 +439,7 @@ def layer_normalization(context: NodeContext) -> Operator:
 
 
 def skip_layer_normalization(context: NodeContext) -> Operator:
-    """com.microsoft.SkipLayerNormalization, com.microsoft.SkipSimplifiedLayerNormalization: the same of a sum.
+    """com.microsoft.SkipLayerNormalization, com.microsoft.SkipSimplifiedLayerNormalization: `scale*norm(x + y) + B`.
 
     The sum is an output of its own; the simplified one has no mean and no B.
     """
