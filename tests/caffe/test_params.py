@@ -318,7 +318,7 @@ def test_prior_boxes_that_make_no_sense_are_refused(text: str, sentence: str) ->
 @pytest.mark.parametrize("text", ["", "width: 3", "width: 3 height: 4 height: 5", "width: 3 height: 0"])
 def test_clustered_priors_need_pairs_of_sizes(text: str) -> None:
     with pytest.raises(ModelError, match="must be pairs of sizes above 0"):
-        params.PriorBoxClustered.of(layer_of(f'type: "PriorBoxClustered" prior_box_param {{ {text} }}'))
+        params.PriorBox.of(layer_of(f'type: "PriorBoxClustered" prior_box_param {{ {text} }}'))
 
 
 @pytest.mark.parametrize(

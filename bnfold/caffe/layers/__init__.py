@@ -13,7 +13,7 @@ from bnfold.caffe.layers.affine import dropout_scale, factor_of_channels, learns
 from bnfold.caffe.layers.arrange import Eltwise, concat_axis, of_channels
 from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis
 from bnfold.caffe.layers.convolution import DECONVOLUTIONS, HOLES, KERNELS, Convolution
-from bnfold.caffe.layers.detection import DetectionOutput, PriorBox, PriorBoxClustered, YoloDetectionOutput
+from bnfold.caffe.layers.detection import DetectionOutput, PriorBox, YoloDetectionOutput
 from bnfold.caffe.layers.fields import unread_fields
 from bnfold.caffe.layers.infer import blob_shapes, infer_shapes, output_shapes, row_of
 from bnfold.caffe.layers.linear import InnerProduct, parameter_shape

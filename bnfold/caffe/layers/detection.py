@@ -25,7 +25,7 @@ ALIKE = 1e-6
 
 
 class PriorGrid(NamedTuple):
-    """Where an SSD PriorBox or OpenVINO's PriorBoxClustered lays its boxes, and how they are written.
+    """Where a `PriorBox` lays its boxes, and how they are written.
 
     Attributes:
         clip: boxes are cut to the image.
@@ -43,7 +43,7 @@ class PriorGrid(NamedTuple):
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
-        """Read what the two layers have in common.
+        """Read what an SSD PriorBox and OpenVINO's PriorBoxClustered have in common.
 
         Raises:
             ModelError: a size or variance makes no sense, or something is given twice or in part.
@@ -61,7 +61,7 @@ class PriorGrid(NamedTuple):
 
 
 class PriorBox(NamedTuple):
-    """What an SSD PriorBox says.
+    """What an SSD PriorBox, or OpenVINO's PriorBoxClustered, says.
 
     Attributes:
         grid: where its boxes lie.
@@ -71,7 +71,8 @@ class PriorBox(NamedTuple):
         faceboxes: Synopsys': sizes 32 and 64 make 16 and 4 boxes in each cell.
         order: of a size's boxes: "caffe" has that of max_size behind the first, "tf" behind all, "keras" in front.
         yx: y stands in front of x.
-        listed: Synopsys' `box_width` and `box_height`, pixels of the image: these boxes and no others; () for none.
+        listed: Synopsys' `box_width` and `box_height`, or the `width` and `height` of a PriorBoxClustered, in pixels of
+            the image: these boxes and no others; () for none.
     """
 
     grid: PriorGrid
@@ -85,12 +86,15 @@ class PriorBox(NamedTuple):
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
-        """Read a PriorBox.
+        """Read either layer.
 
         Raises:
             ModelError: a size is missing or makes no box, or something is given twice or in part.
         """
         param = layer.param.prior_box_param
+        if layer.type == "PriorBoxClustered":
+            boxes = _listed_boxes(layer, param)
+            return cls(PriorGrid.of(layer), (), (), (), listed=boxes)
         minima, maxima = tuple(param.min_size), tuple(param.max_size)
         if len(param.box_width) != len(param.box_height):
             raise ModelError(f"{layer}: box_width and box_height must be pairs")
@@ -131,6 +135,14 @@ def face_moves(size: int) -> list[tuple[int, int]]:
     return [(x * step, y * step) for y in numbers for x in numbers]
 
 
+def _listed_boxes(layer: Layer, param: PriorBoxParameter) -> tuple[tuple[float, float], ...]:
+    """Width and height of each box of a PriorBoxClustered."""
+    widths, heights = param.width, param.height
+    if not widths or len(widths) != len(heights) or not all(size > 0 for size in (*widths, *heights)):
+        raise ModelError(f"{layer}: {len(widths)} widths and {len(heights)} heights must be pairs of sizes above 0")
+    return tuple(zip(widths, heights, strict=True))
+
+
 def _aspect_ratios(layer: Layer, param: PriorBoxParameter) -> tuple[float, ...]:
     ratios = [1.0]
     for ratio in param.aspect_ratio:
@@ -155,37 +167,6 @@ def _pair(layer: Layer, param: PriorBoxParameter, name: str) -> tuple[Any, Any] 
     if single is not None:
         raise ModelError(f"{layer}: {name} is given beside {height} and {width}; keep one")
     return getattr(param, height), getattr(param, width)
-
-
-class PriorBoxClustered(NamedTuple):
-    """What OpenVINO's PriorBoxClustered says: boxes whose sizes are written one by one.
-
-    Attributes:
-        grid: where its boxes lie.
-        widths, heights: one box of each pair, in pixels of the image.
-    """
-
-    grid: PriorGrid
-    widths: tuple[float, ...]
-    heights: tuple[float, ...]
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a PriorBoxClustered.
-
-        Raises:
-            ModelError: widths and heights are not pairs, or something is given twice or in part.
-        """
-        param = layer.param.prior_box_param
-        widths, heights = tuple(param.width), tuple(param.height)
-        if not widths or len(widths) != len(heights) or not all(size > 0 for size in widths + heights):
-            raise ModelError(f"{layer}: {len(widths)} widths and {len(heights)} heights must be pairs of sizes above 0")
-        return cls(PriorGrid.of(layer), widths, heights)
-
-    @property
-    def per_cell(self) -> int:
-        """How many boxes each cell of the feature map has."""
-        return len(self.widths)
 
 
 REFINED = 5
@@ -275,8 +256,7 @@ def detection_output(_: Layer, __: Sequence[Shape]) -> list[Shape]:
 
 def priors(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """(1, 2, H*W*boxes*4): corners, then variances (SSD, prior_box_layer.cpp, Reshape; OpenVINO's training Caffe)."""
-    view = PriorBox if layer.type == "PriorBox" else PriorBoxClustered
-    return [(1, 2, count((*four_axes(layer, bottoms[0])[2:], view.of(layer).per_cell, 4)))]
+    return [(1, 2, count((*four_axes(layer, bottoms[0])[2:], PriorBox.of(layer).per_cell, 4)))]
 
 
 class YoloDetectionOutput(NamedTuple):

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bnfold.caffe.layers import DetectionOutput, PriorBox, PriorBoxClustered
+from bnfold.caffe.layers import DetectionOutput, PriorBox
 from bnfold.caffe.layers.detection import BOX_ROW, INSET, INSET_SIZE, PriorGrid, face_moves
 from bnfold.net import Array, Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
@@ -40,7 +40,7 @@ def prior_box(block: Block) -> str:
 
     Cell (h, w) is centred at `((w + offset)*step_w, (h + offset)*step_h)`. For each min_size m there come m x m, then
     sqrt(m*max) squared, then `m*sqrt(r) x m/sqrt(r)` for every other ratio r. The second row is the variances.
-    Synopsys' Caffe has the second elsewhere, y in front of x, or boxes that are listed.
+    Synopsys' Caffe has the second elsewhere, y in front of x, or boxes that are listed, as OpenVINO's has.
     """
     view = PriorBox.of(block.layer)
     if view.faceboxes:
@@ -63,12 +63,6 @@ def prior_box(block: Block) -> str:
             sizes += (second + first if view.order == "keras" else first + second) + rest
     inset = np.array(insets)[:, None] if any(insets) else 0.0
     return _priors(block, view.grid, np.array(sizes), inset=inset, yx=view.yx)
-
-
-def prior_box_clustered(block: Block) -> str:
-    """The same with boxes whose widths and heights are listed: a Constant."""
-    view = PriorBoxClustered.of(block.layer)
-    return _priors(block, view.grid, np.array([view.widths, view.heights]).T)
 
 
 def _priors(
@@ -466,5 +460,5 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "DetectionOutput": detection_output,
     "DetectionOutputRefine": detection_output,
     "PriorBox": prior_box,
-    "PriorBoxClustered": prior_box_clustered,
+    "PriorBoxClustered": prior_box,
 }
