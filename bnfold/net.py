@@ -7,7 +7,7 @@ at load every such write becomes a version of its own: the last one keeps the pu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from operator import is_
@@ -468,6 +468,12 @@ class Net:
 def blobs_of(net: Net) -> list[str]:
     """Every blob of a net, each once: the inputs, then those that layers make, in their order."""
     return list(dict.fromkeys([*net.inputs, *(top for layer in net.layers for top in layer.tops)]))
+
+
+def with_each(net: Net, changed: Callable[[Layer], Layer]) -> Net:
+    """The net with each layer as `changed` gives it; itself where that gives back all of them."""
+    layers = list(map(changed, net.layers))
+    return net if all(map(is_, layers, net.layers)) else net.with_layers(layers)
 
 
 def needed_for(layers: Sequence[Layer], blobs: Iterable[str]) -> list[Layer]:

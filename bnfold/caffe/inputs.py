@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from math import prod
-from operator import is_
 from typing import NamedTuple
 
 from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter, VideoDataParameter
@@ -23,7 +22,7 @@ from bnfold.caffe.layers.source import for_each_top
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
 from bnfold.caffe.printing import shortest_float
 from bnfold.errors import ModelError, UsageError, quoted
-from bnfold.net import Layer, Net, Shape, sizes
+from bnfold.net import Layer, Net, Shape, sizes, with_each
 
 GUESSES: tuple[Shape, ...] = (
     (224, 224),
@@ -268,14 +267,15 @@ def with_stated_inputs(net: Net) -> Net:
     Raises:
         UsageError: one makes what a program took from the inputs.
     """
-    layers = []
-    for layer in net.layers:
-        if layer.type == "Input":
-            if gone := [top for top in layer.tops if top not in net.inputs]:
-                raise UsageError(f"{layer}: what it makes, {quoted(gone)}, is no longer an input of the net")
-            layer = _with_shapes(layer, [tuple(net.inputs[top]) for top in layer.tops])
-        layers.append(layer)
-    return net if all(map(is_, layers, net.layers)) else net.with_layers(layers)
+
+    def stating(layer: Layer) -> Layer:
+        if layer.type != "Input":
+            return layer
+        if gone := [top for top in layer.tops if top not in net.inputs]:
+            raise UsageError(f"{layer}: what it makes, {quoted(gone)}, is no longer an input of the net")
+        return _with_shapes(layer, [tuple(net.inputs[top]) for top in layer.tops])
+
+    return with_each(net, stating)
 
 
 def prepared(layer: LayerParameter, top: str) -> str:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
-from operator import is_, is_not
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ from bnfold.caffe.layers import (
 from bnfold.caffe.layers.convolution import ALWAYS_DEPTHWISE, DEPTHWISE_UNLESS_SAID, THREE_D
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.errors import BnfoldError, ModelError, counted, few
-from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape
+from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape, with_each
 
 DEFAULT_EPS = 1e-5
 STOCK_CONVOLUTION = members(FIELDS, "ConvolutionParameter", "bvlc") or frozenset()
@@ -80,11 +80,11 @@ def in_readable_text(net: Net, *, keep: bool = False) -> Net:
     """
     if net.origin is None or not net.origin.loose:
         return net
-    layers = [
-        layer if _is_readable(layer, keep) else replace(layer, source=layer.source._replace(text=None))
-        for layer in net.layers
-    ]
-    return net.with_layers(layers) if any(map(is_not, layers, net.layers)) else net
+
+    def readable(layer: Layer) -> Layer:
+        return layer if _is_readable(layer, keep) else replace(layer, source=layer.source._replace(text=None))
+
+    return with_each(net, readable)
 
 
 def _is_readable(layer: Layer, keep: bool) -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from operator import is_
 from pathlib import Path
 
 from google.protobuf.message import Message
@@ -33,7 +32,7 @@ from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
 from bnfold.errors import UnsupportedError, UsageError, quoted, telling_which
 from bnfold.io.files import OutputSet, StrPath, os_path, require_suffix
-from bnfold.net import Array, Layer, LazyArray, Net, require_net
+from bnfold.net import Array, Layer, LazyArray, Net, require_net, with_each
 from bnfold.options import Dialect, require_type
 
 
@@ -114,8 +113,7 @@ def add_caffe(
         require_fitting(net, complete=has_weights)
         _require_own_names(net)
         _require_shared(net)
-        net = _with_params_as_read(net)
-        net = with_stated_inputs(net)
+        net = with_stated_inputs(with_each(net, _with_param_as_read))
         net = in_stock_words(net) if dialect == "bvlc" else in_readable_text(net, keep=True)
         foreign = foreign_layers(net) if dialect == "bvlc" else []
         net = in_file_order(net)
@@ -129,13 +127,8 @@ def add_caffe(
     return [Path(prototxt), caffemodel], foreign
 
 
-def _with_params_as_read(net: Net) -> Net:
-    """The net with sources that say what the file did, where a program has written into the message of one."""
-    layers = list(map(_with_param_as_read, net.layers))
-    return net if all(map(is_, layers, net.layers)) else net.with_layers(layers)
-
-
 def _with_param_as_read(layer: Layer) -> Layer:
+    """A layer whose source says what the file did, where a program has written into the message of that."""
     source: Source | None = layer.source
     if source is None or not source.serialised or source.param.SerializeToString() == source.serialised:
         return layer
