@@ -187,12 +187,10 @@ def _labels(layers: Sequence[Layer]) -> set[str]:
 
 def _wants_label(reader: Layer, position: int, labels: set[str]) -> bool | None:
     """Whether `reader`, whose tops have been looked at, reads a label at `position`; None if it does not care."""
-    if (loss := layer_types.loss_of(reader.param)) is not None:
-        return position >= loss.predictions
     if reader.type in layer_types.SINKS:
         return None
     if layer_types.judges(reader.param):
-        return position > 0
+        return position >= _predictions(reader.param)
     return bool(reader.tops) and labels.issuperset(reader.tops)
 
 
@@ -216,11 +214,7 @@ def _gone(layers: Sequence[Layer], labels: set[str]) -> tuple[set[str], set[int]
         if not layer.bottoms or layer.type in layer_types.SINKS:
             goes = gone.issuperset([*layer.bottoms, *layer.tops]) or layer.type in layer_types.METRICS
         else:
-            goes = (
-                loss is not None
-                or layer_types.judges(layer.param)
-                or not gone.isdisjoint([*layer.bottoms, *layer.tops])
-            )
+            goes = layer_types.judges(layer.param) or not gone.isdisjoint([*layer.bottoms, *layer.tops])
         if goes:
             gone.update(layer.tops)
             dropped.add(id(layer))

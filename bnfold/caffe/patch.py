@@ -19,7 +19,7 @@ from typing import NamedTuple
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from bnfold.caffe.descriptors import Descriptor, is_message, is_repeated
+from bnfold.caffe.descriptors import Descriptor, is_message, is_repeated, put
 from bnfold.caffe.dialects import REAL_NUMBERS
 from bnfold.io.wire import LENGTH, Buffer, encode_field, encode_tag, fields
 
@@ -84,16 +84,8 @@ def encode(message: Message) -> bytes:
 def encode_only(message: Message, field: FieldDescriptor) -> bytes:
     """One field of a message in binary, tag included; nothing where it is not set."""
     alone = type(message)()
-    value = getattr(message, field.name)
-    if is_repeated(field):
-        getattr(alone, field.name).MergeFrom(value)
-    elif not message.HasField(field.name):
-        return b""
-    elif is_message(field):
-        getattr(alone, field.name).CopyFrom(value)
-        getattr(alone, field.name).SetInParent()
-    else:
-        setattr(alone, field.name, value)
+    if is_repeated(field) or message.HasField(field.name):
+        put(alone, field.name, getattr(message, field.name))
     return encode(alone)
 
 

@@ -21,6 +21,7 @@ from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.hints import hint_of, plane_by_weights
 from bnfold.caffe.inputs import GUESSES, Guess, MissingShapes, give_shapes, preparation_notes, prepared
 from bnfold.caffe.layers import LAYERS, infer_shapes, row_of, unread_fields
+from bnfold.caffe.layers.infer import fitting_shapes
 from bnfold.caffe.layers.python_code import layer_type_of, python_notes
 from bnfold.caffe.match import give_weights
 from bnfold.caffe.origin import Origin
@@ -209,7 +210,7 @@ def _with_shapes(assembled: Callable[[Guess], Net], files: Sequence[WeightsFile]
             assembled(Guess(example=plane or GUESSES[0]))  # asks for it, now with what the weights tell
         if plane:
             return assembled(Guess(plane, fits=True)), True
-        fitting = (one for one in GUESSES if _fits(assembled(Guess(one))))
+        fitting = (one for one in GUESSES if fitting_shapes(assembled(Guess(one))))
         return assembled(Guess(next(fitting, GUESSES[0]))), True
 
 
@@ -269,14 +270,6 @@ def _inferring(document: PrototxtDocument, options: ReadOptions) -> _Inferring:
     kept = {id(layer) for layer in layers}
     omitted = [layer for layer in whole if id(layer) not in kept]
     return _Inferring(layers, deployed.data, public, outputs, omitted, notes)
-
-
-def _fits(net: Net) -> bool:
-    try:
-        infer_shapes(net)
-    except ModelError:
-        return False
-    return True
 
 
 def _at_test(
@@ -410,13 +403,8 @@ def _give_weights(
     guessed: bool,
     requested: Mapping[str, Sequence[int]],
 ) -> list[str]:
-    shapes: Mapping[str, Shape | None] = {}
-    try:
-        shapes = infer_shapes(net)
-    except ModelError:
-        # A guessed input need not fit; the weights are then taken as they are stored.
-        if not guessed:
-            raise
+    # A guessed input need not fit; the weights are then taken as they are stored.
+    shapes = fitting_shapes(net) if guessed else infer_shapes(net)
     try:
         return give_weights(net.layers, files, shapes, omitted)
     except WeightsError as error:

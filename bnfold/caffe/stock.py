@@ -41,13 +41,13 @@ from bnfold.caffe.layers import (
     Convolution,
     Eltwise,
     factor_of_channels,
-    infer_shapes,
     of_channels,
     output_shapes,
 )
 from bnfold.caffe.layers.convolution import ALWAYS_DEPTHWISE, DEPTHWISE_UNLESS_SAID, THREE_D
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
-from bnfold.errors import BnfoldError, ModelError, counted, few
+from bnfold.caffe.layers.infer import fitting_shapes
+from bnfold.errors import BnfoldError, counted, few
 from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape, with_each
 
 DEFAULT_EPS = 1e-5
@@ -103,7 +103,7 @@ def _is_readable(layer: Layer, keep: bool) -> bool:
 def foreign_layers(net: Net) -> list[str]:
     """Sentences on the layers of a net in stock words that BVLC's Caffe cannot read all the same."""
     by_type: dict[str, list[str]] = {}
-    shapes = _shapes(net) if any(layer.type in OF_SHAPES for layer in net.layers) else {}
+    shapes = fitting_shapes(net) if any(layer.type in OF_SHAPES for layer in net.layers) else {}
     for layer in net.layers:
         if layer.type not in STOCK_TYPES:
             by_type.setdefault(layer.type, []).append(f"'{layer.name}'")
@@ -141,7 +141,7 @@ class _Rewording:
     def shape(self, layer: Layer, index: int = 0) -> Shape | None:
         """The shape of a layer's first bottom, or of another."""
         if self._shapes is None:
-            self._shapes = _shapes(self.net)
+            self._shapes = fitting_shapes(self.net)
         return self._shapes.get(layer.bottoms[index])
 
     def same_shapes(self, layer: Layer, other: Layer) -> bool:
@@ -434,14 +434,6 @@ def _foreign_bottoms(layer: Layer, shapes: Mapping[str, Shape | None]) -> list[s
 def _differ(first: Shape, second: Shape) -> bool:
     """Whether two shapes are known to be unlike."""
     return len(first) != len(second) or any(a != b and min(a, b) > 0 for a, b in zip(first, second, strict=True))
-
-
-def _shapes(net: Net) -> Mapping[str, Shape | None]:
-    """The shapes of a net's blobs; none where they do not fit."""
-    try:
-        return infer_shapes(net)
-    except ModelError:
-        return {}
 
 
 def _foreign_fields(layer: Layer) -> set[str]:

@@ -75,6 +75,14 @@ def infer_shapes(net: Net) -> dict[str, Shape | None]:
         raise
 
 
+def fitting_shapes(net: Net) -> dict[str, Shape | None]:
+    """The same; none where sizes do not fit."""
+    try:
+        return infer_shapes(net)
+    except ModelError:
+        return {}
+
+
 def _inferred(net: Net) -> dict[str, Shape | None]:
     shapes: dict[str, Shape | None] = {}
     for blob, shape in net.inputs.items():
