@@ -324,7 +324,7 @@ class _Sweep:
             again = [*self._to_settle_again(layer, plan), *self._in_front(layer)]
             return [*again, *(one for one in readers if self._reads_once(scene, one))]
         if (across := plan_across(scene, layer, affine)) is not None:
-            self._commit_across(layer, across)
+            self._commit_forward(layer, across, across=True)
             return self._to_settle_again(layer, across)
         if (apart := plan_apart(scene, layer, affine)) is not None:
             self._commit_apart(layer, *apart)
@@ -388,19 +388,15 @@ class _Sweep:
         self._remove(layer)
         self._rename_moved(layer, plan.moved, {bottom: (top, public)}, written=public)
 
-    def _commit_forward(self, layer: Layer, plan: Plan) -> None:
-        """Given: A -> t -> .. -> u -> L.  Result: .. -> u/A -> L', where t's readers read A's bottom."""
-        self._absorb(layer, plan, forward=True)
-        self._remove(layer)
-        self._reconnect(layer)
-        self._rename_moved(layer, plan.moved[::-1], {})
+    def _commit_forward(self, layer: Layer, plan: Plan, *, across: bool = False) -> None:
+        """Given: A -> t -> .. -> u -> L.  Result: .. -> u/A -> L', where t's readers read A's bottom.
 
-    def _commit_across(self, layer: Layer, plan: Plan) -> None:
-        """Given: K -> k, x -> A -> t, product(t, k).  Result: K' -> k/A, product(x, k/A)."""
-        self._absorb(layer, plan, forward=False)
+        Across, given: K -> k, x -> A -> t, product(t, k).  Result: K' -> k/A, product(x, k/A).
+        """
+        self._absorb(layer, plan, forward=not across)
         self._remove(layer)
         self._reconnect(layer)
-        self._rename_moved(layer, plan.moved, {})
+        self._rename_moved(layer, plan.moved if across else plan.moved[::-1], {})
 
     def _commit_apart(self, layer: Layer, plan: Plan, inverse: Plan) -> None:
         """Given: L -> b -> A -> t, b -> M -> u.  Result: L' -> t -> M' -> u."""

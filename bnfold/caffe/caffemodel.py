@@ -22,6 +22,7 @@ from bnfold.caffe import upgrade, upgrade_v0
 from bnfold.caffe.blobs import DATA, DOUBLE, DOUBLE_DATA, FLOAT, SHAPE
 from bnfold.caffe.limits import INT_MAX
 from bnfold.caffe.patch import Patched, encode, parts_of, patch_parts, replace_part
+from bnfold.caffe.printing import APART
 from bnfold.caffe.strip import strip_blob, strip_parts, stripped
 from bnfold.caffe.weights import RULES
 from bnfold.errors import ParseError, UnsupportedError
@@ -37,7 +38,6 @@ NAME, TYPE, BOTTOM, TOP, BLOBS = 1, 2, 3, 4, 7
 NET_NAME, NET_LAYER = 1, 100
 RULE_PHASE = 1
 
-_PATCHED_APART = frozenset({"blobs", "bottom", "name", "top", "type"})
 _STEP = 1 << 22  # bytes handed on at once
 _AFTER_ALL = 1 << 30
 
@@ -251,7 +251,7 @@ class _NewCaffemodel:
         if _has_rules(record):
             for number in RULES:  # decided when the net was read
                 replace_part(parts, number, b"")
-        patch_parts(parts, buffer, source.param, layer.param, skip=_PATCHED_APART)
+        patch_parts(parts, buffer, source.param, layer.param, skip=APART)
         return self._body(self._stripped(parts, buffer), record.buffer, self._blobs(record, layer.blobs, source.blobs))
 
     def _fresh(self, layer: Layer, record: Record | None) -> list[Piece]:
@@ -286,10 +286,7 @@ class _NewCaffemodel:
                 blobs = []
             if part.number in (BLOBS, _AFTER_ALL):
                 continue
-            if part.new is not None:
-                body.append(part.new)
-            else:
-                body.append(Span(source, part.begin, part.end))
+            body.append(Span(source, part.begin, part.end) if part.new is None else part.new)
         return body
 
     def _blobs(self, record: Record | None, blobs: Blobs, before: Blobs) -> list[Piece]:

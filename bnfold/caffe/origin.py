@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bnfold.io.mapping import require_unchanged
 from bnfold.net import Blobs
 
 if TYPE_CHECKING:
@@ -66,5 +67,4 @@ class Origin(NamedTuple):
 
     def require_unchanged(self) -> None:
         """Stop where a caffemodel was written to since. Raises ParseError."""
-        for file in self.weights:
-            file.require_unchanged()
+        require_unchanged(self.buffers)

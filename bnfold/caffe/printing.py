@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 DEFAULT_INDENT = "  "
 
-# Printed by hand in front of everything else, or never (a prototxt has no weights).
-_HEAD = frozenset({"name", "type", "bottom", "top", "blobs"})
+APART = frozenset({"blobs", "bottom", "name", "top", "type"})
+"""The fields that a layer in memory has beside `param`, which are written by these, or not at all (blobs in a text)."""
 
 
 def print_layer(
@@ -53,7 +53,7 @@ def print_layer(
         *(("top", blob) for blob in tops),
     ]
     lines = [f"{indent}{key}: {quote(value)}" for key, value in head]
-    lines += _lines((item for item in param.ListFields() if item[0].name not in _HEAD), indent, 1)
+    lines += _lines((item for item in param.ListFields() if item[0].name not in APART), indent, 1)
     return "\n".join(["layer {", *lines, "}"])
 
 

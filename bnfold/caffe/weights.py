@@ -26,7 +26,7 @@ from bnfold.caffe.hdf5 import SAVED_BESIDE, SOLVER_STATE, read_layers
 from bnfold.errors import ParseError
 from bnfold.io.files import descriptor_of
 from bnfold.io.formats import HEAD, is_text, other_format
-from bnfold.io.mapping import map_file, require_unchanged
+from bnfold.io.mapping import map_file
 from bnfold.io.wire import LENGTH, VARINT, Buffer, Field, WireError, fields, varint
 from bnfold.net import NO_BLOBS, Array, Blobs, LazyArray
 
@@ -123,10 +123,6 @@ class WeightsFile:
                 if record.blobs or not (known := self._by_name.get(record.name)) or not known.blobs:
                     self._by_name[record.name] = record
         return self._by_name.get(name)
-
-    def require_unchanged(self) -> None:
-        """Stop where the file was written to since. Raises ParseError."""
-        require_unchanged([self.buffer])
 
     @property
     def version(self) -> int:

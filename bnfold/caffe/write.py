@@ -25,7 +25,7 @@ from bnfold.caffe.inputs import with_stated_inputs
 from bnfold.caffe.layout import without_fields
 from bnfold.caffe.match import require_fitting
 from bnfold.caffe.origin import Source
-from bnfold.caffe.printing import DEFAULT_INDENT, indentation_of, print_layer, quote
+from bnfold.caffe.printing import APART, DEFAULT_INDENT, indentation_of, print_layer, quote
 from bnfold.caffe.scan import Prototxt, TextField, replaced
 from bnfold.caffe.stock import foreign_layers, in_readable_text, in_stock_words
 from bnfold.caffe.strip import stripped
@@ -258,10 +258,6 @@ def _gone(old: Message, new: Message, path: str = "") -> list[str] | None:
         elif value != before:
             return None
     return None if after.keys() - (APART if path == "" else frozenset()) else gone
-
-
-APART = frozenset({"blobs", "bottom", "name", "top", "type"})
-"""What the text of a layer is given by itself."""
 
 
 def _around(text: str) -> tuple[str, str]:
