@@ -10,7 +10,7 @@ from math import prod
 from typing import NamedTuple
 
 from bnfold.caffe.layers import KERNELS, LAYERS, infer_shapes, row_of, types_where
-from bnfold.caffe.layers.arrange import slice_axis
+from bnfold.caffe.layers.arrange import written_axis
 from bnfold.caffe.layers.convolution import channels_read
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.errors import ModelError
@@ -88,7 +88,7 @@ def _by_weights(through: Iterable[tuple[Layer, int]], stored: Stored, blob: str)
 
 def _cut(layer: Layer, layers: Sequence[Layer], stored: Stored) -> int | None:
     """The channels that a Slice reads: its last point and the last part's, or for even parts as often any part's."""
-    if slice_axis(layer) != 1:
+    if written_axis(layer) != 1:
         return None
     parts = [_by_weights(_through(layers, top), stored, top).channels for top in layer.tops]
     if points := layer.param.slice_param.slice_point:

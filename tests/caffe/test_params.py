@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from bnfold.caffe import layers as params
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.layers.activation import tanh_factors
-from bnfold.caffe.layers.arrange import crop_offsets, slice_axis
+from bnfold.caffe.layers.arrange import crop_offsets, written_axis
 from bnfold.caffe.layers.axes import written
 from bnfold.errors import ModelError
 from bnfold.net import Blobs, Layer, Shape, sizes
@@ -197,8 +197,8 @@ def test_spp_levels_are_caffes() -> None:
 
 
 def test_old_names_of_axes_are_read() -> None:
-    assert params.concat_axis(layer_of('type: "Concat" concat_param { concat_dim: 2 }')) == 2
-    assert slice_axis(layer_of('type: "Slice" slice_param { slice_dim: 3 }')) == 3
+    assert written_axis(layer_of('type: "Concat" concat_param { concat_dim: 2 }')) == 2
+    assert written_axis(layer_of('type: "Slice" slice_param { slice_dim: 3 }')) == 3
 
 
 def test_an_eltwise_sum_has_a_coefficient_for_each_bottom() -> None:

@@ -10,7 +10,7 @@ Axes are kept as written (`canonical_axis` counts them from the front): only a s
 
 from bnfold.caffe.layers.activation import ReLU, clip_bounds, log_of_base
 from bnfold.caffe.layers.affine import dropout_scale, factor_of_channels, learns_scale
-from bnfold.caffe.layers.arrange import Eltwise, concat_axis, of_channels
+from bnfold.caffe.layers.arrange import Eltwise, of_channels, written_axis
 from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis
 from bnfold.caffe.layers.convolution import DECONVOLUTIONS, HOLES, KERNELS, Convolution
 from bnfold.caffe.layers.detection import DetectionOutput, PriorBox, YoloDetectionOutput

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, zip_longest
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, canonical_axis, fields_at_least_1
 from bnfold.caffe.layers.row import LayerType, count, covered, merged
@@ -12,22 +12,18 @@ from bnfold.net import Layer, Shape, sizes
 OPERATIONS = ("PROD", "SUM", "MAX", "DIV", "MIN")
 
 
-def _axis(layer: Layer, param: Any, old: str) -> int:
-    """The axis as written, perhaps under its old name."""
+def written_axis(layer: Layer) -> int:
+    """The axis along which a Concat joins, or that a Slice cuts, as written; once called `concat_dim` or `slice_dim`.
+
+    Raises:
+        ModelError: both names are given.
+    """
+    param, old = ROWS[layer.type].parameters(layer), f"{layer.type.lower()}_dim"
     if not param.HasField(old):
         return int(param.axis)
     if param.HasField("axis"):
         raise ModelError(f"{layer}: axis and {old} are the same; keep axis")
     return int(getattr(param, old))
-
-
-def concat_axis(layer: Layer) -> int:
-    """The axis along which a Concat joins, as written; `concat_dim` is its old name.
-
-    Raises:
-        ModelError: both names are given.
-    """
-    return _axis(layer, layer.param.concat_param, "concat_dim")
 
 
 def crop_offsets(layer: Layer, rank: int) -> tuple[int, ...]:
@@ -105,15 +101,6 @@ def of_channels(first: Shape, second: Shape) -> bool:
     return same and all(size == 1 for size in second[2:])
 
 
-def slice_axis(layer: Layer) -> int:
-    """The axis that a Slice cuts, as written; `slice_dim` is its old name.
-
-    Raises:
-        ModelError: both names are given.
-    """
-    return _axis(layer, layer.param.slice_param, "slice_dim")
-
-
 def slice_parts(layer: Layer, size: int) -> tuple[int, ...]:
     """The size of each part into which a Slice cuts an axis of `size`: at its points, or evenly.
 
@@ -155,7 +142,7 @@ def filter_(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 def concat(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The sum of the sizes along the axis; all others must agree (concat_layer.cpp, Reshape)."""
-    axis = canonical_axis(concat_axis(layer), len(bottoms[0]), layer)
+    axis = canonical_axis(written_axis(layer), len(bottoms[0]), layer)
     rest = (*bottoms[0][:axis], UNKNOWN, *bottoms[0][axis + 1 :])
     along = 0
     for bottom in bottoms:
@@ -204,7 +191,7 @@ def silence(_: Layer, __: Sequence[Shape]) -> list[Shape]:
 def slice_(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """One part per top (slice_layer.cpp, Reshape)."""
     bottom = bottoms[0]
-    axis = canonical_axis(slice_axis(layer), len(bottom), layer)
+    axis = canonical_axis(written_axis(layer), len(bottom), layer)
     if bottom[axis] == UNKNOWN:
         raise ModelError(f"{layer}: axis {axis} of {sizes(bottom)} has no known size to cut")
     return [(*bottom[:axis], part, *bottom[axis + 1 :]) for part in slice_parts(layer, bottom[axis])]

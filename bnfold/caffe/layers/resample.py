@@ -60,14 +60,12 @@ class Interp(NamedTuple):
             raise ModelError(f"{layer}: neither height and width nor a zoom_factor or shrink_factor is given")
         return cls(height, width, zoom, shrink, full, param.pad_beg, param.pad_end)
 
-    def resized(self, layer: Layer, image: Shape, reference: Shape | None = None) -> Shape:
-        """The plane of the top: `(H-1)/shrink + 1`, then `H + (H-1)*(zoom-1)`, or what is written, or `reference`.
+    def resized(self, layer: Layer, image: Shape) -> Shape:
+        """The plane of the top: `(H-1)/shrink + 1`, then `H + (H-1)*(zoom-1)`, or what is written.
 
         Raises:
             ModelError: the pads crop everything away.
         """
-        if reference is not None:
-            return reference
         return (self._resized(layer, image[0], self.height), self._resized(layer, image[1], self.width))
 
     def _resized(self, layer: Layer, size: int, wanted: int | None) -> int:
@@ -447,18 +445,22 @@ class Upsampling(NamedTuple):
         return each_size(lambda size, scale, pad: size * scale - pad, image, self.scale, self.pad_out)
 
 
+def _second_plane(layer: Layer, bottoms: Sequence[Shape]) -> Shape:
+    """The plane of the second bottom, () where there is none."""
+    return four_axes(layer, bottoms[1])[2:] if len(bottoms) == 2 else ()
+
+
 def interp(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """(N, C), then the plane that the factors, sizes or second bottom say (PSPNet, interp_layer.cpp)."""
-    bottom = four_axes(layer, bottoms[0])
-    reference = four_axes(layer, bottoms[1])[2:] if len(bottoms) == 2 else None
-    return [(*bottom[:2], *Interp.of(layer).resized(layer, bottom[2:], reference))]
+    bottom, plane = four_axes(layer, bottoms[0]), _second_plane(layer, bottoms)
+    view = Interp.of(layer)
+    return [(*bottom[:2], *(plane or view.resized(layer, bottom[2:])))]
 
 
 def resample(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """(N, C), then the plane that is said, or the second bottom's (FlowNet2, resample_layer.cpp)."""
     bottom = four_axes(layer, bottoms[0])
-    size = Resample.of(layer).size
-    return [(*bottom[:2], *(four_axes(layer, bottoms[1])[2:] if size is None else size))]
+    return [(*bottom[:2], *(Resample.of(layer).size or _second_plane(layer, bottoms)))]
 
 
 def resize(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -528,9 +530,8 @@ def upsample(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     bottom, view = four_axes(layer, bottoms[0]), Upsampling.of(layer)
     if view.kind == "mask":
         merged(layer, bottom, bottoms[1])
-    elif len(bottoms) == 2:
-        return [(*bottom[:2], *four_axes(layer, bottoms[1])[2:])]
-    return [(*bottom[:2], *view.resized(bottom[2:]))]
+        return [(*bottom[:2], *view.resized(bottom[2:]))]
+    return [(*bottom[:2], *(_second_plane(layer, bottoms) or view.resized(bottom[2:])))]
 
 
 RESIZE = "align_corners output_height output_width data_format scale_height scale_width half_pixel_centers"

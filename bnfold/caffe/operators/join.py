@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Product, Spread, Steps, Sum
 from bnfold.algebra.records import require
-from bnfold.caffe.layers import UNKNOWN, Eltwise, canonical_axis, concat_axis, of_channels
+from bnfold.caffe.layers import UNKNOWN, Eltwise, canonical_axis, of_channels, written_axis
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.operators.context import LayerContext
 from bnfold.net import Shape
@@ -15,7 +15,7 @@ def concat(context: LayerContext) -> Join:
 
     Source: concat_layer.cpp.
     """
-    axis = canonical_axis(concat_axis(context.layer), len(context.tops[0]))
+    axis = canonical_axis(written_axis(context.layer), len(context.tops[0]))
     return Join(axis, tuple(bottom[axis] if axis else UNKNOWN for bottom in context.bottoms))
 
 

@@ -12,7 +12,7 @@ from bnfold.algebra.movement import channels_to_pixels, pixels_to_channels
 from bnfold.algebra.operators import Axes, Move, Regroup, Spread, Step, Take
 from bnfold.algebra.records import require
 from bnfold.caffe.layers import UNKNOWN, canonical_axis
-from bnfold.caffe.layers.arrange import crop_offsets, slice_axis
+from bnfold.caffe.layers.arrange import crop_offsets, written_axis
 from bnfold.caffe.layers.indexing import Cut, gathered
 from bnfold.caffe.layers.reorder import (
     DepthToSpace,
@@ -132,7 +132,7 @@ def slice_(context: LayerContext) -> Move:
     Source: slice_layer.cpp.
     """
     bottom, tops = context.bottom, context.tops
-    axis = context.axis(slice_axis(context.layer))
+    axis = context.axis(written_axis(context.layer))
     stops = np.cumsum([0, *(top[axis] for top in tops)])
     # A net takes batches of any size, so nothing may differ from sample to sample.
     size = bottom[axis] if axis else UNKNOWN

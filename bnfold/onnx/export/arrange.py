@@ -14,11 +14,10 @@ from bnfold.caffe.layers import (
     Pad,
     SpaceToBatch,
     channel_groups,
-    concat_axis,
     permutation,
     pixel_shuffle_factor,
 )
-from bnfold.caffe.layers.arrange import crop_offsets, slice_axis, slice_parts
+from bnfold.caffe.layers.arrange import crop_offsets, slice_parts, written_axis
 from bnfold.caffe.layers.reorder import expanded_axes, reversed_axes, squeezed_axes, stack_axis
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
@@ -44,7 +43,7 @@ def filter_(block: Block) -> list[str]:
 
 def concat(block: Block) -> str:
     """All bottoms side by side along `axis`, in their order: Concat."""
-    axis = block.axis(concat_axis(block.layer))
+    axis = block.axis(written_axis(block.layer))
     return block("Concat", *block.bottoms, axis=axis) if len(block.bottoms) > 1 else block.bottom
 
 
@@ -278,7 +277,7 @@ def silence(block: Block) -> list[str]:
 
 def slices(block: Block) -> list[str]:
     """Consecutive parts along `axis`: Split."""
-    axis = block.axis(slice_axis(block.layer))
+    axis = block.axis(written_axis(block.layer))
     block.fixes_batch("it cuts the batch", [axis])
     return split(block, block.bottom, slice_parts(block.layer, block.shape[axis]), axis)
 
