@@ -139,7 +139,7 @@ def _as_product(layer: Layer, index: int, constants: Sequence[Array]) -> Learned
     if layer.type != "Gemm" or index != 0 or gemm.transA or (gemm.alpha, gemm.beta) != (1.0, 1.0):
         return None
     matrix, added = constants
-    param = inner_product(layer.param, matrix.shape, turned=bool(gemm.transB), biased=True)
+    param = inner_product(layer.param, matrix.shape, transposed=bool(gemm.transB), biased=True)
     outputs = param.inner_product_param.num_output
     if added.size not in (1, outputs) or added.shape[0] != 1:
         return None  # it has a value for each sample

@@ -134,16 +134,16 @@ def product_by(layer: Layer, matrix: Shape) -> LayerParameter | None:
     matmul = layer.param.matmul_param
     if matmul.transpose_a or len(matrix) != 2:
         return None
-    return inner_product(layer.param, matrix, turned=matmul.transpose_b)
+    return inner_product(layer.param, matrix, transposed=matmul.transpose_b)
 
 
-def inner_product(present: LayerParameter, matrix: Shape, *, turned: bool, biased: bool = False) -> LayerParameter:
-    """An InnerProduct along the last axis by a matrix (inputs, outputs), or turned round, at the place of a layer."""
+def inner_product(present: LayerParameter, matrix: Shape, *, transposed: bool, biased: bool = False) -> LayerParameter:
+    """An InnerProduct along the last axis by a matrix (inputs, outputs), or transposed, at the place of a layer."""
     param = retyped(present, "InnerProduct")
     put(param, "param", present.param)
     product = param.inner_product_param
-    product.num_output, product.axis = matrix[0 if turned else 1], -1
-    product.transpose, product.bias_term = not turned, biased
+    product.num_output, product.axis = matrix[0 if transposed else 1], -1
+    product.transpose, product.bias_term = not transposed, biased
     return param
 
 

@@ -25,7 +25,7 @@ from bnfold.caffe.layers.infer import infer_shapes
 from bnfold.caffe.layers.recurrent import Recurrent, recurrent
 from bnfold.caffe.layers.table import types_where
 from bnfold.caffe.origin import Source
-from bnfold.errors import ModelError, quoted
+from bnfold.errors import ModelError, few, quoted
 from bnfold.net import Blobs, Layer, Names, Net
 
 INDICATOR = "ContinuationIndicator"  # BVLC's Caffe has none
@@ -34,8 +34,8 @@ STATE = re.compile(r"_[hc]_in(#\d+)?$")
 """How the input of a state is called, which `expose_states` adds; behind a # where the name was taken."""
 
 
-def forgetful(net: Net) -> list[Layer]:
-    """The layers whose state is neither a bottom nor a top."""
+def with_hidden_state(net: Net) -> list[Layer]:
+    """The layers that keep a state in Caffe from call to call, which is neither a bottom nor a top."""
     return [
         layer
         for layer in net.layers
@@ -45,13 +45,13 @@ def forgetful(net: Net) -> list[Layer]:
 
 def state_notes(net: Net) -> list[str]:
     """A sentence about the layers that Caffe would let go on."""
-    few = forgetful(net)
-    if not few:
+    hidden = with_hidden_state(net)
+    if not hidden:
         return []
-    more = f" and {len(few) - 1:,} more keep their" if len(few) > 1 else " keeps its"
+    keep, start = ("keeps its", "starts") if len(hidden) == 1 else ("keep their", "start")
     return [
-        f"{few[0]}{more} state from call to call in Caffe, and start{'s' * (len(few) == 1)} at 0 in each call here; "
-        "--recurrent-state makes the state an input and an output"
+        f"{few(list(map(str, hidden)), 1)} {keep} state from call to call in Caffe, and {start} at 0 in each call here"
+        "; --recurrent-state makes the state an input and an output"
     ]
 
 
@@ -61,7 +61,7 @@ def expose_states(net: Net) -> Net:
     Raises:
         ModelError: how many sequences such a layer reads is not known.
     """
-    wanted = {id(layer) for layer in forgetful(net)}
+    wanted = {id(layer) for layer in with_hidden_state(net)}
     if not wanted:
         net.notes.append("--recurrent-state changes nothing: no LSTM or RNN keeps a state that is not a blob already")
         return net

@@ -86,8 +86,8 @@ def gemm(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     if any(len(bottom) != 2 for bottom in bottoms[:2]) or not {param.transA, param.transB} <= {0, 1}:
         raise ModelError(f"{layer}: transA and transB are not 0 or 1, or its first bottoms are no matrices")
     (rows, inner), (other, columns) = (
-        bottom[::-1] if turned else bottom
-        for bottom, turned in zip(bottoms, (param.transA, param.transB), strict=False)
+        bottom[::-1] if transposed else bottom
+        for bottom, transposed in zip(bottoms, (param.transA, param.transB), strict=False)
     )
     merged(layer, (inner,), (other,))
     added = bottoms[2]

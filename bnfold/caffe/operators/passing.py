@@ -135,7 +135,7 @@ def columns(context: LayerContext) -> Pass:
     require(shape[axis] != UNKNOWN, SIZE_UNKNOWN)
     view = Convolution.of(context.layer, len(shape) - axis - 1, shape)
     each = np.repeat(np.arange(shape[axis]), math.prod(view.kernel))
-    zero = "zeros are put around, so every shift must be 0" if view.padded else ""
+    zero = reasons.ZEROS_AROUND if view.padded else ""
     return Pass(zero=zero, plane=range(axis + 1, len(shape)), steps=(Take(axis, each, shape[axis]),))
 
 
@@ -277,7 +277,7 @@ def pad(context: LayerContext) -> Operator:
     if view.mode == "CONSTANT":
         if view.value != 0:
             return Opaque(f"it puts {view.value:g} around")
-        return Pass(zero="zeros are put around, so every shift must be 0", plane=axes)
+        return Pass(zero=reasons.ZEROS_AROUND, plane=axes)
     require(UNKNOWN not in [bottom[axis] for axis in axes], SIZE_UNKNOWN)
     modes: dict[str, Literal["edge", "reflect", "symmetric"]]
     modes = {"EDGE": "edge", "REFLECT": "reflect", "SYMMETRIC": "symmetric"}
@@ -295,7 +295,7 @@ def space_to_batch(context: LayerContext) -> Pass:
     """
     view = SpaceToBatch.of(context.layer, context.bottom)
     padded = context.layer.type == "SpaceToBatchND" and any(map(any, view.pads))
-    return Pass(zero="zeros are put around, so every shift must be 0" if padded else "", plane=(0, *view.axes))
+    return Pass(zero=reasons.ZEROS_AROUND if padded else "", plane=(0, *view.axes))
 
 
 def unpooling(context: LayerContext) -> Pass:
