@@ -636,6 +636,7 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
             lambda net: LIBRARY.load(["a.prototxt", "a.caffemodel"]),
             "and not list; its two files are two arguments",
         ),
+        (lambda net: LIBRARY.compare(net, net, [np.zeros(3)]), "not list; np.stack makes an array of a list of them"),
         (lambda net: LIBRARY.load(3), "a model is a path, bytes, a binary stream or an ONNX message, and not int"),
         (lambda net: LIBRARY.load(PROTOTXT.read_text()), "a str is the path of a model; give the text .* as bytes"),
         (lambda net: LIBRARY.load(PROTOTXT, until="prob"), "the option until takes Sequence.str., and not str"),

@@ -183,7 +183,7 @@ def test_a_zero_scale_factor_is_read_back_as_it_was_read(tmp_path: Path) -> None
         ({"samples": "nix.npz"}, "the data 'nix.npz' does not exist"),
         ({"samples": {"data": np.zeros((2, 3, 16, 17), np.float32)}}, "takes 1x3x16x16, and the data is 1x3x16x17"),
         ({"samples": {"data": np.zeros(768, np.float32)}}, "takes 1x3x16x16, and the data is one number each"),
-        ({"samples": {"other": np.zeros((2, 3, 16, 16), np.float32)}}, "there is nothing for input 'data'"),
+        ({"samples": {"other": np.zeros((2, 3, 16, 16), np.float32)}}, "for input 'data' .*; call an array as the"),
         (
             {"comparing": CompareOptions(max_top1_drop=0.1)},
             "--max-top1-drop needs a classifier",

@@ -13,7 +13,7 @@ import numpy as np
 
 from bnfold.data.arrays import label_among
 from bnfold.data.preparation import Preparation
-from bnfold.data.samples import ALL, Arrays, Data, Feed, Noise, Part, Samples
+from bnfold.data.samples import ALL, Arrays, Data, Feed, Noise, Part, Samples, input_misfit, nothing_for
 from bnfold.data.standins import LEAST_NOISE
 from bnfold.errors import UsageError, quoted
 from bnfold.io.files import os_path
@@ -197,7 +197,10 @@ def choose_samples(
     if hasattr(given, "sample"):
         return _own_samples(cast("Samples", given))
     if not isinstance(given, Mapping | str | os.PathLike):
-        raise UsageError(f"samples are an array, one array for each input, or a path, and not {type(given).__name__}")
+        inner = "; np.stack makes an array of a list of them" if isinstance(given, list | tuple) else ""
+        raise UsageError(
+            f"samples are an array, one array for each input, or a path, and not {type(given).__name__}{inner}"
+        )
     if isinstance(given, Mapping):
         return _given_arrays(given, labels, layout)
     path = os_path(given)
@@ -270,7 +273,7 @@ def run_at(samples: Samples, layout: BatchLayout, start: int) -> Run:
             drawn = Noise({name: (_sample_shape(name, feed, layout), feed.meaning)}, len(rows), scales=(1.0,))
             rows = [row | drawn.sample(start + place) for place, row in enumerate(rows)]
         if bare := [row for row in rows if name not in row]:
-            raise UsageError(f"{samples.description}: there is nothing for input '{name}' (it has {quoted(bare[0])})")
+            raise UsageError(f"{samples.description}: {nothing_for([name], bare[0])}")
         arrays = [np.asarray(row[name]) for row in rows]
         if layout.batched and len({array.shape for array in arrays}) > 1:
             shapes = {array.shape: samples.name(number) for number, array in zip(numbers, arrays, strict=False)}
@@ -282,12 +285,8 @@ def run_at(samples: Samples, layout: BatchLayout, start: int) -> Run:
         values = np.stack(arrays) if layout.batched else arrays[0]
         fitted = _fitted(values, feed)
         if fitted is None:
-            found = "one number each" if layout.batched and values.ndim == 1 else sizes(values.shape) or "one number"
-            last = values.ndim == 4 and _fitted(np.moveaxis(values, -1, 1), feed) is not None
-            turn = "; its channels stand last: give data.transpose(0, 3, 1, 2)" * last
-            raise UsageError(
-                f"{samples.description}: input '{name}' takes {sizes(feed.shape)}, and the data is {found}{turn}"
-            )
+            found = "one number each" if layout.batched and values.ndim == 1 else ""
+            raise UsageError(f"{samples.description}: {input_misfit(name, feed.shape, values.shape, found)}")
         feeds[name] = fitted
     return Run(numbers, feeds)
 

@@ -24,6 +24,7 @@ from bnfold.net import Array, DType, Shape
 
 LABELS = ("label", "labels", "y", "target", "targets")
 """What the array of the true classes may be called, in numpy's files and in HDF5."""
+DAMAGED = "is damaged, or is not an array in NumPy's format; write it again with numpy.save or numpy.savez"
 NUMBERS = "biuf"
 _Made = TypeVar("_Made")
 MAX_HEADER = 10_000  # characters, numpy's own limit
@@ -131,7 +132,7 @@ def _each(path: Path, made: Callable[[str, _Entry], _Made]) -> dict[str, _Made]:
             # zipfile, zlib and numpy have each exceptions of their own, and what numpy says is advice about pickles.
             file.seek(0)
             other = other_format(file.read(HEAD), "a NumPy file")
-            raise ParseError(other or "is damaged, or is not an array in NumPy's format", path) from None
+            raise ParseError(other or DAMAGED, path) from None
 
 
 def _size(file: IO[bytes]) -> int:
@@ -163,7 +164,7 @@ def _array(entry: _Entry, rows: Sequence[int] | None) -> Array:
         raise ParseError(f"{entry.who}holds {_KINDS.get(dtype.kind, dtype)} and not real numbers", path)
     count = math.prod(shape)
     if any(length < 0 for length in shape) or count * dtype.itemsize > entry.size:
-        raise ParseError("is damaged, or is not an array in NumPy's format", path)
+        raise ParseError(DAMAGED, path)
     if entry.place is not None and count * dtype.itemsize >= MAPPED:
         file, start = entry.place
         values = np.frombuffer(MappedFile(file.fileno(), path), dtype, count, start + stream.tell())
@@ -191,6 +192,6 @@ def _fill(room: memoryview, stream: IO[bytes], path: Path) -> None:
     while done < len(room):
         piece = stream.read(min(1 << 20, len(room) - done))
         if not piece:
-            raise ParseError("is damaged, or is not an array in NumPy's format", path)
+            raise ParseError(DAMAGED, path)
         room[done : done + len(piece)] = piece
         done += len(piece)

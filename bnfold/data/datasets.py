@@ -16,7 +16,7 @@ import numpy as np
 from bnfold.data.arrays import LABELS, label_among, read_arrays, read_headers
 from bnfold.data.pixels import Kind, Size, kind_of
 from bnfold.data.preparation import Preparation
-from bnfold.data.samples import ALL, Arrays, Feed, Part, Samples, labels_misfit
+from bnfold.data.samples import ALL, Arrays, Feed, Part, Samples, input_misfit, labels_misfit, nothing_for
 from bnfold.errors import BnfoldError, ParseError, UsageError, few, plural
 from bnfold.io.files import absence, nearby
 from bnfold.io.formats import HEAD, MODELS, other_format
@@ -311,9 +311,9 @@ def read_inputs(
         names = {next(iter(needed(feeds))): others[0]}
     missing = [name for name in needed(feeds) if name not in names]
     if missing:
-        raise UsageError(f"{path}: there is nothing for input {', '.join(missing)}; it has {', '.join(there)}")
+        raise UsageError(f"{path}: {nothing_for(missing, there)}")
     for name, source in names.items():
-        _require_axes(path, source, there[source].shape, feeds[name])
+        _require_axes(path, name, there[source].shape, feeds[name])
     label = label_among(there, feeds) if labels is None else None
     count = max((there[source].shape[0] for source in names.values() if there[source].shape), default=0)
     if label is not None:
@@ -325,11 +325,10 @@ def read_inputs(
 
 
 def _require_axes(path: Path, name: str, shape: Sequence[int], feed: Feed) -> None:
-    """Stop before the values of an array are read that cannot be meant, whatever they are; an .npy has no name."""
+    """Stop before the values of an array are read that the input `name` cannot mean, whatever they are."""
     wanted = prod(size or 1 for size in feed.shape)
     if None not in feed.shape and len(shape) > 1 and prod(shape[1:]) > wanted:
-        what = f"'{name}'" if name else "it"
-        raise UsageError(f"{path}: {what} has shape {tuple(shape)}, and the input takes {feed.shape}")
+        raise UsageError(f"{path}: {input_misfit(name, feed.shape, shape)}")
 
 
 def _folder(folder: Path) -> tuple[list[Path], Array | None, Sequence[str]]:
@@ -347,7 +346,7 @@ def _folder(folder: Path) -> tuple[list[Path], Array | None, Sequence[str]]:
         files += images[name]
         labels += [int(name) if numbered else place] * len(images[name])
     if not files:
-        raise UsageError(f"there is no image in '{folder}'")
+        raise UsageError(f"there is no image in '{folder}': no name ends in {', '.join(sorted(ENDINGS))}")
     return files, np.array(labels), () if numbered else classes
 
 
@@ -407,7 +406,10 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise UsageError(f"the data '{path}' is neither a folder, nor an .npz or .npy, nor a list of images in UTF-8")
+        raise UsageError(
+            f"the data '{path}' is neither a folder, nor an .npz or .npy, nor a list of images in UTF-8; "
+            "save it as an .npz (numpy.savez)"
+        )
     lines = [(number, line.strip()) for number, line in enumerate(re.split("\r\n?|\n", text), start=1) if line.strip()]
     if not lines:
         raise UsageError(f"the list '{path}' is empty")
@@ -425,8 +427,10 @@ def _file_in_line(path: Path, number: int, name: str) -> Path:
         why = ""
         if os.path.isfile(name):
             why = " in the folder of the list, where its paths start"
-        elif re.fullmatch(r".*[,;\t]\s*-?[0-9]{1,9}", name):
+        elif place.suffix.lower() not in ENDINGS | HDF5:
             why = "; a line is `path label`, with a space between"
+        else:
+            why = f"{nearby(place)}; paths start in the folder of the list"
         raise ParseError(f"the file '{_shortened(name)}' {reason}{why}", path, number)
     return place
 
@@ -445,11 +449,8 @@ def _listed_images(path: Path, lines: Sequence[tuple[int, str]]) -> tuple[list[P
             labels.append(-1)
         except ParseError:
             if name and os.path.isfile(path.parent / name.strip()):
-                raise ParseError(
-                    f"the label '{_shortened(label)}' of '{name.strip()}' is no whole number below a billion",
-                    path,
-                    number,
-                ) from None
+                said = f"the label '{_shortened(label)}' of '{name.strip()}' is no whole number below a billion"
+                raise ParseError(f"{said}; give the number of its class", path, number) from None
             raise
     return files, np.array(labels) if max(labels) >= 0 else None, ()
 

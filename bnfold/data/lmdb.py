@@ -157,7 +157,10 @@ class Database:
 
     def _parsed(self, record: Buffer | None, number: int) -> Datum:
         if record is None:
-            raise ParseError(f"is a damaged LMDB: it lists '{self.name(number)}', and finds no record of it", self.path)
+            raise ParseError(
+                f"is a damaged LMDB: it lists '{self.name(number)}', and finds no record of it; copy it again",
+                self.path,
+            )
         try:
             return parse(record)
         except (WireError, struct.error) as error:
@@ -169,7 +172,9 @@ class Database:
     def _opened(self) -> Any:
         if self._environment is None:
             if Pages.of(_contents(self.path), self.path) != self.pages:
-                raise ParseError("is another LMDB than in the process that asks, or was written to since", self.path)
+                raise ParseError(
+                    "is another LMDB than in the process that asks, or was written to since; start again", self.path
+                )
             self._environment = _environment(self.path)
         return self._environment
 
@@ -211,7 +216,7 @@ def _environment(path: Path) -> Any:
                     str(path), subdir=path.is_dir(), readonly=True, lock=False, create=False, readahead=False
                 )
             except lmdb.Error as error:
-                raise ParseError(f"is no LMDB, or a damaged one: {error}", path) from None
+                raise ParseError(f"is no LMDB, or a damaged one: {error}; copy it again", path) from None
             _OPENED[file.st_dev, file.st_ino] = found
     return found
 
@@ -223,7 +228,7 @@ def _reading(environment: Any, path: Path, *, buffers: bool = False) -> Iterator
         with environment.begin(buffers=buffers) as transaction:
             yield transaction
     except _package().Error as error:
-        raise ParseError(f"is a damaged LMDB: {error}", path) from None
+        raise ParseError(f"is a damaged LMDB: {error}; copy it again", path) from None
 
 
 def _package() -> ModuleType:

@@ -65,7 +65,7 @@ class Pages:
                 break
             found.append(cls(size, last, transaction, count, root, flags))
         if len(found) != 2 or found[0].size != found[1].size:
-            raise ParseError("is no LMDB, or a damaged one", path)
+            raise ParseError("is no LMDB, or a damaged one; copy it again", path)
         pages = max(found, key=lambda each: each.transaction)
         if pages.flags:
             raise ParseError("has keys that are numbers, or several values of one, and Caffe's LMDBs have not", path)
@@ -124,4 +124,4 @@ class Pages:
 
 
 def _damaged(path: Path, what: str) -> ParseError:
-    return ParseError(f"is a damaged LMDB: {what}", path)
+    return ParseError(f"is a damaged LMDB: {what}; copy it again", path)

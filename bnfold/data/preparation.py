@@ -146,14 +146,18 @@ class Preparation:
         """
         kept = self.crop or size
         if kept != size:
-            raise UsageError(f"the crop leaves {sizes(kept)}, and the input takes {sizes(size)}")
+            height, width = size
+            raise UsageError(
+                f"the crop leaves {sizes(kept)}, and the input takes {sizes(size)}; see --crop {height},{width}"
+            )
         pixels = image if isinstance(image, np.ndarray) else decoded(image, channels == 1 or self.grey)
         wanted = self.size_before_crop(size)
         if wanted is not None:
             pixels = resized(pixels, wanted)
         values = _middle(self._as_planes(pixels, channels), size)
         if values.shape[1:] != size or (self.crop is None and pixels.shape[:2] != size):
-            raise UsageError(f"the image is {sizes(pixels.shape[:2])}, and the input takes {sizes(size)}")
+            way = "leave out --resize" if self.crop is None else "the crop takes no more than there is: see --resize"
+            raise UsageError(f"the image is {sizes(pixels.shape[:2])}, and the input takes {sizes(size)}; {way}")
         with np.errstate(over="ignore"):  # what becomes infinite is said where it is measured
             values = values.astype(np.float32)
             if self.mean is not None:
@@ -195,7 +199,10 @@ def _mean_for(mean: ArrayLike, channels: int, size: Size, whole: Sequence[int]) 
                 f"{misfit}; in Caffe they are equally large: see --resize and --crop, or give another --mean"
             )
     have = counted(values.size, "value") if values.ndim <= 1 else f"shape {values.shape}"
-    raise UsageError(f"the mean has {have}, and the input is {channels}x{sizes(size)}")
+    raise UsageError(
+        f"the mean has {have}, and the input is {channels}x{sizes(size)}; give a number, one for each channel, or an "
+        "image as large"
+    )
 
 
 def read_mean(text: str) -> Array:

@@ -7,7 +7,7 @@ demand, so that a folder of any size can be compared without being held in memor
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar, NamedTuple, Protocol
@@ -16,8 +16,8 @@ import numpy as np
 
 from bnfold.data.arrays import row_of
 from bnfold.data.standins import FLAG, AnyOf, Lengths, StandIn
-from bnfold.errors import UsageError, plural
-from bnfold.net import Array, DType, Shape
+from bnfold.errors import UsageError, named, plural, quoted
+from bnfold.net import Array, DType, Shape, sizes
 
 SCALES = (1.0, 8.0, 64.0)
 LEAST_PARALLEL = 1 << 13  # values of a sample, below which a thread hands it over in the time that it is drawn in
@@ -39,6 +39,58 @@ def labels_misfit(shape: Sequence[int], count: int) -> str:
         return f"there are {count:,} {plural('sample', count)} and {given:,} {plural('label', given)}"
     way = "labels.reshape(-1)" if prod(shape) == count else "of one-hot rows, labels.argmax(axis=1)"
     return f"the labels have shape {tuple(shape)}, and must be one class number per sample: {way}"
+
+
+def nothing_for(inputs: Sequence[str], there: Collection[str]) -> str:
+    """A sentence on arrays among which there is none for some inputs; that of an `.npy` is called "".
+
+    Examples:
+        >>> nothing_for(["data"], ["x"])
+        "there is nothing for input 'data' (it has 'x'); call an array as the input is called"
+        >>> nothing_for(["a", "b"], [""])
+        "there is nothing for inputs 'a', 'b': an .npy has one array without a name; give an .npz"
+    """
+    if list(there) == [""]:
+        return f"there is nothing for {named('input', inputs)}: an .npy has one array without a name; give an .npz"
+    has = f" (it has {quoted(there)})" if there else ""
+    return f"there is nothing for {named('input', inputs)}{has}; call an array as the input is called"
+
+
+def input_misfit(name: str, wanted: Sequence[int | None], found: Sequence[int], said: str = "") -> str:
+    """A sentence on values of a shape that an input does not take, and what to do where the shape tells it.
+
+    Args:
+        name: of the input.
+        wanted: the input's shape.
+        found: the shape of the values, with the axis of samples.
+        said: what to call it in the place of its sizes.
+
+    Examples:
+        >>> input_misfit("data", (1, 3, 8, 9), (5, 8, 9, 3))
+        "input 'data' takes 1x3x8x9, and the data is 5x8x9x3: its channels stand last; give data.transpose(0, 3, 1, 2)"
+        >>> input_misfit("x", (1, 10), (5, 9))
+        "input 'x' takes 1x10, and the data is 5x9"
+    """
+    remedy = _remedy(wanted[1:], found[1:]) if len(wanted) == 4 else ""
+    return f"input '{name}' takes {sizes(wanted)}, and the data is {said or sizes(found)}{remedy}"
+
+
+def _remedy(wanted: Sequence[int | None], found: Sequence[int]) -> str:
+    """What makes images fit (channels, height, width): the first of the usual slips that explains the shape."""
+    channels, height, width = wanted
+    slips = (
+        ((height, width, channels), ": its channels stand last; give data.transpose(0, 3, 1, 2)"),
+        ((width, channels), ": it is one image whose channels stand last; give data.transpose(2, 0, 1)[None]"),
+        ((height, width), ": it has no axis of channels; give (N, C, H, W), of one image data[None]"),
+        ((1, height, width), f": it is grey; give each plane {channels} times, data.repeat({channels}, axis=1)"),
+        ((4, height, width), ": its images have four planes; without the last it is data[:, :3]" * (channels == 3)),
+        ((channels, None, None), "; --input-shape sets another size for a net of a prototxt"),
+    )
+    return next((remedy for shape, remedy in slips if _is_of(found, shape)), "")
+
+
+def _is_of(found: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    return len(found) == len(wanted) and all(size in (None, have) for have, size in zip(found, wanted, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +250,9 @@ class Arrays:
     source: str = "given arrays"
 
     def __post_init__(self) -> None:
-        counts = {blob: len(array) if array.ndim else 0 for blob, array in self.arrays.items()}
+        if alone := [blob for blob, array in self.arrays.items() if not array.ndim]:
+            raise UsageError(f"{self.source}: '{alone[0]}' is one number; give an array of samples")
+        counts = {blob: len(array) for blob, array in self.arrays.items()}
         if not self.arrays or 0 in counts.values():
             raise UsageError(f"{self.source}: there are no samples")
         if len(several := {count for count in counts.values() if count > 1}) > 1:

@@ -143,7 +143,7 @@ def test_a_line_that_cannot_be_compared_leaves_the_others_their_reports(run: Run
         own = json.loads((tmp_path / f"r.{line}.json").read_text())
         assert (own["passed"], own["comparisons"]) == (passed, comparisons[line - 1 : line])
     over_all = [line for line in files["markdown"].read_text().splitlines() if line.startswith(("| ✅", "| ❌"))]
-    assert ["not an ONNX model" in line for line in over_all] == [False, True, True, False]
+    assert ["is text and not a model in ONNX" in line for line in over_all] == [False, True, True, False]
     assert files["html"].read_text().count(f'<td class="why">{sentences[0]}'.replace("'", "&#39;")) == 1
     # Again, with the reports there, whose places are looked at before; and mended, the same command goes on.
     assert run(*words, "--json", str(files["json"])).err == found.err

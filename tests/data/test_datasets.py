@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,10 +22,10 @@ from bnfold.data import arrays as arrays_of_files
 from bnfold.data.arrays import read_arrays
 from bnfold.data.datasets import open_samples
 from bnfold.data.preparation import Preparation
-from bnfold.data.samples import Arrays, Feed, Noise, Part, Subset, part_of, picture_of
+from bnfold.data.samples import Arrays, Feed, Noise, Part, Subset, input_misfit, part_of, picture_of
 from bnfold.data.standins import FLAG, Indices
 from bnfold.errors import ParseError, UsageError
-from bnfold.net import Array
+from bnfold.net import Array, sizes
 
 FEEDS = {"data": Feed((2, 3, 4, 5), np.dtype(np.float32))}
 
@@ -149,7 +150,8 @@ def test_a_list_has_paths_from_its_own_folder_and_labels_after_the_last_space(tm
         ("a.png,1", "; a line is `path label`, with a space between"),
         ("a.png\t1", "; a line is `path label`, with a space between"),
         ("a.png;1", "; a line is `path label`, with a space between"),
-        ("b.png 1", ""),
+        ("0.1 0.2 0.3", "; a line is `path label`, with a space between"),
+        ("b.png 1", "; paths start in the folder of the list"),
     ],
 )
 def test_a_list_whose_files_are_not_found_is_told_how_its_lines_are_read(
@@ -234,10 +236,10 @@ def test_labels_that_are_given_go_first_and_those_of_the_file_are_not_read(tmp_p
 def test_data_that_does_not_fit_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         open_samples(tmp_path / "nowhere", FEEDS)
-    with pytest.raises(UsageError, match="no image"):
+    with pytest.raises(UsageError, match=r"^there is no image in '.*': no name ends in \.bmp, "):
         open_samples(tmp_path, FEEDS)
     (tmp_path / "bytes.bin").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="neither a folder"):
+    with pytest.raises(UsageError, match=r"neither a folder.*; save it as an \.npz"):
         open_samples(tmp_path / "bytes.bin", FEEDS)
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(UsageError, match="is empty"):
@@ -246,11 +248,44 @@ def test_data_that_does_not_fit_is_refused_in_a_sentence(tmp_path: Path) -> None
     with pytest.raises(ParseError, match=r"bad\.npz"):
         open_samples(tmp_path / "bad.npz", FEEDS)
     np.savez(tmp_path / "other.npz", x=np.ones(2), y2=np.ones(2))
-    with pytest.raises(UsageError, match="nothing for input data; it has x, y2"):
+    with pytest.raises(
+        UsageError, match=r"nothing for input 'data' \(it has 'x', 'y2'\); call an array as the input is called$"
+    ):
         open_samples(tmp_path / "other.npz", FEEDS)
     np.savez(tmp_path / "uneven.npz", data=np.ones((4, 3, 4, 5)), label=np.ones(3))
     with pytest.raises(UsageError, match="there are 4 samples and 3 labels"):
         open_samples(tmp_path / "uneven.npz", FEEDS)
+
+
+@pytest.mark.parametrize(
+    ("shape", "remedy"),
+    [
+        ((7, 4, 5, 3), ": its channels stand last; give data.transpose(0, 3, 1, 2)"),
+        ((4, 5, 3), ": it is one image whose channels stand last; give data.transpose(2, 0, 1)[None]"),
+        ((3, 4, 5), ": it has no axis of channels; give (N, C, H, W), of one image data[None]"),
+        ((7, 1, 4, 5), ": it is grey; give each plane 3 times, data.repeat(3, axis=1)"),
+        ((7, 4, 4, 5), ": its images have four planes; without the last it is data[:, :3]"),
+        ((7, 3, 8, 8), "; --input-shape sets another size for a net of a prototxt"),
+        ((7, 2, 8, 8), ""),
+        ((7, 60, 2), ""),
+    ],
+)
+def test_of_an_array_in_another_layout_it_is_said_what_makes_it_fit(shape: tuple[int, ...], remedy: str) -> None:
+    said = input_misfit("data", (1, 3, 4, 5), (1, *shape[1:]))
+    assert said == f"input 'data' takes 1x3x4x5, and the data is {sizes((1, *shape[1:]))}{remedy}"
+    if expression := re.search(r"data(\.\w+\(.*\)|\[).*$", remedy):
+        made = eval(expression[0], {"data": np.zeros(shape)})
+        assert made.shape[1:] == (3, 4, 5)
+
+
+@pytest.mark.parametrize("wanted", [(2, 3), (None, 3, None), (1, 1, 4, 5)])
+def test_where_a_shape_tells_nothing_no_layout_is_guessed(wanted: tuple[int | None, ...]) -> None:
+    assert input_misfit("data", wanted, (5, 6, 7)) == f"input 'data' takes {sizes(wanted)}, and the data is 5x6x7"
+
+
+def test_one_number_is_no_array_of_samples() -> None:
+    with pytest.raises(UsageError, match=r"^given arrays: 'data' is one number; give an array of samples$"):
+        Arrays({"data": np.zeros(())})
 
 
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
@@ -259,7 +294,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
         open_samples(tmp_path, FEEDS).sample(0)
     save(tmp_path / "bad.png")
     small = {"data": Feed((1, 3, 4, 5), np.dtype(np.float32))}
-    with pytest.raises(UsageError, match=r"bad\.png: the crop leaves"):
+    with pytest.raises(UsageError, match=r"bad\.png: the crop leaves 9x9, and the input takes 4x5; see --crop 4,5$"):
         open_samples(tmp_path, small, Preparation(crop=(9, 9))).sample(0)
 
 
@@ -370,7 +405,7 @@ def test_arrays_that_no_input_takes_are_not_unpacked(tmp_path: Path) -> None:
     assert (samples.count, present(samples.labels).tolist()) == (2, [0, 1])
     with ZipFile(tmp_path / "big.npz", "w", ZIP_DEFLATED) as archive, archive.open("data.npy", "w") as stream:
         np.lib.format.write_array_header_1_0(stream, header | {"shape": (2, 375_000_000)})
-    with pytest.raises(UsageError, match=r"'data' has shape \(2, 375000000\), and the input takes"):
+    with pytest.raises(UsageError, match=r"big\.npz: input 'data' takes [0-9x]+, and the data is 2x375000000$"):
         open_samples(tmp_path / "big.npz", FEEDS)
 
 

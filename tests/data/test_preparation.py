@@ -78,11 +78,15 @@ def test_a_grey_input_gets_one_plane_and_forced_grey_equal_ones() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (Preparation(crop=(3, 3)), "the crop leaves 3x3, and the input takes 4x6"),
-        (Preparation(mean=np.ones(4)), "the mean has 4 values, and the input is 3x4x6"),
+        (Preparation(crop=(3, 3)), "the crop leaves 3x3, and the input takes 4x6; see --crop 4,6$"),
+        (
+            Preparation(mean=np.ones(4)),
+            "the mean has 4 values, and the input is 3x4x6; give a number, one for each channel",
+        ),
         (Preparation(mean=np.ones((3, 2, 2))), r"the mean has shape \(3, 2, 2\)"),
         (Preparation(mean=np.ones((3, 9, 9))), "the mean image is 9x9, and the images before the crop are 4x6"),
-        (Preparation(resize=(8, 8)), "the input takes 4x6"),
+        (Preparation(resize=(8, 8)), "the image is 8x8, and the input takes 4x6; leave out --resize$"),
+        (Preparation(resize=(2, 9), crop=(4, 6)), "the image is 2x9, and the input takes 4x6; the crop takes no more"),
     ],
 )
 def test_settings_that_do_not_lead_to_the_input_are_refused(settings: Preparation, sentence: str) -> None:
