@@ -7,7 +7,7 @@ nobody does any more, it goes, and so do the nodes that computed it.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +20,7 @@ from bnfold.io.wire import LENGTH, Field
 from bnfold.net import Array, Layer, LazyArray, Names, Net, blobs_of, sizes
 from bnfold.onnx.behind import behind_edits
 from bnfold.onnx.constants import Call
-from bnfold.onnx.file import NODE, fill_constant, whole
+from bnfold.onnx.file import NODE, Document, fill_constant, whole
 from bnfold.onnx.fitting import fits
 from bnfold.onnx.node import BIASES, STANDARD, BottomInput, ConstantInput, Node, bodies, captured, made_in
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
@@ -36,6 +36,7 @@ class Edition:
     """What a net is as a file, decided and not written yet.
 
     Attributes:
+        origin: the file that it is read from.
         nodes: the nodes in order: the number in the old file (-1 for a new one), and the message where it changed.
         fresh: initialisers that are new, or have new values, by name.
         gone: initialisers that nobody reads any more.
@@ -45,6 +46,7 @@ class Edition:
         resized: what is said of values that a program gave other sizes than the file says, by their names of now.
     """
 
+    origin: OnnxOrigin
     nodes: list[tuple[int, NodeProto | None]] = field(default_factory=list)
     fresh: dict[str, Weight] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
@@ -53,11 +55,51 @@ class Edition:
     name: str | None = None
     resized: dict[str, ValueInfoProto] = field(default_factory=dict)
 
-    def is_as_read(self, model: ModelProto) -> bool:
-        """Whether nothing differs from the file that holds `model`."""
-        every = [(number, None) for number in range(len(model.graph.node))]
+    @property
+    def document(self) -> Document:
+        """The old file."""
+        return self.origin.document
+
+    @property
+    def is_as_read(self) -> bool:
+        """Whether nothing differs from the old file."""
+        every = [(number, None) for number in range(len(self.document.model.graph.node))]
         other = self.fresh or self.gone or self.values
         return self.nodes == every and not other and self.outputs is None and self.name is None
+
+    def renamed(self, port: ValueInfoProto) -> ValueInfoProto | None:
+        """What is said about a value, under its name of now; None where it is gone."""
+        name = self.values.get(port.name, port.name)
+        if name is None or port.name in self.gone:
+            return None
+        if name in self.resized:
+            return self.resized[name]
+        if name == port.name:
+            return self.fresh[name].port() if self._reshapes(port) else port
+        renamed = deepcopy(port)
+        renamed.name = name
+        return renamed
+
+    def loses(self, name: str) -> bool:
+        """Whether a value is renamed or gone, so that what is annotated to it means nothing."""
+        return name in self.values or name in self.gone
+
+    def leaves(self, port: ValueInfoProto) -> bool:
+        """Whether an input lists an initialiser that is gone, or has other values or sizes than one would feed."""
+        frozen = self.origin.options.freeze_initializers and self.document.model.ir_version >= CONSTANTS_ARE_INPUTS
+        return port.name in self.gone or (frozen and port.name in self.fresh) or self._reshapes(port)
+
+    def _reshapes(self, port: ValueInfoProto) -> bool:
+        """Whether a port declares an initialiser that has other sizes now, as a bias of one value that became a row."""
+        fresh = self.fresh.get(port.name)
+        return fresh is not None and port.type.tensor_type.shape != fresh.port().type.tensor_type.shape
+
+    def new_inputs(self) -> list[ValueInfoProto]:
+        """Old models list every initialiser as an input."""
+        if self.document.model.ir_version >= CONSTANTS_ARE_INPUTS:
+            return []
+        listed = {port.name for port in self.document.model.graph.input if not self.leaves(port)}
+        return [fresh.port() for fresh in self.fresh.values() if fresh.name not in listed]
 
 
 def edition(net: Net) -> Edition:
@@ -66,19 +108,19 @@ def edition(net: Net) -> Edition:
     _require_as_read(net)
     behind = behind_edits(net)
     edited = _Editing(net, behind).edit()
-    _require_known(edited, net.origin.document.model)
-    _require_single(edited, net)
+    _require_known(edited)
+    _require_single(edited, net.inputs)
     untyped = {port.name for port in edited.outputs or () if port.type.WhichOneof("value") is None}
     if behind or untyped:
-        found = _found(net, edited, behind | untyped, as_declared=True)
-        _require_fitting(edited, net, behind, found)
-        _resize(edited, net, behind | untyped, found)
+        found = _found(edited, behind | untyped, as_declared=True)
+        _require_fitting(edited, behind, found)
+        _resize(edited, behind | untyped, found)
     return edited
 
 
-def _require_fitting(edited: Edition, net: Net, behind: set[str], found: Types) -> None:
+def _require_fitting(edited: Edition, behind: set[str], found: Types) -> None:
     """Stop at a node behind an edit that runtimes refuse by the sizes of what it reads. Raises UsageError."""
-    model: ModelProto = net.origin.document.model
+    model = edited.document.model
     for number, edit in edited.nodes:
         node = edit or model.graph.node[number]
         shapes = [found.shapes.get(name) for name in node.input]
@@ -87,8 +129,9 @@ def _require_fitting(edited: Edition, net: Net, behind: set[str], found: Types) 
             raise UsageError(f"{_called(node)}: what it reads does not fit together, and runtimes refuse that: {read}")
 
 
-def _require_known(edited: Edition, model: ModelProto) -> None:
+def _require_known(edited: Edition) -> None:
     """Stop at a node with another one's name, or of operators that have no version there. Raises UsageError."""
+    model = edited.document.model
     old = model.graph.node
     names = Counter((node or old[number]).name for number, node in edited.nodes)
     had = Counter(node.name for node in old)
@@ -101,7 +144,7 @@ def _require_known(edited: Edition, model: ModelProto) -> None:
             raise UsageError(f"{layer}: the model does not say which version of '{node.domain}' it uses (opset_import)")
 
 
-def _require_single(edited: Edition, net: Net) -> None:
+def _require_single(edited: Edition, inputs: Iterable[str]) -> None:
     """Stop at no node at all, at one that makes what is an input or a constant, and at a body that makes what is there.
 
     Raises:
@@ -109,9 +152,9 @@ def _require_single(edited: Edition, net: Net) -> None:
     """
     if not edited.nodes:
         raise UsageError("the net has no layer left, and runtimes refuse a model without a node")
-    graph = net.origin.document.model.graph
-    old = {*net.inputs, *net.origin.tensors, *(name for node in graph.node for name in node.output)}
-    made = {*net.inputs, *edited.fresh, *(net.origin.tensors.keys() - edited.gone)}
+    graph, tensors = edited.document.model.graph, edited.origin.tensors
+    old = {*inputs, *tensors, *(name for node in graph.node for name in node.output)}
+    made = {*inputs, *edited.fresh, *(tensors.keys() - edited.gone)}
     for number, edit in edited.nodes:
         node = edit or graph.node[number]
         if twice := made.intersection(filter(None, node.output)):
@@ -131,13 +174,12 @@ def _called(node: NodeProto) -> str:
     return f"layer '{node.name or next(iter(node.output), '')}' ({node.op_type})"
 
 
-def _resize(edited: Edition, net: Net, behind: set[str], found: Types) -> None:
+def _resize(edited: Edition, behind: set[str], found: Types) -> None:
     """Correct what the file says of the sizes and types of some values; what cannot be found out is left open."""
-    origin: OnnxOrigin = net.origin
-    graph = origin.document.model.graph
+    graph = edited.document.model.graph
     outputs = list(graph.output) if edited.outputs is None else edited.outputs
-    stated = [port for port in (renamed(port, edited) for port in graph.value_info) if port is not None]
-    called = found.called(origin.sizes_named)
+    stated = filter(None, map(edited.renamed, graph.value_info))
+    called = found.called(edited.origin.sizes_named)
     for port in (*outputs, *stated):
         if port.name in behind and port.type.WhichOneof("value") in (None, "tensor_type"):
             element = found.elements.get(port.name, port.type.tensor_type.elem_type)
@@ -165,7 +207,7 @@ class _Editing:
         self._behind = behind
         self._origin: OnnxOrigin = net.origin
         self._names = Names((*self._origin.names, *blobs_of(net)), "_")
-        self._edition = Edition()
+        self._edition = Edition(net.origin)
         self._read: set[str] = set()
         self._taken: dict[str, list[Weight]] = {}
 
@@ -433,20 +475,19 @@ def types_of(net: Net) -> Types:
         return origin.types
     _require_as_read(net)
     behind = behind_edits(net)
-    return _found(net, _Editing(net, behind).edit(), behind)
+    return _found(_Editing(net, behind).edit(), behind)
 
 
-def _found(net: Net, edited: Edition, behind: set[str], *, as_declared: bool = False) -> Types:
+def _found(edited: Edition, behind: set[str], *, as_declared: bool = False) -> Types:
     """What can be found out about the blobs of a net that is no more as it was read.
 
     Args:
-        net: the net.
         edited: how it differs, without `resized`.
         behind: the blobs of which the file's sizes are not to be believed.
         as_declared: without the sizes that whoever read the file gave.
     """
-    origin: OnnxOrigin = net.origin
-    model, weights = _message(net, edited)
+    origin = edited.origin
+    model, weights = _message(edited)
     numbers = origin.numbers
     if as_declared and origin.types is not origin.declared:
         numbers = {name: value for name, value in numbers.items() if name in origin.tensors}
@@ -469,7 +510,7 @@ def _found(net: Net, edited: Edition, behind: set[str], *, as_declared: bool = F
 
 def message_of(net: Net) -> tuple[ModelProto, tuple[Weight, ...]]:
     """The net as a model without its large weights, and these, which read their values when they are asked."""
-    return _message(net, edition(net))
+    return _message(edition(net))
 
 
 def _rename_shards(node: NodeProto, old: NodeProto) -> None:
@@ -480,21 +521,20 @@ def _rename_shards(node: NodeProto, old: NodeProto) -> None:
             spec.tensor_name = names.get(spec.tensor_name, spec.tensor_name)
 
 
-def _message(net: Net, edited: Edition) -> tuple[ModelProto, tuple[Weight, ...]]:
-    origin: OnnxOrigin = net.origin
-    document = origin.document
+def _message(edited: Edition) -> tuple[ModelProto, tuple[Weight, ...]]:
+    document = edited.document
     model = deepcopy(document.model)
     graph = model.graph
     nodes = [node if node is not None else document.model.graph.node[number] for number, node in edited.nodes]
-    graph.name = net.name
+    graph.name = graph.name if edited.name is None else edited.name
     del graph.node[:], graph.value_info[:], graph.input[:]
     graph.node.extend(nodes)
     for position, (number, node) in enumerate(edited.nodes):
         if node is None and number in document.constants:
             fill_constant(graph.node[position], document.constants[number])
-    graph.value_info.extend(filter(None, (renamed(port, edited) for port in document.model.graph.value_info)))
-    graph.input.extend(port for port in document.model.graph.input if not leaves(port, edited, origin))
-    graph.input.extend(new_inputs(edited, origin))
+    graph.value_info.extend(filter(None, map(edited.renamed, document.model.graph.value_info)))
+    graph.input.extend(port for port in document.model.graph.input if not edited.leaves(port))
+    graph.input.extend(edited.new_inputs())
     if edited.outputs is not None:
         del graph.output[:]
         graph.output.extend(edited.outputs)
@@ -507,37 +547,3 @@ def _message(net: Net, edited: Edition) -> tuple[ModelProto, tuple[Weight, ...]]
         else:
             graph.initializer.append(whole(tensor))
     return model, (*weights, *edited.fresh.values())
-
-
-def renamed(port: ValueInfoProto, edited: Edition) -> ValueInfoProto | None:
-    """What is said about a value, under its name of now; None where it is gone."""
-    name = edited.values.get(port.name, port.name)
-    if name is None or port.name in edited.gone:
-        return None
-    if name in edited.resized:
-        return edited.resized[name]
-    if name == port.name:
-        return edited.fresh[name].port() if is_reshaped(port, edited) else port
-    renamed = deepcopy(port)
-    renamed.name = name
-    return renamed
-
-
-def leaves(port: ValueInfoProto, edited: Edition, origin: OnnxOrigin) -> bool:
-    """Whether an input lists an initialiser that is gone, or has other values, or other sizes, than one would feed."""
-    frozen = origin.options.freeze_initializers and origin.document.model.ir_version >= CONSTANTS_ARE_INPUTS
-    return port.name in edited.gone or (frozen and port.name in edited.fresh) or is_reshaped(port, edited)
-
-
-def is_reshaped(port: ValueInfoProto, edited: Edition) -> bool:
-    """Whether a port declares an initialiser that has other sizes now, as a bias of one value that became a row."""
-    fresh = edited.fresh.get(port.name)
-    return fresh is not None and port.type.tensor_type.shape != fresh.port().type.tensor_type.shape
-
-
-def new_inputs(edited: Edition, origin: OnnxOrigin) -> list[ValueInfoProto]:
-    """Old models list every initialiser as an input."""
-    if origin.document.model.ir_version >= CONSTANTS_ARE_INPUTS:
-        return []
-    listed = {port.name for port in origin.document.model.graph.input if not leaves(port, edited, origin)}
-    return [fresh.port() for fresh in edited.fresh.values() if fresh.name not in listed]

@@ -38,28 +38,29 @@ class Sink(Protocol):
 
 
 class Initialiser:
-    """An initialiser as it is written: its message without the values, and these.
+    """An initialiser as it is written, `len` bytes: its message without the values, and these.
 
     Attributes:
         header, weight: the two.
         head: all in front of the values, from the field of the graph on.
-        size: how many bytes it takes.
     """
 
-    __slots__ = ("head", "header", "size", "weight")
+    __slots__ = ("head", "header", "weight")
 
     def __init__(self, header: TensorProto, weight: Weight) -> None:
         self.header, self.weight = header, weight
         message = header.SerializeToString(deterministic=True)
         message += field_head(TensorProto.RAW_DATA_FIELD_NUMBER, weight.nbytes)
         self.head = field_head(GraphProto.INITIALIZER_FIELD_NUMBER, len(message) + weight.nbytes) + message
-        self.size = len(self.head) + weight.nbytes
 
-    def write(self, sink: Sink) -> None:
-        """Its head, and the values piece by piece."""
-        sink.write(self.head)
-        for piece in self.weight.pieces():
-            sink.write(piece)
+    def __len__(self) -> int:
+        return len(self.head) + self.weight.nbytes
+
+    def inside(self) -> TensorProto:
+        """The message with the values in it."""
+        tensor = deepcopy(self.header)
+        tensor.raw_data = b"".join(self.weight.pieces())
+        return tensor
 
     def outside(self, data: DataFile) -> TensorProto:
         """The message that says where in another file the values are, which are written there."""
@@ -71,6 +72,21 @@ class Initialiser:
         return tensor
 
 
+Piece = bytes | memoryview | Initialiser
+"""A field as it is serialised or lies in a file, or an initialiser whose values are read when it is written."""
+
+
+def write_pieces(sink: Sink, pieces: Iterable[Piece]) -> None:
+    """Write fields, the values of initialisers piece by piece."""
+    for piece in pieces:
+        if isinstance(piece, Initialiser):
+            sink.write(piece.head)
+            for values in piece.weight.pieces():
+                sink.write(values)
+        else:
+            sink.write(piece)
+
+
 def field_head(number: int, length: int) -> bytes:
     """What stands in front of a field of so many bytes."""
     return encode_tag(number, LENGTH) + encode_varint(length)
@@ -78,10 +94,7 @@ def field_head(number: int, length: int) -> bytes:
 
 def fill(model: ModelProto, weights: Iterable[Weight]) -> ModelProto:
     """Put the initialisers into the message itself, and return it."""
-    for weight in weights:
-        tensor = weight.header()
-        tensor.raw_data = b"".join(weight.pieces())
-        model.graph.initializer.append(tensor)
+    model.graph.initializer.extend(Initialiser(weight.header(), weight).inside() for weight in weights)
     return model
 
 
@@ -99,7 +112,7 @@ class WholeModel:
     def __init__(self, model: ModelProto, weights: Iterable[Weight]) -> None:
         self._graph = model.graph
         self._inside = [Initialiser(weight.header(), weight) for weight in weights]
-        size = model.graph.ByteSize() + sum(one.size for one in self._inside)
+        size = model.graph.ByteSize() + sum(map(len, self._inside))
         shell = deepcopy(model)
         shell.ClearField("graph")
         self._front = shell.SerializeToString(deterministic=True) + field_head(ModelProto.GRAPH_FIELD_NUMBER, size)
@@ -107,10 +120,7 @@ class WholeModel:
 
     def write(self, sink: Sink) -> None:
         """All of it, the values piece by piece."""
-        sink.write(self._front)
-        sink.write(self._graph.SerializeToString(deterministic=True))
-        for initialiser in self._inside:
-            initialiser.write(sink)
+        write_pieces(sink, [self._front, self._graph.SerializeToString(deterministic=True), *self._inside])
 
 
 class DataFile:

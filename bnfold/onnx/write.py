@@ -11,15 +11,16 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from bnfold.errors import BnfoldError, UnsupportedError, UsageError
 from bnfold.io.files import OutputSet, data_file, is_same_file
-from bnfold.io.wire import LENGTH, MAX_MESSAGE, Field, encode_field
+from bnfold.io.wire import LENGTH, MAX_MESSAGE, encode_field
 from bnfold.net import Net
-from bnfold.onnx.edition import Edition, edition, leaves, new_inputs, renamed
+from bnfold.onnx.edition import Edition, edition
 from bnfold.onnx.file import (
     GRAPH,
     INITIALIZER,
@@ -34,13 +35,10 @@ from bnfold.onnx.file import (
     read_document,
 )
 from bnfold.onnx.origin import OnnxOrigin
-from bnfold.onnx.save import EXTERNAL_FROM, DataFile, Initialiser, Sink, field_head
+from bnfold.onnx.save import EXTERNAL_FROM, DataFile, Initialiser, Piece, Sink, field_head, write_pieces
 from bnfold.onnx.weight import Weight
 
 _QUANTIZATION = 14
-
-_Piece = Field | bytes | Initialiser
-"""A field as it lies in the old file, a new one, or an initialiser whose values are written from an array."""
 
 
 def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool) -> list[Path]:
@@ -56,9 +54,8 @@ def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool) ->
     Raises:
         UsageError: the weights' file cannot be named in a model, or is that of the model that was read, which stays.
     """
-    origin: OnnxOrigin = net.origin
-    document, edited = _differences(net)
-    pieces = list(_pieces(document, edited, origin))
+    edited = _differences(net)
+    document, pieces = edited.document, list(_pieces(edited))
     _require_left_whole(document, path, path)
     sink = files.open(path)
     if not (external_data or document.keeps_outside) and _size(document, pieces) <= MAX_MESSAGE:
@@ -68,7 +65,7 @@ def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool) ->
     _require_left_whole(document, path, data_path)
     require_no_others(path, data_path)
     data = DataFile(files.open(data_path), data_path.name)
-    _emit(sink, document, [_placed(piece, data) for piece in _pieces(document, edited, origin, split=True)])
+    _emit(sink, document, [_placed(piece, data) for piece in _pieces(edited, split=True)])
     return [path, data_path]
 
 
@@ -138,148 +135,113 @@ def whole_message(net: Net) -> ModelProto:
             model.MergeFromString(bytes(document.buffer[part.begin : part.end]))
     for piece in pieces:
         if isinstance(piece, Initialiser):
-            tensor = model.graph.initializer.add()
-            tensor.CopyFrom(piece.header)
-            tensor.raw_data = b"".join(piece.weight.pieces())
+            model.graph.initializer.append(piece.inside())
         else:
-            own = piece if isinstance(piece, bytes) else document.buffer[piece.begin : piece.end]
-            model.graph.MergeFromString(bytes(own))
+            model.graph.MergeFromString(bytes(piece))
     return model
 
 
-def _whole(net: Net, too_large: BnfoldError) -> tuple[Document, list[_Piece]]:
+def _whole(net: Net, too_large: BnfoldError) -> tuple[Document, list[Piece]]:
     """The file that a net is written from, and the fields of its graph, all weights among them."""
-    document, edited = _differences(net)
-    pieces = list(_pieces(document, edited, net.origin, split=document.keeps_outside))
+    edited = _differences(net)
+    document = edited.document
+    pieces = list(_pieces(edited, split=document.keeps_outside))
     if _size(document, pieces) > MAX_MESSAGE:
         raise too_large
     return document, pieces
 
 
-def _differences(net: Net) -> tuple[Document, Edition]:
-    """The file that a net is written from, and how it differs: nothing folded leaves the calls of functions."""
+def _differences(net: Net) -> Edition:
+    """How a net differs from the file that it is written from: nothing folded leaves the calls of functions."""
     origin: OnnxOrigin = net.origin
-    document, edited = origin.document, edition(net)
-    if origin.found is document or not edited.is_as_read(document.model):
-        return document, edited
-    return origin.found, Edition([(number, None) for number in range(len(origin.found.model.graph.node))])
+    edited = edition(net)
+    if origin.found is origin.document or not edited.is_as_read:
+        return edited
+    return Edition(
+        replace(origin, document=origin.found), [(number, None) for number in range(len(origin.found.model.graph.node))]
+    )
 
 
 TOO_LARGE = "the model passes 2 GiB, which no ONNX message can hold; save it with external data"
 
 
-def _size(document: Document, pieces: Iterable[_Piece]) -> int:
+def _size(document: Document, pieces: Iterable[Piece]) -> int:
     """How many bytes the model takes with these pieces in its graph, and no fewer."""
     around = sum(part.end - part.begin for part in document.outer if part.number != GRAPH)
-    return around + sum(map(_length, pieces)) + 16
+    return around + sum(map(len, pieces)) + 16
 
 
-def _length(piece: _Piece) -> int:
-    if isinstance(piece, bytes):
-        return len(piece)
-    return piece.end - piece.begin if isinstance(piece, Field) else piece.size
-
-
-def _emit(sink: Sink, document: Document, pieces: Sequence[_Piece]) -> None:
+def _emit(sink: Sink, document: Document, pieces: Sequence[Piece]) -> None:
     view = memoryview(document.buffer)
     for part in document.outer:
-        if part[:2] != (GRAPH, LENGTH):
-            sink.write(view[part.begin : part.end])
-            continue
-        sink.write(field_head(GRAPH, sum(map(_length, pieces))))
-        for begin, end, piece in _joined(pieces):
-            if piece is None:
-                sink.write(view[begin:end])
-            elif isinstance(piece, bytes):
-                sink.write(piece)
-            else:
-                piece.write(sink)
-
-
-def _joined(pieces: Sequence[_Piece]) -> Iterator[tuple[int, int, bytes | Initialiser | None]]:
-    """The pieces, neighbours of the old file as one."""
-    begin = end = 0
-    for piece in pieces:
-        if isinstance(piece, Field) and piece.begin == end:
-            end = piece.end
-            continue
-        if end > begin:
-            yield begin, end, None
-        begin = end = 0
-        if isinstance(piece, Field):
-            begin, end = piece.begin, piece.end
+        if part[:2] == (GRAPH, LENGTH):
+            write_pieces(sink, [field_head(GRAPH, sum(map(len, pieces))), *pieces])
         else:
-            yield 0, 0, piece
-    if end > begin:
-        yield begin, end, None
+            sink.write(view[part.begin : part.end])
 
 
-def _pieces(document: Document, edited: Edition, origin: OnnxOrigin, split: bool = False) -> Iterator[_Piece]:
+def _pieces(edited: Edition, split: bool = False) -> Iterator[Piece]:
     """The fields of the graph as they are to be written.
 
     Args:
-        document, edited, origin: the net.
+        edited: the net.
         split: give the values of every initialiser apart, so that they can be placed elsewhere.
     """
-    nodes = _by_number(edited)
-    counts: Counter[int] = Counter()
-    at_end = [fresh for fresh in edited.fresh.values() if fresh.name not in origin.tensors]
-    inputs = new_inputs(edited, origin)
-    old = [part for part in document.inner if part[:2] == (NODE, LENGTH)]
+    document, counts = edited.document, Counter[int]()
+    view, nodes = memoryview(document.buffer), _by_number(edited)
+    at_end = [fresh for fresh in edited.fresh.values() if fresh.name not in edited.origin.tensors]
+    old = [view[part.begin : part.end] for part in document.inner if part[:2] == (NODE, LENGTH)]
 
-    def written(place: int) -> Iterator[_Piece]:
+    def written(place: int) -> Iterator[Piece]:
         return (old[piece] if isinstance(piece, int) else piece for piece in nodes.get(place, ()))
 
     yield from written(-1)
     if edited.name is not None:
         yield encode_field(NAME, edited.name.encode())
     for part in document.inner:
+        as_read = view[part.begin : part.end]
         if part.wire != LENGTH:  # a field of nobody's
-            yield part
+            yield as_read
             continue
         position = counts[part.number]
         counts[part.number] += 1
         if part.number == NODE:
             yield from written(position)
         elif part.number == INITIALIZER:
-            yield from _initialiser(document.tensors[position], part, edited, split)
+            yield from _initialiser(document.tensors[position], as_read, edited, split)
             if position == len(document.tensors) - 1:
                 yield from map(_values, at_end)
         else:
-            yield from _edited(part, position, document, edited, origin)
+            yield from _edited(part.number, position, as_read, edited)
     if not document.tensors:
         yield from map(_values, at_end)
-    yield from (_field(INPUT, port) for port in inputs)
+    yield from (_field(INPUT, port) for port in edited.new_inputs())
 
 
-def _edited(part: Field, position: int, document: Document, edited: Edition, origin: OnnxOrigin) -> Iterable[_Piece]:
+def _edited(number: int, position: int, as_read: Piece, edited: Edition) -> Iterable[Piece]:
     """A field of the old graph that is no node and no dense initialiser, as it is written; nothing where it goes.
 
     Args:
-        part: the field.
-        position: how many fields of its number stand in front of it.
-        document, edited, origin: the net.
+        number: that of the field.
+        position: how many fields of that number stand in front of it.
+        as_read: the field as it was.
+        edited: the net.
     """
-    graph = document.model.graph
-    if part.number == SPARSE_INITIALIZER:
-        return _initialiser(document.sparse[position], part, edited)
-    if part.number == OUTPUT and edited.outputs is not None:
+    graph = edited.document.model.graph
+    if number == SPARSE_INITIALIZER:
+        return _initialiser(edited.document.sparse[position], as_read, edited)
+    if number == OUTPUT and edited.outputs is not None:
         return [_field(OUTPUT, port) for port in edited.outputs if position == 0]
-    if part.number == VALUE_INFO:
+    if number == VALUE_INFO:
         port = graph.value_info[position]
-        now = renamed(port, edited)
-        return [] if now is None else [part if now is port else _field(VALUE_INFO, now)]
+        now = edited.renamed(port)
+        return [] if now is None else [as_read if now is port else _field(VALUE_INFO, now)]
     goes = (
-        (part.number == NAME and edited.name is not None)
-        or (part.number == INPUT and leaves(graph.input[position], edited, origin))
-        or (part.number == _QUANTIZATION and _is_lost(graph.quantization_annotation[position].tensor_name, edited))
+        (number == NAME and edited.name is not None)
+        or (number == INPUT and edited.leaves(graph.input[position]))
+        or (number == _QUANTIZATION and edited.loses(graph.quantization_annotation[position].tensor_name))
     )
-    return [] if goes else [part]
-
-
-def _is_lost(name: str, edited: Edition) -> bool:
-    """Whether a tensor is renamed or gone, so that what is annotated to it means nothing."""
-    return name in edited.values or name in edited.gone
+    return [] if goes else [as_read]
 
 
 def _by_number(edited: Edition) -> dict[int, list[bytes | int]]:
@@ -299,16 +261,14 @@ def _field(number: int, message: NodeProto | TensorProto | ValueInfoProto) -> by
     return encode_field(number, message.SerializeToString(deterministic=True))
 
 
-def _initialiser(tensor: Tensor, part: Field, edited: Edition, split: bool = False) -> Iterator[_Piece]:
-    fresh = edited.fresh.get(tensor.name)
-    if fresh is not None:
-        yield _values(fresh, tensor)
-    elif tensor.name in edited.gone:
-        return
-    elif split and (weight := tensor.weight) is not None:
-        yield Initialiser(tensor.bare(), weight)
-    else:
-        yield part
+def _initialiser(tensor: Tensor, as_read: Piece, edited: Edition, split: bool = False) -> Iterable[Piece]:
+    if (fresh := edited.fresh.get(tensor.name)) is not None:
+        return [_values(fresh, tensor)]
+    if tensor.name in edited.gone:
+        return []
+    if split and (weight := tensor.weight) is not None:
+        return [Initialiser(tensor.bare(), weight)]
+    return [as_read]
 
 
 def _values(fresh: Weight, old: Tensor | None = None) -> Initialiser:
@@ -318,7 +278,7 @@ def _values(fresh: Weight, old: Tensor | None = None) -> Initialiser:
     return Initialiser(header, fresh)
 
 
-def _placed(piece: _Piece, data: DataFile) -> _Piece:
+def _placed(piece: Piece, data: DataFile) -> Piece:
     """An initialiser with its values in the other file, if they are many."""
     if not isinstance(piece, Initialiser) or piece.weight.nbytes < EXTERNAL_FROM:
         return piece
