@@ -472,7 +472,8 @@ def _called_otherwise(
     nodes: tuple[NodeProto, NodeProto], functions: Sequence[Mapping[Key, Sequence[bytes]]]
 ) -> Difference | None:
     """A function of the model's own that both nodes call, also in their bodies, and that is another one; or None."""
-    from bnfold.onnx.functions import all_nodes, key_of
+    from bnfold.onnx.functions import key_of
+    from bnfold.onnx.node import all_nodes
 
     called = [
         {key_of(one) for one in all_nodes([node])} & said.keys() for node, said in zip(nodes, functions, strict=True)

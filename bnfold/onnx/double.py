@@ -17,7 +17,7 @@ from bnfold.errors import UnsupportedError
 from bnfold.net import Array, DType
 from bnfold.onnx.file import values_of
 from bnfold.onnx.functions import NoBody, without_calls
-from bnfold.onnx.node import fed_tensor
+from bnfold.onnx.node import all_bodies, fed_tensor
 from bnfold.onnx.weight import Weight
 
 FIXED = frozenset({"DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
@@ -111,14 +111,15 @@ def converted(model: ModelProto, folder: Path | None, conversion: Conversion) ->
 
 
 def _convert_graph(graph: GraphProto, folder: Path | None, conversion: Conversion) -> None:
-    del graph.value_info[:]
-    for port in (*graph.input, *graph.output):
-        if (fed := fed_tensor(port)) is not None and fed.elem_type in conversion.sources:
-            fed.elem_type = conversion.target
-    for tensor in (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)):
-        _convert_tensor(tensor, folder, conversion)
-    for node in graph.node:
-        _convert_node(node, folder, conversion)
+    for one in [graph, *all_bodies(graph.node)]:
+        del one.value_info[:]
+        for port in (*one.input, *one.output):
+            if (fed := fed_tensor(port)) is not None and fed.elem_type in conversion.sources:
+                fed.elem_type = conversion.target
+        for tensor in (*one.initializer, *(sparse.values for sparse in one.sparse_initializer)):
+            _convert_tensor(tensor, folder, conversion)
+        for node in one.node:
+            _convert_node(node, folder, conversion)
 
 
 def _convert_node(node: NodeProto, folder: Path | None, conversion: Conversion) -> None:
@@ -128,9 +129,7 @@ def _convert_node(node: NodeProto, folder: Path | None, conversion: Conversion) 
     if unsaid is not None and all(attribute.name != unsaid.name for attribute in node.attribute):
         node.attribute.append(unsaid)
     for attribute in list(node.attribute):
-        if attribute.type == AttributeProto.GRAPH:
-            _convert_graph(attribute.g, folder, conversion)
-        elif attribute.type == AttributeProto.TENSOR:
+        if attribute.type == AttributeProto.TENSOR:
             _convert_tensor(attribute.t, folder, conversion)
         elif attribute.type == AttributeProto.SPARSE_TENSOR:
             _convert_tensor(attribute.sparse_tensor.values, folder, conversion)

@@ -22,7 +22,7 @@ from bnfold.onnx.behind import behind_edits
 from bnfold.onnx.constants import Call
 from bnfold.onnx.file import NODE, Document, fill_constant, whole
 from bnfold.onnx.fitting import fits
-from bnfold.onnx.node import BIASES, STANDARD, BottomInput, ConstantInput, Node, bodies, captured, made_in
+from bnfold.onnx.node import BIASES, STANDARD, BottomInput, ConstantInput, Node, all_nodes, bodies, captured, made_in
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.shapes import Types, infer, inputs_of, opset_of
@@ -387,13 +387,12 @@ class _Editing:
 
 def _forget_sizes(node: NodeProto) -> None:
     """Leave open what the bodies of a node say of sizes; they are found out from what they read."""
-    counts = 2 if node.op_type == "Loop" else 0  # of rounds, and whether there is another; they are no data
-    for body in bodies(node):
-        for port in (*body.input[counts:], *body.output, *body.value_info):
-            if port.type.HasField("tensor_type"):
-                port.type.tensor_type.ClearField("shape")
-        for inner in body.node:
-            _forget_sizes(inner)
+    for inner in all_nodes([node]):
+        counts = 2 if inner.op_type == "Loop" else 0  # of rounds, and whether there is another; they are no data
+        for body in bodies(inner):
+            for port in (*body.input[counts:], *body.output, *body.value_info):
+                if port.type.HasField("tensor_type"):
+                    port.type.tensor_type.ClearField("shape")
 
 
 def _is_known(layer: Layer, origin: OnnxOrigin) -> bool:

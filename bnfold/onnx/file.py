@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, SparseTensorProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from bnfold.errors import ParseError, WeightsError
 from bnfold.io.formats import HEAD, is_text, other_format
 from bnfold.io.mapping import map_file
 from bnfold.io.wire import LENGTH, Buffer, Field, WireError, encode_field, fields
 from bnfold.net import Array, DType, Shape
-from bnfold.onnx.node import graphs_of
+from bnfold.onnx.node import all_bodies, all_nodes, set_nodes
 from bnfold.onnx.order import run_order
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.weight import ONNX_TYPES, Weight, little_endian
@@ -199,7 +199,7 @@ def read_onnx(path: Path) -> OnnxFile:
     if document.keeps_outside:
         # Weights on a store and in a folder cannot both be beside the model.
         model = ModelProto.FromString(bytes(document.buffer[:]))
-        _arrange(model, run_order(model.graph.node))
+        set_nodes(model.graph, [model.graph.node[number] for number in run_order(model.graph.node)])
         if not all(file.path.is_relative_to(folder) for file in document.files.values()):
             folder = path.parent.resolve()
         for entry in (entry for tensor in model.graph.initializer for entry in tensor.external_data):
@@ -301,10 +301,11 @@ def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
 
 def _sorted(document: Document) -> Document:
     """The file as if it had its nodes in the order in which they run."""
-    order = run_order(document.model.graph.node)
+    nodes = document.model.graph.node
+    order = run_order(nodes)
     if order == list(range(len(order))):
         return document
-    _arrange(document.model, order)
+    set_nodes(document.model.graph, [nodes[number] for number in order])
     places = [place for place, part in enumerate(document.inner) if part[:2] == (NODE, LENGTH)]
     inner = list(document.inner)
     for place, number in zip(places, order, strict=True):
@@ -313,38 +314,20 @@ def _sorted(document: Document) -> Document:
     return replace(document, inner=tuple(inner), constants=constants, is_sorted=False)
 
 
-def _arrange(model: ModelProto, order: Sequence[int]) -> None:
-    """Bring nodes into an order."""
-    nodes = list(model.graph.node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes[number] for number in order)
-
-
 def _words(model: ModelProto) -> Iterator[str]:
     """The names in a model, but for those of initialisers, which nothing could read by such a name."""
-    for opset in model.opset_import:
-        yield opset.domain
-    yield from _words_in(model.graph)
+    yield from (opset.domain for opset in model.opset_import)
     for function in model.functions:
         yield from (function.name, function.domain, *function.input, *function.output, *function.attribute)
-        yield from _words_of(function.node)
-
-
-def _words_in(graph: GraphProto) -> Iterator[str]:
-    yield graph.name
-    for port in (*graph.input, *graph.output, *graph.value_info):
-        yield port.name
-        yield from (dim.dim_param for dim in port.type.tensor_type.shape.dim)
-    yield from _words_of(graph.node)
-
-
-def _words_of(nodes: Iterable[NodeProto]) -> Iterator[str]:
-    for node in nodes:
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    for node in all_nodes(nodes):
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-        for attribute in node.attribute:
-            yield attribute.name
-            for body in graphs_of(attribute):
-                yield from _words_in(body)
+        yield from (attribute.name for attribute in node.attribute)
+    for graph in (model.graph, *all_bodies(nodes)):
+        yield graph.name
+        for port in (*graph.input, *graph.output, *graph.value_info):
+            yield port.name
+            yield from (dim.dim_param for dim in port.type.tensor_type.shape.dim)
 
 
 def _sparse(buffer: Buffer, inner: Iterable[Field]) -> Iterator[SparseTensorProto]:

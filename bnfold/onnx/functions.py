@@ -14,15 +14,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
+from copy import deepcopy
 from graphlib import CycleError, TopologicalSorter
 
-from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, helper
 
 from bnfold.errors import counted
 from bnfold.io.wire import LENGTH, MAX_MESSAGE
 from bnfold.net import Names
 from bnfold.onnx.file import GRAPH, INITIALIZER, SPARSE_INITIALIZER, Document, document_of, fill_constant
-from bnfold.onnx.node import ARITHMETIC, STANDARD, bodies, captured, domain_of, graphs_of, made_in, names_in
+from bnfold.onnx.node import (
+    ARITHMETIC,
+    STANDARD,
+    all_nodes,
+    bodies,
+    captured,
+    domain_of,
+    graphs_of,
+    held_by,
+    made_in,
+    names_in,
+    set_nodes,
+)
 from bnfold.onnx.save import field_head
 
 NORMALISATIONS = frozenset(
@@ -63,7 +76,7 @@ def with_bodies(document: Document) -> tuple[Document, str]:
     try:
         _require_few(model)
         versions = _versions(model, functions, called)
-        model = _copied(document)
+        model = deepcopy(document.model)
         nodes = _Inliner(functions, _names(document), {}).expanded(model.graph.node)
         data = _written(document, model, nodes, versions)
     except (NoBody, RecursionError) as error:
@@ -75,17 +88,15 @@ def with_bodies(document: Document) -> tuple[Document, str]:
 
 def without_calls(model: ModelProto) -> ModelProto:
     """A copy in which bodies stand in the place of all calls, so that each attribute says what it is. Raises NoBody."""
-    copy = ModelProto()
-    copy.CopyFrom(model)
+    copy = deepcopy(model)
     functions, calls, first = _calls_of(copy)
     if not first:
         return copy
     _require_few(copy)
     versions = _versions(copy, functions, _reached(first, calls))
     taken = Names({*names_in(copy.graph), *(node.name for node in all_nodes(copy.graph.node))}, "__")
-    nodes = list(_Inliner(functions, taken, {}).expanded(copy.graph.node))
-    del copy.graph.node[:], copy.functions[:]
-    copy.graph.node.extend(nodes)
+    set_nodes(copy.graph, _Inliner(functions, taken, {}).expanded(copy.graph.node))
+    del copy.functions[:]
     _import(copy, versions)
     return copy
 
@@ -109,7 +120,7 @@ def with_branches(document: Document, conditions: Mapping[str, bool], needed: It
     Raises:
         NoBody: the model would be too large, or an If is malformed.
     """
-    model = _copied(document)
+    model = deepcopy(document.model)
     gone = [node for node in document.model.graph.node if is_branching(node) and node.input[0] in conditions]
     nodes = list(_Inliner({}, _names(document), conditions).expanded(model.graph.node))
     reads = Counter(name for node in nodes for name in reads_of(node))
@@ -202,13 +213,6 @@ def _import(model: ModelProto, versions: Mapping[str, int]) -> None:
     model.opset_import.extend(helper.make_opsetid(domain, versions[domain]) for domain in versions.keys() - known)
 
 
-def _copied(document: Document) -> ModelProto:
-    """The message of a file, to write into."""
-    model = ModelProto()
-    model.CopyFrom(document.model)
-    return model
-
-
 def _names(document: Document) -> Names:
     """The names of a file that are taken."""
     graph = document.model.graph
@@ -223,27 +227,31 @@ def _written(
     versions: dict[str, int],
     without: Container[str] = (),
 ) -> bytes:
-    """The bytes of a file with other nodes, which `model` is to have; weights are copied once, but for some."""
-    graph, old = model.graph, document.model.graph
-    large = {old.node[number].output[0]: tensor for number, tensor in document.constants.items()}
-    placed = list(nodes)
-    del graph.node[:]
-    graph.node.extend(placed)
-    for node in graph.node:
+    """The bytes of a file with other nodes; weights are copied once, but for some.
+
+    Args:
+        document: the file.
+        model: a copy of its message, which is written into.
+        nodes: the nodes.
+        versions: of the domains that they need.
+        without: the names of weights that are left out.
+    """
+    old, buffer = document.model.graph.node, memoryview(document.buffer)
+    large = {old[number].output[0]: tensor for number, tensor in document.constants.items()}
+    set_nodes(model.graph, nodes)
+    for node in model.graph.node:
         if node.op_type == "Constant" and node.output[0] in large:
             fill_constant(node, large[node.output[0]])
     _import(model, versions)
-    around, buffer = ModelProto(), memoryview(document.buffer)
-    around.CopyFrom(model)
-    around.ClearField("graph")
     stored = [
         buffer[part.begin : part.end]
         for number, tensors in ((INITIALIZER, document.tensors), (SPARSE_INITIALIZER, document.sparse))
         for part, tensor in zip((part for part in document.inner if part[:2] == (number, LENGTH)), tensors, strict=True)
         if tensor.name not in without
     ]
-    pieces: list[bytes | memoryview] = [graph.SerializeToString(), *stored]
-    head = [around.SerializeToString(), field_head(GRAPH, sum(map(len, pieces)))]
+    pieces: list[bytes | memoryview] = [model.graph.SerializeToString(), *stored]
+    model.ClearField("graph")
+    head = [model.SerializeToString(), field_head(GRAPH, sum(map(len, pieces)))]
     if sum(map(len, (*head, *pieces))) > MAX_MESSAGE:
         raise NoBody("the model would pass 2 GiB")
     return b"".join([*head, *pieces])
@@ -274,9 +282,7 @@ class _Inliner:
                 waiting.append(self._branch(node, self._conditions[node.input[0]]))
             else:
                 for body in bodies(node):  # whose own names may hide a condition
-                    inside = list(_Inliner(self._functions, self._names, {}).expanded(body.node))
-                    del body.node[:]
-                    body.node.extend(inside)
+                    set_nodes(body, _Inliner(self._functions, self._names, {}).expanded(body.node))
                 yield node
 
     def _body(self, call: NodeProto, function: FunctionProto) -> Iterator[NodeProto]:
@@ -320,8 +326,7 @@ class _Inliner:
 
     def _placed(self, node: NodeProto, names: dict[str, str], attributes: dict[str, AttributeProto]) -> NodeProto:
         """A node of a body by the names around its call, to which those are added that it makes."""
-        placed = NodeProto()
-        placed.CopyFrom(node)
+        placed = deepcopy(node)
         if node.name:
             placed.name = self._names.new(node.name)
         placed.input[:] = [names.get(name, name) for name in node.input]
@@ -340,19 +345,12 @@ class _Inliner:
 
     def _place(self, graph: GraphProto, names: dict[str, str], attributes: dict[str, AttributeProto]) -> None:
         """The same for the body of a node, whose own names hide those around it."""
-        own: list[ValueInfoProto | TensorProto] = [
-            *graph.input,
-            *graph.initializer,
-            *(sparse.values for sparse in graph.sparse_initializer),
-        ]
-        made = [name for node in graph.node for name in node.output]
-        for name in [*(one.name for one in own), *made]:
+        held = held_by(graph)
+        for name in [*(one.name for one in held), *(name for node in graph.node for name in node.output)]:
             names.pop(name, None)
-        for one in own:
+        for one in held:
             one.name = self._made(one.name, names)
-        nodes = [self._placed(node, names, attributes) for node in graph.node]
-        del graph.node[:]
-        graph.node.extend(nodes)
+        set_nodes(graph, (self._placed(node, names, attributes) for node in graph.node))
         for port in (*graph.output, *graph.value_info):
             port.name = names.get(port.name, port.name)
 
@@ -388,11 +386,3 @@ def _calls_of(model: ModelProto) -> tuple[dict[Key, FunctionProto], dict[Key, li
 
     within = {key: calls(function.node) for key, function in functions.items()}
     return functions, within, calls(model.graph.node) if functions else []
-
-
-def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    """The nodes, and those of their bodies."""
-    for node in nodes:
-        yield node
-        for body in bodies(node):
-            yield from all_nodes(body.node)

@@ -19,7 +19,7 @@ from bnfold.errors import WriteError
 from bnfold.io.mapping import release_pages
 from bnfold.net import Array, DType
 from bnfold.onnx.file import values_of
-from bnfold.onnx.node import bodies, captured, captured_by
+from bnfold.onnx.node import bodies, captured, captured_by, held_by
 from bnfold.onnx.save import DataFile, WholeModel, fill, same_bytes, write_external
 from bnfold.onnx.shapes import Types, held, infer, inferred_ports
 from bnfold.onnx.weight import Weight, little_endian
@@ -284,18 +284,15 @@ def _call_otherwise(body: onnx.GraphProto, names: Collection[str], around: Mappi
         names: the inputs.
         around: old name -> new one, of what the graphs around it make.
     """
-    made = {port.name for port in body.input} | {tensor.name for tensor in body.initializer}
-    made |= {name for node in body.node for name in node.output}
+    made = {held.name for held in held_by(body)} | {name for node in body.node for name in node.output}
     called = {**around, **{name: f"{name}{OWN}@body" for name in made.intersection(names)}}
     for node in body.node:
         for listed in (node.input, node.output):
             listed[:] = [called.get(name, name) for name in listed]
         for inner in bodies(node):
             _call_otherwise(inner, names, called)
-    for port in (*body.input, *body.output, *body.value_info):
-        port.name = called.get(port.name, port.name)
-    for tensor in body.initializer:
-        tensor.name = called.get(tensor.name, tensor.name)
+    for one in (*held_by(body), *body.output, *body.value_info):
+        one.name = called.get(one.name, one.name)
 
 
 SHAPE = "@shape"

@@ -21,8 +21,8 @@ from bnfold.algebra.frontend import InnerNet
 from bnfold.errors import BnfoldError, counted
 from bnfold.net import Layer, Net, Shape, blobs_of
 from bnfold.onnx.file import element_type
-from bnfold.onnx.functions import NORMALISATIONS, all_nodes
-from bnfold.onnx.node import ARITHMETIC, Node, captured, captured_by, constants_among, is_float, names_in
+from bnfold.onnx.functions import NORMALISATIONS
+from bnfold.onnx.node import ARITHMETIC, Node, all_nodes, captured, captured_by, constants_among, is_float, names_in
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.write import whole_message
 from bnfold.options import ReadOptions

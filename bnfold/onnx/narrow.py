@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 
 import numpy as np
-from onnx import GraphProto, ModelProto, TensorProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from bnfold.net import Array
 from bnfold.onnx.graph import with_inputs_for
-from bnfold.onnx.node import captured
+from bnfold.onnx.node import captured, set_nodes
 from bnfold.onnx.shapes import inferred_ports
 from bnfold.onnx.weight import Weight
 
@@ -52,21 +52,21 @@ def with_narrow_values_read(model: ModelProto, weights: Sequence[Weight]) -> Mod
 
 
 def _read(graph: GraphProto, narrow: Mapping[str, int]) -> None:
-    nodes = list(graph.node)
-    del graph.node[:]
-    for node in nodes:
+    nodes: list[NodeProto] = []
+    for node in graph.node:
         made = [name for name in node.output if name in narrow]
         for names, ending in ((node.input, READ), (node.output, STORED)):
             for place, name in enumerate(names):
                 if name in narrow:
                     names[place] = name + ending
-        graph.node.append(node)
+        nodes.append(node)
         for name in made:
-            graph.node.append(helper.make_node("Cast", [name + STORED], [name], name + STORED, to=TensorProto.FLOAT))
+            nodes.append(helper.make_node("Cast", [name + STORED], [name], name + STORED, to=TensorProto.FLOAT))
             read = helper.make_node("Cast", [name], [name + READ], name + READ, to=narrow[name])
             if TensorProto.DataType.Name(narrow[name]).startswith("FLOAT8"):
                 read.attribute.append(helper.make_attribute("saturate", 0))  # infinity stays what it is
-            graph.node.append(read)
+            nodes.append(read)
+    set_nodes(graph, nodes)
     for port in (*graph.output, *graph.value_info):
         if port.name in narrow:
             port.type.tensor_type.elem_type = TensorProto.FLOAT

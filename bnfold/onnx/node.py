@@ -350,6 +350,31 @@ def graphs_of(attribute: AttributeProto) -> Iterator[GraphProto]:
         yield from attribute.graphs
 
 
+def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """The nodes, and those of their bodies."""
+    for node in nodes:
+        yield node
+        for body in bodies(node):
+            yield from all_nodes(body.node)
+
+
+def all_bodies(nodes: Iterable[NodeProto]) -> Iterator[GraphProto]:
+    """The bodies of the nodes, and those in bodies."""
+    return (body for node in all_nodes(nodes) for body in bodies(node))
+
+
+def held_by(graph: GraphProto) -> list[ValueInfoProto | TensorProto]:
+    """What a graph is given, and what it stores."""
+    return [*graph.input, *graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)]
+
+
+def set_nodes(graph: GraphProto, nodes: Iterable[NodeProto]) -> None:
+    """Have a graph consist of some nodes, be they its own or others."""
+    placed = list(nodes)
+    del graph.node[:]
+    graph.node.extend(placed)
+
+
 def keeps_outside(node: NodeProto) -> bool:
     """Whether values of an attribute, or what a body stores, lie in another file."""
     if any(one.HasField("t") and one.t.data_location == TensorProto.EXTERNAL for one in node.attribute):
@@ -412,8 +437,7 @@ def captured_by(body: GraphProto) -> list[str]:
 
 
 def _captured(graph: GraphProto, around: list[set[str]], found: dict[str, None]) -> None:
-    own = {port.name for port in graph.input}
-    own |= {tensor.name for tensor in graph.initializer} | {tensor.values.name for tensor in graph.sparse_initializer}
+    own = {held.name for held in held_by(graph)}
     scopes = [*around, own]
     for node in graph.node:
         for name in node.input:
@@ -429,25 +453,15 @@ def _captured(graph: GraphProto, around: list[set[str]], found: dict[str, None])
 
 def made_in(graph: GraphProto) -> Iterator[str]:
     """Every name of a value that a graph or one of its bodies makes, holds or is given."""
-    yield from (port.name for port in graph.input)
-    yield from (tensor.name for tensor in graph.initializer)
-    yield from (sparse.values.name for sparse in graph.sparse_initializer)
-    for node in graph.node:
-        yield from node.output
-        for body in bodies(node):
-            yield from made_in(body)
+    for one in (graph, *all_bodies(graph.node)):
+        yield from (held.name for held in held_by(one))
+        for node in one.node:
+            yield from node.output
 
 
 def names_in(graph: GraphProto) -> Iterator[str]:
     """Every name of a value in a graph and its bodies."""
-    for port in (*graph.input, *graph.output, *graph.value_info):
-        yield port.name
-    for tensor in graph.initializer:
-        yield tensor.name
-    for sparse in graph.sparse_initializer:
-        yield sparse.values.name
-    for node in graph.node:
-        yield from node.input
-        yield from node.output
-        for body in bodies(node):
-            yield from names_in(body)
+    for one in (graph, *all_bodies(graph.node)):
+        yield from (named.name for named in (*held_by(one), *one.output, *one.value_info))
+        for node in one.node:
+            yield from (*node.input, *node.output)
