@@ -210,7 +210,7 @@ def _versions(model: ModelProto, functions: dict[Key, FunctionProto], called: It
 def _import(model: ModelProto, versions: Mapping[str, int]) -> None:
     """Have a model name the version of each domain that it does not name."""
     known = {domain_of(item.domain) for item in model.opset_import}
-    model.opset_import.extend(helper.make_opsetid(domain, versions[domain]) for domain in versions.keys() - known)
+    model.opset_import.extend(helper.make_opsetid(*named) for named in versions.items() if named[0] not in known)
 
 
 def _names(document: Document) -> Names:

@@ -13,7 +13,7 @@ from onnx_texts import folded, model, net_of, saved, statistics, types, values
 
 import bnfold
 from bnfold.compare.incomparable_nodes import ALL_COMPARABLE, incomparable_nodes
-from bnfold.onnx.functions import expanded
+from bnfold.onnx.functions import expanded, without_calls
 from bnfold.pipeline import Job, Reading, Writing
 from bnfold.pipeline import run as fold_files
 
@@ -257,6 +257,15 @@ def test_a_domain_that_only_a_function_names_is_named_by_the_model() -> None:
         "Conv",
         "Gelu",
     )
+
+
+def test_domains_that_only_functions_name_stand_in_the_order_in_which_these_name_them() -> None:
+    domains = [f"d{number}" for number in (5, 2, 6, 1, 4, 3)]
+    steps = " ".join(f"x{at} = {domain}.Step (x{at - 1})" for at, domain in enumerate(domains, 1))
+    imported = ", ".join(f'"{domain}" : 1' for domain in ["", *domains])
+    text = f"""{PLAIN} {{ y = m.Steps (x) }}
+        <domain: "m", opset_import: [{imported}]> Steps (x0) => (x6) {{ {steps} }}"""
+    assert [item.domain for item in without_calls(model(text)).opset_import] == ["", "m", *domains]
 
 
 def test_names_in_a_functions_bodies_stay_apart_from_those_of_the_graph_and_of_other_calls() -> None:
