@@ -94,6 +94,7 @@ def absorb_forward(linear: Linear, affine: Affine) -> Change:
     block(linear.no_forward)
     require(bool(linear.inputs), "it takes no affine from in front")
     block("" if affine.keeps_zero else linear.no_shift)
+    block("" if everywhere(affine.scale == 1) else linear.factor)
     _require_sign(linear, affine)
     factor = _over_view(affine.scale, linear.inputs, linear.view)
     weight = scaled(linear.weight, linear.view, factor)

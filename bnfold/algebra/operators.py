@@ -276,6 +276,7 @@ class Linear(NamedTuple):
         inputs: the axes of the bottom that W knows.
         summed: the axes of the view that a sum over inputs and kernel runs over.
         no_shift: why no shift can come from in front ("a shift in front of its padding would be wrong at the border").
+        factor: why every scale from in front must be 1 (it adds a bias to what goes through a function).
         no_backward: why no affine can come from behind (a fused ReLU; the gates of an LSTM, whose outputs are what the
             weight gives and not the top).
         no_forward: why no affine can come from in front (it reads indices; a size that is unknown).
@@ -299,6 +300,7 @@ class Linear(NamedTuple):
     inputs: tuple[Port, ...] = ()
     summed: tuple[int, ...] = ()
     no_shift: str = ""
+    factor: str = ""
     no_backward: str = ""
     no_forward: str = ""
     no_bias: str = ""

@@ -3,7 +3,11 @@
     Given:   m = MatMul(x, W), y = Add(m, b)      While folding:  y = MatMul(x, W) with the bias b
                                                   Result:         m' = MatMul(x, W'), y = Add(m', b')
 
-Conv and Gemm have a place for a bias; a MatMul has none. On a matrix what comes of both is a Gemm.
+Conv and Gemm have a place for a bias; a MatMul has none. On a matrix what comes of both is a Gemm. What onnxruntime
+makes of the Add and a GELU behind it hands its bias over for as long:
+
+    Given:   m = MatMul(x, W), y = BiasGelu(m, b)    While folding:  m = MatMul(x, W) with the bias b, y = BiasGelu(m)
+                                                     Result:         m' = MatMul(x, W'), y = BiasGelu(m', b')
 """
 
 from __future__ import annotations
@@ -16,17 +20,20 @@ from onnx import helper
 from bnfold.algebra.frontend import FoldContext
 from bnfold.net import Blobs, Layer, Names, Net, Shape, blobs_of
 from bnfold.onnx.file import element_type
-from bnfold.onnx.node import BottomInput, ConstantInput, Fused, Node
+from bnfold.onnx.node import GELUS, BottomInput, ConstantInput, Fused, Node
 from bnfold.onnx.operators.context import dequantising
 
 
 def fuse_biases(context: FoldContext) -> None:
-    """Make one layer of each MatMul and the Add of a bias behind it, where nobody else reads what is between."""
+    """Give each MatMul the bias that is added behind it, where nobody else reads what is between.
+
+    An Add is no layer any more, and a GELU one without a bias.
+    """
     net = context.net
     kept = {*net.outputs, *context.keep, *(net.front.protected(net) if net.front is not None else ())}
     asks = any(layer.type == "MatMul" and _needs_shapes(layer, net) for layer in net.layers)
     shapes = net.front.shapes(net) if asks and net.front is not None else {}
-    for layer in [layer for layer in net.layers if layer.type == "Add" and len(layer.bottoms) == 1]:
+    for layer in [layer for layer in net.layers if layer.type in ("Add", *GELUS) and len(layer.bottoms) == 1]:
         between = layer.bottoms[0]
         matmul = net.producer(between)
         if matmul is None or matmul.type != "MatMul" or between in kept:
@@ -38,19 +45,22 @@ def fuse_biases(context: FoldContext) -> None:
         bias = _bias_of(matmul, layer, context, shapes)
         if bias is None:
             continue
-        top = layer.tops[0]
-        net.remove(layer)
-        net.rename(between, top)
+        add = Layer(layer.name, layer.type, layer.bottoms, layer.tops, layer.blobs, layer.param, layer.source)
+        if layer.type == "Add":
+            net.remove(layer)
+            net.rename(between, layer.tops[0])
+        else:
+            layer.param, layer.blobs = replace(layer.param, slots=layer.param.slots[:1]), Blobs()
         node: Node = matmul.param
         slots = (*node.slots, ConstantInput(bias.name, bias.value, len(matmul.blobs)))
-        matmul.param = replace(node, slots=slots, fused=Fused(node, matmul.blobs, between, layer))
-        matmul.blobs = Blobs((*matmul.blobs.stored, *layer.blobs.stored))
+        matmul.param = replace(node, slots=slots, fused=Fused(node, matmul.blobs, between, add))
+        matmul.blobs = Blobs((*matmul.blobs.stored, *add.blobs.stored))
 
 
 def _bias_of(
     matmul: Layer, add: Layer, context: FoldContext, shapes: Mapping[str, Shape | None]
 ) -> ConstantInput | None:
-    """The constant that an Add adds, if it is one value for each output of the MatMul."""
+    """The constant that is added, if it is one value for each output of the MatMul."""
     constant, node = add.param.constant(0) or add.param.constant(1), matmul.param
     if constant is None or constant.blob < 0:
         return None
@@ -89,6 +99,9 @@ def part_biases(context: FoldContext) -> None:
     for layer in net.layers:
         node: Node = layer.param
         top, fused = layer.tops[0] if layer.tops else "", node.fused
+        if fused is not None and fused.add.type in GELUS:
+            _hand_back(layer, context, names)
+            continue
         if fused is not None and layer.blobs.is_same(Blobs((*fused.blobs.stored, *fused.add.blobs.stored))):
             layer.param, layer.blobs = fused.param, fused.blobs
             between, add = fused.between, fused.add
@@ -107,6 +120,24 @@ def part_biases(context: FoldContext) -> None:
         for use in readers:  # they stay with the name, which the other layer writes from now on
             net.reconnect(use, top)
     net.insert_behind(behind)
+
+
+def _hand_back(layer: Layer, context: FoldContext, names: Names) -> None:
+    """Give the bias of a MatMul to what reads it, where it stood; without it the MatMul gives something else."""
+    node: Node = layer.param
+    assert node.fused is not None
+    matmul, blobs, between, add = node.fused
+    (use,) = context.net.uses(between)
+    use.layer.param, use.layer.blobs = add.param, add.blobs
+    if layer.blobs.is_same(Blobs((*blobs.stored, *add.blobs.stored))):
+        layer.param, layer.blobs = matmul, blobs
+        return
+    *kept, bias = layer.blobs.stored
+    use.layer.blobs = Blobs((bias,))
+    layer.param, layer.blobs = replace(node, slots=node.slots[:2], fused=None), Blobs(kept)
+    renamed = names.new(f"{between}/{layer.name}")
+    context.shapes[renamed] = context.shapes.get(between)
+    context.net.rename(between, renamed)
 
 
 def _becomes_gemm(layer: Layer, context: FoldContext) -> bool:

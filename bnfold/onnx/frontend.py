@@ -147,11 +147,11 @@ class OnnxFrontEnd(FrontEnd):
             layer.param = node.rewritten(**changed)
             return
         place = WEIGHTS.get(layer.type, 1 if isinstance(node.slots[0], BottomInput) else 0)
-        stored, slots, held = list(layer.blobs.stored), list(node.slots), node.slots[place]
+        stored, slots, dtype = list(layer.blobs.stored), list(node.slots), weight.dtype
+        held = node.slots[place] if place is not None else None
         if isinstance(held, BottomInput):
             dtype = rescale(net, layer, held.index, weight)
-        else:
-            dtype = weight.dtype
+        elif place is not None:
             _put(slots, stored, place, weight)
         if bias is not None:
             written = np.ascontiguousarray(_as_stored(layer, bias))

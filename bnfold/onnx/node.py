@@ -70,8 +70,11 @@ ARITHMETIC = frozenset({"Add", "Div", "Mul", "Sub"})
 
 RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 
+GELUS = ("com.microsoft.BiasGelu", "com.microsoft.FastGelu")
+"""Operators that add a bias to what they put through a function."""
 BIASES = {
     "Add": 1,
+    **dict.fromkeys(GELUS, 1),
     "Conv": 2,
     "ConvTranspose": 2,
     "DeformConv": 3,
@@ -81,12 +84,13 @@ BIASES = {
     **dict.fromkeys(RECURRENT, 3),
 }
 """Operator -> which input is its bias."""
-WEIGHTS = {
+WEIGHTS: Mapping[str, int | None] = {
+    **dict.fromkeys(GELUS),
     "com.microsoft.MatMulNBits": 2,
     "com.microsoft.SkipLayerNormalization": 2,
     "com.microsoft.SkipSimplifiedLayerNormalization": 2,
 }
-"""Operator -> which input is its weight, where that is neither of the first two."""
+"""Operator -> which input is its weight, where that is neither of the first two; None where it has a bias alone."""
 
 BODIES = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 

@@ -173,6 +173,7 @@ GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 
 IN_FLOAT32 = {
     *("ai.onnx.ml.LinearClassifier", "ai.onnx.ml.LinearRegressor"),
+    *("com.microsoft.Attention", "com.microsoft.BiasGelu", "com.microsoft.FastGelu"),
     *("com.microsoft.FusedConv", "com.microsoft.FusedGemm", "com.microsoft.FusedMatMul"),
     *("SimplifiedLayerNormalization", "com.microsoft.SkipLayerNormalization"),
     *("com.microsoft.MatMulNBits", "com.microsoft.SkipSimplifiedLayerNormalization"),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import numpy_helper
 from onnx_cases import run
-from onnx_texts import folded, model, reasons, statistics, types, values
+from onnx_texts import folded, model, reasons, statistics, stored, types, values
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>'
 
@@ -253,6 +252,7 @@ def test_a_product_whose_axes_lie_otherwise_keeps_what_stands_behind_it(
     ("made", "why"),
     [
         ("com.microsoft.BiasGelu (x, b)", "it is not linear"),
+        ("com.microsoft.FastGelu (x)", "it is not linear"),
         ("com.microsoft.QuickGelu (x)", "it is not linear"),
     ],
 )
@@ -260,6 +260,92 @@ def test_an_operator_of_onnxruntime_says_why_no_affine_passes(made: str, why: st
     text = f"{HEAD} g (float[2,n,4] x) => (float[2,n,4] y) {{ m = {made} y = Mul (m, s) }}"
     before = model(text, b=values(4), s=values(4, seed=2))
     assert any(f"'m' (com.microsoft.{made.split('.')[2].split()[0]}): {why}" in reason for reason in reasons(before))
+
+
+GELUS = ["com.microsoft.BiasGelu ({}, b)", "com.microsoft.FastGelu ({}, b)", "com.microsoft.FastGelu ({})"]
+
+
+@pytest.mark.parametrize("gelu", GELUS)
+def test_a_gelu_that_adds_a_bias_takes_a_shift_from_in_front(gelu: str) -> None:
+    text = f"{HEAD} g (float[n,3,4] x) => (float[n,3,4] y) {{ k = Sub (x, h) y = {gelu.format('k')} }}"
+    before = model(text, h=values(4, seed=2), **{"b": values(4)} if ", b" in gelu else {})
+    after = folded(before)
+    assert len(types(after)) == 1
+    x = values(2, 3, 4, seed=5)
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("gelu", GELUS)
+def test_a_factor_in_front_of_a_gelu_that_adds_a_bias_would_be_another_network(gelu: str) -> None:
+    text = f"{HEAD} g (float[n,3,4] x) => (float[n,3,4] y) {{ k = Mul (x, h) y = {gelu.format('k')} }}"
+    held = {"h": values(4, seed=2), **({"b": values(4)} if ", b" in gelu else {})}
+    before = model(text, **held)
+    assert any("it is not linear" in reason for reason in reasons(before))
+    x = values(2, 3, 4, seed=5)
+    wanted, factor = run(before, {"x": x})["y"], np.float32(2)
+    for moved in ({"h": held["h"] * factor}, {name: one * factor for name, one in held.items()}):
+        found = run(model(text, **{**held, **moved}), {"x": x})["y"]
+        assert np.abs(found - factor * wanted).max() > 1e-3
+
+
+def test_a_shift_in_front_of_a_gelu_of_unknown_width_stays() -> None:
+    text = f"{HEAD} g (float[n,4,m] x) => (float[n,4,m] y) {{ k = Add (x, h) y = com.microsoft.FastGelu (k) }}"
+    assert any("how many values it adds is unknown" in reason for reason in reasons(model(text, h=values(1))))
+
+
+@pytest.mark.parametrize("gelu", GELUS[:2])
+@pytest.mark.parametrize("front", ["Add (x, h)", "Mul (x, h)", "LayerNormalization (x, h, g)"])
+def test_a_product_with_a_gelu_behind_it_takes_what_stands_in_front(gelu: str, front: str) -> None:
+    """The bias is the GELU's again behind it, and what the product gives without it has another name."""
+    text = f"{HEAD} g (float[n,3,4] x) => (float[n,3,5] y) {{ k = {front} m = MatMul (k, w) y = {gelu.format('m')} }}"
+    held = {
+        "h": values(4, seed=2),
+        "w": values(4, 5, seed=3),
+        "b": values(5),
+        **({"g": values(4)} if ", g" in front else {}),
+    }
+    before = model(text, **held)
+    after = folded(before)
+    assert types(after) == ["LayerNormalization"] * (", g" in front) + ["MatMul", types(before)[-1]]
+    assert "m" not in {name for node in after.graph.node for name in node.output}
+    if ", g" in front:
+        assert (stored(after)[after.graph.node[0].input[1]] == 1).all()
+    x = values(2, 3, 4, seed=5)
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-5, atol=1e-5)
+    assert folded(after) == after
+
+
+@pytest.mark.parametrize(
+    ("more", "ports"), [("", ", float[n,3,5] m"), (f"z = {GELUS[0].format('m')}", ", float[n,3,5] z"), ("", "")]
+)
+def test_a_product_whose_value_without_the_bias_is_read_elsewhere_has_an_add_of_its_own(more: str, ports: str) -> None:
+    nodes = f"k = Add (x, h) m = MatMul (k, w) y = {GELUS[0].format('m')} {more}"
+    text = f"{HEAD} g (float[n,3,4] x) => (float[n,3,5] y{ports}) {{ {nodes} }}"
+    before = model(text, h=values(4, seed=2), w=values(4, 5, seed=3), b=values(5))
+    after = folded(before, keep=() if ports else ("m",))
+    assert types(after)[:2] == ["MatMul", "Add"]
+    x = values(2, 3, 4, seed=5)
+    for name, wanted in run(before, {"x": x}).items():
+        np.testing.assert_allclose(run(after, {"x": x})[name], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_product_with_a_gelu_behind_it_that_takes_nothing_stays_what_it_is() -> None:
+    text = f"{HEAD} g (float[n,3,4] x) => (float[n,3,5] y) {{ m = MatMul (x, w) y = {GELUS[0].format('m')} }}"
+    before = model(text, w=values(4, 5, seed=3), b=values(5))
+    assert folded(before) == before
+
+
+@pytest.mark.parametrize("bias", ["", ", b"])
+def test_an_attention_takes_an_affine_from_in_front_and_none_from_behind(bias: str) -> None:
+    nodes = f"k = Mul (x, s) l = Add (k, h) m = com.microsoft.Attention <num_heads = 2> (l, w{bias}) y = Mul (m, t)"
+    text = f"{HEAD} g (float[n,3,4] x) => (float[n,3,4] y) {{ {nodes} }}"
+    held = {"s": values(4, seed=2), "h": values(4, seed=3), "w": values(4, 12, seed=4), "t": values(4, seed=6)}
+    before = model(text, **held, **({"b": values(12, seed=7)} if bias else {}))
+    after = folded(before)
+    assert types(after) == ["Attention", "Mul"]
+    assert any("its queries and keys go through a softmax" in reason for reason in reasons(before))
+    x = values(2, 3, 4, seed=5)
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-4, atol=1e-5)
 
 
 SKIP = "com.microsoft.SkipLayerNormalization (x, z, g, b)"
@@ -302,8 +388,7 @@ def test_the_tail_of_a_norm_of_a_sum_goes_into_what_reads_it(norm: str) -> None:
     )
     before = model(text, g=values(4), **constants)
     after = folded(before)
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in after.graph.initializer}
-    scale, *bias = (stored[name] for name in after.graph.node[0].input if name in stored)
+    scale, *bias = (stored(after)[name] for name in after.graph.node[0].input if name in stored(after))
     assert (scale == 1).all()
     assert not any(map(np.any, bias))
     feeds = {"x": values(2, 3, 4, seed=7), "z": values(2, 3, 4, seed=8)}

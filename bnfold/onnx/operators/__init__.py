@@ -106,6 +106,9 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "ai.onnx.ml.LinearClassifier": linear.linear_model,
     "ai.onnx.ml.LinearRegressor": linear.linear_model,
     "ai.onnx.ml.Scaler": affine.scaler,
+    "com.microsoft.Attention": linear.attention,
+    "com.microsoft.BiasGelu": linear.biased_gelu,
+    "com.microsoft.FastGelu": linear.biased_gelu,
     "com.microsoft.FusedConv": linear.fused,
     "com.microsoft.FusedGemm": linear.fused,
     "com.microsoft.FusedMatMul": linear.fused_matmul,
@@ -118,8 +121,7 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
 _NOT_LINEAR = (
     "Acos Acosh Asin Asinh Atan Atanh Celu Cos Cosh Elu Erf Exp Gelu HardSwish LRN Log LogSoftmax LpNormalization "
     "Mish Reciprocal ReduceLogSum ReduceLogSumExp ReduceProd ReduceSumSquare Sigmoid Sin "
-    "Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh com.microsoft.BiasGelu com.microsoft.FastGelu "
-    "com.microsoft.Gelu com.microsoft.QuickGelu"
+    "Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh com.microsoft.Gelu com.microsoft.QuickGelu"
 )
 _JUMPING = (
     "Ceil DynamicQuantizeLinear Floor Hardmax QuantizeLinear Round Shrink Sign com.microsoft.QuantizeLinear "

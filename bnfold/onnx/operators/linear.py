@@ -15,6 +15,7 @@ from bnfold.algebra import reasons
 from bnfold.algebra.operators import PLANE, Axes, Linear, Operator, Pass, Port, Product, Window, sliding
 from bnfold.algebra.scaled import exact_values, scaled
 from bnfold.net import Array, LazyArray, Shape, sizes
+from bnfold.onnx.file import element_type
 from bnfold.onnx.node import Windows
 from bnfold.onnx.operators.context import MAX_VALUES, SAME, NodeContext, Unfit, axis_of, why_unknown
 from bnfold.onnx.operators.join import einsum as product
@@ -380,6 +381,46 @@ def recurrent(context: NodeContext) -> Operator:
         summed=(2,),
         no_shift=fixed,
         no_backward=reasons.GATED,
+        no_bias=fixed,
+    )
+
+
+def attention(context: NodeContext) -> Operator:
+    """com.microsoft.Attention: `x*W + b` is all that it does with a row of x; W gives queries, keys and values."""
+    weight = _weight(context, 1)
+    shape = tuple(weight.shape)
+    if len(shape) != 2:
+        raise Unfit("its weight is no matrix")
+    bias, fixed = _bias(context, 2, shape[1])
+    return Linear(
+        weight=weight,
+        bias=None if bias is None else bias.reshape(1, 1, -1),
+        view=shape,
+        outputs=(Port(2, (1,)),),
+        inputs=(Port(2, (0,)),),
+        summed=(0,),
+        no_shift=fixed,
+        no_backward="its queries and keys go through a softmax",
+        no_bias=fixed,
+    )
+
+
+def biased_gelu(context: NodeContext) -> Operator:
+    """com.microsoft.BiasGelu, com.microsoft.FastGelu: `f(x + b)`, whose b takes a shift from in front."""
+    bottom, dtype = context.bottom(), element_type(context.element)
+    if not bottom or dtype is None or bottom[-1] < 1:
+        raise Unfit(f"{reasons.NOT_LINEAR}; how many values it adds is unknown")
+    bias, fixed = _bias(context, 1, bottom[-1])
+    last = len(bottom) - 1
+    return Linear(
+        weight=np.ones(bottom[-1], dtype),
+        bias=None if bias is None else bias.reshape((1,) * last + (-1,)),
+        view=bottom[-1:],
+        outputs=(Port(last, (0,)),),
+        inputs=(Port(last, (0,)),),
+        factor=reasons.NOT_LINEAR,
+        no_shift=fixed,
+        no_backward=reasons.NOT_LINEAR,
         no_bias=fixed,
     )
 
