@@ -392,12 +392,7 @@ def _along_channels(values: Array, is_sample: bool) -> Array:
 
 def _as_chosen(ties: Ties, chosen: Mapping[str, Array], name: str, values: Array) -> Array:
     """What a float64 run goes on with: of indices, which it may choose otherwise at ties, those of the reference."""
-    if name not in chosen:
-        return values
-    pointer, own = ties.pointers.get(name), chosen[name].astype(values.dtype)
-    if pointer is None or pointer.part is None:
-        return own
-    return np.where(pointer.part(own) != pointer.part(values), own, values)
+    return ties.instead(name, chosen[name].astype(values.dtype), values) if name in chosen else values
 
 
 def _part_of(

@@ -157,7 +157,10 @@ class Ties:
             opening: what opens the candidate to be run again.
         """
         chosen = self._settled(first, second, rows)
-        hoped = {partner: self._hoped(name, first[name], second[partner]) for name, partner in self.partners.items()}
+        hoped = {
+            partner: self.instead(name, _in_form_of(first[name], second[partner]), second[partner])
+            for name, partner in self.partners.items()
+        }
         if not all(_alike(second[name], values) for name, values in hoped.items()):
             indices = {self.partners[name]: indices for name, (indices, _) in chosen.items()}
             if any(read in indices for reads in self.candidate.reads.values() for read in reads):
@@ -192,12 +195,14 @@ class Ties:
             if not np.array_equal(np.squeeze(own.limit), np.squeeze(self.pointers[name].limit))
         ]
 
-    def _hoped(self, name: str, reference: Array, candidate: Array) -> Array:
-        """The reference's indices as the candidate has them; of values those alone that are on another side."""
-        hoped, pointer = _in_form_of(reference, candidate), self.pointers.get(name)
-        if pointer is None or pointer.part is None or hoped.shape != candidate.shape:
-            return hoped
-        return np.where(pointer.part(hoped) != pointer.part(candidate), hoped, candidate)
+    def instead(self, name: str, indices: Array, values: Array) -> Array:
+        """What stands in the place of a blob's own values: indices, or of values those alone that are on another side;
+        all where the shapes differ.
+        """
+        pointer = self.pointers.get(name)
+        if pointer is None or pointer.part is None or indices.shape != values.shape:
+            return indices
+        return np.where(pointer.part(indices) != pointer.part(values), indices, values)
 
     def _settled(
         self, first: Mapping[str, Array], second: Mapping[str, Array], rows: int
