@@ -146,11 +146,10 @@ def outputs_gate(lost: Sequence[str], otherwise: Sequence[str] = (), inner: Mapp
     if inner:
         ours, theirs = next(iter(inner.items()))
         losses.append(f"{computed_alone([*inner.values()])}; --map {ours}={theirs} compares it all the same")
-    losses += (
-        [f"the candidate makes {named('output', otherwise)} by other settings or weights, or of another blob"]
-        if otherwise
-        else []
-    )
+    if otherwise:
+        losses.append(
+            f"the candidate makes {named('output', otherwise)} by other settings or weights, or of another blob"
+        )
     sentence = "; ".join(losses) or "every output has its partner"
     return Gate("outputs", 0, len(lost) + len(otherwise) + len(inner), not losses, sentence)
 

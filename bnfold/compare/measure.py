@@ -20,7 +20,7 @@ from bnfold.compare.classify import Classification
 from bnfold.compare.detect import Detection
 from bnfold.compare.exact import Distances
 from bnfold.compare.kernels import alike, span
-from bnfold.compare.merging import BY_NAME, BY_SUM, FIRST, by_name, keep_worst, optional, rule
+from bnfold.compare.merging import BY_NAME, BY_SUM, FIRST, OPTIONAL, by_name, keep_worst, rule
 from bnfold.compare.metrics import BlobError, SampleError, add_together, extremes
 from bnfold.compare.records import SampleDiff
 from bnfold.compare.saturation import Positions
@@ -149,8 +149,8 @@ class Measurement:
     errors: dict[str, BlobError] = field(default_factory=dict, metadata=BY_NAME)
     count: int = field(default=0, metadata=BY_SUM)
     samples: list[SampleDiff] = field(default_factory=list, metadata=rule(_worst_samples))
-    classification: Classification | None = field(default=None, metadata=optional())
-    detection: Detection | None = field(default=None, metadata=optional())
+    classification: Classification | None = field(default=None, metadata=OPTIONAL)
+    detection: Detection | None = field(default=None, metadata=OPTIONAL)
     positions: dict[str, Positions] = field(default_factory=dict, metadata=BY_NAME)
     reference_spans: Spans = field(default_factory=dict, metadata=rule(widen))
     candidate_spans: Spans = field(default_factory=dict, metadata=rule(widen))
@@ -223,6 +223,15 @@ class Measurement:
             self.count += len(run.numbers)
 
         return finish
+
+    def spans(self, pairs: Mapping[str, str]) -> tuple[Spans, Spans]:
+        """Of either network, blob or input -> smallest and largest finite value; `pairs` as in the plan."""
+        ours, theirs = dict(self.reference_spans), dict(self.candidate_spans)
+        for name, error in self.errors.items():
+            if error.low <= error.high:
+                ours[name] = error.low, error.high
+                theirs[pairs[name]] = error.partner_low, error.partner_high
+        return ours, theirs
 
     def _blobs(
         self,

@@ -113,9 +113,8 @@ class Needs:
             weights, sizes = weights + CHILD, {name: 2 * size for name, size in sizes.items()}
         if any(None in feed.shape for feed in model.feeds.values()):  # onnxruntime plans no memory beforehand
             working += LOOSE * max(sizes.values(), default=0)
-        stored = [tensor.dims for tensor in model.proto.graph.initializer] + [one.shape for one in model.weights]
         # A message holds them, and so do the arrays that are read from it.
-        return cls(weights, working, sizes, WIDENING.get(model.stored_type, 4), 2 * 8 * sum(map(prod, stored)), unsized)
+        return cls(weights, working, sizes, WIDENING.get(model.stored_type, 4), 2 * 8 * model.stored_values, unsized)
 
     def double_working(self, inputs: int, runs: int = 1) -> int:
         """What float64 runs, of so many bytes of inputs, hold of what nobody asked for, an operator's own among it."""

@@ -54,11 +54,8 @@ def keep_worst(first: list[Item], second: list[Item], key: Callable[[Item], Any]
     return sorted([*first, *second], key=key)[:most]
 
 
-def optional() -> Mapping[str, Rule]:
-    """The rule of a record that may not be there."""
-    return rule(lambda first, second: merge(first, second) if first and second else first or second)
-
-
 BY_SUM, BY_MIN, BY_MAX = rule(operator.add), rule(min), rule(max)
 BY_NAME = rule(by_name(merge))
 FIRST = rule(lambda first, second: first or second)
+OPTIONAL = rule(lambda first, second: merge(first, second) if first and second else first or second)
+"""Of a record that may not be there."""

@@ -341,16 +341,11 @@ class _Report:
 
     def _ranges(self) -> tuple[LayerRange, ...]:
         """What per-tensor int8 makes of each layer with weights, where all blobs were compared."""
-        matched, found = self.matched, self.found
+        matched = self.matched
         if not matched.options.layers:
             return ()
-        ours, theirs = dict(found.reference_spans), dict(found.candidate_spans)
-        for name, error in found.errors.items():
-            if error.low <= error.high:
-                ours[name] = error.low, error.high
-                theirs[matched.pairs[name]] = error.partner_low, error.partner_high
         old, new = _ratios(matched.ours), _ratios(matched.theirs)
-        before, after = (_activations(tops, spans) for tops, spans in zip(matched.tops, (ours, theirs), strict=True))
+        before, after = map(_activations, matched.tops, self.found.spans(matched.pairs))
         worse = {name: math.isfinite(ratio) and ratio >= WORSE * old.get(name, ratio) for name, ratio in new.items()}
         return tuple(
             LayerRange(name, old.get(name), ratio, before.get(name), after.get(name), worse[name])

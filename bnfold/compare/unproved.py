@@ -146,10 +146,7 @@ def _overflowing(matched: MatchedCandidate, found: Measurement) -> Iterator[str]
     """
     if "float16" not in matched.theirs.float_types:
         return
-    ours, theirs = dict(found.reference_spans), dict(found.candidate_spans)
-    for name, error in found.errors.items():
-        ours[name] = error.low, error.high
-        theirs[matched.pairs[name]] = error.partner_low, error.partner_high
+    ours, theirs = found.spans(matched.pairs)
     most, large = _largest(matched.ours, ours)[0], _largest(matched.theirs, theirs)
     if HIGHEST / NEAR < large[0] < HIGHEST and large[0] > FARTHER * most:
         beyond = f"{large[0]:,.0f}, of the {HIGHEST:,} where float16 ends"
