@@ -35,4 +35,8 @@ What is proved, and what is not
     unproved, hidden_channels      what the data never reached
     hidden_differences, probing    layers with other settings of which nothing was seen
     conditioning                   folds that lose more than the tolerance in float32
+
+In all of them `ours` and `theirs` are the reference and the candidate, and `first` and `second` what either gave.
+`pairs` says blob of the reference -> blob of the candidate; `partners` has the inputs, too. `layout` is what a run
+takes, `data` the samples, and a `store` has the weights as long as networks are open.
 """

@@ -248,15 +248,8 @@ def _given_arrays(
 
 
 def runs(samples: Samples, layout: BatchLayout, numbers: range | None = None) -> Iterator[Run]:
-    """The samples, a batch at a time.
-
-    Args:
-        samples: the data.
-        layout: what a run takes.
-        numbers: which of the runs, all by default.
-
-    Raises:
-        UsageError: a sample does not fit an input.
+    """The samples, a batch at a time; some runs by their numbers, or all. Raises UsageError where a sample does not
+    fit an input.
     """
     for number in range(-(-samples.count // layout.batch)) if numbers is None else numbers:
         yield run_at(samples, layout, number * layout.batch)

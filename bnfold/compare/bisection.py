@@ -30,11 +30,8 @@ def first_beyond(
 ) -> tuple[FirstDivergent, int] | None:
     """The first blob that differs by more than the tolerance of its range, in one sample where it is noise.
 
-    Args:
-        matched: the candidate, with all blobs that both networks have.
-        output: one that differs; by its own range, where one of all samples says less.
-        sample: in which sample.
-        store: where the weights lie.
+    All blobs that both networks have are matched. An output that differs does so by its own range, where one of all
+    samples says less.
 
     Returns:
         The blob with its layer, and how many runs it took; None where the output is within the tolerance in that run.

@@ -39,13 +39,8 @@ class Bodies(NamedTuple):
 def with_bodies(
     report: DiffReport, bodies: Iterator[Bodies], compare: Callable[[Net, Net], DiffReport], required: bool
 ) -> DiffReport:
-    """The report with a gate for each of some bodies.
-
-    Args:
-        report: on the two models.
-        bodies: those that differ.
-        compare: compares two nets.
-        required: what cannot be compared by itself does not pass; otherwise a note says it.
+    """The report with a gate for each of some bodies that differ; what cannot be compared by itself does not pass where
+    that is `required`, and otherwise a note says it.
     """
     gates, notes, limit = list(report.gates), list(report.notes), report.tolerance
     for name, ours, theirs, held in bodies:
@@ -70,12 +65,7 @@ def changed_bodies(
     ours: Model, theirs: Model, sources: tuple[Source, Source], options: CompareOptions
 ) -> Iterator[Bodies]:
     """The bodies of nodes that make values of the same names, where they are not the same, or what they read is not
-    that is stored around them.
-
-    Args:
-        ours, theirs: the two models, opened.
-        sources: what they were opened from.
-        options: how those are read that are no `Net` yet.
+    that is stored around them; `sources` are what the two models were opened from.
     """
     if ours.net is not None or theirs.net is not None:
         return

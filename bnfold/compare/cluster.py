@@ -435,9 +435,7 @@ def _without_model(side: Side) -> Any:
 def _require_versions(client: Client, compiled: bool) -> Mapping[str, str | None]:
     """Raise a UsageError where a worker has other versions of what measures, or no bnfold; else ours.
 
-    Args:
-        client: of the workers.
-        compiled: whether numba's code measures; else its version does not count.
+    The version of numba counts where its code measures.
     """
     found: Any = client.get_versions(packages=list(PACKAGES))
     ours = {name: there for name, there in found["client"]["packages"].items() if compiled or name != "numba"}

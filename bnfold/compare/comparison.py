@@ -137,13 +137,8 @@ EQUAL = "every layer and every weight of one network is that of the other"
 class Comparison:
     """A reference that is open for comparing: read, checked and exported once, with its data looked at.
 
-    What it holds open is given back when nothing refers to it any more; there is nothing to close.
-
-    Args:
-        reference: as in `compare`.
-        samples: likewise.
-        options: likewise.
-        labels: likewise.
+    What it holds open is given back when nothing refers to it any more; there is nothing to close. Its arguments are
+    those of `compare`.
 
     Raises:
         UsageError: the data does not fit the reference, or a gate needs what is not there.
@@ -540,14 +535,11 @@ class Comparison:
     def _begun(
         self, engine: Engine, data: Samples, store: WeightStore | None, notes: list[str], hiding: Mapping[str, str]
     ) -> tuple[Samples, list[dict[str, Shape]], list[str]]:
-        """The data, noise as the reference needs it, of each network the shapes of what is compared, and what is muted.
+        """The data, noise as the reference needs it, of each network the shapes of what is compared, and what is muted
+        of the blobs that may hide what is in front of them.
 
-        Args:
-            engine: its batch becomes 1, with a note, where that is free and the reference takes one sample alone.
-            data: the samples, or noise.
-            store: of the weights, where the batch is free.
-            notes: where the note goes.
-            hiding: the blobs that may hide what is in front of them.
+        Where the batch is free, which the store of the weights says, and the reference takes one sample alone, that of
+        the engine becomes 1, with a note.
         """
 
         def begin() -> tuple[Samples, list[dict[str, Shape]], list[str]]:

@@ -96,10 +96,7 @@ def ill_conditioned(original: Net, fold: FoldReport, tolerance: float | None = N
 def _cancellations(run: Sequence[Layer], forward: bool, context: FoldContext) -> Iterator[_Cancellation]:
     """What cancels in affines that became one, which stand in this order in the network.
 
-    Args:
-        run: the affines.
-        forward: a linear layer took them; one that stays alone multiplies first already.
-        context: of the network.
+    `forward` says that a linear layer took them; one that stays alone multiplies first already.
     """
     before = Affine()
     statistics: list[tuple[Layer, Affine, _Statistics]] = []

@@ -133,10 +133,8 @@ def box(row: Array) -> Box:
 
 
 def match(ours: Array, theirs: Array, min_iou: float) -> tuple[list[tuple[int, int]], list[float]]:
-    """Partners, greedily by overlap: the pair that overlaps most goes first, each box has one partner.
-
-    Args:
-        ours, theirs: (K, 7) rows; partners are of one image and one class.
+    """Partners among (K, 7) and (L, 7) rows, of one image and one class, greedily by overlap: the pair that overlaps
+    most goes first, each box has one partner.
     """
     overlap = np.asarray(iou(ours[:, 3:], theirs[:, 3:]))
     overlap[(ours[:, None, :2] != theirs[None, :, :2]).any(axis=2)] = -1
@@ -224,12 +222,8 @@ def same_detector(ours: Model, theirs: Model, blob: str, partner: str) -> bool:
 def find_detections(
     reference: Model, pairs: Mapping[str, str], ours: Mapping[str, Shape], theirs: Mapping[str, Shape]
 ) -> str | None:
-    """The output of a DetectionOutput layer, or an output with rows of seven of an ONNX file, or None.
-
-    Args:
-        reference: the network whose output it is.
-        pairs: blob of the reference -> blob of the candidate.
-        ours, theirs: the shapes of either network's blobs.
+    """The output of a DetectionOutput layer, or an output with rows of seven of an ONNX file, or None; by the shapes of
+    either network's blobs.
     """
     for name in reference.outputs:
         shapes = ours.get(name, ()), theirs.get(pairs.get(name, ""), ())

@@ -16,11 +16,8 @@ ALONE = 0.9  # share of the squared error that one channel must carry to be name
 def first_divergent_layer(ours: Model, theirs: Model, blobs: Sequence[BlobDiff]) -> FirstDivergent | None:
     """The first blob with `error > 10 * max(error of what its layer reads, 1e-6)`.
 
-    A layer without weights has 1e-4 in place of 1e-6, unless all that it reads is equal: nothing is amplified then.
-
-    Args:
-        ours, theirs: the reference and the candidate.
-        blobs: the compared blobs in the candidate's order of execution.
+    A layer without weights has 1e-4 in place of 1e-6, unless all that it reads is equal: nothing is amplified then. The
+    compared blobs are in the candidate's order of execution.
     """
     errors = {blob.partner: blob.channel_rel for blob in blobs}
     for blob in blobs:

@@ -238,11 +238,6 @@ def as_exact(reference: Model, candidate: Model, pairs: Mapping[str, str], found
     """The blobs that are as exact as the reference's: each stretch up to them is, or is the same function in both.
 
     Of types of 2 bytes a blob may be so by itself.
-
-    Args:
-        reference, candidate: the networks.
-        pairs: blob of the reference -> blob of the candidate.
-        found: blob -> its distances.
     """
     exact: set[str] = set()
     pairs = {blob: partner for blob, partner in pairs.items() if blob in found}
@@ -263,12 +258,8 @@ def same_function(reference: Model, candidate: Model, blob: str, partner: str, p
 
 
 def same_makers(reference: Model, candidate: Model, blob: str, leaves: Mapping[str, str]) -> bool:
-    """Whether the same nodes, with equal weights, make a blob of the same name in both of some blobs.
-
-    Args:
-        reference, candidate: the networks.
-        blob: of both.
-        leaves: blob of the reference -> that of the candidate, where the way back ends.
+    """Whether the same nodes, with equal weights, make a blob of the same name in both of some partners, at which the
+    way back ends.
     """
     from bnfold.onnx.node import captured
 

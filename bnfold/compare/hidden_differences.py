@@ -80,8 +80,7 @@ def hidden_differences(ours: Model, theirs: Model, pairs: Mapping[str, str], err
     """A note on the layers that read the same blobs in both networks and hold other values, of which nothing is seen.
 
     Args:
-        ours, theirs: the reference and the candidate.
-        pairs: blob of the reference -> blob of the candidate, with the inputs.
+        ours, theirs, pairs: the networks, and their blobs and inputs.
         errors: blob of the reference that was compared -> its largest error, of its range.
     """
     unit = max(ROUNDING[model.stored_type] for model in (ours, theirs))
@@ -114,7 +113,7 @@ def _seen(model: Model, errors: Mapping[str, float], unit: float) -> dict[str, f
 
     Args:
         model: the candidate.
-        errors: blob of it that was compared -> its error.
+        errors: of its blobs that were compared.
         unit: half a unit in the last place of its values, relative.
     """
     reads = {name: _inputs(node) for node in model.proto.graph.node for name in node.output}
@@ -192,13 +191,7 @@ def _held_otherwise(
 def _functions(
     ours: Model, theirs: Model, blobs: Mapping[str, str], pairs: Mapping[str, str]
 ) -> Iterator[tuple[str, tuple[str, float]]]:
-    """Of some blobs of the candidate that are made value by value: what makes them, and how far that is apart.
-
-    Args:
-        ours, theirs: the networks.
-        blobs: blob of the candidate -> that of the reference.
-        pairs: as in `hidden_differences`.
-    """
+    """Of some blobs of the candidate, with their partners: what makes them value by value, how far that is apart."""
     from bnfold.compare.probing import apart
     from bnfold.onnx.pointwise import stretch_behind
 
@@ -227,7 +220,7 @@ def _guards(
     Result:  "Clip where the reference has nothing"
 
     A fold moves affines across a layer, and changes its weights by them. What else stands in front of it or behind it
-    is the same in both networks, but for an affine. Arguments as in `_functions`.
+    is the same in both networks, but for an affine.
     """
     from bnfold.compare.probing import bent, bent_across, bounded_otherwise
 
@@ -262,7 +255,7 @@ def _beside_layers(
     ours: Model, theirs: Model, blobs: Mapping[str, str], pairs: Mapping[str, str]
 ) -> tuple[list[Couple], ...]:
     """What stands behind the layers that make some blobs, between layers of which neither network shows the other what
-    they make, in front of the first of them, and there on both sides of one that chooses; arguments as in `_functions`.
+    they make, in front of the first of them, and there on both sides of one that chooses.
     """
     from bnfold.onnx.pointwise import Stretch, joints, stretch_up_to
 

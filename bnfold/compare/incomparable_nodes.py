@@ -59,12 +59,7 @@ class IncomparableNodes:
     drawn_for: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def are_those_of(self, candidate: IncomparableNodes, compared: Mapping[str, str]) -> bool:
-        """Whether the candidate has the same nodes, and they read only what was compared or fed.
-
-        Args:
-            candidate: those of the other network.
-            compared: blob -> the candidate's that it was compared to, or that is fed as it is.
-        """
+        """Whether the candidate has the same nodes, and they read only what was compared, or is fed as it is."""
         same = bool(self.nodes) and self.nodes == candidate.nodes
         return same and all(compared.get(name) == name for name in self.reads)  # equal nodes read equal names
 
@@ -113,11 +108,7 @@ def incomparable_nodes(parts: Parts) -> IncomparableNodes:
 
 def nodes_made_otherwise(ours: Model, theirs: Model, partners: Mapping[str, str]) -> list[str]:
     """The outputs without numbers whose last node says or reads other things in the candidate (labels, where it splits,
-    a blob), and those made of what a node draws there that does.
-
-    Args:
-        ours, theirs: the reference and the candidate.
-        partners: blob or input of the reference -> of the candidate.
+    a blob), and those made of what a node draws there that does. Inputs have their partners, too.
     """
     before, after = ours.incomparable, theirs.incomparable
 
@@ -151,11 +142,7 @@ def _hidden_nodes(
 ) -> tuple[list[NodeProto], dict[str, str]]:
     """The nodes of which no values can be compared, and for each value that they make the first of them.
 
-    Args:
-        nodes: in order of execution.
-        drawing: what draws.
-        flags: name -> flag, as far as known.
-        unlike: outputs that are no tensors of numbers.
+    Nodes are given in order of execution, flags as far as they are known, and outputs that are no tensors of numbers.
     """
     hidden: list[NodeProto] = []
     culprit: dict[str, str] = {}

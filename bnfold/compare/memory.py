@@ -36,10 +36,8 @@ BARE = 128 << 20  # of a process, where the system does not say
 
 
 def check_memory(net: Net) -> dict[str, Shape | None]:
-    """Refuse a comparison whose networks could not be run in the memory that is free, even if no blob is kept.
-
-    Args:
-        net: one of two nets of like size.
+    """Refuse a comparison of two nets of the size of this one that could not be run in the memory that is free, even if
+    no blob is kept.
 
     Returns:
         The shape of each blob, None where it is unknown.

@@ -28,12 +28,7 @@ def rule(merging: Rule) -> Mapping[str, Rule]:
 
 
 def merge(first: Record, second: Record) -> Record:
-    """The first part with the second one taken in; fields without a rule stay as they are.
-
-    Args:
-        first: changed.
-        second: the later part; unchanged.
-    """
+    """The first part, changed, with the second one, the later, taken in; fields without a rule stay as they are."""
     for known in fields(first):
         merging = known.metadata.get("merge")
         if merging is not None:

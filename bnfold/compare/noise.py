@@ -73,15 +73,10 @@ def watched_blobs(reference: Model) -> dict[str, str]:
 def choose_noise(
     noise: Noise, layout: BatchLayout, reference: Model, session: Session, *, sparing: bool = True
 ) -> ChosenNoise:
-    """The noise with scales and sign as the reference needs them.
+    """The noise with scales and sign as the reference needs them, whose session gives its `watched_blobs`, too.
 
-    Args:
-        noise: as it would be drawn.
-        layout: what a run takes.
-        reference: whose behaviour decides.
-        session: of the reference, which gives its `watched_blobs` too.
-        sparing: give back what the allocator holds of each trial before the next one, which then asks the system for
-            every page again.
+    With `sparing` what the allocator holds of each trial is given back before the next one, which then asks the system
+    for every page again.
     """
     outputs, watched = reference.outputs, watched_blobs(reference)
     if not outputs or all(meaning is not None for _, meaning in noise.feeds.values()):

@@ -185,10 +185,6 @@ def _gives(session: Session, layout: BatchLayout, start: int = 0) -> bool:
 def naming_unmeant(layout: BatchLayout, data: Samples) -> Iterator[None]:
     """Say of a network that cannot be run on noise which inputs are whole numbers of which nothing is known.
 
-    Args:
-        layout: what a run takes.
-        data: the samples.
-
     Raises:
         ModelError: the one that is raised within, with that.
     """
@@ -305,14 +301,7 @@ def samples_at(
 ) -> Samples:
     """Samples for a run of other sizes: noise, or of given data the first, of which places along open axes are drawn.
 
-    Values that the data do not have would show other things than sizes.
-
-    Args:
-        layout: with the sizes.
-        ran: as the data were run.
-        data: the samples that were.
-        seed: of what is drawn.
-        chosen: noise whose scales are those of the noise.
+    Values that the data do not have would show other things than sizes. Noise has the scales of what was chosen.
     """
     if isinstance(data, Noise):
         drawn = choose_samples(None, None, layout, seed, Preparation())
@@ -357,13 +346,6 @@ def moved_by_rounding(model: Model, layout: BatchLayout, data: Samples, store: W
     """How far the outputs of a network move, of their range, where real inputs are a unit in the last place off.
 
     Where no input is real, its weights are.
-
-    Args:
-        model: the reference.
-        layout: what a run takes.
-        data: the samples.
-        store: of the weights.
-        threads: of an operator.
     """
     is_real = any(feed.dtype.kind == "f" for feed in layout.feeds.values())
     session, random, moved = model.session(model.outputs, store, threads), np.random.default_rng(0), 0.0
@@ -384,11 +366,7 @@ def sizes_gate(layout: BatchLayout, report: DiffReport, found: DiffReport | Mode
     """What the candidate gives at other sizes is what the reference gives; no gate where nothing could be told there.
 
     A few of many samples may have a smaller range; where those that were given are one set, that of all counts.
-
-    Args:
-        layout: with the sizes.
-        report: on the samples at their own sizes.
-        found: there, or why the candidate gave nothing.
+    Arguments as in `sized`.
     """
     fed = _fed(layout)
     if isinstance(found, ModelError):
@@ -420,13 +398,7 @@ def _says(report: DiffReport, output: str) -> bool:
 
 
 def sized_by(data: Samples, layout: BatchLayout, ran: Sequence[BatchLayout]) -> Iterator[str]:
-    """The note on sizes of given samples beside which no others were run, though they are open besides the batch.
-
-    Args:
-        data: the samples.
-        layout: what both networks take, with the sizes that they leave open.
-        ran: further runs.
-    """
+    """The note on sizes of given samples beside which no others were run, though they are open besides the batch."""
     start, shapes = (1 if layout.batched else 0), layout.sizes(data)
     others = [{name: feed.shape for name, feed in one.feeds.items()} for one in ran]
     if any(_differ(other, shapes, start) for other in others):

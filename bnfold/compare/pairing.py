@@ -58,12 +58,7 @@ def pair(
 
 
 def further_outputs(reference: Iterable[str], candidate: Iterable[str], pairs: Mapping[str, str]) -> Iterator[str]:
-    """The note on outputs of the candidate that are none of the reference's.
-
-    Args:
-        reference, candidate: the outputs of both.
-        pairs: blob of the reference -> the candidate's, as `pair` gives them.
-    """
+    """The note on outputs of the candidate that are none of the reference's; blobs are paired as `pair` does it."""
     known = {pairs.get(name) for name in reference}
     if further := [name for name in candidate if name not in known]:
         uncompared = "" if {*pairs.values()}.issuperset(further) else ", so not all of them are compared"
@@ -71,15 +66,12 @@ def further_outputs(reference: Iterable[str], candidate: Iterable[str], pairs: M
 
 
 def named_as(read: Net, written: Net) -> Net:
-    """A net that was read back, with its blobs called as in the net that was written, which knows them better.
+    """A net that was read back, with its blobs called as in the net that was written, which knows them better; the same
+    where its layers are not those that were written.
 
     In a file, in-place versions share one name: `conv, bn, relu` folded to `conv, relu` calls what the normalisation
     made as it called the convolution's own top before. The net in memory calls each value as the original does, so that
     with its names every value has its partner.
-
-    Args:
-        read: what was read; the same where its layers are not those that were written.
-        written: the net in memory.
     """
     known = {layer.name: layer for layer in written.layers}
     if Counter(layer.name for layer in read.layers) != Counter(known.keys()) or any(

@@ -266,12 +266,8 @@ def _at_jump(front: str, limit: float, part: Callable[[Array], Array]) -> Pointe
 
 
 def known_values(model: Model, names: Iterable[str], most: float = inf) -> dict[str, Array]:
-    """Those of some tensors of an ONNX model that are stored, or that a Constant says, and hold no text.
-
-    Args:
-        model: the model.
-        names: of the tensors.
-        most: values that one of them has.
+    """Those of some tensors of an ONNX model that are stored, or that a Constant says, and hold no text, nor more than
+    `most` values each.
     """
     found = model.stored({*names}).items()
     return {name: values_stored(held) for name, held in found if held.dtype != object and prod(held.shape) <= most}

@@ -56,12 +56,7 @@ TF32_NOTE = (
 def report_on(
     matched: MatchedCandidate, found: Measurement, ran: tuple[Execution | None, Execution | None] = (None, None)
 ) -> DiffReport:
-    """Everything found, with the gates.
-
-    Args:
-        matched: the candidate.
-        found: in all samples.
-        ran: where either network was run.
+    """Everything found in all samples, with the gates, and where either network was run.
 
     Raises:
         UsageError: a gate needs a classifier, and there is none.
@@ -118,11 +113,8 @@ class _Report:
         )
 
     def _gates(self, rounded: Collection[str], rounding: Sequence[Gate]) -> Iterator[Gate]:
-        """What the candidate has to meet. Raises UsageError where one needs a classifier, and there is none.
-
-        Args:
-            rounded: blobs that rounding brought beyond the tolerance.
-            rounding: the gate of types of 2 bytes, if there is one.
+        """What the candidate has to meet, but for blobs that were rounded beyond the tolerance; the gate of types of 2
+        bytes, `rounding`, is among it. Raises UsageError where one needs a classifier, and there is none.
         """
         matched, found, options = self.matched, self.found, self.matched.options
         boxes = self.detector.blob if self.detector is not None else None

@@ -225,12 +225,7 @@ class RoundingJudge:
                 yield float(np.abs(feeds[name]).max(initial=0.0))
 
     def _enlarges(self, blob: str, enlarging: Collection[str] = ENLARGING) -> bool:
-        """Whether a normalisation or a division stands in a blob's stretch, and nothing that gives indices.
-
-        Args:
-            blob: of the reference.
-            enlarging: the operators that are asked for.
-        """
+        """Whether some operator that enlarges stands in a blob's stretch, and nothing that gives indices."""
         stretch, makers = self._stretch(blob), self.matched.ours.makers
         types = {makers[name].op_type for name in stretch & makers.keys()}
         ties = self.matched.ties
@@ -270,7 +265,7 @@ class RoundingJudge:
             run: the samples.
             exact: blob and values, as the float64 run gives them, which are not kept.
             first, second: what either network gave.
-            moved: what the candidate gave in float32, as it is and with its weights rounded otherwise.
+            moved: what `_rounded_otherwise` gave.
         """
         matched, found, coarse = self.matched, self.found, self.coarse
         for name, truth in exact:
@@ -307,11 +302,7 @@ class RoundingJudge:
     ) -> None:
         """Hold each stretch of one run against what the reference's layers make of the candidate's own blobs.
 
-        Args:
-            run: the samples.
-            truth: the float64 run.
-            first, second: what either network gave.
-            beside: blobs among these that stretches begin at, and whose own are held elsewhere.
+        Those `beside` are given for stretches to begin at, and their own are held elsewhere.
         """
         matched, found, stretches, known = self.matched, self.found, {}, {}
         steps = truth.steps()

@@ -115,14 +115,7 @@ def onnx_stand_ins(
     weights: Sequence[Weight],
     stated: Mapping[str, Feed] | None = None,
 ) -> dict[str, StandIn]:
-    """The same of an ONNX model.
-
-    Args:
-        proto: the model.
-        inputs: what its inputs take.
-        weights: those that are not in the message.
-        stated: likewise, with the sizes that it leaves open.
-    """
+    """The same of an ONNX model, by what its inputs take; in `stated` with the sizes that it leaves open."""
     from bnfold.onnx.places import makes_mask, stored_numbers
 
     planes = [feed.shape[2:] for feed in inputs.values() if len(feed.shape) == 4]

@@ -185,10 +185,6 @@ def read_alike(reference: UnrunnableLayers, candidate: UnrunnableLayers, pairs: 
 
     Given:   conv -> c, norm -> c, odd -> c (in place, of an unknown type)
     Result:  c@norm -> c@conv of the folded file, where odd reads that; nothing is moved across odd
-
-    Args:
-        reference, candidate: what cannot be run of them.
-        pairs: the partners that are known.
     """
     taken = {*pairs.values()}
     return {

@@ -32,14 +32,7 @@ ALIKE = 1e-4  # of the range: sums are taken in another order
 def widened(
     reference: Model, candidate: Model, inputs: Mapping[str, str], layout: BatchLayout, data: Samples
 ) -> tuple[Model, Model, BatchLayout]:
-    """The networks and what a run takes: wider if that is worth it and both let themselves, else as they are.
-
-    Args:
-        reference, candidate: the networks.
-        inputs: input of the reference -> input of the candidate.
-        layout: what they take as they are.
-        data: the samples.
-    """
+    """The networks and what a run takes: wider if that is worth it and both let themselves, else as they are."""
     as_they_are = reference, candidate, layout
     if layout.is_open:
         return reference, candidate, replace(layout, batch=min(layout.batch, max(data.count, LEAST_ROWS)))

@@ -45,12 +45,7 @@ def total(parts: Iterable[Cost]) -> Cost:
 
 
 def costs(net: Net, shapes: Shapes) -> dict[str, Cost]:
-    """Type -> cost, in the order in which the types first occur.
-
-    Args:
-        net: the network.
-        shapes: blob -> shape, None where it is unknown.
-    """
+    """Type -> cost, in the order in which the types first occur."""
     by_type: dict[str, list[Layer]] = {}
     for layer in net.layers:
         by_type.setdefault(layer.type, []).append(layer)

@@ -22,12 +22,7 @@ MENTION = re.compile(r"(?<!\w)@(?=\w)")
 
 
 def as_markdown(run: RunReport, *, rows: int = ROWS) -> str:
-    """The whole run, short.
-
-    Args:
-        run: what a run did and found.
-        rows: of each table at most.
-    """
+    """The whole run, short: of each table so many rows at most."""
     mark = "✅" if run.passed else "❌"
     lines = [f"### {mark} bnfold: {escape(run.verdict)}" if run.proofs else "### bnfold", ""]
     if run.fold is not None:

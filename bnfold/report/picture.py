@@ -87,12 +87,7 @@ class Pictures:
 
 
 def pictures(original: Net, folded: Net, report: FoldReport) -> Pictures:
-    """Draw both networks whole.
-
-    Args:
-        original, folded: the networks.
-        report: how the one became the other.
-    """
+    """Draw both networks whole."""
     roles = _roles(report.records)
     rows = {layer.name: row for row, layer in reversed(list(enumerate(original.layers)))}
     return Pictures(_draw(original, roles, rows), _draw(folded, roles, rows), tuple(_outcomes(original, report, roles)))
