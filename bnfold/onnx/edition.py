@@ -223,8 +223,9 @@ class _Editing:
             self._edition.name = self._net.name
         if self._net.outputs != [port.name for port in graph.output]:
             self._edition.outputs = list(self._ports())
-        messages = {id(layer): self._message(layer) for layer in self._net.layers}
-        alive = self._alive()
+        layers = (layer for layer in self._net.layers if self._known.get(layer.param.number) is not layer)
+        messages = {id(layer): self._message(layer) for layer in layers}
+        alive = self._alive(messages)
         self._edition.nodes = list(self._ordered(messages, alive))
         kept = self._read | self._edition.fresh.keys()
         if not self._origin.options.until:  # who feeds an input would miss it
@@ -336,31 +337,39 @@ class _Editing:
         self._taken.setdefault(old, []).append(fresh)
         return fresh.name
 
-    def _alive(self) -> set[int]:
-        """The nodes that compute constants and are still needed: they are read, or nobody ever read them."""
+    @cached_property
+    def _known(self) -> dict[int, Layer]:
+        """Number -> layer, of those that compute a constant all the same."""
+        layers = (layer for layer in self._net.layers if layer.param.number >= 0)
+        return {layer.param.number: layer for layer in layers if _is_known(layer, self._origin)}
+
+    def _alive(self, messages: dict[int, NodeProto | None]) -> set[int]:
+        """The nodes that compute constants and are still needed: they are read, or nobody ever read them.
+
+        What is not needed reads nothing, so the messages of layers among them are made here.
+        """
         nodes = self._origin.document.model.graph.node
         self._read |= self._origin.pinned | set(self._net.outputs)
         alive: set[int] = set()
-        written = {layer.param.number: layer for layer in self._net.layers if layer.param.number >= 0}
         for number in range(len(nodes) - 1, -1, -1):
             expression = self._origin.expressions.get(number)
-            layer = written.get(number)
-            if expression is None and (layer is None or not _is_known(layer, self._origin)):
+            layer = self._known.get(number)
+            if expression is None and layer is None:
                 continue
             outputs = [name for name in nodes[number].output if name]
             needed = any(name in self._read and name not in self._edition.fresh for name in outputs)
             if needed or not any(self._origin.readings.get(name) for name in outputs):
                 alive.add(number)
                 self._read.update(expression if expression is not None else ())
+                if layer is not None:
+                    messages[id(layer)] = self._message(layer)
         return alive
 
     def _ordered(
         self, messages: dict[int, NodeProto | None], alive: set[int]
     ) -> Iterator[tuple[int, NodeProto | None]]:
         """The nodes of the new file: layers in their order, what computes constants where it stood or is first read."""
-        nodes = self._origin.document.model.graph.node
-        layers = (layer for layer in self._net.layers if layer.param.number >= 0)
-        known = {layer.param.number: layer for layer in layers if _is_known(layer, self._origin)}
+        nodes, known = self._origin.document.model.graph.node, self._known
         makers = {name: number for number in (*self._origin.expressions, *known) for name in nodes[number].output}
         waiting = deque(sorted(self._origin.expressions))
         done: set[int] = set()

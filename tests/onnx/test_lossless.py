@@ -228,6 +228,17 @@ def test_an_initialiser_that_nobody_ever_read_stays() -> None:
     assert {"unread", "gone"} <= set(stored(folded(before)))
 
 
+def test_what_a_factor_of_the_type_of_data_is_made_of_goes_with_it() -> None:
+    """A CastLike that reads data for its type alone is a constant, and keeps nothing once nobody reads it."""
+    text = """<ir_version: 8, opset_import: ["" : 18]> g (float[n,3] x) => (float[n,2] y, float[n,3] z) {
+    c = Constant <value_float = 2.0> () k = CastLike (c, x) r = Sqrt (k) s = CastLike (r, x) q = CastLike (c, x)
+    m = MatMul (x, w) y = Mul (m, s) d = Relu (x) z = Mul (d, q) }"""
+    before = model(text, w=values(3, 2))
+    after = folded(before, keep=("z", "d"))
+    assert types(after) == ["Constant", "CastLike", "MatMul", "Relu", "Mul"]
+    require_same(before, after)
+
+
 def test_metadata_functions_and_documents_stay() -> None:
     before = conv_bn()
     before.doc_string, before.producer_name, before.domain = "what it is for", "somebody", "example.org"
