@@ -134,6 +134,11 @@ def plural(noun: str, number: int) -> str:
     return noun if number == 1 else PLURALS.get(noun, f"{noun}s")
 
 
+def is_or_are(words: Collection[str]) -> str:
+    """The verb of a sentence on some words."""
+    return "is" if len(words) == 1 else "are"
+
+
 def few(words: Sequence[str], most: int = 6) -> str:
     """The first of some words, and how many more there are.
 
@@ -201,9 +206,14 @@ def did_you_mean(word: str, words: Collection[str]) -> str:
 
 
 def did_you_mean_of(word: str, words: Collection[str]) -> str:
-    """The same; where no name is close, some of those that there are."""
+    """The same; where no name is close, some of those that there are.
+
+    Examples:
+        >>> did_you_mean_of("cnv1", ["conv1"]), did_you_mean_of("x", ["data"]), did_you_mean_of("x", ["a", "b"])
+        (" (did you mean 'conv1'?)", " (there is 'data')", " (there are 'a', 'b')")
+    """
     quoted_words = [f"'{known}'" for known in words]
-    return did_you_mean(word, words) or f" (there are {few(quoted_words)})" * bool(quoted_words)
+    return did_you_mean(word, words) or f" (there {is_or_are(quoted_words)} {few(quoted_words)})" * bool(words)
 
 
 def _closest(word: str, words: Collection[str], cutoff: float) -> str:

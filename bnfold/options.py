@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from bnfold.errors import UsageError
+from bnfold.errors import UsageError, did_you_mean, with_article
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -195,10 +195,13 @@ def changed(kind: type[Options], options: Options, changes: Mapping[str, object]
         UsageError: there is no such option, a value is of another type or unknown, or a size is below 1.
     """
     if not isinstance(options, kind):
-        raise UsageError(f"options are a {kind.__name__}, or its fields as keywords, and not {type(options).__name__}")
+        raise UsageError(
+            f"options are {with_article(kind.__name__)}, or its fields as keywords, and not {type(options).__name__}"
+        )
     known = {known.name: known for known in fields(options)}
     if unknown := [name for name in changes if name not in known]:
-        raise UsageError(f"there is no option {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
+        guess = did_you_mean(unknown[0], known) or f"; there are {', '.join(known)}"
+        raise UsageError(f"there is no option '{unknown[0]}'{guess}")
     if changes:
         options = replace(options, **changes)  # type: ignore[arg-type]  # their types are looked at below
     given = {}
@@ -259,6 +262,8 @@ def require_type(name: str, value: object, types: str) -> None:
     known = [said for word in words for said in (map(repr, CHOICES[word]) if word in CHOICES else [word])]
     wanted = " or ".join(filter(None, (", ".join(known[:-1]), known[-1])))
     shown = f" {value!r:.60}" if isinstance(value, str | list | tuple | Mapping) else ""
+    if isinstance(value, str) and types.startswith(WORDS):
+        shown += f"; give a list, [{value!r:.60}]"
     raise UsageError(f"{name} takes {wanted}, and not {type(value).__name__}{shown}")
 
 

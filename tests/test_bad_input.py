@@ -195,7 +195,11 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
         {"net.caffemodel": with_statistics(put(2, 0, 0))},
         "--zero-scale-factor caffe or --zero-scale-factor one",
     ),
-    "a shape for no input": ((*FOLD, "--input-shape", "nix=1,3,8,8"), {}, "no input 'nix'; the inputs are 'data'"),
+    "a shape for no input": (
+        (*FOLD, "--input-shape", "nix=1,3,8,8"),
+        {},
+        r"--input-shape nix: the network has no input of that name \(there is 'data'\)",
+    ),
     "a shape of other channels": ((*FOLD, "--input-shape", "data=1,4,8,8"), {}, "weights of 2 layers do not fit"),
     "a shape that is none": (
         (*FOLD, "--input-shape", "data=1,x"),

@@ -503,7 +503,7 @@ def test_options_of_reading_mean_the_same_for_a_model_in_memory(net: bnfold.Net,
     assert [len(bnfold.compare(form, form, options=options).blobs) for form in forms] == [1, 1, 1]
     for form in forms:
         assert bnfold.load(form, batch=3).inputs == {"data": (3, 1, 8, 8)}
-        with pytest.raises(UsageError, match="it has no input 'x' to give a shape"):
+        with pytest.raises(UsageError, match="--input-shape x: the network has no input of that name"):
             bnfold.compare(form, form, input_shapes={"x": (1, 1, 8, 8)})
 
 
@@ -637,6 +637,13 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
             "and not list; its two files are two arguments",
         ),
         (lambda net: LIBRARY.compare(net, net, [np.zeros(3)]), "not list; np.stack makes an array of a list of them"),
+        (lambda net: LIBRARY.compare(net, 3), "^candidate: a model is a path"),
+        (lambda net: LIBRARY.Comparison(3), "^reference: a model is a path"),
+        (
+            lambda net: LIBRARY.load(PROTOTXT, until="x"),
+            r"takes Sequence\[str\], and not str 'x'; give a list, \['x'\]$",
+        ),
+        (lambda net: LIBRARY.to_onnx(net, options=3), "^options are an OnnxOptions, or its fields"),
         (lambda net: LIBRARY.load(3), "a model is a path, bytes, a binary stream or an ONNX message, and not int"),
         (lambda net: LIBRARY.load(PROTOTXT.read_text()), "a str is the path of a model; give the text .* as bytes"),
         (lambda net: LIBRARY.load(PROTOTXT, until="prob"), "the option until takes Sequence.str., and not str"),

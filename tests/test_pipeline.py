@@ -435,9 +435,16 @@ def test_an_exact_run_that_fails_costs_its_column_and_not_the_proof(monkeypatch:
     assert all(blob.exact is None for blob in proof.blobs)
 
 
-@pytest.mark.parametrize("call", [lambda net: compare(net, net, tolerence=1e-3), lambda net: to_onnx(net, opzet=17)])
-def test_an_option_that_does_not_exist_is_a_sentence(call: Callable[[Net], object]) -> None:
-    with pytest.raises(UsageError, match=r"there is no option '\w+'; there are "):
+@pytest.mark.parametrize(
+    ("call", "guess"),
+    [
+        (lambda net: compare(net, net, tolerence=1e-3), r" \(did you mean 'tolerance'\?\)$"),
+        (lambda net: to_onnx(net, opzet=17), r" \(did you mean 'opset'\?\)$"),
+        (lambda net: to_onnx(net, half=True), "; there are opset, outputs, dtype, "),
+    ],
+)
+def test_an_option_that_does_not_exist_is_a_sentence(call: Callable[[Net], object], guess: str) -> None:
+    with pytest.raises(UsageError, match=rf"there is no option '\w+'{guess}"):
         call(pipeline.read(Reading(CASE.prototxt, str(CASE.caffemodel))))
 
 

@@ -101,11 +101,22 @@ NEARLY_RIGHT = {
         (*FOLD, "--exclude", "bn2_branch1"),
         "--exclude bn2_branch1: the network has no layer of that name (did you mean 'bn2a_branch1'?)",
     ),
+    "layers joined by a comma": (
+        (*FOLD, "--exclude", "bn2a_branch1,bn2a_branch2a"),
+        "the network has no layer of that name; several are given one by one, each behind its own --exclude",
+    ),
+    "a shape of an input in other case": (
+        (*FOLD, "--input-shape", "Data=1,3,16,16"),
+        "--input-shape Data: the network has no input of that name (did you mean 'data'?)",
+    ),
     "a pair of blobs": (
         ("diff", "net.prototxt", "net.prototxt", PAIR, "res2=res2a"),
         "the reference has no blob 'res2' (did you mean 'res2a'?)",
     ),
-    "an end": ((*FOLD, "--until", "res2"), "--until: there is no blob 'res2' (did you mean 'res2a'?)"),
+    "an end": (
+        (*FOLD, "--until", "res2"),
+        "--until res2: the network has no blob of that name (did you mean 'res2a'?)",
+    ),
     "ONNX's options": ((*FOLD, "--opset", "12"), "--opset would be ignored: no .onnx is written"),
     "Caffe's options of ONNX": (
         ("fold", "a.onnx", "-o", "o.onnx", "--opset", "17", "--hash-sources"),

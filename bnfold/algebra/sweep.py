@@ -568,12 +568,20 @@ def _require_named(net: Net, asked: _FoldOptions) -> None:
                     f"--keep {pattern}: that is a weight, another value that is known before anything runs, inside a "
                     "body that cannot be folded, or a further output that nobody reads, and no blob that can be kept"
                 )
-            guess = did_you_mean_of(pattern, blobs_of(net)[::-1])  # the outputs first
+            guess = _instead_of("--keep", pattern, blobs_of(net)[::-1])  # the outputs first
             raise UsageError(f"--keep {pattern}: the network has no blob of that name{guess}")
     for pattern in asked.exclude:
         if not any(_matching([layer.name for layer in inner.layers], [pattern]) for inner in _with_inner(net)):
-            guess = did_you_mean_of(pattern, [layer.name for layer in net.layers])
+            guess = _instead_of("--exclude", pattern, [layer.name for layer in net.layers])
             raise UsageError(f"--exclude {pattern}: the network has no layer of that name{guess}")
+
+
+def _instead_of(option: str, pattern: str, names: Sequence[str]) -> str:
+    """What to write instead of a pattern that names nothing."""
+    several = "," in pattern and any(_matching(names, [part.strip()]) for part in pattern.split(","))
+    return (
+        f"; several are given one by one, each behind its own {option}" if several else did_you_mean_of(pattern, names)
+    )
 
 
 def _with_inner(net: Net) -> Iterator[Net]:

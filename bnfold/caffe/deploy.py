@@ -130,8 +130,8 @@ def ending_in(
     versions |= {top: top for layer in layers if layer.bottoms for top in layer.tops}
     wanted = list(dict.fromkeys(blobs))
     if unknown := [blob for blob in wanted if blob not in versions]:
-        missing = ", ".join(f"'{blob}'{did_you_mean_of(blob, versions)}" for blob in unknown)
-        raise UsageError(f"--until: there is no blob {missing}")
+        guess = did_you_mean_of(unknown[0], versions)
+        raise UsageError(f"--until {unknown[0]}: the network has no blob of that name{guess}")
     outputs = [versions[blob] for blob in wanted]
     kept = needed_for(layers, outputs)
     return kept, outputs, end_notes(wanted, len(layers) - len(kept))

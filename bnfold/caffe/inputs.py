@@ -21,7 +21,7 @@ from bnfold.caffe.layers.infer import ANOTHER
 from bnfold.caffe.layers.source import for_each_top
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
 from bnfold.caffe.printing import shortest_float
-from bnfold.errors import ModelError, UsageError, quoted
+from bnfold.errors import ModelError, UsageError, did_you_mean_of, quoted
 from bnfold.net import Layer, Net, Shape, sizes, with_each
 
 GUESSES: tuple[Shape, ...] = (
@@ -144,9 +144,9 @@ def _guessed(hint: InputHint, plane: Shape, fits: bool) -> Sample:
 
 
 def _check(overrides: Mapping[str, Sequence[int]], batch: int | None, inputs: Sequence[str]) -> None:
-    there = quoted(inputs) or "none"
-    if unknown := [f"'{name}'" for name in overrides if name not in inputs]:
-        raise UsageError(f"there is no input {', '.join(unknown)}; the inputs are {there}")
+    if unknown := [name for name in overrides if name not in inputs]:
+        guess = did_you_mean_of(unknown[0], inputs)
+        raise UsageError(f"--input-shape {unknown[0]}: the network has no input of that name{guess}")
     for name, shape in overrides.items():
         if len(shape) > MAX_AXES or prod(shape) > INT_MAX:
             raise UsageError(f"input '{name}' cannot have the shape {sizes(shape)}: it is more than Caffe allows")

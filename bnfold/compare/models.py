@@ -392,8 +392,11 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
         UsageError: the path's ending says nothing.
         ModelError: the network cannot be read.
     """
-    if not isinstance(source, str | os.PathLike):
+    if isinstance(source, Net):
         model = _opened(source, role, options)
+    elif not isinstance(source, str | os.PathLike):
+        with telling_which(role):
+            model = _opened(source, role, options)
     else:
         path = os_path(source)
         with telling_which(path, model_files(path)):

@@ -35,7 +35,7 @@ try:
 except ImportError:  # Windows, where nothing below is locked
     fcntl = None  # type: ignore[assignment]
 
-from bnfold.errors import Guesses, LeftoverWarning, UsageError, WriteError, did_you_mean, few
+from bnfold.errors import Guesses, LeftoverWarning, UsageError, WriteError, did_you_mean, few, is_or_are
 from bnfold.io.signals import defer_signals
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -225,7 +225,7 @@ class OutputSet:
             if target.is_symlink():
                 raise WriteError(f"{path}: is a symbolic link that leads back to itself")
             if not target.parent.is_dir():
-                raise WriteError(f"{path}: there is no folder {target.parent}")
+                raise WriteError(f"{path}: there is no folder {target.parent}; make it first")
             with _locked([target.parent]):  # or a file could come and go while it is looked at
                 if target.exists():
                     self._check_replaceable(path, target)
@@ -359,7 +359,7 @@ def nearby(path: StrPath) -> str:
     if name in names:
         return ""
     if beside := [f"'{one}'" for one in names if name and one.startswith(f"{name}.")]:
-        return f" (there {'is' if len(beside) == 1 else 'are'} {few(beside)})"
+        return f" (there {is_or_are(beside)} {few(beside)})"
     # A suffix is in common with many a file that is not meant.
     stem, *_ = os.path.splitext(name)
     return Guesses().at(name, [one for one in names if did_you_mean(stem, [os.path.splitext(one)[0]])])

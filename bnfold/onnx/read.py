@@ -19,7 +19,6 @@ from bnfold.errors import (
     WeightsError,
     counted,
     did_you_mean_of,
-    quoted,
     telling_which,
 )
 from bnfold.net import Array, Blobs, Layer, Net, end_notes, sizes
@@ -218,15 +217,15 @@ def _require_computed(
     names: Iterable[str], layers: Iterable[Layer], constants: Container[str], inputs: Container[str], file: Path
 ) -> None:
     """Stop where a network shall end in what no layer makes. Raises UsageError."""
-    tops = {top for layer in layers for top in layer.tops}
-    if missing := set(names) - tops:
+    tops = dict.fromkeys(top for layer in layers for top in layer.tops)
+    if missing := set(names) - tops.keys():
         name = min(missing)
-        why = f"{file} computes no value of that name"
+        why = "the network has no blob of that name"
         if name in constants:
-            why = f"in {file} that is a weight, or computed before anything runs"
+            why = "that is a weight, or computed before anything runs"
         elif name in inputs:
-            why = f"in {file} that is an input"
-        raise UsageError(f"--until {name}: {why}{did_you_mean_of(name, tops)}")
+            why = "that is an input"
+        raise UsageError(f"{file}: --until {name}: {why}{did_you_mean_of(name, tops)}")
 
 
 def give_sizes(model: ModelProto, input_shapes: Mapping[str, Sequence[int]], file: Path | str) -> None:
@@ -238,7 +237,8 @@ def give_sizes(model: ModelProto, input_shapes: Mapping[str, Sequence[int]], fil
     ports = {port.name: port for port in model.graph.input}
     for name, shape in input_shapes.items():
         if name not in ports:
-            raise UsageError(f"{file}: it has no input '{name}' to give a shape; it has {quoted(ports) or 'none'}")
+            guess = did_you_mean_of(name, ports)
+            raise UsageError(f"{file}: --input-shape {name}: the network has no input of that name{guess}")
         kind = ports[name].type.tensor_type
         if kind.HasField("shape") and len(kind.shape.dim) != len(shape):
             raise UsageError(

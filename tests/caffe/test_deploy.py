@@ -356,7 +356,9 @@ def test_the_first_weights_behind_what_keeps_channels_say_how_many_an_input_has(
 
 
 def test_a_shape_for_no_input_lists_the_inputs() -> None:
-    with pytest.raises(UsageError, match="there is no input 'label'; the inputs are 'data'"):
+    with pytest.raises(
+        UsageError, match=r"--input-shape label: the network has no input of that name \(there is 'data'\)$"
+    ):
         read(DATA, FC, LOSS, input_shapes={"label": (1,)})
 
 

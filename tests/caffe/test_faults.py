@@ -550,7 +550,9 @@ def test_a_net_ends_in_the_blobs_that_are_asked_for(until: list[str], left: list
 
 
 def test_an_unknown_end_is_answered_with_a_guess() -> None:
-    with pytest.raises(UsageError, match=r"--until: there is no blob 'sid' \(did you mean 'side'\?\)"):
+    with pytest.raises(
+        UsageError, match=r"--until sid: the network has no blob of that name \(did you mean 'side'\?\)"
+    ):
         build(parse_prototxt(CUT), until=["sid"])
 
 

@@ -45,7 +45,7 @@ def test_an_output_of_the_candidate_alone_is_said(candidate: list[str], pairs: d
 
 def test_a_pair_of_unknown_blobs_is_refused_with_all_names() -> None:
     with pytest.raises(
-        UsageError, match=r"the reference has no blob 'x' \(there are 'a'\); the candidate has no blob 'y' "
+        UsageError, match=r"the reference has no blob 'x' \(there is 'a'\); the candidate has no blob 'y' "
     ):
         pair(["a"], ["a"], {"x": "y"}, folded=False)
 

@@ -182,7 +182,7 @@ def test_a_target_that_cannot_be_a_file_is_refused_with_a_sentence(folder: Path)
         ("folder", "is a folder"),
         ("loop", "symbolic link"),
         ("pipe", "is not a regular file"),
-        ("missing/a", "there is no folder"),
+        ("missing/a", "there is no folder .*missing; make it first"),
         ("a\0b", "cannot be written"),
         ("x" * 300, "cannot be written: File name too long"),
     ]:

@@ -67,7 +67,7 @@ def test_outputs_are_what_the_net_gives_or_what_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("outputs", "said"),
     [
-        (["porb"], "the net has no blob 'porb'"),
+        (["porb"], r"outputs porb: the network has no blob of that name \(did you mean 'prob'\?\)"),
         ([], "outputs .*: a model gives one blob at least, and each once"),
         (["prob", "prob"], "a model gives one blob at least, and each once"),
     ],

@@ -19,7 +19,7 @@ from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.match import require_fitting
 from bnfold.caffe.plain import SQUEEZED
-from bnfold.errors import Guesses, ModelError, UnsupportedError, UsageError, plural, telling_which
+from bnfold.errors import Guesses, ModelError, UnsupportedError, UsageError, did_you_mean_of, plural, telling_which
 from bnfold.io.versions import installed
 from bnfold.net import Layer, Net, Shape, sizes
 from bnfold.onnx.export import (
@@ -120,9 +120,10 @@ def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, t
     if options.opset not in OPSETS:
         raise UsageError(f"opset {options.opset}: known are {OPSETS.start} to {OPSETS.stop - 1}")
     names = list(net.outputs if options.outputs is None else options.outputs)
-    known = set(net.inputs) | {top for layer in net.layers for top in layer.tops}
+    known = dict.fromkeys([*net.inputs, *(top for layer in net.layers for top in layer.tops)])
     if unknown := [name for name in names if name not in known]:
-        raise UsageError(f"the net has no blob {', '.join(map(repr, unknown))}")
+        guess = did_you_mean_of(unknown[0], known)
+        raise UsageError(f"outputs {unknown[0]}: the network has no blob of that name{guess}")
     if options.outputs is not None and len(set(names)) != max(len(names), 1):
         raise UsageError(f"outputs {names}: a model gives one blob at least, and each once")
     with telling_which(net.file):
