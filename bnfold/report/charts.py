@@ -7,7 +7,7 @@ below the axis, one that is not finite in a band above it; neither is drawn as i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bnfold.compare.records import BlobDiff, DiffReport, Histogram
@@ -125,30 +125,23 @@ def depth_chart(report: DiffReport) -> DepthChart:
 
     step = (WIDTH - RIGHT - LEFT) / max(len(blobs), 1)
     places = [round(LEFT + (index + 0.5) * step, 1) for index in range(len(blobs))]
+
+    def line(name: str, style: str, values: Sequence[float]) -> ErrorLine:
+        points = tuple(
+            Point(x, height_of(value), row, f"{blob.blob}: {name} {small(value)}")
+            for row, x, value, blob in zip(rows, places, values, blobs, strict=True)
+        )
+        path = "M" + "L".join(f"{point.x} {point.y}" for point in points) if points else ""
+        return ErrorLine(name, style, path, points)
+
     return DepthChart(
-        lines=tuple(_line(name, style, values, blobs, rows, places, height_of) for name, style, values in drawn),
+        lines=tuple(line(*one) for one in drawn),
         columns=tuple(Tick(places[index], str(blobs[index].depth)) for index in _spread(len(blobs), LABELS)),
         decades=tuple(Tick(level(decade), f"1e{decade}") for decade in range(low, high + 1, 2)),
         tolerance=Tick(height_of(report.tolerance), f"tolerance {report.tolerance:g}"),
         zero=zero,
         infinite=infinite,
     )
-
-
-def _line(
-    name: str,
-    style: str,
-    values: Sequence[float],
-    blobs: Sequence[BlobDiff],
-    rows: Sequence[int],
-    places: Sequence[float],
-    height_of: Callable[[float], float],
-) -> ErrorLine:
-    points = tuple(
-        Point(x, height_of(value), row, f"{blob.blob}: {name} {small(value)}")
-        for row, x, value, blob in zip(rows, places, values, blobs, strict=True)
-    )
-    return ErrorLine(name, style, "M" + "L".join(f"{point.x} {point.y}" for point in points) if points else "", points)
 
 
 def _spread(count: int, most: int) -> range:
