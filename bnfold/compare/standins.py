@@ -127,7 +127,9 @@ def onnx_stand_ins(
     found: dict[str, StandIn] = {}
     readers = _readers(proto)
     for blob, feed in inputs.items():
-        for node, index in _reading(blob, readers):
+        for node, index in _readings(blob, readers):
+            if (node.op_type, index) not in ONNX_READERS:
+                continue
             if node.input[0] not in shapes:
                 shapes = {node.input[0]: (), **_inferred_shapes(proto, weights), **shapes}
             numbers = {one.name: one.i for one in node.attribute}
@@ -168,11 +170,6 @@ def _readers(proto: ModelProto) -> Readers:
         for index, name in enumerate(node.input):
             found.setdefault(name, []).append((node, index))
     return found
-
-
-def _reading(blob: str, readers: Readers) -> Iterator[tuple[NodeProto, int]]:
-    """The nodes that read a blob and say what it means, behind what only reshapes or casts it, too."""
-    return ((node, index) for node, index in _readings(blob, readers) if (node.op_type, index) in ONNX_READERS)
 
 
 def _readings(blob: str, readers: Readers) -> Iterator[tuple[NodeProto, int]]:
@@ -311,13 +308,16 @@ class _OnnxReading(NamedTuple):
     outputs: int
     axes: Sequence[int]
 
+    def size(self, axis: int) -> int:
+        """Of the first input along an axis; 0 where it has none of that number."""
+        return self.shape[axis] if -len(self.shape) <= axis < len(self.shape) else 0
+
 
 def _along(attribute: str, default: int, least: int = 0) -> Callable[[_OnnxReading], StandIn | None]:
     """Places along the axis that an attribute says, or with a least one a length."""
 
     def meaning(reading: _OnnxReading) -> StandIn | None:
-        axis, rank = reading.numbers.get(attribute, default), len(reading.shape)
-        size = reading.shape[axis] if -rank <= axis < rank else 0
+        size = reading.size(reading.numbers.get(attribute, default))
         return Indices(size + least, least) if size > 0 else None
 
     return meaning
@@ -330,16 +330,13 @@ def _among_all(reading: _OnnxReading) -> StandIn:
 
 def _ends(reading: _OnnxReading) -> StandIn | None:
     """Ends of which half is left at least along each axis that they may be of."""
-    rank = len(reading.shape)
-    sizes = [reading.shape[axis] for axis in reading.axes if -rank <= axis < rank]
-    size = min((size for size in sizes if size > 1), default=0)
+    size = min((size for size in map(reading.size, reading.axes) if size > 1), default=0)
     return Indices(size + 1, max((size + 1) // 2, 2)) if size else None
 
 
 def _parts(reading: _OnnxReading) -> StandIn | None:
     """Sizes of parts along an axis, of which the last has what is left."""
-    axis, rank, parts = reading.numbers.get("axis", 0), len(reading.shape), reading.outputs
-    size = reading.shape[axis] if -rank <= axis < rank else 0
+    size, parts = reading.size(reading.numbers.get("axis", 0)), reading.outputs
     each = size // parts
     return Fixed((*[each] * (parts - 1), size - each * (parts - 1))) if each else None
 
