@@ -33,12 +33,13 @@ from bnfold.options import ROUNDING
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-    from bnfold.compare.probing import Side
     from bnfold.onnx.functions import Key
     from bnfold.onnx.pointwise import Stretch
     from bnfold.onnx.weight import Weight
 
 Stored = Mapping[str, "Weight | Array"]
+Judge = Callable[[Array, Array, Array], float]
+"""(numbers, what the reference makes of them, what the candidate does) -> how far that is apart."""
 
 
 class Difference(NamedTuple):
@@ -227,9 +228,15 @@ def _guards(
     behind, between, front, across = _beside_layers(ours, theirs, blobs, pairs)
     found: dict[str, tuple[str, float]] = {}
     moved = partial(bounded_otherwise, is_read=True)
-    for couples, judge in ((behind, bounded_otherwise), (between, moved), (front, bent), (across, bent_across)):
+    judges = (
+        (behind, bounded_otherwise, True),
+        (between, moved, True),
+        (front, bent, False),
+        (across, bent_across, False),
+    )
+    for couples, judge, far in judges:
         told = [one for one in couples if not (one.ours.is_affine and one.theirs.is_affine)]
-        for (name, mine, its), size in _probed(ours, theirs, told, judge):
+        for (name, mine, its), size in _probed(ours, theirs, told, judge, far=far):
             if size > found.get(name, ("", 0.0))[1]:
                 found[name] = _said(mine, its, "where the reference has"), size
     for name, mine, its in (*behind, *between):
@@ -300,19 +307,19 @@ def _beside_layers(
 
 
 def _probed(
-    ours: Model, theirs: Model, couples: Sequence[Couple], judge: Callable[[Side, Side], float | None]
+    ours: Model, theirs: Model, couples: Sequence[Couple], judge: Judge, *, far: bool = False
 ) -> Iterator[tuple[Couple, float]]:
-    """Couples of stretches with how far they are apart, of those that can be run."""
-    from bnfold.compare.probing import MOST
+    """Couples of stretches with how far they are apart, of those that can be run; by `far` numbers, or by all."""
+    from bnfold.compare.probing import MOST, probed
 
     stored = [
         known_values(ours, set[str]().union(*(one.ours.constants for one in couples)), MOST),
         known_values(theirs, set[str]().union(*(one.theirs.constants for one in couples)), MOST),
     ]
     for one in couples:
-        size = judge((ours, one.ours, stored[0]), (theirs, one.theirs, stored[1]))
-        if size is not None:
-            yield one, size
+        made = probed((ours, one.ours, stored[0]), (theirs, one.theirs, stored[1]), far=far)
+        if made is not None:
+            yield one, judge(*made)
 
 
 def _made_of_one(

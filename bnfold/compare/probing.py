@@ -40,55 +40,52 @@ Side = tuple[Model, Stretch, Mapping[str, Array]]
 """A network, a stretch of it, and what is stored of it."""
 
 
-def apart(one: Side, other: Side) -> float | None:
-    """How far two stretches are apart, 1 at most; None where they cannot be run so."""
-    made = _values_of([one, other])
-    return None if made is None else _largest(*made)
+def apart(probes: Array, first: Array, second: Array) -> float:
+    """How far two stretches are apart, 1 at most; what is not finite on either side is equal only to itself."""
+    with np.errstate(all="ignore"):
+        sizes = np.fmax(np.abs(first), np.abs(second))
+        order = np.argsort(np.abs(probes), kind="stable")
+        sorted_sizes = np.where(np.isfinite(sizes), sizes, 0)[order]
+        reach = np.searchsorted(np.abs(probes)[order], np.maximum(np.abs(probes), 1), side="right") - 1
+        size = np.maximum.accumulate(sorted_sizes)[reach]
+        distance = np.abs(first - second) / np.where(size > 0, size, 1)
+    return float(
+        np.where(alike(first, second), 0, np.where(np.isfinite(distance), np.minimum(distance, 1), 1)).max(initial=0)
+    )
 
 
-def bent(one: Side, other: Side) -> float | None:
-    """How far two stretches of one blob are from `f = a*g + b` in each channel, of the largest value, 1 at most; None
-    where they cannot be run so. An affine may be moved into the layer behind them, and nothing else may. So it is 1
-    where a number around 0, at which no affine overflows, is finite in one of them alone: x and x*x/x differ at 0.
+def bent(probes: Array, first: Array, second: Array) -> float:
+    """How far two stretches of one blob are from `f = a*g + b` in each channel, of the largest value, 1 at most.
+
+    An affine may be moved into the layer behind them, and nothing else may. So it is 1 where a number around 0, at
+    which no affine overflows, is finite in one of them alone: x and x*x/x differ at 0.
     """
-    made = _values_of([one, other])
-    if made is None:
-        return None
-    first, second = (values.reshape(len(values), -1) for values in made[1:])
+    first, second = _by_channel(first), _by_channel(second)
     sound = np.isfinite(first) & np.isfinite(second)
-    if (np.isfinite(first) != np.isfinite(second))[np.abs(made[0]) <= 1].any():
+    near = np.abs(probes) <= 1  # beside the largest numbers nothing shows that is 1 off where one is 0
+    if (np.isfinite(first) != np.isfinite(second))[near].any():
         return 1.0
-    near = np.abs(made[0]) <= 1  # beside the largest numbers nothing shows that is 1 off where one is 0
     parts = (part for s in sound.T for part in (s, s & near))
     columns = zip(np.repeat(first.T, 2, axis=0), np.repeat(second.T, 2, axis=0), parts, strict=True)
     return max((min(_residual(f[s], g[s]), _residual(g[s], f[s])) for f, g, s in columns if s.any()), default=0.0)
 
 
-def bent_across(one: Side, other: Side) -> float | None:
+def bent_across(probes: Array, first: Array, second: Array) -> float:
     """The same of stretches in front of and behind a layer that gives one of its values at each place, taken as one.
     Of the largest or the smallest that is right if they fall nowhere; 1 where they do.
     """
-    made = _values_of([one, other])
-    if made is None:
-        return None
-    falls = any(np.any(values[1:] < values[:-1]) for values in made[1:])
-    return 1.0 if falls else bent(one, other)
+    falls = any(np.any(values[1:] < values[:-1]) for values in (first, second))
+    return 1.0 if falls else bent(probes, first, second)
 
 
-def bounded_otherwise(one: Side, other: Side, *, is_read: bool = False) -> float | None:
-    """How far what two stretches become at either end is apart, of the larger one, 1 at most; None where they cannot be
-    run so. It is the same, perhaps with the ends exchanged, whatever affine has been moved in front of one of them.
+def bounded_otherwise(_: Array, first: Array, second: Array, *, is_read: bool = False) -> float:
+    """How far what two stretches make of far numbers is apart at either end, of the larger one, 1 at most.
 
-    Args:
-        one, other: the stretches.
-        is_read: whether a layer reads what they make, into which an affine may have been moved, too. Then only how many
-            of the ends are bounded is the same.
+    It is the same, perhaps with the ends exchanged, whatever affine has been moved in front of one of them. Where a
+    layer reads what they make (`is_read`), an affine may have been moved into that, too; then only how many of the ends
+    are bounded is the same.
     """
-    made = _values_of([one, other], far=True)
-    if made is None:
-        return None
-    first, second = (values.reshape(len(values), -1) for values in made[1:])
-    ours, theirs = np.sort(_limits(first), axis=0), np.sort(_limits(second), axis=0)
+    ours, theirs = (np.sort(_limits(_by_channel(values)), axis=0) for values in (first, second))
     with np.errstate(all="ignore"):
         sizes = np.maximum(np.abs(ours).max(axis=0), np.abs(theirs).max(axis=0))
         distance = np.where(ours == theirs, 0, np.abs(ours - theirs) / np.where(np.isfinite(sizes), sizes, 1))
@@ -111,7 +108,7 @@ class Jump(NamedTuple):
 def jump_of(side: Side) -> Jump | None:
     """The gate that a stretch is, whose limit is one of its constants; None where it is none that jumps."""
     model, stretch, stored = side
-    made = _values_of([side, (model, Stretch((), stretch.front, stretch.front), {})])
+    made = probed(side, (model, Stretch((), stretch.front, stretch.front), {}))
     if made is None:
         return None
     _, values, x = made
@@ -143,8 +140,13 @@ def _residual(f: Array, g: Array) -> float:
     return float(min(1.0, left / size)) if size > 0 and np.isfinite(left) else 0.0
 
 
-def _values_of(pair: Sequence[Side], far: bool = False) -> tuple[Array, Array, Array] | None:
-    """The numbers, and in float64 what either stretch makes of each of them; None where they cannot be run so."""
+def _by_channel(values: Array) -> Array:
+    """What a stretch makes, (numbers, values)."""
+    return values.reshape(len(values), -1)
+
+
+def probed(*pair: Side, far: bool = False) -> tuple[Array, Array, Array] | None:
+    """Numbers, or far ones alone, and in float64 what two stretches make of each; None where they cannot be run so."""
     sides = [
         (model, stretch, {name: stored[name] for name in stretch.constants & stored.keys()})
         for model, stretch, stored in pair
@@ -173,20 +175,6 @@ def _made_by(model: Model, stretch: Stretch, stored: Mapping[str, Array], x: Arr
         return x
     session = Session(stretch_model(model.proto, stretch, stored, x.dtype), threads=1)
     return to_host(session.run({stretch.front: x}, [stretch.blob])[stretch.blob])
-
-
-def _largest(probes: Array, first: Array, second: Array) -> float:
-    """The largest distance; what is not finite on either side is equal only to itself."""
-    with np.errstate(all="ignore"):
-        sizes = np.fmax(np.abs(first), np.abs(second))
-        order = np.argsort(np.abs(probes), kind="stable")
-        sorted_sizes = np.where(np.isfinite(sizes), sizes, 0)[order]
-        reach = np.searchsorted(np.abs(probes)[order], np.maximum(np.abs(probes), 1), side="right") - 1
-        size = np.maximum.accumulate(sorted_sizes)[reach]
-        distance = np.abs(first - second) / np.where(size > 0, size, 1)
-    return float(
-        np.where(alike(first, second), 0, np.where(np.isfinite(distance), np.minimum(distance, 1), 1)).max(initial=0)
-    )
 
 
 def _shape(sides: Sequence[Side]) -> Shape | None:
