@@ -85,12 +85,13 @@ def absorb_backward(linear: Linear | Constant, affine: Affine) -> Change:
     return _changed(linear, weight, _full_size(scale * bias + shift, linear))
 
 
-def absorb_forward(linear: Linear, affine: Affine) -> Change:
+def absorb_forward(linear: Linear | Constant, affine: Affine) -> Change:
     """`L(A(x))` as one layer.
 
     Raises:
         Blocked: for the same reasons, or because a shift would meet a padding.
     """
+    assert isinstance(linear, Linear), "a constant reads nothing"
     block(linear.no_forward)
     require(bool(linear.inputs), "it takes no affine from in front")
     block("" if affine.keeps_zero else linear.no_shift)

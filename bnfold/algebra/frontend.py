@@ -191,6 +191,10 @@ class FrontEnd(Protocol):
     def clip(self, layer: Layer, clip: Clip) -> None:
         """Have a layer cut at other bounds, of which some may be infinite, and others be finite that were not."""
 
+    def weigh(self, layer: Layer, coefficients: Sequence[float]) -> None:
+        """Give a `Sum` that stores its coefficients others."""
+        del layer, coefficients
+
     def stored_statistics(self, layer: Layer) -> Any:
         """The parameters of a normalisation that follows its batch, made to take its stored statistics; else None."""
 

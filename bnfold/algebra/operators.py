@@ -178,11 +178,13 @@ class Sum(NamedTuple):
             that is spread along an axis takes only what is constant along it.
         gates: for each bottom which other bottom multiplies it, None where none does; () where there is no gate. A gate
             is no summand, so its coefficient is 0.
+        stored: the layer stores its coefficients in float32, as the net its weights, so that they take a factor.
     """
 
     coefficients: tuple[float, ...]
     laid: tuple[Steps, ...] = ()
     gates: tuple[int | None, ...] = ()
+    stored: bool = False
 
 
 class Product(NamedTuple):

@@ -19,7 +19,7 @@ from bnfold.algebra.absorb import Change, OutOfRange, absorb_backward, absorb_fo
 from bnfold.algebra.affine import Affine, everywhere
 from bnfold.algebra.commute import Affines, Commuting
 from bnfold.algebra.movement import sees_nothing
-from bnfold.algebra.operators import Clip, Constant, Linear, Move, Opaque, Operator, Pass, Product, Window
+from bnfold.algebra.operators import Clip, Constant, Linear, Move, Opaque, Operator, Pass, Product, Sum, Window
 from bnfold.algebra.records import Blocked, block, require
 from bnfold.net import Layer, Net, Use
 
@@ -64,6 +64,7 @@ class Plan:
         changes: the linear layers that absorb it, each with its new weights.
         merged: the affine layers that absorb it, each with the affine that it computes from now on.
         rescaled: the affine layers and Clips that it moves through, each with what it computes from now on.
+        weighed: the sums whose coefficients take it, each with all of these.
         through: the layers that it moves through, each once, in the order they were crossed.
         moved: the blobs whose value changes on the way, each once.
     """
@@ -71,6 +72,7 @@ class Plan:
     changes: list[tuple[Layer, Change]] = field(default_factory=list)
     merged: list[tuple[Layer, Affine]] = field(default_factory=list)
     rescaled: list[tuple[Layer, Affine | Clip]] = field(default_factory=list)
+    weighed: list[tuple[Layer, Sum]] = field(default_factory=list)
     through: list[Layer] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
 
@@ -652,11 +654,6 @@ def _seen(scene: Scene, blob: str, reader: Layer, own: bool) -> Scene:
     return scene._replace(reads_values=reads_values, budget=scene.shared_budget)
 
 
-def _taken_from_in_front(operator: Linear | Constant, affine: Affine) -> Change:
-    assert isinstance(operator, Linear), "a constant reads nothing"
-    return absorb_forward(operator, affine)
-
-
 def _rescaled(own: Affine, passing: Affine) -> Affine:
     """What is left of an affine that another moves back through.
 
@@ -676,7 +673,7 @@ def _rescaled_by_inverse(own: Affine, passing: Affine) -> Affine:
 
 BACKWARD = _Direction(absorb_backward, lambda own, arriving: own.then(arriving), _rescaled, commute.clipped_back)
 FORWARD = _Direction(
-    _taken_from_in_front, lambda own, arriving: arriving.then(own), _rescaled_by_inverse, commute.clipped_forward
+    absorb_forward, lambda own, arriving: arriving.then(own), _rescaled_by_inverse, commute.clipped_forward
 )
 
 

@@ -34,7 +34,7 @@ class Folded:
     Attributes:
         layer: the layer that was removed.
         type: its type.
-        into: the layers whose weights took it.
+        into: the layers whose weights, or whose coefficients, took it.
         through: the layers that it was moved through to get there.
         forward: whether it went to the layers behind it rather than to those in front.
     """

@@ -22,6 +22,7 @@ import numpy as np
 from bnfold.algebra.absorb import Change, tail_of, without_tail
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.branches import Junction, plan_junction
+from bnfold.algebra.coefficients import plan_behind, plan_in_front
 from bnfold.algebra.frontend import FoldContext, FrontEnd, InnerNet
 from bnfold.algebra.operators import Alias, Clip, Extreme, Join, Linear, Opaque, Operator, Product, Sum
 from bnfold.algebra.plan import Budget, Plan, Scene, plan_across, plan_apart, plan_backward, plan_forward
@@ -306,7 +307,7 @@ class _Sweep:
         return self._keep(layer, f"it changes nothing, but both '{layer.bottoms[0]}' and '{layer.tops[0]}' must stay")
 
     def _first_open_way(self, scene: Scene, layer: Layer, affine: Affine) -> list[Layer]:
-        """Move an affine back, forward, across a product or both ways, or keep it; returns what `_settle` does."""
+        """Move an affine back, forward, across, both ways or into a sum, or keep it; returns what `_settle` does."""
         try:
             plan = plan_backward(scene, layer, affine)
         except Blocked as blocked:
@@ -329,6 +330,12 @@ class _Sweep:
         if (apart := plan_apart(scene, layer, affine)) is not None:
             self._commit_apart(layer, *apart)
             return self._to_settle_again(layer, *apart)
+        if (weighed := plan_behind(scene, layer, affine)) is not None:
+            self._commit_backward(layer, weighed)
+            return self._to_settle_again(layer)
+        if (weighed := plan_in_front(scene, layer, affine)) is not None:
+            self._commit_forward(layer, weighed)
+            return self._to_settle_again(layer)
         return self._keep(layer, f"backward: {behind}; forward: {ahead}")
 
     def _to_settle_again(self, gone: Layer, *plans: Plan) -> list[Layer]:
@@ -413,11 +420,10 @@ class _Sweep:
     def _absorb(self, layer: Layer, plan: Plan, forward: bool) -> None:
         self._change(plan)
         through = tuple(crossed.name for crossed in plan.through)
+        into = tuple(taker.name for taker, _ in (*plan.changes, *plan.merged, *plan.weighed))
         if plan.merged and not plan.changes:
-            into = tuple(other.name for other, _ in plan.merged)
             self.records[id(layer)] = Merged((layer.name,), layer.type, into, through)
         else:
-            into = tuple(linear.name for linear, _ in plan.changes) + tuple(other.name for other, _ in plan.merged)
             self.records[id(layer)] = Folded(layer.name, layer.type, into, through, forward)
 
     def _change(self, plan: Plan, *more: tuple[Layer, Change]) -> None:
@@ -427,8 +433,8 @@ class _Sweep:
             operator = self.operators.pop(id(layer))
             if isinstance(operator, Linear):
                 self.operators[id(layer)] = operator._replace(weight=change.weight, bias=change.bias)
-        for other, affine in (*plan.merged, *plan.rescaled):
-            self.operators[id(other)] = affine
+        for other, changed in (*plan.merged, *plan.rescaled, *plan.weighed):
+            self.operators[id(other)] = changed
             self.composed.add(id(other))
 
     def _remove(self, layer: Layer) -> None:
@@ -537,12 +543,14 @@ class _Sweep:
     # What stays.
 
     def _rewrite_kept(self) -> None:
-        """An affine that took others in is written anew, and one that has a plainer form may be; so are new bounds."""
+        """An affine that took others in is written anew, and one that has a plainer form may be; so are others."""
         for layer in self.net.layers:
             record = self.records.get(id(layer))
             affine = self.operators.get(id(layer))
             if isinstance(affine, Clip) and id(layer) in self.composed:
                 self.front.clip(layer, affine)
+            elif isinstance(affine, Sum) and id(layer) in self.composed:
+                self.front.weigh(layer, affine.coefficients)
             if id(layer) in self.repeated and id(layer) not in self.composed:
                 self.net.reads(layer, layer.bottoms * len(self.repeated[id(layer)]))
                 del self.records[id(layer)]

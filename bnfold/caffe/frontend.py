@@ -137,6 +137,11 @@ class Caffe(FrontEnd):
         layer.param = deepcopy(layer.param)
         layer.param.clip_param.min, layer.param.clip_param.max = clip.low, clip.high
 
+    def weigh(self, layer: Layer, coefficients: Sequence[float]) -> None:
+        """As an Eltwise's coefficients."""
+        layer.param = deepcopy(layer.param)
+        layer.param.eltwise_param.coeff[:] = coefficients
+
     def stored_statistics(self, layer: Layer) -> LayerParameter | None:
         """With `use_global_stats: true`."""
         if layer.type not in BATCHNORMS or not follows_batch(layer.param):

@@ -305,7 +305,7 @@ RECURRENT = """input: "t" input_shape { dim: 4 dim: 1 dim: 3 } input: "n" input_
         (layer("c", "MatMul", "data"), "'c' (MatMul): what it multiplies by was learned"),
         (
             layer("p", "Parameter", "", "p", "parameter_param { shape { dim: 2 dim: 4 dim: 5 dim: 5 } }")
-            + layer("c", "Eltwise", "p data"),
+            + layer("c", "Add", "p data"),
             "'p' (Parameter): it has no learned value",
         ),
         (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Product, Spread, Steps, Sum
 from bnfold.algebra.records import require
 from bnfold.caffe.layers import UNKNOWN, Eltwise, canonical_axis, of_channels, written_axis
@@ -32,7 +34,7 @@ def eltwise(context: LayerContext) -> Operator:
         start = view.axis if len(second) < len(first) else 0
         laid = ((), _from_axis(context, start), *[()] * (len(shapes) - 2))
     if view.operation == "SUM":
-        return Sum(view.coeff, laid)
+        return Sum(view.coeff, laid, stored=not laid and np.dtype(context.fold.stored_type) == np.float32)
     if view.operation == "DIV":
         return Product(((), None))
     return Product(laid) if view.operation == "PROD" else Extreme(laid)
