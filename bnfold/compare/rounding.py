@@ -101,13 +101,13 @@ class RoundingJudge:
         starts = self._starts(asked)
         try:
             if matched.options.layers or unasked:
-                self._hold_against(engine, place, starts, asked, unasked)
+                self._hold_against(engine, place, store, starts, asked, unasked)
             elif starts:  # each stretch of layers counts, and not what all of them together make
                 whole = matched.whole()
                 engine.close_sessions()
                 networks = Networks(matched.ours, [whole.side()])
                 with Engine(networks, matched.layout, matched.data, matched.options, store) as opened:
-                    RoundingJudge(whole, found)._hold_against(opened, 0, starts, asked, unasked)
+                    RoundingJudge(whole, found)._hold_against(opened, 0, store, starts, asked, unasked)
         except (UnsupportedError, UsageError) as error:
             found.notes.append(f"no float64 run decides about rounding: {error}")
             found.distances.clear()
@@ -126,7 +126,7 @@ class RoundingJudge:
         return list(dict.fromkeys(number // batch * batch for number in numbers)) if worst else []
 
     def _hold_against(
-        self, engine: Engine, place: int, starts: Sequence[int], asked: Sequence[str], unasked: bool
+        self, engine: Engine, place: int, store: WeightStore, starts: Sequence[int], asked: Sequence[str], unasked: bool
     ) -> None:
         """Hold the runs that begin with some samples against a float64 run, which is asked about some blobs."""
         matched, found, coarse = self.matched, self.found, self.coarse is not None
@@ -148,7 +148,7 @@ class RoundingJudge:
                 exact = _part_of(whole, segment.names, waiting)
                 if coarse:
                     exact = truth.each(run.feeds, given[0], partial(_as_chosen, matched.ties, chosen), known=known)
-                moved = self._rounded_otherwise(run, given[1 + place], opened)
+                moved = self._rounded_otherwise(run, given[1 + place], opened, store)
                 if unasked and not moved:
                     return
                 self._judge(run, exact, given[0], given[1 + place], moved)
@@ -322,13 +322,16 @@ class RoundingJudge:
             apart = found.distances[name]
             found.distances[name] = replace(apart, strays=apart.strays or name in off)
 
-    def _rounded_otherwise(self, run: Run, blobs: Mapping[str, Array], opened: Opened) -> list[Mapping[str, Array]]:
+    def _rounded_otherwise(
+        self, run: Run, blobs: Mapping[str, Array], opened: Opened, around: WeightStore
+    ) -> list[Mapping[str, Array]]:
         """What a candidate with values of 2 bytes gives in float32: as it is, and with its weights rounded otherwise.
 
         Args:
             run: the samples.
             blobs: what is wanted, as the candidate gave it; indices stay, or each run would choose its own.
             opened: what runs of other samples opened. Opening a small network takes longer than running it.
+            around: has the processes that networks run in, if they do; the weights that are moved leave with each run.
         """
         from bnfold.onnx.double import FINER
         from bnfold.onnx.graph import WeightStore
@@ -345,12 +348,13 @@ class RoundingJudge:
         for seed in (None, *range(MOVED)):
             key = seed, *wanted, *((name, one.dtype.str, one.ndim) for name, one in chosen.items())
             try:
-                with WeightStore() as store:
+                with WeightStore(around) as store:
                     feeds, session = opened.get(key) or self._in_float32(seed, wanted, chosen, store)
                     if stays and len(opened) < MOST_OPEN:
                         opened[key] = feeds, session
                     fed = {name: one.astype(feeds[name].dtype, copy=False) for name, one in given.items()}
                     found.append({**session.run({**fed, **chosen}, wanted), **chosen})
+                    del session  # whose process is for the next
             except ModelError:  # nothing is known of its rounding then
                 return []
         return found

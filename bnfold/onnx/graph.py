@@ -332,10 +332,13 @@ class WeightStore:
 
     It has the processes, too, that ran networks which are closed (`compare.isolated`), for the next ones to run in: to
     start one takes longer than small networks run. They end with the store.
+
+    Args:
+        around: a store that lasts longer, which has the processes then.
     """
 
-    def __init__(self) -> None:
-        self._kept = ExitStack()
+    def __init__(self, around: WeightStore | None = None) -> None:
+        self._kept, self._around = ExitStack(), around
         self._idle: list[Process] | None = []
         self._stored: _Stored | None = None
         self._placed: dict[tuple[int, int], tuple[onnx.ModelProto, Sequence[Weight], bytes]] = {}
@@ -352,11 +355,15 @@ class WeightStore:
 
     def idle_process(self) -> Process | None:
         """A process that waits for another network, which it does no longer; None where none does."""
+        if self._around is not None:
+            return self._around.idle_process()
         return self._idle.pop() if self._idle else None
 
     def add_idle(self, process: Process) -> None:
         """Have a process wait for another network until this is used no longer."""
-        if self._idle is None:
+        if self._around is not None:
+            self._around.add_idle(process)
+        elif self._idle is None:
             process.close()
         else:
             self._idle.append(process)

@@ -186,7 +186,9 @@ def test_a_child_that_died_of_a_model_runs_no_other() -> None:
         IsolatedSession(classifier(), store).run({"data": IMAGES})
 
 
-def test_networks_take_turns_in_processes_unless_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The processes that are begun."""
     children: list[subprocess.Popen[bytes]] = []
 
     def begun(child: isolated.Child, really: Any = isolated.Child.__init__) -> None:
@@ -194,6 +196,35 @@ def test_networks_take_turns_in_processes_unless_memory_is_limited(monkeypatch: 
         children.append(child.process)
 
     monkeypatch.setattr(isolated.Child, "__init__", begun)
+    return children
+
+
+def test_what_is_rounded_otherwise_runs_in_processes_that_are_there(children: list[subprocess.Popen[bytes]]) -> None:
+    """Of weights of 2 bytes nine networks with others are run for each kind of sample."""
+    nodes = [
+        helper.make_node("Einsum", ["x", "w"], ["e"], equation="ij,jk->ik"),
+        helper.make_node("Relu", ["e"], ["y"]),
+    ]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, (2, 6)) for name in "xy"]
+    weight = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float16)
+    moved = np.nextafter(weight, np.float16(9))
+    made, other = (
+        helper.make_model(
+            helper.make_graph(nodes, "g", ports[:1], ports[1:], [numpy_helper.from_array(values, "w")]),
+            opset_imports=[helper.make_opsetid("", 17)],
+            ir_version=8,
+        )
+        for values in (weight, moved)
+    )
+    assert needs_own_process(made)
+    report = compare(made, other)
+    assert report.passed
+    assert any("pass for rounding to float16" in note for note in report.notes)
+    assert len(children) <= 4
+    assert all(child.poll() is not None for child in children)
+
+
+def test_networks_take_turns_in_processes_unless_memory_is_limited(children: list[subprocess.Popen[bytes]]) -> None:
     made, other = looping(3), looping(3)
     for one in (made, other):  # which is run at other sizes, too
         one.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "n"
