@@ -164,7 +164,8 @@ class _Search:
 
     def asked(self) -> Iterator[_Asked]:
         """What is to be made larger, each by itself."""
-        from bnfold.onnx.nudging import Operand, number_said
+        from bnfold.onnx.node import attribute_value
+        from bnfold.onnx.nudging import Operand
 
         before, nodes = self.matched.ours.proto.graph.node, self.matched.theirs.proto.graph.node
         hiding = [node for node in nodes if node.op_type in HIDING and self._hides(node)]
@@ -173,7 +174,7 @@ class _Search:
         others = set(changed)
         for node in nodes if changed else ():
             others.update(node.output if others.intersection(node.input) - self.compared else ())
-        numbers = {(node.op_type, number_said(node, HIDING.get(node.op_type, ""))) for node in before}
+        numbers = {(node.op_type, attribute_value(node, HIDING.get(node.op_type, ""), 0.0)) for node in before}
         for node in hiding:
             for place, name in enumerate(node.input):
                 is_flags = (node.op_type, place) == ("Where", 0)  # and not made larger: what makes them chooses
@@ -181,7 +182,7 @@ class _Search:
                     axis = self._axis(name) if name not in changed else 1 if changed[name] > 1 else None
                     yield _Asked(Operand(node, place), name, axis)
             attribute = HIDING[node.op_type]
-            if (number := number_said(node, attribute)) and (node.op_type, number) not in numbers:
+            if (number := attribute_value(node, attribute, 0.0)) and (node.op_type, number) not in numbers:
                 yield _Asked(Operand(node, attribute), attribute, None)
 
     def choosing(self) -> Iterator[tuple[NodeProto, str]]:

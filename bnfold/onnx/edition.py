@@ -22,10 +22,21 @@ from bnfold.onnx.behind import behind_edits
 from bnfold.onnx.constants import Call
 from bnfold.onnx.file import NODE, Document, fill_constant, whole
 from bnfold.onnx.fitting import fits
-from bnfold.onnx.node import BIASES, STANDARD, BottomInput, ConstantInput, Node, all_nodes, bodies, captured, made_in
+from bnfold.onnx.node import (
+    BIASES,
+    STANDARD,
+    BottomInput,
+    ConstantInput,
+    Node,
+    all_nodes,
+    bodies,
+    captured,
+    made_in,
+    opset_of,
+)
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
-from bnfold.onnx.shapes import Types, infer, inputs_of, opset_of
+from bnfold.onnx.shapes import Types, infer, inputs_of
 from bnfold.onnx.weight import Weight
 
 Stored = Array | LazyArray

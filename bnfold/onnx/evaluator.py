@@ -16,7 +16,7 @@ from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
 from bnfold.onnx.double import in_double, input_types
 from bnfold.onnx.graph import further_outputs, last_readers
-from bnfold.onnx.node import STANDARD, captured
+from bnfold.onnx.node import attribute_value, captured, opset_of
 from bnfold.onnx.reference_operators import BELOW, OWN_OPERATORS
 from bnfold.onnx.weight import Weight
 
@@ -55,7 +55,7 @@ class Evaluator:
 
     def __init__(self, model: onnx.ModelProto, blobs: Sequence[str]) -> None:
         try:
-            opset = max((one.version for one in model.opset_import if one.domain in STANDARD), default=1)
+            opset = opset_of(model)
             known = [operator for operator in OWN_OPERATORS if opset < BELOW.get(operator, opset + 1)]
             model.graph.output.extend(further_outputs(model, blobs))
             self._evaluator = ReferenceEvaluator(model, new_ops=known)
@@ -203,14 +203,13 @@ class Evaluator:
 
 def _is_step(node: onnx.NodeProto) -> bool:
     """Whether an operator jumps: one of `STEPS`, or a Cast to whole numbers."""
-    said = {one.name: one.f for one in node.attribute}
     if node.op_type == "Shrink":
-        return said.get("bias", 0.0) != said.get("lambd", 0.5)
+        return attribute_value(node, "bias", 0.0) != attribute_value(node, "lambd", 0.5)
     if node.op_type == "ThresholdedRelu":
-        return said.get("alpha", 1.0) != 0
+        return attribute_value(node, "alpha", 1.0) != 0
     if node.op_type != "Cast":
         return node.op_type in STEPS
-    return np.dtype(helper.tensor_dtype_to_np_dtype(helper.get_node_attr_value(node, "to"))).kind in "biu"
+    return np.dtype(helper.tensor_dtype_to_np_dtype(attribute_value(node, "to", 0))).kind in "biu"
 
 
 def _sent_evaluator(model: bytes) -> Evaluator:

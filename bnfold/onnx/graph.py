@@ -19,7 +19,7 @@ from bnfold.errors import WriteError
 from bnfold.io.mapping import release_pages
 from bnfold.net import Array, DType
 from bnfold.onnx.file import values_of
-from bnfold.onnx.node import bodies, captured, captured_by, held_by
+from bnfold.onnx.node import attribute_value, bodies, captured, captured_by, held_by, model_of
 from bnfold.onnx.save import DataFile, WholeModel, fill, same_bytes, write_external
 from bnfold.onnx.shapes import Types, held, infer, inferred_ports
 from bnfold.onnx.weight import Weight, little_endian
@@ -162,12 +162,7 @@ def inner_bytes(model: onnx.ModelProto, types: Types, values: Mapping[str, Array
 
 def _as_model(model: onnx.ModelProto, node: onnx.NodeProto, body: onnx.GraphProto, types: Types) -> onnx.ModelProto:
     """A body without its large weights, with an input for each of these and for what it captures."""
-    inside = onnx.ModelProto(ir_version=model.ir_version)
-    inside.opset_import.extend(model.opset_import)
-    inside.functions.extend(model.functions)
-    graph = inside.graph
-    graph.node.extend(body.node)
-    graph.output.extend(body.output)
+    graph = onnx.GraphProto(node=body.node, output=body.output)
     first = 0 if node.op_type == "Scan" else 2  # what Scan reads of its rows has one axis less, which no shape tells
     carried = dict(zip((port.name for port in body.input[first:]), node.input[first:], strict=False))
     for port in body.input:
@@ -179,7 +174,7 @@ def _as_model(model: onnx.ModelProto, node: onnx.NodeProto, body: onnx.GraphProt
         else:
             graph.input.append(_port(tensor.name, tensor.data_type, tuple(tensor.dims)))
     graph.input.extend(_port(name, types.elements.get(name, 0), types.shapes.get(name)) for name in captured_by(body))
-    return inside
+    return model_of(graph, model)
 
 
 def _is_sized(port: onnx.ValueInfoProto) -> bool:
@@ -503,20 +498,19 @@ def channel_ranges(parts: Parts) -> Iterator[tuple[str, Array]]:
         if layout is None or len(node.input) < 2 or node.input[1] not in stored:
             continue
         weight = as_weight(stored[node.input[1]], folder)
-        attributes = {attribute.name: attribute.i for attribute in node.attribute}
         if weight.nbytes:
-            yield node.name or node.output[0], _ranges(weight, layout, attributes)
+            yield node.name or node.output[0], _ranges(weight, layout, node)
 
 
-def _ranges(weight: Weight, layout: str, attributes: dict[str, int]) -> Array:
+def _ranges(weight: Weight, layout: str, node: onnx.NodeProto) -> Array:
     """max |weight| per output channel, wherever the operator keeps that axis; no more of it is in memory than a piece.
 
     The weight is seen as (groups, rows, channels, values): a run of values is of one channel.
     """
     group, channels, length = 1, weight.shape[0], prod(weight.shape[1:])
     if layout == "transposed":  # (Cin, Cout/group, ...), Cin being group runs of Cin/group
-        group, channels, length = attributes.get("group", 1), weight.shape[1], prod(weight.shape[2:])
-    elif layout == "columns" or (layout == "gemm" and not attributes.get("transB", 0)):
+        group, channels, length = attribute_value(node, "group", 1), weight.shape[1], prod(weight.shape[2:])
+    elif layout == "columns" or (layout == "gemm" and not attribute_value(node, "transB", 0)):
         channels, length = weight.shape[-1], 1
     found, at = np.zeros((group, channels), weight.dtype), 0
     rows = prod(weight.shape) // (group * channels * length)

@@ -22,7 +22,17 @@ from bnfold.errors import BnfoldError, counted
 from bnfold.net import Layer, Net, Shape, blobs_of
 from bnfold.onnx.file import element_type
 from bnfold.onnx.functions import NORMALISATIONS
-from bnfold.onnx.node import ARITHMETIC, Node, all_nodes, captured, captured_by, constants_among, is_float, names_in
+from bnfold.onnx.node import (
+    ARITHMETIC,
+    Node,
+    all_nodes,
+    captured,
+    captured_by,
+    constants_among,
+    is_float,
+    model_of,
+    names_in,
+)
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.write import whole_message
 from bnfold.options import ReadOptions
@@ -122,11 +132,7 @@ def _is_typed(port: ValueInfoProto) -> bool:
 def _model(net: Net, layer: Layer, attribute: AttributeProto) -> ModelProto:
     """A body of a layer as a model."""
     origin: OnnxOrigin = net.origin
-    whole, model = origin.document.model, ModelProto()
-    model.ir_version = whole.ir_version
-    model.opset_import.extend(whole.opset_import)
-    model.functions.extend(whole.functions)
-    model.graph.CopyFrom(attribute.g)
+    model = model_of(attribute.g, origin.document.model)
     types = origin.declared  # a fold is right for all sizes that the file leaves open
     called = types.called(origin.sizes_named)
 

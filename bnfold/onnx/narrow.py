@@ -16,7 +16,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from bnfold.net import Array
 from bnfold.onnx.graph import with_inputs_for
-from bnfold.onnx.node import captured, set_nodes
+from bnfold.onnx.node import attribute_value, captured, set_nodes
 from bnfold.onnx.shapes import inferred_ports
 from bnfold.onnx.weight import Weight
 
@@ -77,7 +77,7 @@ def narrow_numbers(model: ModelProto, blob: str) -> Array | None:
     kept = next((node for node in model.graph.node if node.output[0] == blob + READ), None)
     if kept is None:
         return None
-    dtype = helper.tensor_dtype_to_np_dtype(next(one.i for one in kept.attribute if one.name == "to"))
+    dtype = helper.tensor_dtype_to_np_dtype(attribute_value(kept, "to", 0))
     with np.errstate(all="ignore"):
         numbers = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float64)
     return np.unique(numbers[np.isfinite(numbers)])

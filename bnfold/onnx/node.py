@@ -18,6 +18,7 @@ import numpy.typing as npt
 from onnx import (
     AttributeProto,
     GraphProto,
+    ModelProto,
     NodeProto,
     TensorProto,
     TypeProto,
@@ -102,6 +103,11 @@ CHOOSING = frozenset({"ScatterElements", "ScatterND", "Where"})
 def puts_zeros(layer: Layer) -> bool:
     """Whether a layer puts zeros among its data, which no factor changes, and no other constants."""
     return layer.type in CHOOSING and len(layer.blobs) > 0 and not any(map(np.any, layer.blobs))
+
+
+def opset_of(model: ModelProto) -> int:
+    """The version of the standard operators; 0 where the model names none."""
+    return next((item.version for item in model.opset_import if item.domain in STANDARD), 0)
 
 
 def is_newer(op_type: str, opset: int) -> bool:
@@ -247,6 +253,11 @@ def attribute_of(found: AttributeProto | None, default: T) -> T:
     return tuple(value) if isinstance(value, list) else value  # type: ignore[return-value]
 
 
+def attribute_value(node: NodeProto, name: str, default: T) -> T:
+    """What an attribute of a node says; the default where it is absent or says something of another type."""
+    return attribute_of(next((one for one in node.attribute if one.name == name), None), default)
+
+
 _TYPES: dict[type, tuple[int, ...]] = {
     float: (AttributeProto.FLOAT,),
     int: (AttributeProto.INT,),
@@ -370,6 +381,13 @@ def all_bodies(nodes: Iterable[NodeProto]) -> Iterator[GraphProto]:
 def held_by(graph: GraphProto) -> list[ValueInfoProto | TensorProto]:
     """What a graph is given, and what it stores."""
     return [*graph.input, *graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)]
+
+
+def model_of(graph: GraphProto, whole: ModelProto) -> ModelProto:
+    """A graph as a model, with the operators and functions of another one."""
+    return ModelProto(
+        ir_version=whole.ir_version, opset_import=whole.opset_import, functions=whole.functions, graph=graph
+    )
 
 
 def set_nodes(graph: GraphProto, nodes: Iterable[NodeProto]) -> None:

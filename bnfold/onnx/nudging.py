@@ -6,6 +6,7 @@ Given:   a -> Relu -> r          Result:  the same, and     a -> Mul 1.01 -> Rel
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
 from typing import NamedTuple
 
 import numpy as np
@@ -35,13 +36,11 @@ def nudged(model: ModelProto, operands: Iterable[Operand], dtype: str) -> ModelP
         operands: each is made larger by itself.
         dtype: of what they are, by its name.
     """
-    grown = ModelProto()
-    grown.CopyFrom(model)
+    grown = deepcopy(model)
     factor = NUDGED + "@factor"
     grown.graph.initializer.append(numpy_helper.from_array(np.asarray(NUDGE, np.dtype(dtype)), factor))
     for operand in operands:
-        node, flags = NodeProto(), operand.flags
-        node.CopyFrom(operand.node)
+        node, flags = deepcopy(operand.node), operand.flags
         node.name = flags + "@node"
         for place, name in enumerate(node.output):
             node.output[place] = f"{name}{flags}" if name else ""
@@ -58,8 +57,3 @@ def nudged(model: ModelProto, operands: Iterable[Operand], dtype: str) -> ModelP
         grown.graph.node.append(helper.make_node("Cast", [difference], [flags], to=TensorProto.BOOL))
         grown.graph.output.append(ValueInfoProto(name=flags))
     return grown
-
-
-def number_said(node: NodeProto, name: str) -> float:
-    """The float that a node says under a name; 0 where it says none."""
-    return next((one.f for one in node.attribute if one.name == name), 0.0)

@@ -6,7 +6,7 @@ it loads them, so some exporters never do. Bodies it takes only as they stand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
 
@@ -58,16 +58,9 @@ def _is_sorted(nodes: Sequence[NodeProto]) -> bool:
 
 
 def _sorter(nodes: Sequence[NodeProto]) -> TopologicalSorter[int]:
-    waits: TopologicalSorter[int] = TopologicalSorter()
-    for number in range(len(nodes)):
-        waits.add(number)
-    for number, maker in _waits(nodes):
-        waits.add(number, maker)
-    return waits
-
-
-def _waits(nodes: Sequence[NodeProto]) -> Iterator[tuple[int, int]]:
-    """A node and one that makes what it or its bodies read, by their numbers."""
+    """The numbers of the nodes, each behind those that make what it or its bodies read."""
     makers = {name: number for number, node in enumerate(nodes) for name in node.output if name}
+    waits = TopologicalSorter[int](dict.fromkeys(range(len(nodes)), ()))
     for number, node in enumerate(nodes):
-        yield from ((number, makers[name]) for name in (*node.input, *captured(node)) if name in makers)
+        waits.add(number, *(makers[name] for name in (*node.input, *captured(node)) if name in makers))
+    return waits

@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from bnfold.net import Array, DType
 from bnfold.onnx.constants import Call, compute
-from bnfold.onnx.node import RESHAPING, STANDARD
+from bnfold.onnx.node import RESHAPING, opset_of
 from bnfold.onnx.weight import Weight
 
 ALIKE = 13
@@ -43,7 +43,7 @@ def made_of(proto: ModelProto, weights: Sequence[Weight], name: str, values: Arr
         name: the input.
         values: a vector.
     """
-    opset = max((one.version for one in proto.opset_import if one.domain in STANDARD), default=0)
+    opset = opset_of(proto)
     if opset < 7:
         return {}  # older operators broadcast by an attribute
     known = {one: value.reshape(()) for one, value in stored_numbers(proto, weights, 1).items() if value.size}

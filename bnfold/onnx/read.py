@@ -31,7 +31,7 @@ from bnfold.onnx.node import (
     ConstantInput,
     Node,
     Slot,
-    attribute_of,
+    attribute_value,
     bodies,
     captured,
     is_float,
@@ -374,9 +374,8 @@ then training mode is not valid without them."""
 
 def _needs_all(node: NodeProto) -> bool:
     """Whether onnxruntime cannot run a node without its further outputs: a MaxPool with SAME that skips pixels."""
-    attributes = {attribute.name: attribute for attribute in node.attribute}
-    strides, kernel = (attribute_of(attributes.get(name), ()) for name in ("strides", "kernel_shape"))
-    is_same = attribute_of(attributes.get("auto_pad"), "").startswith("SAME")
+    strides, kernel = (attribute_value(node, name, ()) for name in ("strides", "kernel_shape"))
+    is_same = attribute_value(node, "auto_pad", "").startswith("SAME")
     return node.op_type == "MaxPool" and is_same and any(map(gt, strides, kernel))
 
 

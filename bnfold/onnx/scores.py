@@ -10,7 +10,7 @@ from copy import deepcopy
 
 from onnx import ModelProto, NodeProto
 
-from bnfold.onnx.node import with_attributes
+from bnfold.onnx.node import attribute_value, with_attributes
 
 LINEAR = ("LinearClassifier", "LinearRegressor")
 RAW = "@raw"
@@ -30,8 +30,7 @@ def with_raw_scores(model: ModelProto) -> tuple[ModelProto, list[str]]:
 
 def saturates(node: NodeProto) -> str:
     """The type of the layer that a linear model puts behind its scores, if that may saturate."""
-    transforms = [one.s.decode() for one in node.attribute if one.name == "post_transform" and node.op_type in LINEAR]
-    return POST_TRANSFORMS.get(transforms[0], "") if transforms else ""
+    return POST_TRANSFORMS.get(attribute_value(node, "post_transform", ""), "") if node.op_type in LINEAR else ""
 
 
 def _raw(node: NodeProto) -> NodeProto:

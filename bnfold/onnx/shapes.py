@@ -29,7 +29,7 @@ from bnfold.onnx.constants import COPIES, MAX_COMPUTED, Call, compute, shape_alo
 from bnfold.onnx.file import Tensor, element_type
 from bnfold.onnx.functions import MAX_NODES, expanded
 from bnfold.onnx.misread import RULES, is_misread
-from bnfold.onnx.node import STANDARD, bodies
+from bnfold.onnx.node import STANDARD, attribute_value, bodies, opset_of
 from bnfold.onnx.schemas import takes
 from bnfold.onnx.sizes import MAX_SIZES, SIZED, UNKNOWN, Forms, coded, computed_sizes, is_open
 
@@ -275,13 +275,13 @@ def _readable(model: ModelProto, matrices: Collection[str]) -> ModelProto:
 
 def _unfuse_matrices(node: NodeProto, matrices: Collection[str]) -> None:
     """Make a FusedMatMul an Einsum, as far as its sizes go: `alpha*A*B`, of which A or B may be transposed."""
-    attributes = {one.name: one.i for one in node.attribute}
-    if attributes.get("transBatchA") or attributes.get("transBatchB"):
+    if attribute_value(node, "transBatchA", 0) or attribute_value(node, "transBatchB", 0):
         return
-    if not attributes.get("transA") and not attributes.get("transB"):  # of vectors, too
+    turned, turned_too = (attribute_value(node, name, 0) for name in ("transA", "transB"))
+    if not turned and not turned_too:  # of vectors, too
         node.CopyFrom(helper.make_node("MatMul", node.input, node.output, node.name))
         return
-    rows, columns = "ki" if attributes.get("transA") else "ik", "jk" if attributes.get("transB") else "kj"
+    rows, columns = "ki" if turned else "ik", "jk" if turned_too else "kj"
     batches = ["" if name in matrices else "..." for name in node.input]  # onnx wants as many axes for either
     equation = f"{batches[0]}{rows},{batches[-1]}{columns}->...ij"
     node.CopyFrom(helper.make_node("Einsum", node.input, node.output, node.name, equation=equation))
@@ -306,11 +306,6 @@ def inputs_of(model: ModelProto, types: Types, constants: Collection[str]) -> di
     """The inputs that are no constants, -1 for a size that is unknown."""
     ports = [port.name for port in model.graph.input if port.name not in constants]
     return {name: tuple(max(size, UNKNOWN) for size in types.shapes.get(name) or ()) for name in ports}
-
-
-def opset_of(model: ModelProto) -> int:
-    """The version of the standard operators."""
-    return next((item.version for item in model.opset_import if item.domain in STANDARD), 0)
 
 
 def _decides(value: Array) -> bool:
