@@ -107,26 +107,22 @@ def prelu(block: Block) -> str:
 def relu(block: Block) -> str:
     """`max(x, 0) + negative_slope*min(x, 0)`: Relu or LeakyRelu; then Synopsys' bounds, as Clip, or Min and Max."""
     view = ReLU.of(block.layer)
-    if view.read:
-        return _below_what_is_read(block, view)
-    if view.negative_slope == 0 and view.high is not None and (view.low is None or 0 <= view.low <= view.high):
+    is_clip = view.negative_slope == 0 and not view.read
+    if is_clip and view.high is not None and (view.low is None or 0 <= view.low <= view.high):
         return clip(block, block.bottom, view.low or 0.0, view.high)
     y = rectified(block, block.bottom, view.negative_slope)
     if view.high is not None:
         y = block("Min", y, block.floats(view.high, "high"))
+    if view.read:
+        y = block("Min", y, _bound_that_is_read(block), step="below")
     return y if view.low is None else block("Max", y, block.floats(view.low, "low"))
 
 
-def _below_what_is_read(block: Block, view: ReLU) -> str:
-    """The same with the first number of the second bottom as a bound, if it is above 0 (Synopsys' relu_layer.cpp)."""
-    y = rectified(block, block.bottom, view.negative_slope)
-    if view.high is not None:
-        y = block("Min", y, block.floats(view.high, "high"))
+def _bound_that_is_read(block: Block) -> str:
+    """The first number of the second bottom, if it is above 0 (Synopsys' relu_layer.cpp)."""
     first = block("Gather", reshape(block, block.bottoms[1], (-1,), "values"), block.integers(0, "first"), axis=0)
     zero, none = block.floats(0.0, "zero"), block.floats(math.inf, "none")
-    bound = block("Where", block("Greater", first, zero, step="above"), first, none, step="bound")
-    y = block("Min", y, bound, step="below")
-    return y if view.low is None else block("Max", y, block.floats(view.low, "low"))
+    return block("Where", block("Greater", first, zero, step="above"), first, none, step="bound")
 
 
 def concatenated(block: Block) -> str:

@@ -132,10 +132,15 @@ def im2col(block: Block) -> str:
     view = Convolution.of(block.layer, block.rank - 2, block.shape)
     if not view.kernel:
         raise Refused("it has no spatial axes, and ONNX's convolutions need one")
-    pixels = math.prod(view.kernel)
-    block.affords(pixels * pixels * block.shape[1])
-    kernels = np.tile(np.eye(pixels).reshape(pixels, 1, *view.kernel), (block.shape[1],) + (1,) * (block.rank - 1))
-    return block("Conv", block.bottom, block.floats(kernels, "pick"), group=block.shape[1], **_sliding(view))
+    return _unfolded(block, view.kernel, **_sliding(view))
+
+
+def _unfolded(block: Block, kernel: Shape, **attributes: Any) -> str:
+    """Each window as channels, those of one channel together: Conv with one-hot kernels."""
+    channels, taps = block.shape[1], math.prod(kernel)
+    block.affords(taps * taps * channels)
+    kernels = np.tile(np.eye(taps).reshape(taps, 1, *kernel), (channels,) + (1,) * (1 + len(kernel)))
+    return block("Conv", block.bottom, block.floats(kernels, "pick"), group=channels, **attributes)
 
 
 def local(block: Block) -> str:
@@ -143,15 +148,11 @@ def local(block: Block) -> str:
     view = Local.of(block.layer)
     if view is None:
         raise Refused("it has no `local_param`")
-    channels, taps, top = block.shape[1], view.kernel**2, block.tops[0]
-    pixels = math.prod(top[2:])
-    block.affords(taps * taps * channels)
-    kernels = block.floats(
-        np.tile(np.eye(taps).reshape(taps, 1, view.kernel, view.kernel), (channels, 1, 1, 1)), "pick"
-    )
-    x = block("Conv", block.bottom, kernels, group=channels, **view.window(), step="windows")
-    x = reshape(block, x, (-1, 1, channels * taps, pixels), "pixels")
-    weight = block.learned(0, "weight", (view.num_output, channels * taps, pixels))
+    top = block.tops[0]
+    values, pixels = block.shape[1] * view.kernel**2, math.prod(top[2:])
+    x = _unfolded(block, (view.kernel, view.kernel), **view.window(), step="windows")
+    x = reshape(block, x, (-1, 1, values, pixels), "pixels")
+    weight = block.learned(0, "weight", (view.num_output, values, pixels))
     y = reduce(block, "ReduceSum", block("Mul", x, weight, step="products"), [2], keep=False, step="sum")
     y = reshape(block, y, (-1, *top[1:]), "plane")
     return block("Add", y, block.learned(1, "bias", top[1:]), step="biased") if view.bias else y

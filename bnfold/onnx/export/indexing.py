@@ -36,8 +36,7 @@ def gather(block: Block) -> str:
     if not param.indices:
         raise Refused("it lists no indices, so it is no layer of Synopsys' Caffe, and whose it is, is not known")
     axis = block.axis(param.axis)
-    if axis == 0:
-        block.fixes_batch("it picks samples by their numbers")
+    block.fixes_batch("it picks samples by their numbers", [axis])
     return block("Gather", block.bottom, _places(block, param.indices), axis=axis)
 
 

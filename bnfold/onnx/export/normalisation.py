@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -55,15 +56,9 @@ def batch_norm(block: Block) -> str:
         channels = statistics.channels
         gamma = np.ones(channels) if statistics.gamma is None else statistics.gamma
         beta = np.zeros(channels) if statistics.beta is None else statistics.beta
-        y = block(
-            "BatchNormalization",
-            block.bottom,
-            block.floats(gamma, "gamma"),
-            block.floats(beta, "beta"),
-            block.floats(statistics.mean, "mean"),
-            block.floats(statistics.variance, "variance"),
-            epsilon=float(statistics.eps),
-        )
+        learned = {"gamma": gamma, "beta": beta, "mean": statistics.mean, "variance": statistics.variance}
+        stored = [block.floats(values, name) for name, values in learned.items()]
+        y = block("BatchNormalization", block.bottom, *stored, epsilon=float(statistics.eps))
     return block("Relu", y) if statistics.relu else y
 
 
@@ -72,10 +67,12 @@ def _is_misread(block: Block) -> bool:
     return block.is_double and block.opset < 14
 
 
-def _standardised(block: Block, axes: list[int], eps: float) -> str:
-    """`(x - E x)/sqrt(E (x - E x)^2 + eps)`, E being the mean over `axes`."""
+def _standardised(block: Block, axes: list[int], eps: float, *, behind_root: bool = False) -> str:
+    """`(x - E x)/sqrt(E (x - E x)^2 + eps)`, E being the mean over `axes`; or with eps behind the root."""
     centred = _centred(block, axes)
     variance = _mean(block, block("Mul", centred, centred, step="square"), axes, "variance")
+    if behind_root:
+        return block("Div", centred, shifted(block, block("Sqrt", variance), eps, "eps"))
     return block("Div", centred, block("Sqrt", shifted(block, variance, eps, "eps")))
 
 
@@ -187,14 +184,8 @@ def lrn(block: Block) -> str:
     if across and block.is_double:
         return _lrn_by_parts(block)
     if across:
-        return block(
-            "LRN",
-            block.bottom,
-            size=view.local_size,
-            alpha=float(view.alpha),
-            beta=float(view.beta),
-            bias=float(view.k),
-        )
+        numbers: dict[str, Any] = {"alpha": float(view.alpha), "beta": float(view.beta), "bias": float(view.k)}
+        return block("LRN", block.bottom, size=view.local_size, **numbers)
     reach = (view.local_size - 1) // 2
     square = block("Mul", block.bottom, block.bottom, step="square")
     if reach:
@@ -227,13 +218,9 @@ def mvn(block: Block) -> str:
     """`(x - mean)/(sqrt(E (x - mean)^2) + eps)` over the plane, or over channels and plane: Slice, ReduceMean, Div."""
     view = block.layer.param.mvn_param
     axes = list(range(1 if view.across_channels else 2, block.rank))
-    if view.normalize_variance and view.add_eps_before_sqrt:
-        return _standardised(block, axes, view.eps)
-    centred = _centred(block, axes)
     if not view.normalize_variance:
-        return centred
-    variance = _mean(block, block("Mul", centred, centred, step="square"), axes, "variance")
-    return block("Div", centred, shifted(block, block("Sqrt", variance), view.eps, "eps"))
+        return _centred(block, axes)
+    return _standardised(block, axes, view.eps, behind_root=not view.add_eps_before_sqrt)
 
 
 def normalization(block: Block) -> str:
@@ -321,8 +308,7 @@ def grn(block: Block) -> str:
 def lp_normalization(block: Block) -> str:
     """`x / (sum of |x|^p)^(1/p)` over the axes that are named: ReduceSum, Sqrt or Pow, Div; NaN where all x are 0."""
     axes, p = normalized_axes(block.layer, block.rank), block.layer.param.lp_normalization_param.p
-    if 0 in axes:
-        block.fixes_batch("it normalises over the batch")
+    block.fixes_batch("it normalises over the batch", axes)
     if p == 2:
         return block("Div", block.bottom, block("Sqrt", _sum_of_squares(block, axes)))
     x = block("Abs", block.bottom)

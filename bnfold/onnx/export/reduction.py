@@ -122,8 +122,7 @@ def norm(block: Block) -> str:
     Not ReduceL1: OpenVINO takes its axes for all of them.
     """
     axes, keep = Reduced.of(block.layer, block.rank)
-    if 0 in axes:
-        block.fixes_batch("it reduces the batch")
+    block.fixes_batch("it reduces the batch", axes)
     squares = block.layer.type == "ReduceL2"
     x = block("Mul", block.bottom, block.bottom, step="square") if squares else block("Abs", block.bottom)
     total = reduce(block, "ReduceSum", x, axes, keep=keep)
