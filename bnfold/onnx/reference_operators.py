@@ -27,7 +27,7 @@ from bnfold.onnx.arithmetic import on_at, over_norm, places_along, scattered
 from bnfold.onnx.detection_operators import MaxRoiPool, NonMaxSuppression, RoiAlign
 from bnfold.onnx.error_function import erf
 from bnfold.onnx.recurrent import GRU, LSTM, RNN
-from bnfold.onnx.sampling_operators import DeformConv, GridSample
+from bnfold.onnx.sampling_operators import DeformConv, GridSample, sliding, with_bias
 
 
 class AffineGrid(OpRun):
@@ -57,9 +57,9 @@ class Conv(OpRun):
     """
 
     def _run(self, x: Array, weight: Array, bias: Array | None = None, **given: Any) -> tuple[Array]:
-        strides, dilations, group = _steps(weight, given)
-        axes, reach = len(strides), _span(1, weight, strides, dilations)
-        pads = np.reshape(given["pads"] or [0] * 2 * axes, (2, -1))
+        axes, group = weight.ndim - 2, given["group"] or 1
+        strides, dilations, pads = sliding(given, axes)
+        reach = _span(1, weight, strides, dilations)
         if given["auto_pad"] in SAME:
             outputs = -(-np.array(x.shape[2:]) // strides)
             total = _span(outputs, weight, strides, dilations) - x.shape[2:]
@@ -77,7 +77,7 @@ class Conv(OpRun):
             some = windows[sample, :, start : start + rows]
             columns = np.moveaxis(some, range(1, 1 + axes), range(-axes, 0)).reshape(group, weight.shape[2], -1)
             y[sample, :, start : start + rows] = (weight @ columns).reshape(-1, *some.shape[1 : 1 + axes])
-        return (_with_bias(y, bias),)
+        return (with_bias(y, bias),)
 
 
 class ConvTranspose(OpRun):
@@ -87,10 +87,9 @@ class ConvTranspose(OpRun):
     """
 
     def _run(self, x: Array, weight: Array, bias: Array | None = None, **given: Any) -> tuple[Array]:
-        strides, dilations, group = _steps(weight, given)
-        inputs = np.array(x.shape[2:])
+        inputs, group = np.array(x.shape[2:]), given["group"] or 1
+        strides, dilations, pads = sliding(given, len(inputs))
         whole = _span(inputs, weight, strides, dilations) + (given["output_padding"] or 0)
-        pads = np.reshape(given["pads"] or [0] * 2 * len(inputs), (2, -1))
         outputs = given["output_shape"] or (inputs * strides if given["auto_pad"] in SAME else None)
         if outputs is not None:
             pads = _shared(np.maximum(whole - outputs, 0), odd_first=given["auto_pad"] != "SAME_UPPER")
@@ -102,37 +101,27 @@ class ConvTranspose(OpRun):
         for place, factor in zip(np.ndindex(kernel), np.ascontiguousarray(factors), strict=True):
             made = factor @ x
             y[_window(place, inputs, strides, dilations)] += made.reshape(*made.shape[:3], *inputs)
-        kept: Any = ..., *map(slice, pads[0], whole - pads[1])
-        y = y[kept]
-        return (_with_bias(y.reshape(len(x), group * weight.shape[1], *y.shape[3:]), bias),)
+        y = _within(y, pads, whole)
+        return (with_bias(y.reshape(len(x), group * weight.shape[1], *y.shape[3:]), bias),)
 
 
 class Col2Im(OpRun):
     """The sum of all windows, (N, C*kernel, windows), where they lie; onnx's own adds a value at a time."""
 
     def _run(self, x: Array, sizes: Array, kernel: Array, **given: Any) -> tuple[Array]:
-        axes = len(sizes)
-        strides, dilations = (np.array(given[name] or [1] * axes) for name in ("strides", "dilations"))
-        pads = np.reshape(given["pads"] or [0] * 2 * axes, (2, -1))
+        strides, dilations, pads = sliding(given, len(sizes))
         whole = sizes + pads.sum(axis=0)
         windows = (whole - (kernel - 1) * dilations - 1) // strides + 1
         x = x.reshape(len(x), -1, kernel.prod(), *windows)
         y = np.zeros((*x.shape[:2], *whole), x.dtype)
         for number, place in enumerate(np.ndindex(*kernel)):
             y[_window(place, windows, strides, dilations)] += x[:, :, number]
-        kept: Any = ..., *map(slice, pads[0], whole - pads[1])
-        return (y[kept],)
+        return (_within(y, pads, whole),)
 
 
 SAME = ("SAME_LOWER", "SAME_UPPER")
 WINDOWS = 1 << 20
 """Values of windows that are held at once."""
-
-
-def _steps(weight: Array, given: Mapping[str, Any]) -> tuple[Array, Array, int]:
-    """Strides, dilations and groups of a convolution."""
-    ones = [1] * (weight.ndim - 2)
-    return np.array(given["strides"] or ones), np.array(given["dilations"] or ones), given["group"] or 1
 
 
 def _span(windows: Array | int, weight: Array, strides: Array, dilations: Array) -> Array:
@@ -144,6 +133,12 @@ def _window(place: Sequence[int], windows: Array, strides: Array, dilations: Arr
     """The index of what so many windows have at one place of the kernel."""
     first = place * dilations
     return ..., *map(slice, first, first + (windows - 1) * strides + 1, strides)
+
+
+def _within(y: Array, pads: Array, whole: Array) -> Array:
+    """Planes of the sizes `whole` without their pads."""
+    kept: Any = ..., *map(slice, pads[0], whole - pads[1])
+    return np.asarray(y[kept])
 
 
 def _shared(total: Array, *, odd_first: bool) -> Array:
@@ -163,10 +158,6 @@ def _padded(x: Array, pads: Array, value: float = 0.0) -> Array:
     inside: Any = ..., *map(slice, before, before + sizes)
     y[inside] = x
     return y
-
-
-def _with_bias(y: Array, bias: Array | None) -> Array:
-    return y if bias is None else y + bias.reshape(-1, *[1] * (y.ndim - 2))
 
 
 class DequantizeLinear(op_dequantize_linear._CommonDequantizeLinear):
@@ -207,7 +198,7 @@ class AveragePool(OpRun):
     """
 
     def _run(self, x: Array, count_include_pad: int = 0, **given: Any) -> tuple[Array]:
-        values, counted = _windows(x, 0, 0, **given), _windows(np.ones_like(x[:1, :1]), count_include_pad, 0, **given)
+        values, counted = _windows(x, 0, 0, given), _windows(np.ones_like(x[:1, :1]), count_include_pad, 0, given)
         axes = tuple(range(x.ndim, values.ndim))
         return (values.sum(axis=axes) / counted.sum(axis=axes),)
 
@@ -216,35 +207,25 @@ class LpPool(OpRun):
     """`sum(|x|^p)^(1/p)` over a window."""
 
     def _run(self, x: Array, p: int = 2, **given: Any) -> tuple[Array]:
-        values = _windows(np.abs(x) ** p, 0, 0, **given)
+        values = _windows(np.abs(x) ** p, 0, 0, given)
         return (values.sum(axis=tuple(range(x.ndim, values.ndim))) ** (1 / p),)
 
 
-def _windows(
-    x: Array,
-    pad: float,
-    behind: float,
-    *,
-    kernel_shape: Sequence[int],
-    strides: Sequence[int] | None = None,
-    dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    auto_pad: str | None = None,
-    ceil_mode: int | None = 0,
-) -> Array:
+def _windows(x: Array, pad: float, behind: float, given: Mapping[str, Any]) -> Array:
     """A pool's windows, (N, C, sizes of y, sizes of the kernel), as onnxruntime lays them: SAME knows of no dilation.
 
-    What pads hold is given, and what lies behind them.
+    What pads hold is given, what lies behind them, and the attributes.
     """
-    axes, sizes, kernel = len(kernel_shape), np.array(x.shape[2:]), np.array(kernel_shape)
-    steps, taps = np.array(strides or [1] * axes), np.array(dilations or [1] * axes)
-    around = np.reshape(pads or [0] * 2 * axes, (2, -1))
-    if auto_pad in SAME:
+    sizes, kernel = np.array(x.shape[2:]), np.array(given["kernel_shape"])
+    axes = len(kernel)
+    steps, taps, around = sliding(given, axes)
+    if (auto_pad := given.get("auto_pad")) in SAME:
         around = _shared((-(-sizes // steps) - 1) * steps + kernel - sizes, odd_first=auto_pad == "SAME_LOWER")
     reach = (kernel - 1) * taps + 1
     whole = sizes + around.sum(axis=0)
-    last = -((reach - whole) // steps) if ceil_mode else (whole - reach) // steps
-    if ceil_mode:
+    last = (whole - reach) // steps
+    if given.get("ceil_mode"):
+        last = -((reach - whole) // steps)
         last -= last * steps >= sizes + around[0]  # the last window begins within the image
     x = _padded(x, around, pad)
     missing = np.maximum(last * steps + reach - whole, 0)
@@ -430,7 +411,7 @@ class MaxPool(op_max_pool.MaxPool):
 
     def _run(self, x: Array, *, storage_order: int = 0, **given: Any) -> tuple[Array, ...]:  # type: ignore[override]
         if len(self.onnx_node.output) == 1 and x.dtype.kind == "f":
-            values = _windows(x, -np.inf, -np.inf, **given)
+            values = _windows(x, -np.inf, -np.inf, given)
             return (values.max(axis=tuple(range(x.ndim, values.ndim))),)
         pooled: tuple[Array, ...] = super()._run(x, storage_order=storage_order, **given)  # type: ignore[no-untyped-call]
         return pooled

@@ -46,16 +46,14 @@ class DeformConv(OpRun):
         self, x: Array, weight: Array, offset: Array, bias: Array | None = None, mask: Array | None = None, **given: Any
     ) -> tuple[Array]:
         count, kernel, sizes = given["offset_group"] or 1, weight.shape[2:], offset.shape[2:]
-        group, ones = given["group"] or 1, [1] * len(kernel)
-        strides, dilations = (np.array(given[name] or ones) for name in ("strides", "dilations"))
-        first = np.array(given["pads"] or [0] * len(kernel))[: len(kernel)]
+        group, (strides, dilations, pads) = given["group"] or 1, sliding(given, len(kernel))
         offset = np.moveaxis(offset.reshape(len(x), count, *kernel, len(kernel), *sizes), 2 + len(kernel), 2)
         factors = None if mask is None else mask.reshape(len(x), count, 1, *kernel, *sizes)
         axes = [_Axis(size, 0.0, size - 1.0, "zeros") for size in x.shape[2:]]
         # (axes, kernel, sizes of y): where each would be read without an offset.
         around = np.indices(kernel).reshape(-1, *kernel, *(1,) * len(sizes)) * _along(dilations, 2 * len(sizes))
         start = np.indices(sizes).reshape(-1, *(1,) * len(kernel), *sizes) * _along(strides, 2 * len(sizes))
-        around = around + start - _along(first, 2 * len(sizes))
+        around = around + start - _along(pads[0], 2 * len(sizes))
         y = np.empty((len(x), len(weight), *sizes), x.dtype)
         weights = weight.reshape(group, len(weight) // group, -1)
         rows = max(1, TAKEN * sizes[0] // max(1, x.shape[1] * around[0].size))
@@ -69,7 +67,18 @@ class DeformConv(OpRun):
                 taken = [values * factor[some] for values, factor in zip(taken, factors[image], strict=True)]
             columns = np.concatenate(taken).reshape(group, weights.shape[2], -1)
             y[image][:, top : top + rows] = (weights @ columns).reshape(-1, *taken[0].shape[1 + len(kernel) :])
-        return (y if bias is None else y + _along(bias, len(sizes)),)
+        return (with_bias(y, bias),)
+
+
+def sliding(given: Mapping[str, Any], axes: int) -> tuple[Array, Array, Array]:
+    """Strides, dilations, and the pads in front and behind, along so many axes, by a node's attributes."""
+    strides, dilations = (np.array(given.get(name) or [1] * axes) for name in ("strides", "dilations"))
+    return strides, dilations, np.reshape(given.get("pads") or [0] * 2 * axes, (2, axes))
+
+
+def with_bias(y: Array, bias: Array | None) -> Array:
+    """`y`, (N, M, ...), plus a value for each channel, if there are any."""
+    return y if bias is None else y + _along(bias, y.ndim - 2)
 
 
 def _along(values: Array, axes: int) -> Array:
