@@ -193,18 +193,9 @@ def _reshape(call: Call) -> Array:
     return call[0].reshape(wanted)
 
 
-def _transpose(call: Call) -> Array:
-    order = call.attribute("perm", ())
-    return call[0].transpose(order if "perm" in call.attributes else None)
-
-
 def _concat(call: Call) -> Array:
     parts = [call[place] for place in range(len(call.node.input))]
     return np.concatenate(parts, axis=call.attribute("axis", 1 if call.opset < 4 else 0))
-
-
-def _gather(call: Call) -> Array:
-    return np.take(call[0], call[1], axis=call.attribute("axis", 0))
 
 
 def _slice(call: Call) -> Array:
@@ -614,7 +605,8 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "Expand": Expression(lambda call: np.array(np.broadcast_to(call[0], _expanded(call)), order="C"), _expanded),
     "Flatten": Expression(lambda call: call[0].reshape(prod(call[0].shape[: call.attribute("axis", 1)]), -1)),
     "Gather": Expression(
-        _gather, lambda call: (*call[1].shape, call[0].size // max(1, len(call[0])) if call[0].ndim else 1)
+        lambda call: np.take(call[0], call[1], axis=call.attribute("axis", 0)),
+        lambda call: (*call[1].shape, call[0].size // max(1, len(call[0])) if call[0].ndim else 1),
     ),
     "GatherElements": Expression(lambda call: call[0][_along(call)], lambda call: call[1].shape),
     "GatherND": Expression(
@@ -656,7 +648,9 @@ EXPRESSIONS: Mapping[str, Expression] = {
         lambda call: np.tile(call[0], call.numbers(1)), lambda call: (call[0].size, *map(abs, call.numbers(1)))
     ),
     "TopK": Expression(_largest),
-    "Transpose": Expression(_transpose),
+    "Transpose": Expression(
+        lambda call: call[0].transpose(call.attribute("perm", ()) if "perm" in call.attributes else None)
+    ),
     "Unsqueeze": Expression(_unsqueeze),
     "Where": Expression(lambda call: np.where(call[0], call[1], call[2]), _broadcast),
     **dict.fromkeys(REFERENCED, Expression(_referenced, _inferred)),

@@ -81,11 +81,6 @@ def _recurrent(call: Call) -> bool:
     return len(data) == len(weight) == 3 and _alike((data[2], weight[2]))
 
 
-def _operands(call: Call) -> bool:
-    """Add, Mul and the like."""
-    return _broadcast(*(shape for shape in call.shapes if shape is not None))
-
-
 def _broadcast(*shapes: Shape) -> bool:
     rank = max(map(len, shapes), default=0)
     full = ((1,) * (rank - len(shape)) + tuple(shape) for shape in shapes)
@@ -102,7 +97,7 @@ RULES: Mapping[str, Callable[[Call], bool]] = {
     **dict.fromkeys(["Conv", "ConvTranspose"], _conv),
     **dict.fromkeys(["BatchNormalization", "InstanceNormalization"], _normalisation),
     **dict.fromkeys(["GRU", "LSTM", "RNN"], _recurrent),
-    **dict.fromkeys(["Add", "Div", "Mul", "Pow", "Sub"], _operands),
+    **dict.fromkeys(["Add", "Div", "Mul", "Pow", "Sub"], lambda call: _broadcast(*filter(None, call.shapes))),
     "Gemm": _gemm,
     "MatMul": _matmul,
     "PRelu": lambda call: _is_laid(_shapes(call)[1], _shapes(call)[0]),

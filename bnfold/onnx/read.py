@@ -95,12 +95,9 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
     found, (document, note) = document, with_bodies(document)
     document, decided = _with_branches(document, options)
     model = document.model
-    tensors, stored = _stored(document)
-    listed = _listed(model, tensors)
-    fed = listed if not options.freeze_initializers else frozenset[str]()
+    tensors, listed, fixed = _stored(document, options)
     captures = [captured(node) for node in model.graph.node]
     _require_sense(document, tensors, captures)
-    fixed = {name: stored[name] for name in stored.keys() - fed}
     declared, types, constants, sized = _known(document, tensors, fixed, options)
     pinned = list(_other_reads(document))
     read = _Layers(model, constants, captures, {*pinned, *options.until})
@@ -112,7 +109,7 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
         types=types,
         constants=constants,
         expressions=read.expressions,
-        fed=fed,
+        fed=frozenset(tensors.keys() - fixed.keys()),
         readings=Counter((*read.reads, *pinned, *outputs)),
         pinned=frozenset(pinned),
         names=frozenset(names_in(model.graph)) | tensors.keys(),
@@ -155,9 +152,7 @@ def _with_branches(document: Document, options: ReadOptions) -> tuple[Document, 
     """
     count = 0
     while choices := [node for node in document.model.graph.node if is_branching(node)]:
-        model, (tensors, stored) = document.model, _stored(document)
-        fed = _listed(model, tensors) if not options.freeze_initializers else frozenset[str]()
-        known = {name: stored[name] for name in stored.keys() - fed}
+        model, (tensors, _, known) = document.model, _stored(document, options)
         given = {port.name for port in model.graph.input} - known.keys()
         if given.issuperset(node.input[0] for node in choices):  # as the switch of a decoder with and without a cache
             break
@@ -176,12 +171,6 @@ def _with_branches(document: Document, options: ReadOptions) -> tuple[Document, 
         return document, ""
     verb = "was read as the branch that it takes, and is" if count == 1 else "were read as their branches, and are"
     return document, f"{counted(count, 'If')} of a constant condition {verb} written so where anything folds"
-
-
-def _listed(model: ModelProto, tensors: Mapping[str, Tensor]) -> frozenset[str]:
-    """The initialisers that are inputs, too, and say what these are by default."""
-    may_be_fed = model.ir_version >= CONSTANTS_ARE_INPUTS
-    return frozenset(port.name for port in model.graph.input if port.name in tensors and may_be_fed)
 
 
 def _known_by_sizes(
@@ -267,8 +256,10 @@ def _give_batch(document: Document, batch: int) -> None:
             port.type.tensor_type.shape.dim[0].dim_value = held(batch)
 
 
-def _stored(document: Document) -> tuple[dict[str, Tensor], dict[str, Array | None]]:
-    """The initialisers by name, and their values; None for a type that numpy has not.
+def _stored(document: Document, options: ReadOptions) -> tuple[dict[str, Tensor], set[str], dict[str, Array | None]]:
+    """The initialisers by name, those that are inputs, too, and the values of those that may not be fed.
+
+    They are None for a type that numpy has not.
 
     Raises:
         WeightsError: one is of a type that onnx does not know, or has not the values that its shape and type need, or
@@ -291,7 +282,10 @@ def _stored(document: Document) -> tuple[dict[str, Tensor], dict[str, Array | No
             if values is None or other is None or not same_values(other, values):
                 raise WeightsError(f"{called} is stored twice, and runtimes differ in which they take; remove one")
         tensors[tensor.name], stored[tensor.name] = tensor, values
-    return tensors, stored
+    may_be_fed = document.model.ir_version >= CONSTANTS_ARE_INPUTS
+    listed = {port.name for port in document.model.graph.input if port.name in tensors and may_be_fed}
+    may_change = set[str]() if options.freeze_initializers else listed
+    return tensors, listed, {name: values for name, values in stored.items() if name not in may_change}
 
 
 def _require_sense(document: Document, tensors: Mapping[str, Tensor], captures: Sequence[Sequence[str]]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 from onnx import TensorProto, defs, helper
 
@@ -18,13 +17,13 @@ def takes(op_type: str, opset: int, values: Sequence[Array | None]) -> bool:
         op_type, opset: the operator.
         values: what it reads, None where that is unknown or nothing is given.
     """
-    schema = _inputs(op_type, opset)
-    if schema is None or not schema.least <= len(values) <= schema.most:
+    counts, kinds = _inputs(op_type, opset)
+    if len(values) not in counts:
         return False
     bound: dict[str, str] = {}
     for place, value in enumerate(values):
         if value is not None:
-            variable, allowed = schema.kinds[min(place, len(schema.kinds) - 1)]
+            variable, allowed = kinds[min(place, len(kinds) - 1)]
             number = helper.np_dtype_to_tensor_dtype(value.dtype)
             kind = f"tensor({TensorProto.DataType.Name(number).lower()})"
             if kind not in allowed or bound.setdefault(variable, kind) != kind:
@@ -32,25 +31,14 @@ def takes(op_type: str, opset: int, values: Sequence[Array | None]) -> bool:
     return True
 
 
-class _Inputs(NamedTuple):
-    """What an operator reads.
-
-    Attributes:
-        least, most: how many inputs.
-        kinds: for each place the type, or the variable that stands for one, and what that may be; the last goes for all
-            that follow.
-    """
-
-    least: int
-    most: int
-    kinds: Sequence[tuple[str, Collection[str]]]
-
-
 @lru_cache(maxsize=256)
-def _inputs(op_type: str, opset: int) -> _Inputs | None:
-    """What an operator reads; None where an opset has no such operator."""
+def _inputs(op_type: str, opset: int) -> tuple[range, Sequence[tuple[str, Collection[str]]]]:
+    """How many inputs an operator may have, none where an opset has no such operator, and what each may be.
+
+    That is the type, or the variable that stands for one, and what it may be; the last goes for all that follow.
+    """
     try:
         schema = defs.get_schema(op_type, opset)
     except defs.SchemaError:
-        return None
-    return _Inputs(schema.min_input, schema.max_input, [(one.type_str, one.types) for one in schema.inputs])
+        return range(0), []
+    return range(schema.min_input, schema.max_input + 1), [(one.type_str, one.types) for one in schema.inputs]

@@ -72,8 +72,9 @@ class Graph:
     tensor_names: Names = field(init=False)
     node_names: Names = field(init=False)
     _layer_names: set[str] = field(default_factory=set)  # that a node has already
-    _shared: dict[tuple[int, Shape], str] = field(default_factory=dict)
-    _named: dict[tuple[str, Shape], str] = field(default_factory=dict)
+    _learned: dict[tuple[int | str, Shape], str] = field(
+        default_factory=dict
+    )  # array or name it is shared by -> weight
 
     def __post_init__(self) -> None:
         self.tensor_names = Names(blobs_of(self.net), "_")
@@ -96,22 +97,21 @@ class Graph:
         """Take back all initialisers but the first `kept`; nodes are added when all of a layer's are made."""
         while len(self.weights) > kept:
             self.tensor_names.free(self.weights.popitem()[0])
-        self._shared = {key: name for key, name in self._shared.items() if name in self.weights}
-        self._named = {key: name for key, name in self._named.items() if name in self.weights}
+        self._learned = {key: name for key, name in self._learned.items() if name in self.weights}
 
     def learned(self, layer: Layer, index: int, word: str, shape: Shape | None = None) -> str:
         """The initialiser of a learned blob; blobs that are one array, or shared by name and equal, are one."""
         stored = layer.blobs.stored[index]
         shape = tuple(stored.shape) if shape is None else shape
         share = layer.param_names[index]
-        if found := self._shared.get((id(stored), shape)):
+        if found := self._learned.get((id(stored), shape)):
             return found
-        if share and (found := self._named.get((share, shape))) and same_values(self.weights[found].stored, stored):
+        if share and (found := self._learned.get((share, shape))) and same_values(self.weights[found].stored, stored):
             return found
         name = self.add_weight(f"{layer.name}/{word}", stored, shape, self.dtype)
-        self._shared[id(stored), shape] = name
+        self._learned[id(stored), shape] = name
         if share:
-            self._named.setdefault((share, shape), name)
+            self._learned.setdefault((share, shape), name)
         return name
 
 
