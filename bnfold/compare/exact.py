@@ -116,9 +116,9 @@ class Distances:
             size: as in `of`.
             coarse: what holds in the type of the values.
         """
-        flat = [one.reshape(len(one), -1) for one in values]
-        if 0 in flat[0].shape:
+        if not values[0].size:
             return cls(0.0, 0.0)
+        flat = [one.reshape(len(one), -1) for one in values]
         still, *others = flat[3:]
         reference, candidate = _apart(flat[:3], size)
         moved = np.maximum.reduce([_apart([still, still, other], size)[1] for other in others])

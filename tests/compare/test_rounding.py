@@ -733,6 +733,15 @@ def test_of_a_thousand_channels_none_is_a_fault_since_all_draws_were_small() -> 
     assert Distances.by_channel([channels[0], channels[0], wrong, wrong, *moved], 1.0, coarse).excess > 0
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0)])
+def test_a_blob_of_no_values_in_float16_says_nothing(shape: tuple[int, ...]) -> None:
+    """As a Slice of nothing, which exporters write for a window that is not shifted."""
+    coarse = Coarse.of("float16", "float32", 0.01)
+    assert coarse is not None
+    found = Distances.by_channel([np.zeros(shape)] * (4 + MOVED), 1.0, coarse)
+    assert (found.excess, found.unseen) == (0, 0)
+
+
 @pytest.mark.parametrize(("wrong", "passed"), [(1.0, True), (1.01, False)])
 def test_a_channel_that_is_wrong_by_a_factor_is_no_rounding_by_chance(wrong: float, passed: bool) -> None:
     """What 27 weights lose in bfloat16 is 0.3 % of the values each, of a factor that all have a fifth of that."""
