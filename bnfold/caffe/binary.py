@@ -237,7 +237,7 @@ def _merge(message: Message, encoded: bytes, who: str, file: WeightsFile) -> Non
     try:
         message.MergeFromString(encoded)
     except DecodeError as error:
-        raise ParseError(f"{who} is damaged: {error}", file.path) from None
+        raise ParseError(f"{who} is damaged: {error}; copy it again", file.path) from None
 
 
 def _keep_phase(layer: LayerParameter) -> None:
@@ -290,7 +290,7 @@ class _Reader:
                 message, stored, self._layer_type(stored) if message is LayerParameter.DESCRIPTOR else ""
             )
         except WireError as error:
-            raise ParseError(f"{who} is damaged: {error}", file.path) from None
+            raise ParseError(f"{who} is damaged: {error}; copy it again", file.path) from None
         except LookupError as error:
             raise ParseError(f"{who}: {error.args[0]}", file.path) from None
 

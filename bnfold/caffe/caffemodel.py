@@ -372,4 +372,4 @@ def _naming(file: WeightsFile) -> Iterator[None]:
     try:
         yield
     except WireError as error:
-        raise ParseError(f"is damaged: {error}", file.path) from None
+        raise ParseError(f"is damaged: {error}; copy it again", file.path) from None

@@ -58,9 +58,10 @@ FIRST_WORKER = 10  # seconds until a scheduler without workers is given up
 NO_WORKERS = "60s"  # how long it takes until workers that were started here are given up
 ASKED_EVERY = 5.0  # seconds between two looks at whether there are workers, where nothing is done meanwhile
 GONE_FOR = 60.0  # seconds until workers that somebody else started are given up
-GONE = "all workers are gone, and none has come again; is memory short?"
-SILENT = "the scheduler has said nothing for {:g} seconds, as one that is stopped"
-LOST = "the connection to the scheduler was lost, or the tasks were cancelled there"
+AGAIN = "; start again, which with --checkpoint goes on from what was measured"
+GONE = f"all workers are gone, and none has come again, as where memory is short{AGAIN}"
+SILENT = f"the scheduler has said nothing for {{:g}} seconds, as one that is stopped{AGAIN}"
+LOST = f"the connection to the scheduler was lost, or the tasks were cancelled there{AGAIN}"
 NOT_STARTED = "--cluster {}: a worker did not start ({}), as where memory is short; try again, or with fewer"
 RUN_AGAIN = (
     "--cluster {}: workers do not start, since each runs {} anew; its calls must stand in a file, behind "
@@ -223,7 +224,9 @@ def _client_of(address: str) -> Client:
     except Empty:
         answer = TimeoutError(f"it says nothing for {2 * FIRST_WORKER} seconds, as one that is stopped")
     if isinstance(answer, Exception):
-        raise UsageError(f"--cluster {address}: no Dask scheduler answers there ({answer})")
+        raise UsageError(
+            f"--cluster {address}: no Dask scheduler answers there ({answer}); `dask scheduler` starts one"
+        )
     return answer
 
 
@@ -405,7 +408,10 @@ def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Clie
         client.wait_for_workers(1, timeout=FIRST_WORKER)
     places = [worker["host"] for worker in _workers(client).values()]
     if not places:
-        raise UsageError(f"--cluster: there are no workers, and none has come within {FIRST_WORKER} seconds")
+        raise UsageError(
+            f"--cluster: there are no workers, and none has come within {FIRST_WORKER} seconds; `dask worker ADDRESS`, "
+            "with that of the scheduler, starts one"
+        )
     versions = _require_versions(client, engine.compiled)
     _require_bnfold(client)
     if engine.compiled:
@@ -422,7 +428,9 @@ def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Clie
     try:
         pickle.dumps(work)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
-        raise UsageError(f"the samples cannot be sent to workers: {error}") from None
+        raise UsageError(
+            f"the samples cannot be sent to workers ({error}): give arrays or a path, or leave out --cluster"
+        ) from None
     return work
 
 

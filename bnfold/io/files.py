@@ -305,9 +305,9 @@ class OutputSet:
         if target.is_dir():
             raise WriteError(f"{path}: is a folder; give the name of a file")
         if not target.is_file():
-            raise WriteError(f"{path}: is not a regular file")
+            raise WriteError(f"{path}: is not a regular file; give another name")
         if not os.access(target, os.W_OK):
-            raise WriteError(f"{path}: is read-only")
+            raise WriteError(f"{path}: is read-only; give another name")
 
     def _commit(self) -> None:
         self.finish()

@@ -122,7 +122,7 @@ def open_regular(path: Path) -> BinaryIO:
             if stat.S_ISDIR(mode):
                 raise ParseError(f"is a folder; {_instead_of(path)}", path)
             if not stat.S_ISREG(mode):
-                raise ParseError("is not a regular file", path)
+                raise ParseError("is not a regular file; copy what it holds into one", path)
             return os.fdopen(fd, "rb")
         except BaseException:
             os.close(fd)

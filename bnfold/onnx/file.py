@@ -49,6 +49,7 @@ _VALUES = ["data_location", *(one.name for one in TensorProto.DESCRIPTOR.fields 
 MAX_DENSE = 1 << 24
 """Values that a sparse initialiser may have when it is written out."""
 _LARGE_NODE = 1 << 16
+ANEW = "write the model anew"
 NO_NODES = "is not an ONNX model, or one without any node"
 
 
@@ -291,7 +292,7 @@ def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
         raise ParseError(NO_NODES, path)
     for word in _words(model):
         if isinstance(word, bytes):  # what protobuf makes of a string that it cannot read
-            raise ParseError(f"is damaged: a name in it is no UTF-8: {word!r}", path)
+            raise ParseError(f"is damaged: a name in it is no UTF-8: {word!r}; copy or export it again", path)
     beside = _Beside(path, outside)
     stored = [part for part in inner if part[:2] == (INITIALIZER, LENGTH)]
     tensors = tuple(_tensor(buffer, part.at, part.end, beside) for part in stored)
@@ -462,15 +463,17 @@ class _Beside:
         try:
             offset, size = int(place.get("offset") or 0), int(place.get("length") or len(buffer))
         except ValueError:
-            raise self._fault(header.name, "has an offset or a length that is no number") from None
+            raise self._fault(header.name, f"has an offset or a length that is no number; {ANEW}") from None
         if dtype is None:
             return None
         need = prod(shape) * dtype.itemsize if min(shape, default=0) >= 0 else -1
         length = size if place.get("length") else need
         if need < 0 or need != length:
-            raise self._fault(header.name, f"has {length} bytes outside, and its shape and type need {max(need, 0)}")
+            raise self._fault(
+                header.name, f"has {length} bytes outside, and its shape and type need {max(need, 0)}; {ANEW}"
+            )
         if offset < 0 or offset + need > len(buffer):
-            short = f"has {len(buffer)} and not {offset + need}"
+            short = f"has {len(buffer):,} bytes and not {offset + need:,}; copy it again"
             which = other_format(bytes(buffer[:HEAD]), "the weights of a model") or short
             raise self._fault(header.name, f"lies at byte {offset} of '{place['location']}', which {which}")
         return _view(buffer, offset, shape, dtype) if need else np.zeros(shape, dtype)
@@ -494,7 +497,9 @@ class _Beside:
                 return file
         except (OSError, ValueError, RuntimeError):  # a NUL in the name, a circle of links ...
             pass
-        raise self._fault(name, f"is said to be in '{location}', which is not a file in the folder of the model")
+        raise self._fault(
+            name, f"is said to be in '{location}', which is not a file in the folder of the model; put it there"
+        )
 
     def _fault(self, name: str, says: str) -> WeightsError:
         return WeightsError(f"{self._path}: tensor '{name}' {says}")

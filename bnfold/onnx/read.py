@@ -22,7 +22,7 @@ from bnfold.errors import (
     telling_which,
 )
 from bnfold.net import Array, Blobs, Layer, Net, end_notes, sizes
-from bnfold.onnx.file import Document, Tensor, document_of, read_document
+from bnfold.onnx.file import ANEW, Document, Tensor, document_of, read_document
 from bnfold.onnx.frontend import OnnxFrontEnd
 from bnfold.onnx.functions import NoBody, is_branching, with_bodies, with_branches
 from bnfold.onnx.node import (
@@ -276,7 +276,7 @@ def _stored(document: Document, options: ReadOptions) -> tuple[dict[str, Tensor]
             )
         if values is None and tensor.dtype is not None:
             lacks = f"has not the values that {sizes(tensor.shape)} of {tensor.dtype.name} need, or is part of another"
-            raise WeightsError(f"{called} {lacks}; write the model anew")
+            raise WeightsError(f"{called} {lacks}; {ANEW}")
         if tensor.name in tensors:
             other = stored[tensor.name]
             if values is None or other is None or not same_values(other, values):
@@ -293,7 +293,7 @@ def _require_sense(document: Document, tensors: Mapping[str, Tensor], captures: 
     graph, file = document.model.graph, document.path
     known = any(item.domain in STANDARD for item in document.model.opset_import)
     if not known and any(node.domain in STANDARD for node in graph.node):
-        raise ParseError("does not say which version of the standard operators it uses (opset_import)", file)
+        raise ParseError("does not say which version of the standard operators it uses (opset_import); set it", file)
     made = set(tensors) | {port.name for port in graph.input}
     for number, (node, inner) in enumerate(zip(graph.node, captures, strict=True)):
         for name in (*node.input, *inner):
@@ -301,7 +301,7 @@ def _require_sense(document: Document, tensors: Mapping[str, Tensor], captures: 
                 raise ModelError(f"{file}: {_called(node, number)} reads '{name}', {_why_unmade(graph, node, name)}")
         for name in filter(None, node.output):
             if name in made:
-                raise ModelError(f"{file}: {_called(node, number)} makes '{name}', which is there already")
+                raise ModelError(f"{file}: {_called(node, number)} makes '{name}', which is there already; rename one")
             made.add(name)
         if keeps_outside(node):
             raise UnsupportedError(
@@ -310,7 +310,7 @@ def _require_sense(document: Document, tensors: Mapping[str, Tensor], captures: 
             )
     for port in graph.output:
         if port.name not in made:
-            raise ModelError(f"{file}: nothing makes its output '{port.name}'")
+            raise ModelError(f"{file}: nothing makes its output '{port.name}'; take it out of the outputs")
 
 
 def _why_unmade(graph: GraphProto, node: NodeProto, name: str) -> str:

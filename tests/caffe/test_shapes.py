@@ -435,7 +435,7 @@ def test_a_bottom_that_nobody_makes_is_named() -> None:
 
 
 def test_an_input_that_holds_nothing_is_refused() -> None:
-    with pytest.raises(ModelError, match="input 'data': a shape of 0x3"):
+    with pytest.raises(ModelError, match="input 'data': a shape of 0x3 is empty; --input-shape sets another"):
         infer_shapes(Net("n", [], {"data": (0, 3)}))
 
 
@@ -816,3 +816,17 @@ def test_a_deephi_resize_rounds_down_and_says_both_sizes() -> None:
 def test_a_factor_of_a_deephi_resize_of_which_no_size_comes_is_refused(factor: str) -> None:
     with pytest.raises(ModelError, match=r"scale_h .* makes no size of 8"):
         tops_of(f'type: "DeephiResize" deephi_resize_param {{ scale_h: {factor} scale_w: 1 }}', (1, 2, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias", "said"),
+    [
+        ((2, 5), (2,), "second bottom, the weight, has 10 values, and 12"),
+        ((2, 6), (3,), "third bottom, the bias, has 3"),
+    ],
+)
+def test_a_weight_or_a_bias_that_is_computed_and_does_not_fit_is_named(weight: Shape, bias: Shape, said: str) -> None:
+    text = 'type: "InnerProduct" inner_product_param { num_output: 2 }'
+    assert tops_of(text, (4, 6), (2, 6), (2,)) == [(4, 2)]
+    with pytest.raises(ModelError, match=f"its {said}"):
+        tops_of(text, (4, 6), weight, bias)

@@ -76,7 +76,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path, sentence in [
         (tmp_path / "missing.caffemodel", "No such file"),
         (tmp_path, "is a folder; give a file"),
-        (Path("/dev/zero"), "is not a regular file"),
+        (Path("/dev/zero"), "is not a regular file; copy what it holds into one"),
         (Path("a\0b"), "null"),
     ]:
         with pytest.raises(ParseError) as caught:

@@ -341,7 +341,9 @@ def test_workers_that_are_all_gone_from_a_scheduler_are_not_waited_for_for_ever(
 
     monkeypatch.setattr(cluster, "_workers", workers)
     queue = cast("Any", SimpleNamespace(is_empty=lambda: False, has_ready=lambda: False))
-    with pytest.raises(ModelError, match="all workers are gone, and none has come again"):
+    with pytest.raises(
+        ModelError, match=r"all workers are gone, and none has come again, .*; start again, which with --ch"
+    ):
         list(cluster._as_done(queue, cast("Client", None)))
     assert len(asked) > 3
 
@@ -354,11 +356,15 @@ def test_a_scheduler_that_is_frozen_is_not_waited_for_for_ever(monkeypatch: pyte
     queue: Any = SimpleNamespace(is_empty=lambda: False, has_ready=lambda: False)
     monkeypatch.setattr(cluster, "ASKED_EVERY", 0.0)
     for ask in (lambda: list(cluster._as_done(queue, client)), lambda: cluster.work_of(queue, queue, queue, client)):
-        with pytest.raises(ModelError, match="the scheduler has said nothing for 60 seconds, as one that is stopped"):
+        with pytest.raises(
+            ModelError, match="the scheduler has said nothing for 60 seconds, as one that is stopped; start again"
+        ):
             ask()
     monkeypatch.setattr(cluster, "FIRST_WORKER", 0.05)
     monkeypatch.setattr(distributed, "Client", lambda *_arguments, **_options: time.sleep(5))
-    with pytest.raises(UsageError, match=r"no Dask scheduler answers there \(it says nothing for"):
+    with pytest.raises(
+        UsageError, match=r"no Dask scheduler answers there \(it says nothing for.*\); `dask scheduler` starts one$"
+    ):
         cluster._client_of("10.0.0.1:8786")
 
 
@@ -515,7 +521,9 @@ def test_a_worker_that_is_about_to_come_is_waited_for(tmp_path: Path, monkeypatc
     ):
         with monkeypatch.context() as short:
             short.setattr(cluster, "FIRST_WORKER", 0.1)
-            with pytest.raises(UsageError, match=r"there are no workers, and none has come within 0\.1 seconds"):
+            with pytest.raises(
+                UsageError, match=r"there are no workers, and none has come within 0\.1 seconds; `dask worker"
+            ):
                 compare(*pair, images(), cluster=client)
         monkeypatch.setattr(cluster, "FIRST_WORKER", 300)
         Timer(0.5, workers.scale, [1]).start()

@@ -75,7 +75,7 @@ def test_a_full_disk_is_refused_and_the_old_pair_stays(disk: Path) -> None:
 def test_a_read_only_disk_is_refused_and_the_old_pair_stays(disk: Path) -> None:
     before = old_pair(disk)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    is_refused(fold(disk / "out.prototxt"), "out.prototxt: is read-only")
+    is_refused(fold(disk / "out.prototxt"), "out.prototxt: is read-only; give another name")
     is_refused(fold(disk / "other.prototxt"), "other.prototxt: cannot be written: Read-only file system")
     assert contents(disk) == before
 

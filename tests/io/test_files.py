@@ -181,7 +181,7 @@ def test_a_target_that_cannot_be_a_file_is_refused_with_a_sentence(folder: Path)
     for name, sentence in [
         ("folder", "is a folder"),
         ("loop", "symbolic link"),
-        ("pipe", "is not a regular file"),
+        ("pipe", "is not a regular file; give another name"),
         ("missing/a", "there is no folder .*missing; make it first"),
         ("a\0b", "cannot be written"),
         ("x" * 300, "cannot be written: File name too long"),
@@ -196,7 +196,7 @@ def test_a_read_only_file_and_a_read_only_folder_are_refused(folder: Path, monke
     # The tests may run as root, for whom nothing is read-only.
     (folder / "a").write_bytes(b"old")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(WriteError, match="a: is read-only"), OutputSet() as outputs:
+    with pytest.raises(WriteError, match="a: is read-only; give another name"), OutputSet() as outputs:
         outputs.open(folder / "a")
 
     def refuse(*_: object) -> None:

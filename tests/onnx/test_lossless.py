@@ -997,10 +997,10 @@ def test_a_name_that_no_model_can_say_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("location", "place", "sentence"),
     [
-        ("../weights.bin", {}, "which is not a file in the folder of the model"),
-        ("/etc/passwd", {}, "which is not a file in the folder of the model"),
-        ("a\0b", {}, "which is not a file in the folder of the model"),
-        ("", {}, "which is not a file in the folder of the model"),
+        ("../weights.bin", {}, "which is not a file in the folder of the model; put it there"),
+        ("/etc/passwd", {}, "which is not a file in the folder of the model; put it there"),
+        ("a\0b", {}, "which is not a file in the folder of the model; put it there"),
+        ("", {}, "which is not a file in the folder of the model; put it there"),
         ("nothing.bin", {}, "cannot be read"),
         ("weights.bin", {"offset": "999999"}, "lies at byte 999999"),
         ("weights.bin", {"offset": "-4"}, "lies at byte -4"),
@@ -1040,11 +1040,11 @@ def test_what_is_no_graph_is_a_sentence() -> None:
         net_of(proto)
     proto = conv_bn()
     proto.graph.node[1].output[0] = "c"
-    with pytest.raises(ModelError, match="makes 'c', which is there already"):
+    with pytest.raises(ModelError, match=r"makes 'c', which is there already; rename one$"):
         net_of(proto)
     proto = conv_bn()
     proto.graph.output[0].name = "other"
-    with pytest.raises(ModelError, match="nothing makes its output 'other'"):
+    with pytest.raises(ModelError, match="nothing makes its output 'other'; take it out"):
         net_of(proto)
     proto = conv_bn()
     del proto.opset_import[:]

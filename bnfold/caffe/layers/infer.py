@@ -87,7 +87,7 @@ def _inferred(net: Net) -> dict[str, Shape | None]:
     shapes: dict[str, Shape | None] = {}
     for blob, shape in net.inputs.items():
         if any(size < 1 and size != UNKNOWN for size in shape):
-            raise ModelError(f"input '{blob}': a shape of {sizes(shape)} is empty")
+            raise ModelError(f"input '{blob}': a shape of {sizes(shape)} is empty; --input-shape sets another")
         shapes[blob] = shape
     for layer in net.layers:
         if not layer.bottoms and layer.tops and all(top in net.inputs for top in layer.tops):

@@ -78,9 +78,11 @@ def inner_product(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     if len(bottoms) == MOST_OPERANDS and not view.bias:
         raise ModelError(f"{layer}: its third bottom is a bias, and bias_term is false")
     needed = (count(bottoms[0][axis:]) * view.num_output, view.num_output)
-    for what, given, values in zip(("weight, the second", "bias, the third"), bottoms[1:], needed, strict=False):
+    for what, given, values in zip(
+        ("second bottom, the weight,", "third bottom, the bias,"), bottoms[1:], needed, strict=False
+    ):
         if min(count(given), values) > 0 and count(given) != values:
-            raise ModelError(f"{layer}: its {what} bottom, has {count(given)} values, and {values} are needed")
+            raise ModelError(f"{layer}: its {what} has {count(given)} values, and {values} are needed")
     return [(*bottoms[0][:axis], view.num_output)]
 
 
