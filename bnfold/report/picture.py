@@ -94,32 +94,30 @@ def pictures(original: Net, folded: Net, report: FoldReport) -> Pictures:
 
 
 def _roles(records: Iterable[Record]) -> dict[str, str]:
-    roles: dict[str, str] = {}
+    """Layer -> its role: what became of it before what it took, and that before what crossed it."""
+    through, into, own = dict[str, str](), dict[str, str](), dict[str, str]()
     for record in records:
         if isinstance(record, Folded | Merged | Moved):
-            roles |= dict.fromkeys(record.through, "through")
-    for record in records:
+            through |= dict.fromkeys(record.through, "through")
         if isinstance(record, Folded | Merged | Joined | Moved):
-            roles |= dict.fromkeys(record.into, "into")
-    for record in records:
-        if isinstance(record, Kept):
-            roles[record.layer] = "kept"
-        elif isinstance(record, Merged):
-            roles |= dict.fromkeys(record.layers, "gone")
-        elif isinstance(record, Joined):
-            roles |= dict.fromkeys((record.layer, *record.branches), "gone")
-        elif not isinstance(record, Moved):
-            roles[record.layer] = "gone"
-    return roles
+            into |= dict.fromkeys(record.into, "into")
+        if not isinstance(record, Moved):
+            own |= dict.fromkeys(_layers_of(record), "kept" if isinstance(record, Kept) else "gone")
+    return through | into | own
+
+
+def _layers_of(record: Record) -> tuple[str, ...]:
+    """The layers of which a record says what became of them."""
+    if isinstance(record, Merged):
+        return record.layers
+    return (record.layer, *record.branches) if isinstance(record, Joined) else (record.layer,)
 
 
 def _outcomes(original: Net, report: FoldReport, roles: Mapping[str, str]) -> Iterable[Outcome]:
     by_layer: dict[str, Record] = {}
     for record in report.records:
-        layers = record.layers if isinstance(record, Merged) else (record.layer,)
-        if isinstance(record, Joined):
-            layers = tuple(name for name in (record.layer, *record.branches) if name not in by_layer)
-        by_layer |= dict.fromkeys(layers, record)
+        known = by_layer if isinstance(record, Joined) else ()
+        by_layer |= dict.fromkeys((name for name in _layers_of(record) if name not in known), record)
     for row, layer in enumerate(original.layers):
         outcome = Outcome(row, layer.name, layer.type, roles.get(layer.name, "rest"))
         match by_layer.get(layer.name):
