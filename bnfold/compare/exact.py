@@ -261,8 +261,6 @@ def same_makers(reference: Model, candidate: Model, blob: str, leaves: Mapping[s
     """Whether the same nodes, with equal weights, make a blob of the same name in both of some partners, at which the
     way back ends.
     """
-    from bnfold.onnx.node import captured
-
     waiting, seen = [(blob, blob)], set[tuple[str, str]]()
     stored: set[tuple[str, str]] = set()
     while waiting:
@@ -276,7 +274,7 @@ def same_makers(reference: Model, candidate: Model, blob: str, leaves: Mapping[s
         if node is None or other is None:
             stored.add(one)
             continue
-        read, others = ([*one.input, *captured(one)] for one in (node, other))
+        read, others = reference.inputs[ours], candidate.inputs[theirs]
         if reference.settings(ours) != candidate.settings(theirs) or len(read) != len(others):
             return False
         waiting += zip(read, others, strict=True)
@@ -286,12 +284,10 @@ def same_makers(reference: Model, candidate: Model, blob: str, leaves: Mapping[s
 
 def _formula(model: Model, blob: str, leaves: Mapping[str, str | None]) -> tuple[object, ...] | None:
     """The operators from `leaves` to `blob`, nested; None if they read anything else."""
-    from bnfold.onnx.node import captured
-
     node = model.makers.get(blob)
     if node is None:
         return None
-    inputs = [_operand(model, name, node.op_type, leaves) for name in (*node.input, *captured(node))]
+    inputs = [_operand(model, name, node.op_type, leaves) for name in model.inputs[blob]]
     if None in inputs or (None,) in inputs:
         return None
     return (model.settings(blob), tuple(inputs))

@@ -117,7 +117,7 @@ def _seen(model: Model, errors: Mapping[str, float], unit: float) -> dict[str, f
         errors: of its blobs that were compared.
         unit: half a unit in the last place of its values, relative.
     """
-    reads = {name: _inputs(node) for node in model.proto.graph.node for name in node.output}
+    reads = {**model.inputs}
     for name, read in model.reads.items():  # by the layers of Caffe, of which some are no nodes
         reads[name] = [*reads.get(name, ()), *read]
     own, scale = dict(errors), unit / ROUNDING["float32"]

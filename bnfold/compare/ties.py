@@ -302,14 +302,12 @@ class Ties:
 
 def decision_of(reference: Model, candidate: Model, blob: str, partner: str) -> Decision | None:
     """How a blob is made, where the same operator makes it in both, and what is stored for that is equal; else None."""
-    from bnfold.onnx.node import captured
-
     ours, theirs = reference.makers.get(blob), candidate.makers.get(partner)
     if ours is None or theirs is None or reference.settings(blob) != candidate.settings(partner):
         return None
     if not _suppresses(ours, list(ours.output).index(blob)):
         return None
-    names, others = ([*node.input, *captured(node)] for node in (ours, theirs))
+    names, others = reference.inputs[blob], candidate.inputs[partner]
     if len(names) != len(others):
         return None
     known, stored = known_values(reference, names), known_values(candidate, others)
