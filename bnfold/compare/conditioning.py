@@ -122,7 +122,8 @@ def _cancellations(run: Sequence[Layer], forward: bool, context: FoldContext) ->
         lost = "{} of the result is lost by cancellation where the data has that mean"
         yield _Cancellation(layer, float(np.max(cancels)) / size, f"{where}: {lost}")
     fine = ROUNDING[_type(run[0], context.net)] <= ROUNDING["float32"]
-    normalises = _shifts_first(_affine(run[0], context), before)
+    # What adds before it multiplies rounds what is left, and not the product.
+    normalises = bool(np.all(_affine(run[0], context).scale == 1) and np.any(before.scale != 1))
     if not statistics and fine and (forward or normalises) and len(shifts) == len(run):
         size = _largest(before.shift / (1 if normalises else np.median(np.maximum(1, np.abs(before.scale)))))
         _, layer = max(shifts, key=lambda shift: shift[0])
@@ -134,11 +135,6 @@ def _type(layer: Layer, net: Net) -> str:
     """The type in which a layer is computed; Caffe's are written and run in float32, as whatever they are stored."""
     names = [str(blob.dtype) for blob in layer.blobs] if net.language == "ONNX" else []
     return next((name for name in names if name in ROUNDING), "float32")
-
-
-def _shifts_first(first: Affine, whole: Affine) -> bool:
-    """Whether what became `whole` added before it multiplied, and so rounded what was left and not the product."""
-    return bool(np.all(first.scale == 1) and np.any(whole.scale != 1))
 
 
 def _flat(affine: Affine, channels: int) -> tuple[Values, Values]:

@@ -25,7 +25,6 @@ from bnfold.compare.records import (
     ClassifierDiff,
     DetectorDiff,
     DiffReport,
-    FirstDivergent,
     Gate,
     LayerRange,
     Uncompared,
@@ -87,7 +86,8 @@ class _Report:
         first = first_divergent_layer(matched.ours, matched.theirs, self.judged) if layers else None
         # Of types of 2 bytes, and of what a float64 run was asked about, there are words already.
         if first is not None and judge.coarse is None and not rounded and all(gate.passed for gate in conditions):
-            notes.append(_growth_note(first))
+            growth = f"from {first.before or 0:.1g} to {first.after:.1e}"
+            notes.append(f"the relative error grows {growth} at {first.place}, {GROWN}")
         partners = set(matched.pairs.values())
         return DiffReport(
             reference=matched.ours.name,
@@ -343,11 +343,6 @@ class _Report:
             LayerRange(name, old.get(name), ratio, before.get(name), after.get(name), worse[name])
             for name, ratio in new.items()
         )
-
-
-def _growth_note(first: FirstDivergent) -> str:
-    growth = f"from {first.before or 0:.1g} to {first.after:.1e}"
-    return f"the relative error grows {growth} at {first.place}, {GROWN}"
 
 
 def _activations(tops: Mapping[str, str], spans: Spans) -> dict[str, float]:

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -232,7 +233,8 @@ def _lengths(blob: str, inputs: Mapping[str, Feed], stated: Mapping[str, Feed]) 
         if name != blob and len(feed.shape) > 1:
             axes = zip(feed.shape[1:], stated[name].shape[1:], strict=True)
             opened = [size for size, known in axes if size and known is None]
-            likely = bool(opened), _begins_as(name, blob)
+            alike = takewhile(lambda letters: letters[0] == letters[1], zip(name, blob, strict=False))
+            likely = bool(opened), len(list(alike))
             size = opened[0] if opened else min((size for size in feed.shape[1:] if size and size > 1), default=0)
             sizes.setdefault(likely, size)
     steps = sizes[max(sizes)] if sizes else 0
@@ -273,13 +275,6 @@ def _any_size(blob: str, inputs: Mapping[str, Feed]) -> StandIn | None:
     shape = inputs[blob].shape
     is_one = all(size == 1 for size in shape[1:]) and shape[:1] in {(), (1,), (None,)}
     return AnyOf((*tried, 1, 0), LEAST_NOISE) if tried and is_one else None
-
-
-def _begins_as(one: str, other: str) -> int:
-    """How many letters two names begin with alike."""
-    return next(
-        (at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), min(len(one), len(other))
-    )
 
 
 def _inferred_shapes(proto: ModelProto, weights: Sequence[Weight]) -> dict[str, Sequence[int]]:

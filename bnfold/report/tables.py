@@ -184,16 +184,15 @@ def _measured(metric: Metric) -> PageColumn[BlobDiff]:
     return PageColumn(metric.heading, NUMBER, cell)
 
 
-def _number_beside_its_name(sample: SampleDiff) -> int | None:
-    """The sample's number, where it is not what the sample is called anyway."""
-    return None if sample.name == str(sample.sample) else sample.sample
-
-
 def sample_table(samples: Sequence[SampleDiff], name: str) -> Table:
-    """The samples that differ most."""
+    """The samples that differ most, with the number of each where that is not its name."""
+
+    def beside_name(sample: SampleDiff) -> int | None:
+        return None if sample.name == str(sample.sample) else sample.sample
+
     columns: list[PageColumn[SampleDiff]] = [
         word("sample", lambda sample: sample.name, NAME),
-        number("number", _number_beside_its_name, lambda number: "" if number is None else str(number)),
+        number("number", beside_name, lambda number: "" if number is None else str(number)),
         word("output", lambda sample: sample.blob),
         number("max abs", lambda sample: sample.max_abs, small),
         number("of range", lambda sample: sample.max_rel, small),
