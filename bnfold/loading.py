@@ -175,13 +175,13 @@ def require_weights(net: Net, how: str = "name it behind the prototxt") -> None:
     """
     if net.language == "ONNX" or (net.origin is not None and net.origin.weights):
         return
-    from bnfold.caffe.layers import blob_shapes, infer_shapes
+    from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes, infer_shapes
 
     shapes = infer_shapes(net)
     bare = []
     for layer in net.layers:
-        bottoms = [shape for bottom in layer.bottoms if (shape := shapes[bottom]) is not None]
-        if not layer.blobs and len(bottoms) == len(layer.bottoms) and blob_shapes(layer, bottoms):
+        bottoms = bottom_shapes(layer, shapes)
+        if not layer.blobs and bottoms is not None and blob_shapes(layer, bottoms):
             bare.append(layer)
     if bare:
         raise WeightsError(

@@ -84,7 +84,8 @@ def plan_junction(scene: Scene, layer: Layer) -> Junction | None:
         return None
     stored = weight.reshape(*first.weight.shape[: -len(kernel)], *kernel)
     gone = tuple(branch.layer for branch in branches if branch.layer is not None and branch.layer is not into.layer)
-    biased = any(_has_bias(branch.operator) for branch in branches)
+    operators = [branch.operator for branch in branches]
+    biased = any(not one.keeps_zero if isinstance(one, Affine) else one.bias is not None for one in operators)
     return Junction(into.layer, Rounded(stored, first.weight.dtype), bias if biased else None, window, gone)
 
 
@@ -207,7 +208,3 @@ def _summed(
     for term in biases:
         bias = np.add(*aligned(bias, term))
     return weight, bias
-
-
-def _has_bias(operator: Linear | Affine) -> bool:
-    return not operator.keeps_zero if isinstance(operator, Affine) else operator.bias is not None

@@ -209,7 +209,7 @@ def _of_plane(layer: LayerParameter, plane: Shape, word: str, wanted: int | None
     elif video.HasField("modality"):
         planes, frames = PLANES[video.modality], video.num_segments * video.new_length
         count, source = planes * frames, f"{planes} for each of {frames} frames"
-    elif _is_grey(layer):
+    elif layer.transform_param.force_gray or not layer.image_data_param.is_color:
         count, source = 1, "the data layer makes it grey"
     else:
         count, source = COLOURS, f"{COLOURS} are assumed"
@@ -245,10 +245,6 @@ def _planes(layer: LayerParameter) -> list[tuple[Shape, str]]:
         ((video.new_height, video.new_width), "new_height and new_width"),
         ((dense.new_height, dense.new_width), "new_height and new_width"),
     ]
-
-
-def _is_grey(layer: LayerParameter) -> bool:
-    return layer.transform_param.force_gray or not layer.image_data_param.is_color
 
 
 def _with_shapes(layer: Layer, shapes: list[Shape]) -> Layer:

@@ -17,7 +17,7 @@ their top is read, and written, as a blob of its own.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Sequence, Set
 from functools import cached_property
 from operator import eq
 from pathlib import Path
@@ -89,15 +89,15 @@ class _Versions:
         self._maker: dict[str, str] = {}
         self._holder = _holders([param for param, _, _ in upgraded])
         self._names = Names(self._holder, "#")
-        self._why_missing = _WhyMissing(upgraded, absent)
+        self._layers, self._absent = upgraded, absent
+        self._guesses = _NAMED  # each looks at all names, so only the first few bottoms get one
 
     def read(self, param: LayerParameter) -> list[str]:
         """The versions that a layer reads."""
         bottoms = param.bottom[:]  # protobuf walks a list by index, up to an IndexError; a slice is a list of Python's
         for bottom in bottoms:
             if bottom not in self._current:
-                missing = self._why_missing.of(bottom, self._maker)
-                self.faults.append(f"{_who(param)} reads '{bottom}', which {missing}")
+                self.faults.append(f"{_who(param)} reads '{bottom}', which {self._why_missing(bottom)}")
                 self._current[bottom] = bottom
         return [self._current[bottom] for bottom in bottoms]
 
@@ -120,6 +120,24 @@ class _Versions:
             self._maker[top] = f"'{param.name}'"
             self._current[top] = written[top] = version
         return list(written.values())
+
+    @cached_property
+    def _makers(self) -> list[dict[str, str]]:
+        """Blob -> the first layer that makes it, and does not change it in place, of the net's and of the others."""
+        return [
+            {top: param.name for param, *_ in reversed(layers) for top in param.top if top not in param.bottom}
+            for layers in (self._layers, self._absent)
+        ]
+
+    def _why_missing(self, bottom: str) -> str:
+        """The end of the sentence "it reads '...', which", of a bottom that no layer in front makes."""
+        later, elsewhere = (makers.get(bottom) for makers in self._makers)
+        if later is not None:
+            return f"is made only later, by layer '{later}'"
+        if elsewhere is not None:
+            return f"only layer '{elsewhere}' makes, and that one is not in the TEST net"
+        self._guesses -= 1
+        return f"no layer makes{did_you_mean(bottom, self._maker) if self._guesses >= 0 else ''}"
 
 
 def _holders(params: Sequence[LayerParameter]) -> dict[str, int]:
@@ -271,31 +289,3 @@ OVERLAPPING = types_where(lambda row: row.kept not in ("shape", "each")) - {
     # These read each value before they write it, or have made what they need of it.
     *("Axpy", "BroadcastMul", "Norm", "Normalization", "Normalize", "Silence")
 } | {"Flip", "LRN", "Reverse", "ShuffleChannel"}
-
-
-class _WhyMissing:
-    """Sentences on bottoms that nobody makes; what is looked up is gathered when the first one is missing.
-
-    A guess looks at all names, so only the first few bottoms get one.
-    """
-
-    def __init__(self, layers: Sequence[Upgraded], absent: Sequence[Upgraded]) -> None:
-        self._layers, self._absent, self._guesses = layers, absent, _NAMED
-
-    @cached_property
-    def _makers(self) -> list[dict[str, str]]:
-        """Blob -> the first layer that makes it, and does not change it in place, of the net's and of the others."""
-        return [
-            {top: param.name for param, *_ in reversed(layers) for top in param.top if top not in param.bottom}
-            for layers in (self._layers, self._absent)
-        ]
-
-    def of(self, bottom: str, made: Collection[str]) -> str:
-        """The end of the sentence "it reads '...', which"; `made` are the blobs in front of the layer."""
-        later, elsewhere = (makers.get(bottom) for makers in self._makers)
-        if later is not None:
-            return f"is made only later, by layer '{later}'"
-        if elsewhere is not None:
-            return f"only layer '{elsewhere}' makes, and that one is not in the TEST net"
-        self._guesses -= 1
-        return f"no layer makes{did_you_mean(bottom, made) if self._guesses >= 0 else ''}"

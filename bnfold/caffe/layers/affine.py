@@ -90,16 +90,11 @@ def _span(layer: Layer, bottoms: Sequence[Shape]) -> Shape:
 
 def batch_norm_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
     """Mean, variance, factor (batch_norm_layer.cpp, LayerSetUp); the other dialects are told apart by their shapes."""
-    if len(layer.blobs) not in (0, 3) or (not layer.blobs and _has_own_scale(layer)):
+    own = ("scale_bias", "scale_filler", "bias_filler", "use_weight_bias", "bias_term")
+    if len(layer.blobs) != 3 and (layer.blobs or any(map(layer.param.batch_norm_param.HasField, own))):
         return None
     channels = bottoms[0][1] if len(bottoms[0]) > 1 else 1
     return [(channels,), (channels,), (1,)]
-
-
-def _has_own_scale(layer: Layer) -> bool:
-    param = layer.param.batch_norm_param
-    fields = ("scale_bias", "scale_filler", "bias_filler", "use_weight_bias", "bias_term")
-    return any(param.HasField(name) for name in fields)
 
 
 def bn_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
