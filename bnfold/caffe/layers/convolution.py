@@ -220,16 +220,11 @@ def _padding(
     sides = synopsys_pads(layer, said, spatial)
     if sides is not None:
         return (*sides, False)
-    pad_type = said.get("pad_type", 0)
-    if not pad_type or "Deconvolution" in layer.type:
-        both = _values(layer, said, "pad", spatial)
-        return both, both, False
-    if pad_type != 1:
-        raise ModelError(f"{layer}: pad_type {pad_type} is neither 0 nor 1")
-    if said.get("pad") or "pad_h" in said or "pad_w" in said:
-        raise ModelError(f"{layer}: pad_type is given beside pad; keep one")
-    image = (UNKNOWN,) * spatial if bottom is None else bottom[len(bottom) - spatial :]
-    return (*same_pads(layer, image, kernel, stride, listed(said, "dilation")), True)
+    if said.get("pad_type") and "Deconvolution" not in layer.type:
+        image = (UNKNOWN,) * spatial if bottom is None else bottom[len(bottom) - spatial :]
+        return (*same_pads(layer, said, image, kernel, stride), True)
+    both = _values(layer, said, "pad", spatial)
+    return both, both, False
 
 
 def synopsys_pads(layer: Layer, said: Said, spatial: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
@@ -251,7 +246,7 @@ def synopsys_pads(layer: Layer, said: Said, spatial: int) -> tuple[tuple[int, ..
 
 
 def same_pads(
-    layer: Layer, image: Shape, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int] = ()
+    layer: Layer, said: Said, image: Shape, kernel: Sequence[int], stride: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Zeros of SAME: `max(k - s, 0)` together where s divides H, else `max(k - H mod s, 0)`; half of them in front.
 
@@ -259,10 +254,14 @@ def same_pads(
     `ceil(H/s)` windows needs. Where H is unknown, padding is assumed wherever there can be some.
 
     Raises:
-        ModelError: a stride is 0.
+        ModelError: `pad_type` says something else, or stands beside another padding, or a stride is 0.
     """
+    if said["pad_type"] != 1:
+        raise ModelError(f"{layer}: pad_type {said['pad_type']} is neither 0 nor 1")
+    if "pad" in said or "pad_h" in said or "pad_w" in said:
+        raise ModelError(f"{layer}: pad_type is given beside pad; keep one")
     at_least_1(layer, "stride", stride)
-    before, after = [], []
+    before, after, dilation = [], [], listed(said, "dilation")
     dilations = tuple(dilation) * len(kernel) if len(dilation) == 1 else tuple(dilation) or (1,) * len(kernel)
     for size, k, s, d in zip(image, kernel, stride, dilations, strict=True):
         if size == UNKNOWN:

@@ -228,14 +228,10 @@ def _padding(
         apart = [(getattr(param, f"pad_{axis}0"), getattr(param, f"pad_{axis}1")) for axis in "dhw"]
         if spatial == 3 and any(map(any, apart)):
             return tuple(first for first, _ in apart), tuple(last for _, last in apart), False
-    elif (sides := synopsys_pads(layer, all_written(param), spatial)) is not None:
+    elif (sides := synopsys_pads(layer, said := all_written(param), spatial)) is not None:
         return (*sides, False)
-    elif param.pad_type == 1 and not param.global_pooling:
-        if param.HasField("pad") or param.HasField("pad_h") or param.HasField("pad_w"):
-            raise ModelError(f"{layer}: pad_type is given beside pad; keep one")
-        return (*same_pads(layer, image, kernel, stride), True)
-    elif param.pad_type > 1:
-        raise ModelError(f"{layer}: pad_type {param.pad_type} is neither 0 nor 1")
+    elif param.pad_type > (1 if param.global_pooling else 0):
+        return (*same_pads(layer, said, image, kernel, stride), True)
     both = _values(layer, "pad", param, spatial)
     return both, both, False
 
