@@ -354,9 +354,12 @@ class Opaque(NamedTuple):
 
     Attributes:
         reason: why ("it puts 3 out where nothing arrives"); empty for a layer type that has no law.
+        each: what it computes of each bottom, the top of the same index, where one weight serves for all of them; None
+            for any other layer.
     """
 
     reason: str = ""
+    each: Linear | None = None
 
 
 Operator = Affine | Alias | Pass | Clip | Move | Join | Sum | Product | Extreme | Choice | Linear | Constant | Opaque

@@ -27,6 +27,7 @@ from bnfold.algebra.frontend import FoldContext, FrontEnd, InnerNet
 from bnfold.algebra.operators import Alias, Clip, Extreme, Join, Linear, Opaque, Operator, Product, Sum
 from bnfold.algebra.plan import Budget, Plan, Scene, plan_across, plan_apart, plan_backward, plan_forward
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
+from bnfold.algebra.together import plan_together
 from bnfold.errors import UsageError, did_you_mean_of, telling_which
 from bnfold.io.rendered import Rendered
 from bnfold.net import Layer, Names, Net, blobs_of, require_net
@@ -336,6 +337,9 @@ class _Sweep:
         if (weighed := plan_in_front(scene, layer, affine)) is not None:
             self._commit_forward(layer, weighed)
             return self._to_settle_again(layer)
+        if (together := plan_together(scene, layer, affine)) is not None:
+            self._commit_together(*together)
+            return self._to_settle_again(layer)
         return self._keep(layer, f"backward: {behind}; forward: {ahead}")
 
     def _to_settle_again(self, gone: Layer, *plans: Plan) -> list[Layer]:
@@ -404,6 +408,14 @@ class _Sweep:
         self._remove(layer)
         self._reconnect(layer)
         self._rename_moved(layer, plan.moved if across else plan.moved[::-1], {})
+
+    def _commit_together(self, plan: Plan, layers: Sequence[Layer]) -> None:
+        """Given: x -> A -> t, y -> B -> u, L(t, u) -> v, w.  Result: L'(x, y) -> v, w."""
+        first, *others = layers
+        self._commit_forward(first, plan)
+        for other in others:
+            self._commit_forward(other, Plan())
+            self.records[id(other)] = Folded(other.name, other.type, (plan.changes[0][0].name,), (), True)
 
     def _commit_apart(self, layer: Layer, plan: Plan, inverse: Plan) -> None:
         """Given: L -> b -> A -> t, b -> M -> u.  Result: L' -> t -> M' -> u."""

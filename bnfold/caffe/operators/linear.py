@@ -12,7 +12,7 @@ from __future__ import annotations
 from math import prod
 
 from bnfold.algebra import reasons
-from bnfold.algebra.operators import Constant, Linear, Port, Window, sliding
+from bnfold.algebra.operators import Constant, Linear, Opaque, Port, Window, sliding
 from bnfold.algebra.records import Blocked, require
 from bnfold.algebra.scaled import exact_values
 from bnfold.caffe.layers import UNKNOWN, Convolution, InnerProduct
@@ -20,13 +20,16 @@ from bnfold.caffe.layers.convolution import Local
 from bnfold.caffe.operators.context import LayerContext
 from bnfold.net import Array, Layer
 
+SEVERAL = "it works on several blobs with one weight"
 
-def convolution(context: LayerContext) -> Linear:
+
+def convolution(context: LayerContext) -> Linear | Opaque:
     """(Cout, Cin/group, *kernel) (base_conv_layer.cpp, forward_cpu_gemm)."""
     layer, view, axis = _convolution(context)
     window = Window(view.stride, view.dilation, tuple(zip(view.before, view.after, strict=True)), view.group)
     no_shift = reasons.BORDER if view.padded else ""
-    return _sliding(layer, view, axis, False)._replace(no_shift=no_shift, window=window if axis == 1 else None)
+    linear = _sliding(layer, view, axis, False)
+    return _of_each(layer, linear._replace(no_shift=no_shift, window=window if axis == 1 else None))
 
 
 def deformable_convolution(context: LayerContext) -> Linear:
@@ -36,11 +39,11 @@ def deformable_convolution(context: LayerContext) -> Linear:
     return _sliding(layer, Convolution.of(layer, 2), 1, False)._replace(no_shift=reasons.OUTSIDE)
 
 
-def deconvolution(context: LayerContext) -> Linear:
+def deconvolution(context: LayerContext) -> Linear | Opaque:
     """(Cin, Cout/group, *kernel) (deconv_layer.cpp). But for 1x1, pixels of the top sum different numbers of terms."""
     layer, view, axis = _convolution(context)
     pointwise = all(k == 1 for k in (*layer.blobs.shapes[0][2:], *view.stride)) and not view.padded
-    return _sliding(layer, view, axis, True)._replace(no_shift="" if pointwise else reasons.UNEVEN)
+    return _of_each(layer, _sliding(layer, view, axis, True)._replace(no_shift="" if pointwise else reasons.UNEVEN))
 
 
 def _sliding(layer: Layer, view: Convolution, axis: int, transposed: bool) -> Linear:
@@ -49,10 +52,17 @@ def _sliding(layer: Layer, view: Convolution, axis: int, transposed: bool) -> Li
     return linear._replace(no_backward="a ReLU is fused into it" if view.relu is not None else "")
 
 
+def _of_each(layer: Layer, linear: Linear) -> Linear | Opaque:
+    """A convolution, or of several blobs what it is to each of them, since none lets anything pass alone."""
+    return linear if len(layer.bottoms) == 1 else Opaque(SEVERAL, linear)
+
+
 def _convolution(context: LayerContext) -> tuple[Layer, Convolution, int]:
-    layer = _with_weight(context)
+    layer = context.layer
+    require(len(layer.blobs) > 0, "it has no learned weight")
     weight = layer.blobs.shapes[0]
-    bottom = context.shape(layer.bottoms[0])
+    bottom, *others = map(context.shape, layer.bottoms)
+    require(all(other == bottom for other in others), SEVERAL)
     if bottom is None and layer.type == "ConvolutionDepthwise":
         raise Blocked(f"the shape of '{layer.bottoms[0]}' is unknown")
     view = Convolution.of(layer, len(weight) - 2, bottom)
@@ -173,7 +183,7 @@ def parameter(context: LayerContext) -> Constant:
 def _with_weight(context: LayerContext) -> Layer:
     layer = context.layer
     require(len(layer.blobs) > 0, "it has no learned weight")
-    require(len(layer.bottoms) == len(layer.tops) == 1, "it works on several blobs with one weight")
+    require(len(layer.bottoms) == len(layer.tops) == 1, SEVERAL)
     return layer
 
 
