@@ -383,7 +383,7 @@ class _Follower:
             is_taken = not is_standard or takes(node.op_type, self._opset, call.inputs)
             shape = rule(call, self._types.forms) if is_taken else None
         alike = list(filter(None, node.output[ALIKE.get(node.op_type, slice(1))]))
-        for one in alike if shape is not None and not is_standard else ():  # of which onnx infers no type either
+        for one in alike if shape is not None else ():  # of which onnx may infer no type either
             self._types.elements.setdefault(one, self._types.elements.get(node.input[0], 0))
         if shape is not None and node.op_type in ALIKE:
             return dict.fromkeys(alike, shape)

@@ -24,6 +24,8 @@ OPEN = 1 << 30
 """Among computed sizes, n more than this stands for the size that a shape calls -n. An int32 holds it."""
 WHOLE = (np.int32, np.int64)
 """The types that sizes are computed in."""
+BLOCKED = "com.microsoft.nchwc"
+"""The domain of what onnxruntime does with channels that lie in blocks."""
 MAX_SIZES = 1 << 7
 """How many numbers are followed at once; the rank of a blob is smaller still."""
 
@@ -300,6 +302,17 @@ def _of_columns(call: Call, _: Forms) -> Shape | None:
     return _shape((*before[:-1], columns)) if before and columns > 0 else None
 
 
+def _reordered(call: Call, _: Forms) -> Shape | None:
+    """What leaves the blocks of channels that onnxruntime convolves, or enters them, where a block may be filled up."""
+    before, behind = call.shape(), call.attribute("channels_last", 0)
+    if before is None or len(before) != 4:
+        return None
+    if call.node.op_type == "ReorderInput":
+        return _shape((before[0], OPEN - UNKNOWN, *(before[1:3] if behind else before[2:])))
+    channels, plane = call.attribute("channels", 0), before[2:]
+    return _shape((before[0], *plane, channels) if behind else (before[0], channels, *plane)) if channels > 0 else None
+
+
 def _as_read(call: Call, _: Forms) -> Shape | None:
     """What a norm of a sum makes, and the sum: as many as it reads."""
     before = call.shape()
@@ -394,6 +407,8 @@ SIZED: Mapping[str, Callable[[Call, Forms], Shape | None]] = {
     "Upsample": _resized,
     **dict.fromkeys((f"com.microsoft.{name}" for name in ATTENDED), _attended),
     "com.microsoft.MatMulNBits": _of_columns,
+    **dict.fromkeys((f"{BLOCKED}.{name}" for name in ("AveragePool", "Conv", "MaxPool")), _slid),
+    **dict.fromkeys((f"{BLOCKED}.{name}" for name in ("ReorderInput", "ReorderOutput")), _reordered),
     **dict.fromkeys(
         ("com.microsoft.SkipLayerNormalization", "com.microsoft.SkipSimplifiedLayerNormalization"), _as_read
     ),

@@ -63,6 +63,30 @@ def test_what_follows_farther_behind_an_operator_of_onnxruntime_has_known_sizes(
     np.testing.assert_allclose(run(after, feeds)["y"], run(before, feeds)["y"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("last", [0, 1])
+@pytest.mark.parametrize("pool", ["", "MaxPool", "AveragePool"])
+def test_what_follows_a_convolution_of_blocks_of_channels_has_known_sizes(pool: str, last: int) -> None:
+    """Blocks of 8 or of 16 channels, as the processor has it, and a Reshape in between of sizes that are computed."""
+    blocks = "com.microsoft.nchwc"
+    pooled = f"p = {blocks}.{pool} <kernel_shape = [2, 2], strides = [2, 2]> (c)" if pool else ""
+    made = f"c = {blocks}.Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, v, b)"
+    if pool:  # which takes blocks alone
+        made = f"f = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, v, b) c = {blocks}.ReorderInput (f)"
+    nodes = f"""{made} {pooled}
+    o = {blocks}.ReorderOutput <channels = 16, channels_last = {last}> ({"p" if pool else "c"}) h = Shape <end = 1> (o)
+    a = Concat <axis = 0> (h, i, j) n = Reshape (o, a) m = Transpose <perm = [0, 2, 1]> (n) {LATER}"""
+    text = f"""<ir_version: 8, opset_import: ["" : 17, "com.microsoft.nchwc" : 1]>
+    g (float[2,3,8,8] x) => (float[2,z] y) {{ {nodes} }}"""
+    columns = 16 if pool else 64
+    held = {"v": values(16, 3, 3, 3), "b": values(16), "s": values(16, seed=3), "w": values(16 * columns, 2, seed=4)}
+    held |= {"i": np.array([16]), "j": np.array([-1]), "k": np.array([2, -1])}
+    before = model(text, **held)
+    after = folded(before)
+    assert "Mul" not in types(after)
+    x = values(2, 3, 8, 8, seed=5)
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("said", "right"),
     [("alpha = 0.5", (4, 5)), ("transA = 1", (3, 5)), ("transB = 1", (5, 4)), ("transA = 1, transB = 1", (5, 3))],
