@@ -289,6 +289,26 @@ class _Problem(NamedTuple):
     action: _Action
 
 
+# What protobuf says of a value that is of another kind -> what its field takes.
+_KINDS = (
+    (r"Couldn't parse integer: (.*)", r"expected a whole number and found \1"),
+    (r"Couldn't parse float: (.*)", r"expected a number and found \1"),
+    (r"Value out of range: (.*)", r"\1 is out of range"),
+    (r"Expected string but found: '?(.*?)'?", r"expected a word in quotes and found \1"),
+    (r'Expected "true" or "false"', "expected true or false"),
+    (r'Expected "(.)"', r"expected '\1'"),
+)
+
+
+def _in_our_words(said: str, before: str) -> str:
+    """What protobuf says of a value, with its field, the last word `before` it; other sentences as they are."""
+    field = re.search(r"(\w+)\s*:?\s*$", before[-MAX_QUOTED:])
+    for pattern, ours in _KINDS:
+        if found := re.fullmatch(pattern, said):
+            return f"{field[1]}: {found.expand(ours)}" if field else found.expand(ours)
+    return said
+
+
 class _Diagnosis:
     """Finds out why a text does not parse, and parses it with what may be dropped taken out."""
 
@@ -350,7 +370,7 @@ class _Diagnosis:
             )
             around = [self.prototxt.fields(one.at, one.stop) for one in layers if one.begin <= at < one.end]
             where = "".join(f", in {_who(self._said(fields))}" for fields in around)
-            said = said[:MAX_QUOTED].replace("bnfold.caffe.", "")
+            said = _in_our_words(said[:MAX_QUOTED].replace("bnfold.caffe.", ""), text[: at - begin])
             raise self.prototxt.error(f"{said}{where}", at) from None
         except (RecursionError, ValueError) as error:
             raise ParseError(f"cannot be read: {error}", self.prototxt.file) from None

@@ -475,6 +475,7 @@ class _Beside:
         if offset < 0 or offset + need > len(buffer):
             short = f"has {len(buffer):,} bytes and not {offset + need:,}; copy it again"
             which = other_format(bytes(buffer[:HEAD]), "the weights of a model") or short
+            which = which if offset >= 0 else f"no file has; {ANEW}"
             raise self._fault(header.name, f"lies at byte {offset} of '{place['location']}', which {which}")
         return _view(buffer, offset, shape, dtype) if need else np.zeros(shape, dtype)
 
@@ -484,7 +485,7 @@ class _Beside:
             try:
                 self.files[location] = OtherFile(file, map_file(file))
             except ParseError as error:
-                raise self._fault(name, f"lies outside: {error}") from None
+                raise self._fault(name, f"lies in a file of its own: {error}; copy that beside the model") from None
         return self.files[location].buffer
 
     def _found(self, name: str, location: str) -> Path:

@@ -404,7 +404,21 @@ def test_clustered_priors_are_as_many_as_there_are_pairs_of_sizes() -> None:
             "kernel 5 does not fit a plane of 2x6 with pad 1",
         ),
         ('type: "LRN" lrn_param { local_size: 4 }', [(1, 4, 8, 8)], "local_size 4 must be odd"),
-        ('type: "Permute" permute_param { order: 1 order: 1 }', [(1, 4)], "names no distinct axes"),
+        (
+            'type: "Permute" permute_param { order: 1 order: 1 }',
+            [(1, 4)],
+            r"order \(1, 1\) must name axes of a blob of 2 axes, each once",
+        ),
+        (
+            'type: "Transpose" transpose_param { dim: 1 dim: 1 }',
+            [(1, 4)],
+            "must name each of the 2 axes of its bottom once",
+        ),
+        (
+            'type: "Reshape" reshape_param { shape { dim: -1 dim: -1 } }',
+            [(1, 4)],
+            "must be sizes, with at most one -1",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(text: str, bottoms: list[Shape], sentence: str) -> None:
@@ -612,7 +626,7 @@ def test_norms_keep_their_axes_unless_told_and_logarithms_do_not() -> None:
 
 @pytest.mark.parametrize("words", ["", "axis: 1 axis: -2", "axis: 1 p: 0"])
 def test_a_normalisation_by_no_axis_or_no_power_is_refused(words: str) -> None:
-    with pytest.raises(ModelError, match=r"axis names none, or one twice|p 0 must be at least 1"):
+    with pytest.raises(ModelError, match=r"axis must name axes of its bottom, each once|p 0 must be at least 1"):
         tops_of(f'type: "LpNormalization" lp_normalization_param {{ {words} }}', (2, 3, 4))
 
 

@@ -55,10 +55,11 @@ def test_an_unknown_field_is_refused_with_its_place_and_a_guess() -> None:
 @pytest.mark.parametrize(
     ("right", "wrong", "said"),
     [
-        ("num_output: 4", "num_output: 4.0", "Couldn't parse integer: 4.0"),
-        ("num_output: 4", "num_output: 4 bias_term: no", 'Expected "true" or "false"'),
-        ('top: "conv1"', 'top: "conv1" param: "w"', 'Expected "{"'),
-        ('name: "conv1"', "name: conv1", "Expected string but found: 'conv1'"),
+        ("num_output: 4", "num_output: 4.0", "num_output: expected a whole number and found 4.0"),
+        ("num_output: 4", "num_output: -4", "num_output: -4 is out of range"),
+        ("num_output: 4", "num_output: 4 bias_term: no", "bias_term: expected true or false"),
+        ('top: "conv1"', 'top: "conv1" param: "w"', "param: expected '{'"),
+        ('name: "conv1"', "name: conv1", "name: expected a word in quotes and found conv1"),
     ],
 )
 @pytest.mark.parametrize("rest", ["", "# " + 300 * "x"])
@@ -73,7 +74,9 @@ def test_a_wrong_value_is_named_with_its_place_and_layer_however_long_the_line(
 
 def test_a_wrong_value_in_a_parameter_that_v1_has_not_is_named_with_its_place() -> None:
     bn = 'layers {\n name: "b"\n type: BATCH_NORM\n batch_norm_param {\n eps: x } }'
-    assert str(refusal(bn)).startswith("net.prototxt:5:7: Couldn't parse float: x, in layer 'b' (BATCH_NORM)")
+    assert str(refusal(bn)).startswith(
+        "net.prototxt:5:7: eps: expected a number and found x, in layer 'b' (BATCH_NORM)"
+    )
 
 
 def test_of_several_words_that_a_slip_could_mean_the_closest_is_guessed() -> None:

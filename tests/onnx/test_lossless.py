@@ -1001,11 +1001,15 @@ def test_a_name_that_no_model_can_say_is_refused(tmp_path: Path) -> None:
         ("/etc/passwd", {}, "which is not a file in the folder of the model; put it there"),
         ("a\0b", {}, "which is not a file in the folder of the model; put it there"),
         ("", {}, "which is not a file in the folder of the model; put it there"),
-        ("nothing.bin", {}, "cannot be read"),
+        ("nothing.bin", {}, "lies in a file of its own: .*: cannot be read: .*; copy that beside the model"),
         ("weights.bin", {"offset": "999999"}, "lies at byte 999999"),
-        ("weights.bin", {"offset": "-4"}, "lies at byte -4"),
-        ("weights.bin", {"length": "3"}, "has 3 bytes outside"),
-        ("weights.bin", {"offset": "many"}, "no number"),
+        ("weights.bin", {"offset": "-4"}, "lies at byte -4 of 'weights.bin', which no file has; write the model anew"),
+        (
+            "weights.bin",
+            {"length": "3"},
+            "has 3 bytes outside, and its shape and type need [0-9]+; write the model anew",
+        ),
+        ("weights.bin", {"offset": "many"}, "no number; write the model anew"),
     ],
 )
 def test_external_data_that_is_not_where_it_is_said_to_be_is_a_sentence(

@@ -97,7 +97,7 @@ class SpatialTransformer(NamedTuple):
         param = layer.param.st_param
         for word, known in (("transform_type", "affine"), ("sampler_type", "bilinear")):
             if getattr(param, word) != known:
-                raise ModelError(f"{layer}: {word} {getattr(param, word)!r} is not {known!r}, which alone there is")
+                raise ModelError(f"{layer}: {word} {getattr(param, word)!r} must be {known!r}")
         image = four_axes(layer, bottom)[2:]
         height, width = (
             getattr(param, name) if param.HasField(name) else size
@@ -126,7 +126,7 @@ def spatial_transformer(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     view, bottom = SpatialTransformer.of(layer, bottoms[0]), bottoms[0]
     unset, read = view.theta.count(None), bottoms[1][1:]
     if UNKNOWN not in read and prod(read) != unset:
-        raise ModelError(f"{layer}: {unset} of 6 values of theta are not said, and its second bottom has {prod(read)}")
+        raise ModelError(f"{layer}: {unset} of 6 values of theta are not set, and its second bottom has {prod(read)}")
     return [(*bottom[:2], *view.size)]
 
 

@@ -82,7 +82,7 @@ def normalized_axes(layer: Layer, rank: int) -> list[int]:
     param = layer.param.lp_normalization_param
     axes = sorted({canonical_axis(axis, rank, layer) for axis in param.axis})
     if not axes or len(axes) < len(param.axis):
-        raise ModelError(f"{layer}: axis names none, or one twice")
+        raise ModelError(f"{layer}: axis must name axes of its bottom, each once")
     fields_at_least_1(layer, param, "p")
     return axes
 

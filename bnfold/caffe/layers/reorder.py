@@ -127,11 +127,11 @@ def permutation(layer: Layer, rank: int) -> tuple[int, ...]:
     if layer.type == "Transpose":
         order = tuple(layer.param.transpose_param.dim)
         if sorted(order) != list(range(rank)):
-            raise ModelError(f"{layer}: dim {order} is no order of the {rank} axes of its bottom")
+            raise ModelError(f"{layer}: dim {order} must name each of the {rank} axes of its bottom once")
         return order
     order = tuple(layer.param.permute_param.order)
     if any(axis >= rank for axis in order) or len(set(order)) < len(order):
-        raise ModelError(f"{layer}: order {order} names no distinct axes of a blob of {counted(rank, 'axis')}")
+        raise ModelError(f"{layer}: order {order} must name axes of a blob of {counted(rank, 'axis')}, each once")
     return order + tuple(axis for axis in range(rank) if axis not in order)
 
 
@@ -188,7 +188,7 @@ def reshape(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     start, stop = _replaced(layer, len(bottom))
     dims = tuple(param.shape.dim)
     if dims.count(-1) > 1 or any(not -1 <= size <= INT_MAX for size in dims):
-        raise ModelError(f"{layer}: dims {dims} are no sizes with at most one -1")
+        raise ModelError(f"{layer}: dims {dims} must be sizes, with at most one -1")
     if any(size == 0 and start + i >= len(bottom) for i, size in enumerate(dims)):
         raise ModelError(f"{layer}: a 0 in dims {dims} has nothing to copy in a bottom of {sizes(bottom)}")
     span = [bottom[start + i] if size == 0 else size for i, size in enumerate(dims)]
