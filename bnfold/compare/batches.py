@@ -47,10 +47,20 @@ class BatchLayout:
         return self.batched and all(feed.shape[0] is None for feed in self.feeds.values())
 
     @property
+    def leading(self) -> int:
+        """How many axes of an input stand in front of those of a sample: that of the samples, if there is one."""
+        return int(self.batched)
+
+    @property
+    def open_inputs(self) -> list[str]:
+        """The inputs that leave sizes open besides the batch."""
+        return [name for name, feed in self.feeds.items() if None in feed.shape[self.leading :]]
+
+    @property
     def sample(self) -> tuple[bool, dict[str, Feed]]:
         """Whether the first axis is the sample, and the feeds of one sample: the same whatever the batch is."""
-        first = slice(1, None) if self.batched else slice(None)
-        return self.batched, {name: replace(feed, shape=feed.shape[first]) for name, feed in self.feeds.items()}
+        feeds = {name: replace(feed, shape=feed.shape[self.leading :]) for name, feed in self.feeds.items()}
+        return self.batched, feeds
 
     def has_rows(self, values: AnyArray) -> bool:
         """Whether a blob of a run has a row for each sample."""
@@ -58,13 +68,10 @@ class BatchLayout:
 
     def sizes(self, data: Samples) -> dict[str, tuple[int | None, ...]]:
         """Input -> its shape in a run, None for an open batch; other open sizes are those of the first sample."""
-        first = 1 if self.batched else 0
         shapes = {name: feed.shape for name, feed in self.feeds.items()}
-        if any(None in shape[first:] for shape in shapes.values()):
+        if self.open_inputs:
             sample = data.sample(0)
-            for name, shape in shapes.items():
-                if None in shape[first:]:
-                    shapes[name] = (*shape[:first], *sample[name].shape)
+            shapes |= {name: (*shapes[name][: self.leading], *sample[name].shape) for name in self.open_inputs}
         return shapes
 
 
@@ -305,7 +312,7 @@ def _fitted(values: Array, feed: Feed) -> Array | None:
 
 
 def _sample_shape(name: str, feed: Feed, layout: BatchLayout) -> tuple[int, ...]:
-    wanted = feed.shape[1:] if layout.batched else feed.shape
+    wanted = feed.shape[layout.leading :]
     if None in wanted:
         lacks = f"has shape {sizes(feed.shape)}" if feed.ranked else "is declared without a shape"
         raise UsageError(f"input '{name}' {lacks}; noise needs every size, so give data or --input-shape")

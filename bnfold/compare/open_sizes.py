@@ -93,8 +93,7 @@ def with_usual_sizes(model: Model, layout: BatchLayout) -> tuple[BatchLayout, st
         UsageError: it takes none of `USUAL`.
         ModelError: it cannot be run at all.
     """
-    start = 1 if layout.batched else 0
-    unknown = [name for name, feed in layout.feeds.items() if None in feed.shape[start:]]
+    unknown = layout.open_inputs
     if not (unknown or _lengths(layout) or _switches(layout)) or not all(feed.ranked for feed in layout.feeds.values()):
         return layout, ""
     found: list[tuple[bool, BatchLayout]] = []
@@ -123,9 +122,9 @@ def with_usual_sizes(model: Model, layout: BatchLayout) -> tuple[BatchLayout, st
 
 def _switches(layout: BatchLayout) -> dict[str, AnyOf]:
     """Input of one number -> the numbers with which the model compares it, and on which a branch may depend."""
-    known = {name: feed.meaning for name, feed in layout.feeds.items() if isinstance(feed.meaning, AnyOf)}
-    start = 1 if layout.batched else 0
-    return {name: one for name, one in known.items() if all(size == 1 for size in layout.feeds[name].shape[start:])}
+    feeds = layout.sample[1].items()
+    known = {name: feed.meaning for name, feed in feeds if all(size == 1 for size in feed.shape)}
+    return {name: one for name, one in known.items() if isinstance(one, AnyOf)}
 
 
 def _takes_all(taken: BatchLayout, sized: BatchLayout) -> bool:
@@ -229,8 +228,7 @@ def other_sizes(
     """
     if not all(feed.ranked for feed in layout.feeds.values()):
         return
-    start, met = (1 if layout.batched else 0), ran.sizes(data)
-    is_sized = any(None in feed.shape[start:] for feed in layout.feeds.values())
+    start, met, is_sized = layout.leading, ran.sizes(data), bool(layout.open_inputs)
     has_open_rows = layout.is_open and not (rows_alone(model) and rows_alone(candidate))
     if not (is_sized or has_open_rows):
         return
@@ -277,7 +275,7 @@ def other_sizes(
 
 def _fit(layout: BatchLayout, shapes: Mapping[str, Sequence[int | None]]) -> bool:
     """Whether sizes for what is left open leave each input small: a plane of as many steps each way has millions."""
-    start = 1 if layout.batched else 0
+    start = layout.leading
     given = (
         [size or 1 for size, stated in zip(shapes[name][start:], feed.shape[start:], strict=True) if stated is None]
         for name, feed in layout.feeds.items()
@@ -311,9 +309,9 @@ def samples_at(
             return replace(drawn, count=layout.batch, repeated=layout.batch)
         return drawn
     feeds = run_at(data, replace(ran, batch=layout.batch), 0).feeds
-    random, start = np.random.default_rng(seed), 1 if layout.batched else 0
+    random = np.random.default_rng(seed)
     for name, feed in layout.feeds.items():
-        for axis in range(start, len(feed.shape)):
+        for axis in range(layout.leading, len(feed.shape)):
             size, old = feed.shape[axis], feeds[name].shape[axis]
             if size is not None and size != old > 0:
                 feeds[name] = np.take(feeds[name], random.integers(old, size=size), axis)
@@ -399,13 +397,11 @@ def _says(report: DiffReport, output: str) -> bool:
 
 def sized_by(data: Samples, layout: BatchLayout, ran: Sequence[BatchLayout]) -> Iterator[str]:
     """The note on sizes of given samples beside which no others were run, though they are open besides the batch."""
-    start, shapes = (1 if layout.batched else 0), layout.sizes(data)
+    shapes = layout.sizes(data)
     others = [{name: feed.shape for name, feed in one.feeds.items()} for one in ran]
-    if any(_differ(other, shapes, start) for other in others):
+    if any(_differ(other, shapes, layout.leading) for other in others):
         return
-    if found := [
-        f"'{name}' {sizes(shapes[name])}" for name, feed in layout.feeds.items() if None in feed.shape[start:]
-    ]:
+    if found := [f"'{name}' {sizes(shapes[name])}" for name in layout.open_inputs]:
         yield f"the model leaves sizes open, and no others were run than those of the data ({' and '.join(found)})"
 
 
@@ -431,7 +427,7 @@ def _shapes(
     ports = {port.name: port.type.tensor_type.shape.dim for port in model.proto.graph.input}
     names = {name: [dim.dim_param for dim in ports[name]] for name in layout.feeds}
     named: dict[str, int] = {}
-    start, batch = (1 if layout.batched else 0), (1 if layout.is_open else layout.batch)
+    start, batch = layout.leading, 1 if layout.is_open else layout.batch
     axes = ((axis, blob, name) for blob in layout.feeds for axis, name in enumerate(names[blob]) if name.isidentifier())
     for axis, blob, name in sorted(axes, key=lambda one: one[0] > 0):  # of a first axis anywhere, the samples
         size = batch if axis < start else _size(layout.feeds[blob], axis, usual, blob in states)
