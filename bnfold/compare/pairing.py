@@ -35,15 +35,13 @@ def pair(
         UsageError: a pair of the user names a blob that is not there.
     """
     left, right = list(reference), list(candidate)
-    unknown = [
-        f"the reference has no blob '{name}'{did_you_mean_of(name, left)}" for name in named if name not in set(left)
-    ]
-    unknown += [
-        f"the candidate has no blob '{name}'{did_you_mean_of(name, right)}"
-        for name in named.values()
-        if name not in set(right)
-    ]
-    if unknown:
+    sides = ("reference", left, [*named]), ("candidate", right, [*named.values()])
+    if unknown := [
+        f"the {side} has no blob '{name}'{did_you_mean_of(name, blobs)}"
+        for side, blobs, wanted in sides
+        for name in wanted
+        if name not in blobs
+    ]:
         raise UsageError("; ".join(unknown))
     taken = set(named.values())
     chains: Chains = {}

@@ -145,8 +145,7 @@ class _Report:
         known = {*self.lost, *self.made_otherwise}
         if unlike := [name for name in self._differing_behind() if name not in known]:
             yield f"{named('output', unlike)}: {UNLIKE}"
-        yield from self._order_notes()
-        yield from self._type_notes()
+        yield from self._port_notes()
         yield from (self._hidden(name, found.positions[name].share) for name in self.hiding)
         yield from (rounding_note(name, found.distances[name], one) for name, one in decided.items())
         if any(execution is not None and execution.tf32 for execution in self.ran):
@@ -274,8 +273,10 @@ class _Report:
         pairs = ((name, matched.all_pairs[name]) for name in matched.ours.outputs if name in matched.all_pairs)
         return {name: one for name, one in pairs if one not in theirs and (known.get(name) == one) == by_user}
 
-    def _order_notes(self) -> Iterator[str]:
-        """What others get who take the inputs or outputs of an ONNX model by their places; of the first that moved."""
+    def _port_notes(self) -> Iterator[str]:
+        """What others get who take the inputs or outputs of an ONNX model by their places, or as they are; of the first
+        that moved, and of the first of another type.
+        """
         first, second, partners = self.matched.ours, self.matched.theirs, self.matched.partners
         if first.net is not None or second.net is not None:
             return
@@ -290,15 +291,9 @@ class _Report:
                         f"takes {kind}s by their places, and not by name, gets another one"
                     )
                     break
-
-    def _type_notes(self) -> Iterator[str]:
-        """What others get who take the outputs of an ONNX model as they are; of the first of another type."""
-        first, second, partners = self.matched.ours, self.matched.theirs, self.matched.partners
-        if first.net is not None or second.net is not None:
-            return
-        ours, theirs = first.own.output_types, second.own.output_types
-        for name, one in ours.items():
-            other = theirs.get(partners.get(name, ""), one)
+        types, others = first.own.output_types, second.own.output_types
+        for name, one in types.items():
+            other = others.get(partners.get(name, ""), one)
             if one != other:
                 said = f"output '{name}' is {one} in the reference and {other} in the candidate"
                 yield f"{said}: its values were compared; see that what reads it takes {other}"
