@@ -45,10 +45,7 @@ class Engine:
     """Networks that are open to be run and measured.
 
     Args:
-        networks: the networks.
-        layout, data: what is fed.
-        options: threads, providers, memory.
-        store: where the weights lie as long as this is used.
+        networks, layout, data, options, store: what is run and fed, and how.
         exact: what opens the float64 run of the reference, if it is wanted.
         share: how many processes share the processors and the memory of this machine.
 

@@ -182,14 +182,7 @@ class MemoryPlan:
 
 
 class NetworkNeeds:
-    """The memory that each network needs, by the batch.
-
-    Args:
-        networks: the networks.
-        ports: of each, what its session says of its outputs.
-        layout, data: what is fed.
-        options: providers, memory.
-    """
+    """The memory that each network needs, by the batch; `ports` is what the session of each says of its outputs."""
 
     def __init__(
         self,
