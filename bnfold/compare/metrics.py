@@ -486,21 +486,16 @@ def _power(exponent: str) -> float:
 
 def _by_sample(passed: Passed) -> list[SampleError]:
     """The errors of each sample; without a value that is finite on both sides no figure of all of them is known."""
-    known = [1.0 if low <= high else math.nan for low, high in zip(passed.low, passed.high, strict=True)]
-    return [
-        SampleError(
-            float(passed.peak[index]),
-            relative(float(passed.peak[index]), span(float(passed.low[index]), float(passed.high[index]))),
-            known[index] * l2_rel(float(passed.squared_error[index]), float(passed.squared_reference[index])),
-            known[index]
-            * cosine(
-                float(passed.squared_reference[index]),
-                float(passed.squared_candidate[index]),
-                float(passed.product[index]),
-            ),
-        )
-        for index in range(len(passed.peak))
-    ]
+    columns = (
+        *(passed.peak, passed.low, passed.high),
+        *(passed.squared_error, passed.squared_reference, passed.squared_candidate, passed.product),
+    )
+    found = []
+    for peak, low, high, error, reference, candidate, product in zip(*(one.tolist() for one in columns), strict=True):
+        known = 1.0 if low <= high else math.nan
+        l2, angle = l2_rel(error, reference), cosine(reference, candidate, product)
+        found.append(SampleError(peak, relative(peak, span(low, high)), known * l2, known * angle))
+    return found
 
 
 TERMINAL, MARKDOWN, PAGE = "terminal", "markdown", "page"
