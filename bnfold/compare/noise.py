@@ -82,24 +82,23 @@ def choose_noise(
     if not outputs or all(meaning is not None for _, meaning in noise.feeds.values()):
         return ChosenNoise(noise, layout, {})
     found: dict[tuple[float, bool], _Trial] = {}
+
+    def chosen(magnitude: float, signed: bool) -> ChosenNoise:
+        drawn = replace(noise, scales=tuple(magnitude * step for step in STEPS), signed=signed)
+        return ChosenNoise(drawn, layout, found[magnitude, signed].shares)
+
     for signed in (True, False):
         for magnitude in MAGNITUDES:
             tried = replace(noise, count=1, scales=(magnitude,), signed=signed)
             if sparing:
                 give_back()
-            trial = _try(tried, layout, session, outputs, watched)
-            if trial.is_alive:
-                return ChosenNoise(_drawn(noise, magnitude, signed), layout, trial.shares)
-            found[magnitude, signed] = trial
+            found[magnitude, signed] = _try(tried, layout, session, outputs, watched)
+            if found[magnitude, signed].is_alive:
+                return chosen(magnitude, signed)
         if any(trial.finite for trial in found.values()):
             break
     # What saturates at any magnitude does so by its biases, and smaller noise would only say less of the weights.
-    magnitude, signed = max(found, key=lambda tried: found[tried].finite)
-    return ChosenNoise(_drawn(noise, magnitude, signed), layout, found[magnitude, signed].shares)
-
-
-def _drawn(noise: Noise, magnitude: float, signed: bool) -> Noise:
-    return replace(noise, scales=tuple(magnitude * step for step in STEPS), signed=signed)
+    return chosen(*max(found, key=lambda tried: found[tried].finite))
 
 
 def muting(reference: Model) -> dict[str, str]:
