@@ -438,11 +438,11 @@ class DiffReport(Rendered):
             return ""
         compared = len(self.outputs)
         reasons = Counter(output.reason for output in self.uncompared)
-        plural = {"stands": "stand", "has": "have"}
+        verbs = {"stands": "stand", "has": "have"}
         clauses = []
         for reason, count in reasons.items():
             verb, _, rest = reason.partition(" ")
-            clauses.append(f"{count} {plural.get(verb, verb) if count > 1 else verb} {rest}")
+            clauses.append(f"{count} {verbs.get(verb, verb) if count > 1 else verb} {rest}")
         return f"{compared} of {compared + len(self.uncompared)} outputs compared; {'; '.join(clauses)}"
 
     @property

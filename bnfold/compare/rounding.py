@@ -118,12 +118,11 @@ class RoundingJudge:
     def _starts(self, asked: Sequence[str]) -> list[int]:
         """The first samples of the runs that are made: of all samples, or of those in which some blobs differ most."""
         matched = self.matched
-        worst = [sample for name in asked if (sample := self.found.errors[name].farthest[1]) is not None]
-        numbers = sorted(set(worst))
-        if matched.data.count <= EVERY_SAMPLE:
-            numbers = list(range(matched.data.count))
+        worst = {sample for name in asked if (sample := self.found.errors[name].farthest[1]) is not None}
+        if worst and matched.data.count <= EVERY_SAMPLE:
+            worst = {*range(matched.data.count)}
         batch = matched.layout.batch
-        return list(dict.fromkeys(number // batch * batch for number in numbers)) if worst else []
+        return sorted({number // batch * batch for number in worst})
 
     def _hold_against(
         self, engine: Engine, place: int, store: WeightStore, starts: Sequence[int], asked: Sequence[str], unasked: bool

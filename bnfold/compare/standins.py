@@ -58,14 +58,9 @@ class _Reading(NamedTuple):
 
 def stand_ins(net: Net) -> dict[str, StandIn]:
     """Input -> what it means, for the inputs of which a reader says it, and those that have none."""
-    shapes = infer_shapes(net)
-    image = _image(net)
-    found = {}
-    for blob in net.inputs:
-        meaning = _meaning(net, blob, shapes, image) if net.uses(blob) else Unread()
-        if meaning is not None:
-            found[blob] = meaning
-    return found
+    shapes, image = infer_shapes(net), _image(net)
+    found = {blob: _meaning(net, blob, shapes, image) if net.uses(blob) else Unread() for blob in net.inputs}
+    return {blob: meaning for blob, meaning in found.items() if meaning is not None}
 
 
 def _meaning(net: Net, blob: str, shapes: Mapping[str, Shape | None], image: tuple[int, int] | None) -> StandIn | None:
