@@ -333,10 +333,10 @@ class Model:
 
     def in_batches_of(self, batch: int) -> Model:
         """An ONNX model for another number of samples, which it may be unable to run."""
-        from bnfold.onnx.graph import with_first_axis
+        from bnfold.onnx.graph import with_input_sizes
 
         feeds = {name: feed.in_batches_of(batch) for name, feed in self.feeds.items()}
-        return replace(self, proto=with_first_axis(self.proto, list(feeds), batch), feeds=feeds)
+        return replace(self, proto=with_input_sizes(self.proto, dict.fromkeys(feeds, (batch,))), feeds=feeds)
 
     def equals(self, other: Model) -> bool:
         """Whether the other is the same network to the last weight, so that there is nothing to run."""

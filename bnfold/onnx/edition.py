@@ -295,7 +295,8 @@ class _Editing:
         node = deepcopy(param.proto)
         if stale:
             _forget_sizes(node)
-        if layer.name != _given_name(layer):
+        # A node without a name is called otherwise.
+        if layer.name != (layer.source.name if isinstance(layer.source, NodeSource) else node.name):
             node.name = layer.name
         inputs = [self._input(layer, param, place) for place in range(len(param.slots))]
         del node.input[:], node.output[:]
@@ -427,11 +428,6 @@ def _is_unchanged(layer: Layer) -> bool:
         return False
     connected = (tuple(layer.bottoms), tuple(layer.tops)) == (source.bottoms, source.tops)
     return connected and layer.name == source.name and layer.blobs.is_same(source.blobs)
-
-
-def _given_name(layer: Layer) -> str:
-    """What a layer was called where it was made; a node without a name is called otherwise."""
-    return layer.source.name if isinstance(layer.source, NodeSource) else layer.param.proto.name
 
 
 def _require_ports(layer: Layer) -> None:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from onnx import ModelProto, NodeProto, SparseTensorProto, TensorProto, ValueInfoProto, helper, numpy_helper
@@ -32,8 +32,6 @@ from bnfold.onnx.node import all_bodies, all_nodes, set_nodes
 from bnfold.onnx.order import run_order
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.weight import ONNX_TYPES, Weight, little_endian
-
-T = TypeVar("T")
 
 GRAPH = 7
 """The field of ModelProto that has the graph."""
@@ -231,21 +229,16 @@ def read_document(path: Path) -> Document:
         ParseError: a file cannot be read or is not an ONNX model.
         WeightsError: a tensor is said to lie where it does not, or may not.
     """
-    buffer = map_file(path)
-    return _sentences(path, buffer, lambda: _document(path, buffer))
+    return document_of(map_file(path), path)
 
 
-def document_of(data: bytes, path: Path, *, outside: bool = True) -> Document:
+def document_of(data: Buffer, path: Path, *, outside: bool = True) -> Document:
     """The same for a model in memory; `path` is what messages call it, and beside what tensors lie, if `outside`."""
-    return _sentences(path, data, lambda: _document(path, data, outside))
-
-
-def _sentences(path: Path, buffer: Buffer, read: Callable[[], T]) -> T:
     try:
-        return read()
+        return _document(path, data, outside)
     except WireError as error:
         damage = f"is not an ONNX model, or is damaged or cut short: {error}; copy or export it again"
-        raise ParseError(_other_format(buffer) or damage, path) from error
+        raise ParseError(_other_format(data) or damage, path) from error
     except (ParseError, WeightsError, MemoryError):
         raise
     except Exception as error:  # protobuf's DecodeError, which only bnfold.caffe may import
@@ -265,7 +258,7 @@ def _other_format(buffer: Buffer) -> str:
     return ""
 
 
-def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
+def _document(path: Path, buffer: Buffer, outside: bool) -> Document:
     outer = tuple(fields(buffer, 0, len(buffer)))
     graphs = [part for part in outer if part[:2] == (GRAPH, LENGTH)]
     if len(graphs) > 1:

@@ -55,13 +55,13 @@ def sent_model(
     return onnx.ModelProto.FromString(proto), tuple(stored)
 
 
-def with_first_axis(model: onnx.ModelProto, inputs: Sequence[str], size: int) -> onnx.ModelProto:
-    """The model with another size of its inputs' first axis, and without the shapes that it states elsewhere."""
-    return with_input_sizes(model, dict.fromkeys(inputs, (size,)))
-
-
 def with_input_sizes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int | None]]) -> onnx.ModelProto:
-    """The same with other sizes of the inputs' first axes: input -> sizes, None for one that stays."""
+    """The model with other sizes of its inputs' first axes, and without the shapes that it states elsewhere.
+
+    Args:
+        model: its own message is not changed.
+        shapes: input -> sizes, None for one that stays.
+    """
     cut = _unsaid(deepcopy(model))
     for port in cut.graph.input:
         for dim, size in zip(port.type.tensor_type.shape.dim, shapes.get(port.name, ()), strict=False):

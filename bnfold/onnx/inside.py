@@ -59,9 +59,7 @@ def bodies_of(net: Net, read: Callable[[bytes, ReadOptions, str], Net]) -> Itera
             name, inside, why = f"{attribute.name} of {layer}", None, ""
             try:
                 inside = _read(net, layer, attribute, read)
-            except _Untyped as untyped:
-                why = _left(attribute.g, name, str(untyped), _floats(net))
-            except (BnfoldError, ValueError) as error:  # protobuf holds no message above 2 GiB
+            except (_Untyped, BnfoldError, ValueError) as error:  # protobuf holds no message above 2 GiB
                 why = _left(attribute.g, name, str(error), _floats(net))
             yield InnerNet(attribute.name, layer, inside, why, partial(_put, net, layer, attribute.name))
 

@@ -539,24 +539,10 @@ def _found(model: ModelProto, data_prop: bool) -> list[ValueInfoProto]:
 
 
 SHRINKING = frozenset(
-    [
-        "AveragePool",
-        "CenterCropPad",
-        "Col2Im",
-        "Conv",
-        "ConvInteger",
-        "ConvTranspose",
-        "DeformConv",
-        "Expand",
-        "LpPool",
-        "MaxPool",
-        "Pad",
-        "QLinearConv",
-        "Resize",
-        "RoiAlign",
-        "Split",
-        "TopK",
-    ]
+    (
+        *("AveragePool", "CenterCropPad", "Col2Im", "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "Expand"),
+        *("LpPool", "MaxPool", "Pad", "QLinearConv", "Resize", "RoiAlign", "Split", "TopK"),
+    )
 )
 """Operators of which onnx may infer a size below 0: a kernel that is larger than the image, a size that makes none."""
 UNINFERRED = frozenset({"GroupNormalization", "MeanVarianceNormalization", "SimplifiedLayerNormalization"})
