@@ -90,10 +90,7 @@ def _is_laid(small: Shape | None, large: Shape | None) -> bool:
 def _is_alike(layer: Layer, known: _Known, read: Mapping[str, str]) -> bool:
     """Whether a layer has the node, weights of the shapes and blobs of the sizes that it has in the file.
 
-    Args:
-        layer: the layer; one that a program put in is none.
-        known: the sizes of the blobs of the file.
-        read: what those in front of the layer are called in the file.
+    `read` says what the blobs in front of the layer are called there.
     """
     source = layer.source
     if not isinstance(source, NodeSource):

@@ -298,10 +298,8 @@ class _Editing:
         # A node without a name is called otherwise.
         if layer.name != (layer.source.name if isinstance(layer.source, NodeSource) else node.name):
             node.name = layer.name
-        inputs = [self._input(layer, param, place) for place in range(len(param.slots))]
-        del node.input[:], node.output[:]
-        node.input.extend(inputs)
-        node.output.extend(layer.tops[at] if isinstance(at, int) else at or "" for at in param.outputs)
+        node.input[:] = [self._input(layer, param, place) for place in range(len(param.slots))]
+        node.output[:] = [layer.tops[at] if isinstance(at, int) else at or "" for at in param.outputs]
         _rename_shards(node, param.proto)
         return node
 

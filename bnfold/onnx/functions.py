@@ -60,12 +60,8 @@ class NoBody(Exception):
 def with_bodies(document: Document) -> tuple[Document, str]:
     """The file with bodies in the place of calls, in memory, and a sentence that says so.
 
-    Args:
-        document: a file.
-
-    Returns:
-        The same file where no function that is called normalises or is arithmetic, without a sentence, or where bodies
-        cannot be put in, with one that says why.
+    It is the same file where no function that is called normalises or is arithmetic, without a sentence, or where
+    bodies cannot be put in, with one that says why.
     """
     model = document.model
     functions, calls, first = _calls_of(model)
@@ -227,15 +223,7 @@ def _written(
     versions: dict[str, int],
     without: Container[str] = (),
 ) -> bytes:
-    """The bytes of a file with other nodes; weights are copied once, but for some.
-
-    Args:
-        document: the file.
-        model: a copy of its message, which is written into.
-        nodes: the nodes.
-        versions: of the domains that they need.
-        without: the names of weights that are left out.
-    """
+    """The bytes of a file with other nodes; weights are copied once, but for some. `model` is a copy to write into."""
     old, buffer = document.model.graph.node, memoryview(document.buffer)
     large = {old[number].output[0]: tensor for number, tensor in document.constants.items()}
     set_nodes(model.graph, nodes)

@@ -103,13 +103,7 @@ def sizes_of(types: Types) -> dict[str, int]:
 def inferred(
     model: onnx.ModelProto, weights: Iterable[Weight], inputs: Mapping[str, Sequence[int | None]]
 ) -> tuple[Types, dict[str, Array | None]]:
-    """What follows from the shapes of a model's inputs, whatever it says itself: shapes and types, and small values.
-
-    Args:
-        model: perhaps without its weights.
-        weights: these.
-        inputs: input -> shape.
-    """
+    """What follows from the shapes of a model's inputs, whatever it says itself: shapes and types, and small values."""
     whole = _unsaid(with_inputs_for(model, weights))
     for port in whole.graph.input:
         if port.name in inputs:
@@ -142,9 +136,7 @@ def working_bytes(model: onnx.ModelProto, sizes: Mapping[str, int], inner: Mappi
 def inner_bytes(model: onnx.ModelProto, types: Types, values: Mapping[str, Array | None]) -> dict[int, int]:
     """Place of a node -> the most that one of its bodies holds at once, as far as sizes follow from those around it.
 
-    Args:
-        model: the network.
-        types, values: what is known of its tensors, as `inferred` gives it.
+    What is known of these is as `inferred` gives it.
     """
     found: dict[int, int] = {}
     for place, node in enumerate(model.graph.node):
@@ -219,12 +211,7 @@ def cast_bytes(model: onnx.ModelProto, weights: Iterable[Weight]) -> int:
 
 
 def lists_in(model: onnx.ModelProto, weights: Iterable[Weight]) -> set[str]:
-    """What nodes make that holds no numbers, and is no output: lists, as a SplitToSequence makes them, and text.
-
-    Args:
-        model: perhaps without its weights.
-        weights: these.
-    """
+    """What nodes make that holds no numbers, and is no output: lists, as a SplitToSequence makes them, and text."""
     text = any(tensor.data_type == onnx.TensorProto.STRING for tensor in model.graph.initializer)
     if not text and not any(map(_makes_no_numbers, model.graph.node)):
         return set()

@@ -46,12 +46,7 @@ class _Untyped(Exception):
 
 
 def bodies_of(net: Net, read: Callable[[bytes, ReadOptions, str], Net]) -> Iterator[InnerNet]:
-    """The bodies in the layers of a net; those in bodies are bodies of these.
-
-    Args:
-        net: one of ONNX.
-        read: what makes a net of a model in memory.
-    """
+    """The bodies in the layers of a net; those in bodies are bodies of these. `read` makes a net of a model's bytes."""
     for layer in net.layers:
         for attribute in list(layer.param.proto.attribute):
             if attribute.type != AttributeProto.GRAPH:
@@ -91,11 +86,7 @@ def _read(net: Net, layer: Layer, attribute: AttributeProto, read: Callable[[byt
 def _left(body: GraphProto, name: str, why: str, floats: Collection[str]) -> str:
     """A sentence on the affines in a body in which nothing is folded; empty where there are none.
 
-    Args:
-        body: the body.
-        name: what it is called.
-        why: why nothing is folded there.
-        floats: the constants of a float type around it.
+    `floats` are the constants of a float type around it.
     """
     nodes = list(all_nodes(body.node))
     held = {one.name: element_type(one.data_type) for one in body.initializer}

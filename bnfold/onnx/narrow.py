@@ -30,12 +30,7 @@ STORED, READ = "@stored", "@read"
 
 
 def with_narrow_values_read(model: ModelProto, weights: Sequence[Weight]) -> ModelProto:
-    """The model, of which what nodes make in such types is float32 between two Casts; the same where nothing is.
-
-    Args:
-        model: perhaps without its weights.
-        weights: these.
-    """
+    """The model, of which what nodes make in such types is float32 between two Casts; the same where nothing is."""
     stored = {tensor.name for tensor in model.graph.initializer if tensor.data_type in NARROW}
     stored |= {weight.name for weight in weights if weight.element in NARROW}
     targets = {one.i for node in model.graph.node for one in node.attribute if one.name in ("to", "output_dtype")}

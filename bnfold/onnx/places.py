@@ -85,10 +85,7 @@ def marked(proto: ModelProto, weights: Sequence[Weight], name: str, values: Arra
 def known_of(proto: ModelProto, weights: Sequence[Weight], name: str) -> list[int]:
     """The numbers that the values of one input are compared with by Equal, or by OneHot, which counts from 0; sorted.
 
-    Args:
-        proto: the model.
-        weights: constants that are not in the message.
-        name: the input.
+    Arguments as of `made_of`.
     """
     constants, same, found = stored_numbers(proto, weights, MOST), {name}, set[int]()
     for node in proto.graph.node:

@@ -122,14 +122,7 @@ def stretch_up_to(makers: Mapping[str, NodeProto], blob: str, fronts: Sequence[C
 
 
 def stretch_model(model: ModelProto, stretch: Stretch, stored: Mapping[str, Array], dtype: DType) -> ModelProto:
-    """A model of a stretch alone, whose blobs have any shape.
-
-    Args:
-        model: that it is of.
-        stretch: the nodes.
-        stored: its constants.
-        dtype: the type of its blobs.
-    """
+    """A model of a stretch of another one alone, whose blobs are of one type and any shape."""
     tensors = [numpy_helper.from_array(stored[name], name) for name in stretch.stored]
     front = helper.make_tensor_value_info(stretch.front, helper.np_dtype_to_tensor_dtype(dtype), None)
     graph = helper.make_graph(stretch.nodes, "stretch", [front], [ValueInfoProto(name=stretch.blob)], tensors)

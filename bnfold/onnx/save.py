@@ -99,15 +99,7 @@ def fill(model: ModelProto, weights: Iterable[Weight]) -> ModelProto:
 
 
 class WholeModel:
-    """A model as it is written with all weights inside.
-
-    Args:
-        model: without them.
-        weights: these.
-
-    Attributes:
-        size: how many bytes it takes.
-    """
+    """A model as it is written with all weights inside, `size` bytes."""
 
     def __init__(self, model: ModelProto, weights: Iterable[Weight]) -> None:
         self._graph = model.graph

@@ -237,9 +237,7 @@ def _adds_to(declared: Mapping[str, Shape], types: Types, traced: Collection[int
 def _readable(model: ModelProto, matrices: Collection[str]) -> ModelProto:
     """A copy that onnx can infer from; open sizes of inputs have names, by which they are the same behind nodes.
 
-    Args:
-        model: the model.
-        matrices: the initialisers with two axes.
+    `matrices` are the initialisers with two axes.
     """
     copy = deepcopy(model)
     for node in copy.graph.node:

@@ -44,12 +44,8 @@ _QUANTIZATION = 14
 def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool) -> list[Path]:
     """Write an ONNX net as one of a set of files; returns the paths that were opened.
 
-    Args:
-        net: one that was read from ONNX.
-        path: the model.
-        files: the set.
-        external_data: write the weights to `NAME.data` beside the model; always so where the net's own were outside,
-            or the model passes 2 GiB.
+    Weights go to `NAME.data` beside the model with `external_data`, where the net's own were outside, and where the
+    model passes 2 GiB.
 
     Raises:
         UsageError: the weights' file cannot be named in a model, or is that of the model that was read, which stays.
@@ -111,11 +107,7 @@ def named_data_file(path: Path) -> Path:
 
 
 def write_stream(net: Net, sink: Sink, *, inside: bool = False) -> None:
-    """Write an ONNX net to an open file, all weights inside.
-
-    Args:
-        net, sink: the two.
-        inside: also where the net's own lie outside.
+    """Write an ONNX net to an open file, all weights inside; with `inside` also where the net's own lie outside.
 
     Raises:
         UsageError: the net's own weights lie outside, or it passes 2 GiB.
@@ -183,9 +175,7 @@ def _emit(sink: Sink, document: Document, pieces: Sequence[Piece]) -> None:
 def _pieces(edited: Edition, split: bool = False) -> Iterator[Piece]:
     """The fields of the graph as they are to be written.
 
-    Args:
-        edited: the net.
-        split: give the values of every initialiser apart, so that they can be placed elsewhere.
+    With `split` the values of every initialiser are apart, so that they can be placed elsewhere.
     """
     document, counts = edited.document, Counter[int]()
     view, nodes = memoryview(document.buffer), _by_number(edited)
