@@ -278,13 +278,12 @@ class _Inliner:
         if len(call.input) > len(function.input) or len(call.output) > len(function.output):
             raise NoBody(f"a call of function '{function.name}' has more inputs or outputs than it")
         given = [*call.input, *[""] * (len(function.input) - len(call.input))]
-        names = dict(zip(function.input, given, strict=True))
-        wanted = [*call.output, *[""] * (len(function.output) - len(call.output))]
-        handed = [
-            (names[name], top) for name, top in zip(function.output, wanted, strict=True) if name in names and top
-        ]
-        made = [(name, top) for name, top in zip(function.output, wanted, strict=True) if name not in names and top]
-        names.update(made)
+        names, handed = dict(zip(function.input, given, strict=True)), list[tuple[str, str]]()
+        for name, top in zip(function.output, call.output, strict=False):
+            if top and name in names:
+                handed.append((names[name], top))
+            elif top:
+                names[name] = top
         attributes = {one.name: one for one in (*function.attribute_proto, *call.attribute)}
         for node in function.node:
             yield self._placed(node, names, attributes)

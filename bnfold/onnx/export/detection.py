@@ -26,7 +26,7 @@ from bnfold.caffe.layers import DetectionOutput, PriorBox
 from bnfold.caffe.layers.detection import BOX_ROW, INSET, INSET_SIZE, PriorGrid, face_moves
 from bnfold.net import Array, Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
-from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, size_of_batch, transpose
+from bnfold.onnx.export.forms import cut, halves, reduce, reshape, scaled, size_of_batch, transpose
 
 LOWEST = float(np.finfo(np.float32).min)
 SMALLEST = float(np.finfo(np.float32).tiny)
@@ -282,12 +282,12 @@ def _moved(block: Block, view: DetectionOutput, loc: str, prior: str, variance: 
         loc = block("Mul", loc, variance, step=f"{name}varied")
     if view.code_type == "CORNER":
         return block("Add", prior, loc, step=f"{name}boxes")
-    low, high = halves(block, prior, f"{name}prior")
+    low, high = halves(block, prior, 3, f"{name}prior_low", f"{name}prior_high")
     size = block("Sub", high, low, step=f"{name}prior_size")
     if view.code_type == "CORNER_SIZE":
         sizes = block("Concat", size, size, axis=3, step=f"{name}sizes")
         return block("Add", prior, block("Mul", loc, sizes, step=f"{name}sized"), step=f"{name}boxes")
-    shift, growth = halves(block, loc, f"{name}loc")
+    shift, growth = halves(block, loc, 3, f"{name}loc_low", f"{name}loc_high")
     middle = scaled(block, block("Add", low, high, step=f"{name}prior_sum"), 0.5, f"{name}prior_centre")
     centre = block("Add", block("Mul", shift, size, step=f"{name}shift"), middle, step=f"{name}centre")
     grown = block("Exp", growth, step=f"{name}growth") if name else block("Exp", growth)
@@ -306,11 +306,6 @@ def _prior_rows(block: Block, index: int, priors: str) -> tuple[str, str]:
         for row, name in enumerate(("priors", "variances"))
     )
     return boxes, variances
-
-
-def halves(block: Block, boxes: str, name: str) -> tuple[str, str]:
-    """The first two and the last two of four coordinates on axis 3."""
-    return (cut(block, boxes, [3], [0], [2], step=f"{name}_low"), cut(block, boxes, [3], [2], [4], step=f"{name}_high"))
 
 
 def best(block: Block, scores: str, top_k: int, boxes: int) -> str:
@@ -370,7 +365,7 @@ def suppressed(
 
 def _in_order(block: Block, boxes: str, priors: int, turned: bool) -> str:
     """Boxes whose low corners come first, as NonMaxSuppression wants them."""
-    low, high = halves(block, boxes, "box")
+    low, high = halves(block, boxes, 3, "box_low", "box_high")
     if not turned:
         return block("Concat", low, block("Max", low, high, step="not_swapped"), axis=3, step="proper")
     # Caffe gives a box with swapped corners no area, and it overlaps no other. The operator would swap them back,

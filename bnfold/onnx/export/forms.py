@@ -84,6 +84,11 @@ def cut(
     return block("Slice", x, *inputs, step=step)
 
 
+def halves(block: Block, x: str, axis: int, *names: str) -> list[str]:
+    """The first two and the last two of four numbers along an axis."""
+    return [cut(block, x, [axis], [at], [at + 2], step=name) for at, name in zip((0, 2), names, strict=True)]
+
+
 def pad(
     block: Block, x: str, before: Sequence[int], after: Sequence[int], value: float = 0.0, step: str = "pad"
 ) -> str:

@@ -15,7 +15,7 @@ from bnfold.caffe.layers import Proposal, ROIPooling
 from bnfold.net import Array, Shape, sizes
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.detection import LOWEST
-from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, shifted, transpose
+from bnfold.onnx.export.forms import cut, halves, reduce, reshape, scaled, shifted, transpose
 
 SMALLEST_REGION = 0.1
 """R-FCN's least width and height of a region, in cells."""
@@ -277,7 +277,7 @@ def _clipped(block: Block, boxes: str, size: str) -> str:
 
 def _is_small(block: Block, boxes: str, view: Proposal, scales: str) -> str:
     """1 for each box with a width or height below the least, of (width, height) scales; 0 for the others."""
-    low, high = _halves(block, boxes, "low", "high")
+    low, high = halves(block, boxes, 1, "low", "high")
     sides = shifted(block, block("Sub", high, low, step="extent"), 1.0, "sides")
     least = block("Mul", scales, block.floats(view.min_size, "min_size"), step="least")
     small = block.as_float(block("Less", sides, least, step="small"), "is_small")
@@ -320,7 +320,7 @@ def _vitis(block: Block, view: Proposal, size: str, score: str, anchors: Array) 
     score = reshape(block, score, (total,), "scores")
     boxes = _clipped(block, _moved(block, *_by_anchor(block, view, anchors)), size)
     score, boxes, first = _best(block, view, boxes, score, total)
-    low, high = _halves(block, boxes, "low", "high")
+    low, high = halves(block, boxes, 1, "low", "high")
     least = block("Mul", _picked(block, size, (2,))[0], block.floats(view.min_size, "min_size"), step="least")
     large = block.as_float(block("Greater", block("Sub", high, low, step="extent"), least, step="large"), "is_large")
     all_large = reduce(block, "ReduceMin", large, [1], keep=False, step="both_large")
@@ -342,11 +342,6 @@ def _by_anchor(block: Block, view: Proposal, anchors: Array) -> tuple[str, Array
     deltas = transpose(block, deltas, (0, 2, 3, 1), "deltas_last")
     placed = _shifted_anchors(anchors, view.feat_stride, height, width).reshape(-1, count, 4)
     return reshape(block, deltas, (count * height * width, 4), "moves"), placed.swapaxes(0, 1).reshape(-1, 4)
-
-
-def _halves(block: Block, rows: str, *names: str) -> list[str]:
-    """The first two and the last two of four numbers in each row."""
-    return [cut(block, rows, [1], [at], [at + 2], step=name) for at, name in zip((0, 2), names, strict=True)]
 
 
 def _picked(block: Block, size: str, places: tuple[int, ...]) -> list[str]:
@@ -382,7 +377,7 @@ def _moved(block: Block, deltas: str, anchors: Array) -> str:
     """`centre + shift*size -+ e^growth*size/2`."""
     sizes = anchors[:, 2:] - anchors[:, :2] + 1
     centres = anchors[:, :2] + 0.5 * sizes
-    shift, growth = _halves(block, deltas, "shift", "growth")
+    shift, growth = halves(block, deltas, 1, "shift", "growth")
     moved = block("Mul", shift, block.floats(sizes, "anchor_sizes"), step="moved")
     centre = block("Add", moved, block.floats(centres, "anchor_centres"), step="centre")
     half = block("Mul", block("Exp", growth), block.floats(sizes / 2, "half_sizes"), step="half")
