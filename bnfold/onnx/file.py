@@ -223,17 +223,17 @@ def read_onnx(path: Path) -> OnnxFile:
 
 
 def read_document(path: Path) -> Document:
-    """Map a model, and the files that hold its tensors.
+    """Map a model, and the files that hold its tensors. Raises as `document_of`."""
+    return document_of(map_file(path), path)
+
+
+def document_of(data: Buffer, path: Path, *, outside: bool = True) -> Document:
+    """The same for a model in memory; `path` is what messages call it, and beside what tensors lie, if `outside`.
 
     Raises:
         ParseError: a file cannot be read or is not an ONNX model.
         WeightsError: a tensor is said to lie where it does not, or may not.
     """
-    return document_of(map_file(path), path)
-
-
-def document_of(data: Buffer, path: Path, *, outside: bool = True) -> Document:
-    """The same for a model in memory; `path` is what messages call it, and beside what tensors lie, if `outside`."""
     try:
         return _document(path, data, outside)
     except WireError as error:
