@@ -17,18 +17,23 @@ from bnfold.algebra.frontend import FoldContext
 from bnfold.net import Blobs, Layer, Names, Net, blobs_of
 from bnfold.onnx.node import BottomInput, ConstantInput, Node, Slot, puts_zeros
 
-JOINING = frozenset({"Concat", "Max", "Mean", "Min", "ScatterElements", "ScatterND", "Sum", "Where"})
+SCATTERING = frozenset({"ScatterElements", "ScatterND"})
+JOINING = SCATTERING | {"Concat", "Max", "Mean", "Min", "Sum", "Where"}
+SHIFTING = frozenset({"Add", "BatchNormalization", "Sub"})
+"""What adds something to each of its channels."""
+MOST_ZEROS = 1 << 20
+"""Zeros that are written out with a shift: models say by a shape how many there are."""
 
 
 def part_constants(context: FoldContext) -> None:
-    """Make a layer of each constant of a float type that stands beside data, but for zeros where a mask puts them."""
+    """Make a layer of each constant of a float type that stands beside data, but for zeros under a factor."""
     net, parts = context.net, list[Layer]()
     names = Names((*net.origin.names, *blobs_of(net)), "_")
     for layer in net.layers:
         node: Node = layer.param
         if layer.type not in JOINING or not layer.bottoms or id(layer) in context.excluded or _clips(layer):
             continue
-        if puts_zeros(layer):
+        if puts_zeros(layer) and not _is_shifted(layer, net):
             continue
         held = {slot: _holding(slot, layer, names) for slot in node.slots if _is_stored(slot)}
         if not held:
@@ -41,6 +46,16 @@ def part_constants(context: FoldContext) -> None:
         layer.param, layer.blobs = replace(node, slots=slots, whole=node), Blobs()
         parts += held.values()
     net.insert_first(parts)
+
+
+def _is_shifted(layer: Layer, net: Net) -> bool:
+    """Whether something is added to what is scattered onto zeros, which take that, if they are no large part of a file.
+
+    With a mask zeros take no more than one number, since they are one.
+    """
+    readers = [use.layer for use in net.uses(layer.tops[0])] if layer.type in SCATTERING and layer.tops else []
+    adds = len(readers) == 1 and len(readers[0].bottoms) == 1 and readers[0].type in SHIFTING
+    return adds and sum(map(prod, layer.blobs.shapes)) <= MOST_ZEROS
 
 
 def _is_stored(slot: Slot) -> TypeGuard[ConstantInput]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import ModelProto, helper
+from onnx import ModelProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx_cases import Array, run
 from onnx_texts import folded, model, reasons, statistics, types, values
@@ -129,3 +129,52 @@ def test_what_varies_along_positions_is_not_added_to_a_table() -> None:
     before = rows("c = Gather (t, i) y = Add (c, r)")
     assert types(folded(before)) == types(before)
     assert "varies along axis 1" in reasons(before)[0]
+
+
+BEHIND = ["y = BatchNormalization (d, gamma, beta, mean, variance)", "e = Add (d, v) y = Relu (e)", "y = Sub (v, d)"]
+
+
+def scattered(nodes: str, zeros: str = "z = ConstantOfShape (many)", reduction: str = "none") -> ModelProto:
+    """Rows of a product, put or added onto zeros, of which some stay."""
+    places = [[2], [3], [2], [8], [0], [1], [3]] if reduction == "add" else [[2], [3], [4], [8], [0], [1], [5]]
+    text = f"""<ir_version: 8, opset_import: ["" : 18]> g (float[7,3] x) => (float[n,4] y) {{
+    f = MatMul (x, w) {zeros} d = ScatterND <reduction = "{reduction}"> (z, i, f) {nodes} }}"""
+    held = {"w": values(3, 4), "v": values(4, seed=2), "i": np.array(places), "many": np.array([9, 4])}
+    read = {name: one for name, one in held.items() if name in f"{nodes}wi" or name in zeros}
+    return model(text, **read, **(statistics(4) if "gamma" in nodes else {}))
+
+
+@pytest.mark.parametrize("reduction", ["none", "add"])
+@pytest.mark.parametrize("behind", BEHIND)
+def test_zeros_that_rows_are_scattered_onto_take_a_shift(behind: str, reduction: str) -> None:
+    """As those that a graph's messages are added onto. What the product adds goes to the rows, and never twice."""
+    before = scattered(behind, reduction=reduction)
+    after = folded(before)
+    left = ["MatMul" if reduction == "add" else "Gemm", "ScatterND", *["Relu"] * ("Relu" in behind)]
+    assert types(after) == left
+    assert_same(before, after, {"x": values(7, 3, seed=9)})
+
+
+@pytest.mark.parametrize(
+    "nodes", ["y = Mul (d, v)", "e = Mul (d, v) y = Add (e, v)", f"{BEHIND[1]} k = Relu (d)", "y = Add (d, x2)"]
+)
+def test_zeros_that_nothing_is_added_to_alone_stay_zeros(nodes: str) -> None:
+    nodes = nodes.replace("x2", "d")
+    before = scattered(nodes)
+    after = folded(before)
+    assert "ConstantOfShape" in types(after)
+    assert_same(before, after, {"x": values(7, 3, seed=9)})
+
+
+def test_so_many_zeros_that_a_model_would_grow_by_them_stay_zeros() -> None:
+    before = scattered(BEHIND[0])
+    many = before.graph.initializer[[one.name for one in before.graph.initializer].index("many")]
+    many.CopyFrom(numpy_helper.from_array(np.array([1 << 19, 4]), "many"))
+    assert types(folded(before)) == types(before)
+
+
+def test_zeros_that_take_no_shift_are_what_they_were() -> None:
+    """Rows lie anywhere along the axis along which the shift varies."""
+    before = scattered("y = Add (d, r)")
+    before.graph.initializer.append(numpy_helper.from_array(values(9, 1, seed=6), "r"))
+    assert folded(before) == before
