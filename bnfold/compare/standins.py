@@ -112,7 +112,7 @@ def onnx_stand_ins(
     stated: Mapping[str, Feed] | None = None,
 ) -> dict[str, StandIn]:
     """The same of an ONNX model, by what its inputs take; in `stated` with the sizes that it leaves open."""
-    from bnfold.onnx.places import makes_mask, stored_numbers
+    from bnfold.onnx.input_numbers import makes_mask, stored_numbers
 
     planes = [feed.shape[2:] for feed in inputs.values() if len(feed.shape) == 4]
     sizes = [(height, width) for height, width in planes if height and width]
@@ -184,7 +184,7 @@ def _computed_places(
     proto: ModelProto, weights: Sequence[Weight], blob: str, dtype: DType, shapes: Mapping[str, Sequence[int]]
 ) -> StandIn | None:
     """Those from which arithmetic makes places in tables, as Keras counts what is below 0 from the end."""
-    from bnfold.onnx.places import made_of
+    from bnfold.onnx.input_numbers import made_of
 
     sizes: list[tuple[str, int]] = []
     for node in proto.graph.node:
@@ -200,7 +200,7 @@ def _computed_places(
 
 def _with_marks(proto: ModelProto, weights: Sequence[Weight], blob: str, dtype: DType, places: Indices) -> Indices:
     """The places, with those among them that the model compares with a number, as a padding."""
-    from bnfold.onnx.places import marked
+    from bnfold.onnx.input_numbers import marked
 
     if not MARKABLE < places.limit <= np.iinfo(dtype).max:
         return places
@@ -209,7 +209,7 @@ def _with_marks(proto: ModelProto, weights: Sequence[Weight], blob: str, dtype: 
 
 def _known_numbers(proto: ModelProto, weights: Sequence[Weight], blob: str, dtype: DType) -> StandIn | None:
     """Those with which the model compares an input (a sampling rate, a class), and one with which it does not."""
-    from bnfold.onnx.places import known_of
+    from bnfold.onnx.input_numbers import known_of
 
     ends = np.iinfo(dtype)
     known = [number for number in known_of(proto, weights, blob) if ends.min <= number <= ends.max]

@@ -18,7 +18,6 @@ from bnfold.algebra.scaled import same_values
 from bnfold.errors import UsageError, counted, quoted
 from bnfold.io.wire import LENGTH, Field
 from bnfold.net import Array, Layer, LazyArray, Names, Net, blobs_of, sizes
-from bnfold.onnx.behind import behind_edits
 from bnfold.onnx.constants import Call
 from bnfold.onnx.file import NODE, Document, fill_constant, whole
 from bnfold.onnx.fitting import fits
@@ -37,6 +36,7 @@ from bnfold.onnx.node import (
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.shapes import Types, infer, inputs_of
+from bnfold.onnx.stale_sizes import behind_edits
 from bnfold.onnx.weight import Weight
 
 Stored = Array | LazyArray

@@ -16,13 +16,12 @@ from bnfold.algebra.operators import Alias, Clip, Constant, Move, Opaque, Operat
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import Rounded, exact_values, why_unstorable
 from bnfold.net import Array, Blobs, DType, Layer, LazyArray, Net, Shape, blobs_of
-from bnfold.onnx.behind import edited_layers
 from bnfold.onnx.biases import fuse_biases, part_biases
+from bnfold.onnx.bodies import bodies_of
 from bnfold.onnx.casts import drop_casts, pair_casts
 from bnfold.onnx.constants import ELEMENTWISE, shape_alone
 from bnfold.onnx.edition import types_of
 from bnfold.onnx.file import element_type
-from bnfold.onnx.inside import bodies_of
 from bnfold.onnx.node import (
     BIASES,
     RECURRENT,
@@ -43,6 +42,7 @@ from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.parts import join_constants, part_constants
 from bnfold.onnx.shapes import Types
 from bnfold.onnx.sizes import MOVING
+from bnfold.onnx.stale_sizes import edited_layers
 from bnfold.onnx.write import write_stream
 from bnfold.options import ReadOptions
 

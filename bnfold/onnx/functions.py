@@ -4,7 +4,7 @@ Exporters that keep the modules of a framework write each as a function, and a B
 one than the convolution in front of it. A layer is a node of the graph, so nothing would fold into a call: where a
 function normalises or is arithmetic alone, bodies are read in the place of calls. So is the branch of an If whose
 condition no data decide, as PyTorch's scripted modules have it where a size or a flag does. Other bodies of If, Loop
-and Scan are networks of their own (`bnfold.onnx.inside`).
+and Scan are networks of their own (`bnfold.onnx.bodies`).
 
 onnx has an inliner, too, which forgets what an attribute is that a call does not give, and whose names are lost in
 bodies that hand on what they were given (`onnx/inliner/inliner.cc`).

@@ -15,7 +15,7 @@ from onnx_cases import Array, run
 from onnx_texts import folded, model, net_of, reasons, saved, statistics, stored, types, values
 
 import bnfold
-from bnfold.onnx import inside
+from bnfold.onnx.bodies import _put
 from bnfold.pipeline import Folding, Job, Reading, Writing
 from bnfold.pipeline import run as fold_files
 
@@ -107,7 +107,7 @@ def test_a_weight_that_others_read_stays_and_the_body_has_its_own() -> None:
 
 def test_a_large_weight_that_others_read_is_not_stored_twice() -> None:
     before = made(BRANCHES)
-    with mock.patch.object(inside, "MAX_COPIED", 100):
+    with mock.patch("bnfold.onnx.bodies.MAX_COPIED", 100):
         after = folded(before)
         assert [reason for reason in reasons(before) if "'w' is an input of the network" in reason]
     assert inner_types(after)["then_branch"] == ["Conv", "BatchNormalization"]
@@ -313,7 +313,7 @@ def test_a_large_weight_that_others_read_too_is_not_compared_by_a_body_itself() 
     before = model(text, v=values(3, 3))
     other = other_around(before, "v", lambda held: np.where(held < 0, held * 1.5, held))  # of which z shows nothing
     data = {"x": X[:, :, 0, 0], "s": np.array(True)}
-    with mock.patch.object(inside, "MAX_COPIED", 8):
+    with mock.patch("bnfold.onnx.bodies.MAX_COPIED", 8):
         told = bnfold.compare(before, other, data)
         assert any("it reads 'v' from outside, which is another one there" in note for note in told.notes)
         assert not bnfold.compare(net_of(before), net_of(other), data).passed
@@ -351,17 +351,16 @@ def test_a_file_is_written_once_its_bodies_are_proved(tmp_path: Path) -> None:
 
 def test_a_file_whose_body_is_wrong_is_not_written(tmp_path: Path) -> None:
     onnx.save(made(LOOP), tmp_path / "net.onnx")
-    put = inside._put
 
     def wrongly(net: bnfold.Net, layer: bnfold.Layer, attribute: str, held: bnfold.Net) -> None:
-        put(net, layer, attribute, net_of(changed_in(saved(held))))
+        _put(net, layer, attribute, net_of(changed_in(saved(held))))
 
     def changed_in(proto: ModelProto) -> ModelProto:
         for tensor in proto.graph.initializer:
             tensor.CopyFrom(numpy_helper.from_array(one_channel(numpy_helper.to_array(tensor)), tensor.name))
         return proto
 
-    with mock.patch.object(inside, "_put", wrongly):
+    with mock.patch("bnfold.onnx.bodies._put", wrongly):
         report = fold_files(Job(Reading(tmp_path / "net.onnx"), Writing((tmp_path / "out.onnx",))))
     assert not report.passed
     assert not (tmp_path / "out.onnx").exists()
