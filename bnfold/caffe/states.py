@@ -17,6 +17,7 @@ import re
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from bnfold.caffe.layers.table import types_where
 from bnfold.caffe.origin import Source
 from bnfold.errors import ModelError, few, quoted
 from bnfold.net import Blobs, Layer, Names, Net
+
+MAX_STEPS = 1 << 24
+"""Values of an indicator that are written out; no text is so long, and a few bytes of a prototxt can ask for any."""
 
 INDICATOR = "ContinuationIndicator"  # BVLC's Caffe has none
 TYPES = types_where(lambda row: row.shapes is recurrent)
@@ -108,7 +112,7 @@ def indicators_as_parameters(layers: Sequence[Layer]) -> tuple[list[Layer], list
 def _as_parameter(layer: Layer) -> Layer:
     param = layer.param.continuation_indicator_param
     shape = param.time_step, param.batch_size
-    if len(layer.tops) != 1 or layer.bottoms or min(shape) < 1:
+    if len(layer.tops) != 1 or layer.bottoms or min(shape) < 1 or prod(shape) > MAX_STEPS:
         return layer
     values = np.ones(shape, np.float32)
     values[0] = 0

@@ -469,7 +469,9 @@ class _Diagnosis:
         hint, slip = self._hint(word, list(enum.values_by_name), enum, stops=stops)
         if slip or stops:
             return _Problem(found, who, f"{found.name} is {word}, a value that no dialect knows{hint}", _Action.FATAL)
-        return _Problem(found, who, f"unknown value '{word[:MAX_QUOTED]}' of {message.name}'s {found.name}", action)
+        there = few(list(enum.values_by_name))
+        reason = f"unknown value '{word[:MAX_QUOTED]}' of {message.name}'s {found.name} (there are {there})"
+        return _Problem(found, who, reason, action)
 
     def _hint(self, word: str, words: list[str], owner: Descriptor, *, stops: bool) -> tuple[str, bool]:
         """What may be meant by a word, if that is to be said, and whether it is a slip of the pen."""

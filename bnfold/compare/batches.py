@@ -15,7 +15,7 @@ from bnfold.data.arrays import label_among
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import ALL, Arrays, Data, Feed, Noise, Part, Samples, input_misfit, nothing_for
 from bnfold.data.standins import LEAST_NOISE
-from bnfold.errors import UsageError, quoted
+from bnfold.errors import UsageError, plural, quoted
 from bnfold.io.files import os_path
 from bnfold.net import Array, sizes
 from bnfold.options import require_type
@@ -159,8 +159,8 @@ def match_inputs(
     if alone:
         from bnfold.caffe.states import STATE
 
-        how = "read both with --recurrent-state, or " * all(map(STATE.search, alone)) + "pair them with --map a=b"
-        raise UsageError(f"inputs without a partner in the other network: {', '.join(alone)}; {how}")
+        how = "read both with --recurrent-state, or " * all(map(STATE.search, alone)) + "pair them with --map A=B"
+        raise UsageError(f"no partner in the other network for {plural('input', len(alone))} {quoted(alone)}; {how}")
     return inputs
 
 

@@ -17,7 +17,7 @@ from bnfold.data.arrays import LABELS, label_among, read_arrays, read_headers
 from bnfold.data.pixels import Kind, Size, kind_of
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import ALL, Arrays, Feed, Part, Samples, input_misfit, labels_misfit, nothing_for
-from bnfold.errors import BnfoldError, ParseError, UsageError, few, plural
+from bnfold.errors import BnfoldError, ParseError, UsageError, few, plural, quoted
 from bnfold.io.files import absence, nearby
 from bnfold.io.formats import HEAD, MODELS, other_format
 from bnfold.io.mapping import read_file
@@ -223,7 +223,7 @@ def _images_at(
     part: Part,
 ) -> Images:
     if len(needed(feeds)) != 1:
-        raise UsageError(f"images fit a network with one input, and this one has {', '.join(feeds)}; give an .npz")
+        raise UsageError(f"images fit a network with one input, and this one has {quoted(feeds)}; give an .npz")
     blob, feed = next(iter(needed(feeds).items()))
     channels, size = _image_input(blob, feed)
     pictures: PictureSource

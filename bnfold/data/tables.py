@@ -17,7 +17,7 @@ import numpy as np
 
 from bnfold.caffe.hdf5 import opened
 from bnfold.data.arrays import NUMBERS, label_among
-from bnfold.data.samples import Feed, Samples, labels_misfit, picture_of
+from bnfold.data.samples import Feed, Samples, labels_misfit, nothing_for, picture_of
 from bnfold.errors import ParseError, UsageError, few, plural
 from bnfold.net import Array
 
@@ -124,7 +124,7 @@ def open_tables(files: Sequence[Path], source: str, feeds: Mapping[str, Feed], l
 def _table(h5py: ModuleType, file: Any, path: Path, name: str) -> Any:
     # Asked for its class alone, a link out of the file is not followed.
     if file.get(name, getclass=True, getlink=True) is not h5py.HardLink or not isinstance(file[name], h5py.Dataset):
-        raise UsageError(f"{path}: there is no data set '{name}'; it has {', '.join(map(str, file)) or 'none'}")
+        raise UsageError(f"{path}: {nothing_for([name], list(map(str, file)))}")
     table = file[name]
     if table.dtype.kind not in NUMBERS or not table.shape or table.is_virtual or table.external:
         raise ParseError(f"its data set '{name}' holds no rows of real numbers", path)

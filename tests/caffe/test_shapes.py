@@ -12,7 +12,7 @@ from arrays import stored
 from google.protobuf import text_format
 from growing import growth
 
-from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter, NetStateRule
+from bnfold.caffe.caffe_pb2 import EltwiseParameter, LayerParameter, NetParameter, NetStateRule, PoolingParameter
 from bnfold.caffe.layers import Convolution, blob_shapes, infer_shapes, output_shapes
 from bnfold.caffe.layers.convolution import MAX_VIEWS, VIEWS
 from bnfold.errors import ModelError
@@ -404,6 +404,16 @@ def test_clustered_priors_are_as_many_as_there_are_pairs_of_sizes() -> None:
             "kernel 5 does not fit a plane of 2x6 with pad 1",
         ),
         ('type: "LRN" lrn_param { local_size: 4 }', [(1, 4, 8, 8)], "local_size 4 must be odd"),
+        (
+            'type: "SPP" spp_param { pyramid_height: 2 pool: AVE_EXC_PAD }',
+            [(1, 3, 8, 8)],
+            "pool AVE_EXC_PAD is none of MAX, AVE, STOCHASTIC",
+        ),
+        (
+            'type: "Reduction" reduction_param { operation: MAX }',
+            [(1, 4)],
+            "operation MAX is none of SUM, ASUM, SUMSQ, ME",
+        ),
         (
             'type: "Permute" permute_param { order: 1 order: 1 }',
             [(1, 4)],
@@ -844,3 +854,16 @@ def test_a_weight_or_a_bias_that_is_computed_and_does_not_fit_is_named(weight: S
     assert tops_of(text, (4, 6), (2, 6), (2,)) == [(4, 2)]
     with pytest.raises(ModelError, match=f"its {said}"):
         tops_of(text, (4, 6), weight, bias)
+
+
+@pytest.mark.parametrize("method", PoolingParameter.PoolMethod.keys())
+def test_every_method_that_a_pooling_can_have_has_a_shape(method: str) -> None:
+    assert (
+        len(tops_of(f'type: "Pooling" pooling_param {{ pool: {method} kernel_size: 2 stride: 2 }}', (1, 4, 6, 6))) == 1
+    )
+
+
+@pytest.mark.parametrize("operation", EltwiseParameter.EltwiseOp.keys())
+def test_every_operation_that_an_eltwise_can_have_has_a_shape(operation: str) -> None:
+    text = f'type: "Eltwise" eltwise_param {{ operation: {operation} }}'
+    assert tops_of(text, (1, 4), (1, 4)) == [(1, 4)]

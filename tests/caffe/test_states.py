@@ -78,7 +78,7 @@ def test_two_calls_give_what_caffe_gave(tmp_path: Path) -> None:
 
 def test_a_comparison_with_a_net_of_unwritten_state_names_the_option() -> None:
     told, plain = (bnfold.load(CASE.prototxt, CASE.caffemodel, recurrent_state=exposed) for exposed in (True, False))
-    with pytest.raises(bnfold.UsageError, match=r"lstm_h_in, lstm_c_in; read both with --recurrent-state, or pair"):
+    with pytest.raises(bnfold.UsageError, match=r"'lstm_h_in', 'lstm_c_in'; read both with --recurrent-state, or pair"):
         bnfold.compare(plain, told)
 
 
@@ -149,3 +149,14 @@ def test_sequences_that_the_data_number_have_no_indicator_in_onnx() -> None:
     assert infer_shapes(net)["cont"] == (5, -1)
     with pytest.raises(UnsupportedError, match="how many sequences there are depends on the data"):
         bnfold.to_onnx(net)
+
+
+def test_an_indicator_that_no_blob_can_hold_takes_no_memory() -> None:
+    text = """
+        input: "x" input_shape { dim: 1 dim: 1 dim: 2 }
+        layer { name: "i" type: "ContinuationIndicator" top: "cont"
+          continuation_indicator_param { time_step: 100000 batch_size: 100000 } }
+        layer { name: "rnn" type: "RNN" bottom: "x" bottom: "cont" top: "y" recurrent_param { num_output: 2 } }
+    """
+    with pytest.raises(ModelError, match=r"'i'.*: 100000x100000 is more than a blob holds"):
+        parsed(text)

@@ -302,7 +302,8 @@ def test_any_other_unknown_field_makes_its_layer_opaque() -> None:
 
 def test_an_unknown_value_makes_its_layer_opaque_too() -> None:
     document = parse_prototxt('layer { name: "p" type: "Pooling" pooling_param {\n pool: LP } }')
-    assert document.foreign.opaque == {0: "unknown value 'LP' of PoolingParameter's pool"}
+    there = "MAX, AVE, STOCHASTIC, AVE_EXC_PAD, AVE_TF, MDS"
+    assert document.foreign.opaque == {0: f"unknown value 'LP' of PoolingParameter's pool (there are {there})"}
 
 
 def test_layers_with_the_same_unknown_field_share_a_note() -> None:

@@ -65,7 +65,9 @@ def test_one_file_may_be_named_by_itself(tmp_path: Path) -> None:
 
 def test_files_that_do_not_fit_are_refused_in_a_sentence(tmp_path: Path) -> None:
     write(tmp_path / "a.h5", 3, other=None)
-    with pytest.raises(UsageError, match=r"a\.h5: there is no data set 'other'; it has data, label"):
+    with pytest.raises(
+        UsageError, match=r"a\.h5: there is nothing for input 'other' \(it has 'data', 'label'\); call an array as"
+    ):
         open_samples(tmp_path / "a.h5", FEEDS)
     write(tmp_path / "b.h5", 3, other=np.zeros((4, 2)))
     with pytest.raises(UsageError, match=r"b\.h5: unequal numbers of samples: 3 for 'data', 4 for 'other'"):
@@ -85,7 +87,7 @@ def test_files_that_do_not_fit_are_refused_in_a_sentence(tmp_path: Path) -> None
         open_samples(tmp_path / "damaged.h5", FEEDS)
     with h5py.File(tmp_path / "e.h5", "w") as file:
         file["data"] = h5py.ExternalLink(str(tmp_path / "a.h5"), "data")
-    with pytest.raises(UsageError, match="there is no data set 'data'"):
+    with pytest.raises(UsageError, match="there is nothing for input 'data'"):
         open_samples(tmp_path / "e.h5", {"data": FEEDS["data"]})
     for name, rows, labels in (("f.h5", 2, 3), ("g.h5", 3, 2)):  # together they would be enough
         write(tmp_path / name, rows, label=np.arange(labels))

@@ -9,8 +9,6 @@ from bnfold.caffe.layers.row import LayerType, count, covered, merged
 from bnfold.errors import ModelError, counted
 from bnfold.net import Layer, Shape, sizes
 
-OPERATIONS = ("PROD", "SUM", "MAX", "DIV", "MIN")
-
 
 def written_axis(layer: Layer) -> int:
     """The axis along which a Concat joins, or that a Slice cuts, as written; once called `concat_dim` or `slice_dim`.
@@ -58,14 +56,12 @@ class Eltwise(NamedTuple):
         """Read an Eltwise of so many bottoms.
 
         Raises:
-            ModelError: there are coefficients, but not one for each bottom, or they belong to no SUM; the operation
-                is not known, or divides more than two.
+            ModelError: there are coefficients, but not one for each bottom, or they belong to no SUM; or it
+                divides more than two.
         """
         param = layer.param.eltwise_param
         operation = param.EltwiseOp.Name(param.operation)
         coeff = tuple(param.coeff)
-        if operation not in OPERATIONS:
-            raise ModelError(f"{layer}: operation {operation} is none of {', '.join(OPERATIONS)}")
         if operation == "DIV" and bottoms != 2:
             raise ModelError(f"{layer}: DIV divides one bottom by another, and there are {bottoms}")
         if coeff and operation != "SUM":

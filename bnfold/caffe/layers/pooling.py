@@ -176,8 +176,6 @@ def _method(layer: Layer, param: Param) -> tuple[str, bool]:
         return "AVE", False
     if name != "MDS" and getattr(param, "dilation", 1) != 1:
         raise ModelError(f"{layer}: dilation is for MDS, not for {name}")
-    if name not in (*METHODS, "MDS"):
-        raise ModelError(f"{layer}: pooling method {name} is unknown to Caffe")
     return name, getattr(param, "avg_include_pad", True)
 
 
@@ -260,7 +258,10 @@ class SPP(NamedTuple):
         if not 1 <= param.pyramid_height <= 16:
             raise ModelError(f"{layer}: pyramid_height {param.pyramid_height} is not between 1 and 16")
         image = tuple(bottom[2:])
-        return cls(tuple(_level(layer, METHODS[param.pool], image, 2**i) for i in range(param.pyramid_height)))
+        method = param.PoolMethod.Name(param.pool)
+        if method not in METHODS:  # Synopsys' schema lists more, as of any pooling
+            raise ModelError(f"{layer}: pool {method} is none of {', '.join(METHODS)}")
+        return cls(tuple(_level(layer, method, image, 2**i) for i in range(param.pyramid_height)))
 
 
 def _level(layer: Layer, method: str, image: Shape, bins: int) -> Pooling:

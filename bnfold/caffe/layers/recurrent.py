@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, fields_at_least_1
 from bnfold.caffe.layers.row import OTHERS, LayerType, count, merged
 from bnfold.caffe.limits import INT_MAX
-from bnfold.errors import ModelError, counted
+from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
 
 
@@ -129,8 +129,6 @@ def unit(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 def recurrent(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """(T, N, D), then (1, N, D) for each exposed state (recurrent_layer.cpp, Reshape)."""
     view = Recurrent.of(layer)
-    if len(bottoms) != len(layer.bottoms):
-        raise ModelError(f"{layer}: {counted(len(bottoms), 'shape')} for {counted(len(layer.bottoms), 'bottom')}")
     if len(bottoms[1]) != 2:
         raise ModelError(f"{layer}: its second bottom has shape {sizes(bottoms[1])}, but must be (T, N)")
     time, batch = merged(layer, bottoms[0][:2], bottoms[1])

@@ -42,7 +42,9 @@ def reduction_operation(layer: Layer) -> str:
     param = layer.param.reduction_param
     names = {param.SUM: "SUM", param.ASUM: "ASUM", param.SUMSQ: "SUMSQ", param.MEAN: "MEAN"}
     if param.operation not in names:
-        raise ModelError(f"{layer}: reduction operation {param.operation} is none of SUM, ASUM, SUMSQ, MEAN")
+        raise ModelError(
+            f"{layer}: operation {param.ReductionOp.Name(param.operation)} is none of {', '.join(names.values())}"
+        )
     return names[param.operation]
 
 
