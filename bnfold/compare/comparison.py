@@ -29,7 +29,14 @@ from bnfold.compare.matched import MatchedCandidate
 from bnfold.compare.measure import Measurement, Progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
 from bnfold.compare.models import SELDOM, Model, open_model, require_numbers, split_pair
-from bnfold.compare.noise import ChosenNoise, choose_noise, is_unseen, muted, muted_said, muting, watched_blobs
+from bnfold.compare.noise import (
+    ChosenNoise,
+    choose_noise,
+    hiding_blobs,
+    saturated_blobs,
+    saturation_notes,
+    watched_blobs,
+)
 from bnfold.compare.pairing import further_outputs, pair
 from bnfold.compare.planning import Networks
 from bnfold.compare.records import DiffReport, Gate
@@ -251,9 +258,7 @@ class Comparison:
         known = folded or [False] * len(models)
         skipping = not run_equal and self._samples is None and self.options.min_agreement is None
         equal = [skipping and self.reference.equals(model) for model in models]
-        opened = [
-            self._open(*one) for one, same in zip(zip(models, known, strict=True), equal, strict=True) if not same
-        ]
+        opened = [self._open(model, fold) for model, fold, same in zip(models, known, equal, strict=True) if not same]
         at_once = all(one.layout == opened[0].layout for one in opened)
         found = iter(self._run(opened, progress) if at_once else (self._run([one], progress)[0] for one in opened))
         reports = [self._unrun(model) if same else next(found) for model, same in zip(models, equal, strict=True)]
@@ -472,13 +477,12 @@ class Comparison:
         exact = partial(open_exact, ours, notes) if options.exact else None
         with Engine(networks, layout, data, options, store, exact=exact) as engine:
             is_free = layout.is_open and options.batch is None and not layout.planned
-            hiding = muting(ours) if noting else {}
-            hiding = {blob: kind for blob, kind in hiding.items() if any(is_unseen(blob, one) for one in opened)}
-            data, shapes, mute = self._begun(engine, data, store if is_free else None, notes, hiding)
+            hiding = hiding_blobs(ours, opened) if noting else {}
+            data, shapes, saturated = self._begun(engine, data, store if is_free else None, notes, hiding)
             for one, side, second in zip(opened, networks.sides, shapes[1:], strict=True):
                 one.data, one.layout = data, engine.layout
                 side.plan = one.decide(shapes[0], second)
-                one.notes += dict.fromkeys([*notes, *muted_said([blob for blob in mute if is_unseen(blob, one)], one)])
+                one.notes += dict.fromkeys([*notes, *saturation_notes(saturated, one)])
             found = self._pass_over(engine, data, options, state, progress, notes)
             for one in opened:
                 one.notes += filter(None, [state.fault])
@@ -535,8 +539,8 @@ class Comparison:
     def _begun(
         self, engine: Engine, data: Samples, store: WeightStore | None, notes: list[str], hiding: Mapping[str, str]
     ) -> tuple[Samples, list[dict[str, Shape]], list[str]]:
-        """The data, noise as the reference needs it, of each network the shapes of what is compared, and what is muted
-        of the blobs that may hide what is in front of them.
+        """The data, noise as the reference needs it, of each network the shapes of what is compared, and what is
+        saturated of the blobs that may hide what is in front of them.
 
         Where the batch is free, which the store of the weights says, and the reference takes one sample alone, that of
         the engine becomes 1, with a note.
@@ -549,10 +553,10 @@ class Comparison:
             if self._noise is None:
                 self._noise = choose_noise(data, engine.layout, ours, engine.session, sparing=sparing)
             drawn = self._noise.scaled(data)
-            mute = muted(drawn, engine.layout, hiding, engine.session, self._noise)
+            saturated = saturated_blobs(drawn, engine.layout, hiding, engine.session, self._noise)
             if sparing:
                 give_back()
-            return drawn, engine.shapes(drawn), mute
+            return drawn, engine.shapes(drawn), saturated
 
         ours, batch = engine.networks.reference, engine.layout.batch
         try:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bnfold.compare.matched import MatchedCandidate
 
 MAGNITUDES = (64.0, 8.0, 1.0, 1 / 8, 1 / 64)
-MUTED = "saturated by the noise, whatever its magnitude, so outputs show little of what stands in front"
+SATURATED = "saturated by the noise, whatever its magnitude, so outputs show little of what stands in front"
 STEPS = (1 / 64, 1 / 8, 1.0)
 
 
@@ -101,19 +101,20 @@ def choose_noise(
     return chosen(*max(found, key=lambda tried: found[tried].finite))
 
 
-def muting(reference: Model) -> dict[str, str]:
-    """The `watched_blobs` between layers, which may hide what is in front of them.
+def hiding_blobs(reference: Model, candidates: Sequence[MatchedCandidate]) -> dict[str, str]:
+    """The `watched_blobs` between layers, which may hide what is in front of them with one of the candidates.
 
     Outputs are judged by what stands in front of them where they are saturated; these are not.
     """
     judged = {blob for output in reference.outputs for blob in sources(reference, output)}
-    return {blob: layer_type for blob, layer_type in watched_blobs(reference).items() if blob not in judged}
+    unjudged = {blob: layer_type for blob, layer_type in watched_blobs(reference).items() if blob not in judged}
+    return {blob: kind for blob, kind in unjudged.items() if any(_is_unseen(blob, one) for one in candidates)}
 
 
-def muted(
+def saturated_blobs(
     noise: Noise, layout: BatchLayout, watched: Mapping[str, str], session: Session, chosen: ChosenNoise
 ) -> list[str]:
-    """Those of some blobs of `muting` that are saturated by noise whose scales were chosen.
+    """Those of some blobs of `hiding_blobs` that are saturated by noise whose scales were chosen.
 
     What showed them showed that, too, where it is of the same layout.
     """
@@ -125,16 +126,17 @@ def muted(
     return [name for name in watched if shares[name] >= MOSTLY]
 
 
-def is_unseen(blob: str, one: MatchedCandidate) -> bool:
+def _is_unseen(blob: str, one: MatchedCandidate) -> bool:
     """Whether nothing that a blob of the reference is made of is compared, unless outputs differ."""
     return not one.options.layers or one.options.bisect or one.pairs.keys().isdisjoint(one.ours.reads[blob])
 
 
-def muted_said(mute: Sequence[str], one: MatchedCandidate) -> list[str]:
-    """A note on blobs that the noise saturates, with what the user can do."""
+def saturation_notes(blobs: Sequence[str], one: MatchedCandidate) -> list[str]:
+    """A note on those of some blobs that the noise saturates which hide something, with what the user can do."""
+    hiding = [blob for blob in blobs if _is_unseen(blob, one)]
     way = "give their names inside with --map" if one.options.layers else "compare without --outputs-only"
     way = "compare without --bisect" if one.options.bisect else way
-    return [f"{named('blob', mute)}: {MUTED}; {way}, or give real inputs with --data"] if mute else []
+    return [f"{named('blob', hiding)}: {SATURATED}; {way}, or give real inputs with --data"] if hiding else []
 
 
 def _try(
