@@ -96,12 +96,12 @@ def _behind(layers: Sequence[Layer], shapes: Shapes, new: Mapping[str, Shape]) -
 
 def _best(layers: Sequence[Layer], found: Iterator[dict[str, Shape | None]]) -> dict[str, Shape | None] | None:
     """The first shapes that let each kernel behind show all its taps; the first of all where there are no such."""
-    tried = list[dict[str, Shape | None]]()
+    first = None
     for shapes in found:
         if all(_is_shown(layer, shapes) for layer in layers):
             return shapes
-        tried += [] if tried else [shapes]
-    return next(iter(tried), None)
+        first = first or shapes
+    return first
 
 
 def _is_shown(layer: Layer, shapes: Shapes) -> bool:

@@ -109,14 +109,10 @@ class Ties:
         pointers = {
             name: pointer for name in pairs if name in data and (pointer := pointer_of(reference, name)) is not None
         }
-        own = {}
+        own, is_one_language = {}, (candidate.net is None) == (reference.net is None)
         for name, pointer in pointers.items():
-            made = pointer.part is not None or candidate.writers[pairs[name]].type == reference.writers[name].type
-            same = (
-                pointer_of(candidate, pairs[name])
-                if made and (candidate.net is None) == (reference.net is None)
-                else None
-            )
+            alike = pointer.part is not None or candidate.writers[pairs[name]].type == reference.writers[name].type
+            same = pointer_of(candidate, pairs[name]) if alike and is_one_language else None
             if pointer.part is not None and (same is None or (same.part, same.limit) != (pointer.part, pointer.limit)):
                 continue  # what jumps elsewhere gives other values
             if same is not None:
