@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bnfold.onnx.graph import WeightStore
 
 PIECE = 16  # runs that are measured together, wherever that is
-MET = 3  # runs that are made to see how large tensors are whose sizes the data decide
+OBSERVED = 3  # runs that are made to see how large tensors are whose sizes the data decide
 
 Opening = Callable[[], "Evaluator | None"]
 """What opens a float64 run, or cannot."""
@@ -87,7 +87,7 @@ class Engine:
             self._budget = MemoryBudget(room, options.memory, share)
             self._needs = NetworkNeeds(networks, [session.outputs for session in sessions], layout, data, options)
             unsized = [need.unsized for need in self._needs.of(layout.batch)]
-            self._needs.add([self._meet(place, names) for place, names in enumerate(unsized)])
+            self._needs.add([self._observed_sizes(place, names) for place, names in enumerate(unsized)])
             in_double = exact is not None
             self._plan(in_double=in_double, further=networks.further, refusing=in_double or options.memory is not None)
         self.layout = replace(self.layout, planned=True)
@@ -136,13 +136,13 @@ class Engine:
         """Of each network, the reference first, the shapes of all that is compared; one run is made for it."""
         run = next(self._runs(data, range(1)))
         if len(self.segments) > 1:
-            return self._told(run)
+            return self._shapes_without_blobs(run)
         given = self._run(self._whole, run)
         # The counts are of a run that may be made again, or by others.
         self._first = run, given, [ties.take_counts() for ties in self._whole.ties]
         return [{name: tuple(value.shape) for name, value in values.items()} for values in given]
 
-    def _told(self, run: Run) -> list[dict[str, Shape]]:
+    def _shapes_without_blobs(self, run: Run) -> list[dict[str, Shape]]:
         """The shapes where not all fits at once, by one run: what ties need is given, all else tells its shape."""
         from bnfold.onnx.graph import SHAPE, telling_shapes
 
@@ -317,7 +317,7 @@ class Engine:
         if refusing:
             self._budget.require(plan)
 
-    def _meet(self, place: int, tensors: Sequence[str]) -> dict[str, int]:
+    def _observed_sizes(self, place: int, tensors: Sequence[str]) -> dict[str, int]:
         """Tensor -> the bytes of it a sample that the first runs need at the most, where the data decide that.
 
         A run whose only outputs are shapes holds no more than one for the network's own outputs. What cannot be run,
@@ -334,7 +334,7 @@ class Engine:
         telling = replace(model, proto=telling_shapes(model.proto, names))
         try:
             session = self._opened(place, telling, ())
-            for run in runs(self._data, layout, range(min(MET, -(-self._data.count // layout.batch)))):
+            for run in runs(self._data, layout, range(min(OBSERVED, -(-self._data.count // layout.batch)))):
                 shapes = session.run(self.networks.feeds(place, run.feeds))
                 for name in names:
                     size = int(prod(shapes[name + SHAPE])) * (ports[name].dtype.itemsize if name in ports else VALUE)

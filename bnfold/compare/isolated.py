@@ -82,7 +82,7 @@ class Child:
             raise ERRORS.get(message[0]["error"], ModelError)(message[0]["message"])
         return message
 
-    def rest(self, store: WeightStore) -> None:
+    def leave_to(self, store: WeightStore) -> None:
         """Close its network, and leave it to the store."""
         try:
             assert self.process.stdin is not None
@@ -114,7 +114,7 @@ class IsolatedSession(Session):
         waiting = None if store is None else store.idle_process()
         self._child = waiting if isinstance(waiting, Child) and waiting.is_there else Child()
         if store is not None:
-            weakref.finalize(self, self._child.rest, store)
+            weakref.finalize(self, self._child.leave_to, store)
         source = os.fspath(model) if isinstance(model, str | os.PathLike) else model
         content = b""
         if not isinstance(source, str):

@@ -107,7 +107,7 @@ class Needs:
         weights, working = mapped_bytes(model.proto, model.weights), working_bytes(model.proto, sizes, inner)
         if provider == "cpu" and model.stored_type == "float16":
             weights, working = weights + cast_bytes(model.proto, model.weights), CAST * working
-        if model.is_apart:
+        if model.is_isolated:
             weights, sizes = weights + CHILD, {name: 2 * size for name, size in sizes.items()}
         if any(None in feed.shape for feed in model.feeds.values()):  # onnxruntime plans no memory beforehand
             working += LOOSE * max(sizes.values(), default=0)

@@ -212,7 +212,7 @@ class Model:
         return list(dict.fromkeys(writer.layer for writer in self.writers.values()))
 
     @cached_property
-    def is_apart(self) -> bool:
+    def is_isolated(self) -> bool:
         """Whether it runs in a process of its own, since it may loop for ever or end the one that runs it."""
         from bnfold.onnx.risks import needs_own_process
 
@@ -233,7 +233,7 @@ class Model:
         if self.weights:
             whole, folder = store.put(self.proto, blobs, self.weights, self.mapped)
         try:
-            if self.is_apart:
+            if self.is_isolated:
                 return IsolatedSession(whole, store, threads=threads, folder=folder, provider=provider, tf32=tf32)
             return Session(whole, threads=threads, folder=folder, provider=provider, tf32=tf32)
         except ModelError as error:

@@ -194,13 +194,13 @@ class NetworkNeeds:
     ) -> None:
         self.networks, self.ports, self.options, self.count = networks, ports, options, data.count
         self._feeds, self._inputs = layout.feeds, layout.sizes(data)
-        self._met: Sequence[Mapping[str, int]] = [{} for _ in ports]
+        self._observed: Sequence[Mapping[str, int]] = [{} for _ in ports]
         self._known: dict[int, list[Needs]] = {}
 
-    def add(self, met: Sequence[Mapping[str, int]]) -> None:
+    def add(self, observed: Sequence[Mapping[str, int]]) -> None:
         """Take note of sizes that only a run tells: of each network, tensor -> bytes per sample."""
-        if met != self._met:  # or all shapes would be inferred once more
-            self._met = met
+        if observed != self._observed:  # or all shapes would be inferred once more
+            self._observed = observed
             self._known.clear()
 
     def of(self, batch: int) -> list[Needs]:
@@ -212,9 +212,9 @@ class NetworkNeeds:
     def _of_one(self, place: int, batch: int) -> Needs:
         inputs = {name: (shape[0] or batch, *shape[1:]) for name, shape in self._inputs.items() if shape}
         known = {name: _nbytes(port, batch) for name, port in self.ports[place].items()}
-        met = {name: size * batch for name, size in self._met[place].items()}
+        observed = {name: size * batch for name, size in self._observed[place].items()}
         model, provider = self.networks.models[place], self.options.providers[bool(place)]
-        return Needs.of(model, self.networks.feeds(place, inputs), known | met, provider)
+        return Needs.of(model, self.networks.feeds(place, inputs), known | observed, provider)
 
     def inputs(self, batch: int) -> int:
         """Bytes of what is fed in a run."""

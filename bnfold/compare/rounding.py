@@ -64,7 +64,7 @@ UNLOOKED = (
     f"off: it is looked at without --tolerance, on the CPU, of at most {SMALL:,} weights and values"
 )
 FAR = 0.01  # of its range: where the reference's own rounding moves a blob so far, little can be told by it
-MUTE = "the reference itself is far from a float64 run, which tells nothing: a channel may be some per cent off"
+UNTOLD = "the reference itself is far from a float64 run, which tells nothing: a channel may be some per cent off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +171,9 @@ class RoundingJudge:
         if self.coarse is None or doubtful:
             return decided, [], [*self._unseen()]
         if found.distances:
-            mute = [name for name, apart in inexact.items() if not apart.tells]
+            untold = [name for name, apart in inexact.items() if not apart.tells]
             gate = rounding_gate({name: apart for name, apart in inexact.items() if apart.tells})
-            said = [f"{named('blob', mute)}: {MUTE}"] if mute else []
+            said = [f"{named('blob', untold)}: {UNTOLD}"] if untold else []
             return decided, [gate], [*said, *self._unseen()]
         unlooked = any(blob.judged for blob in blobs) and matched.options.limit > TOLERANCES["float32"]
         return decided, [], [UNLOOKED] if unlooked else []
@@ -343,7 +343,7 @@ class RoundingJudge:
         chosen = {name: FINER.of(blobs[name]) for name in matched.ties.indices.values() if name in blobs}
         wanted = [name for name in blobs if name not in chosen]
         values = matched.theirs.stored_values + sum(blob.size for blob in blobs.values())
-        stays = values <= LIGHT and not matched.theirs.own.is_apart
+        stays = values <= LIGHT and not matched.theirs.own.is_isolated
         for seed in (None, *range(MOVED)):
             key = seed, *wanted, *((name, one.dtype.str, one.ndim) for name, one in chosen.items())
             try:
