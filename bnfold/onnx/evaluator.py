@@ -15,6 +15,7 @@ from bnfold.errors import UnsupportedError
 from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
 from bnfold.onnx.double import in_double, input_types
+from bnfold.onnx.fused_operators import FUSED_OPERATORS
 from bnfold.onnx.graph import further_outputs, last_readers
 from bnfold.onnx.node import attribute_value, captured, opset_of
 from bnfold.onnx.reference_operators import BELOW, OWN_OPERATORS
@@ -57,6 +58,7 @@ class Evaluator:
         try:
             opset = opset_of(model)
             known = [operator for operator in OWN_OPERATORS if opset < BELOW.get(operator, opset + 1)]
+            known += FUSED_OPERATORS
             model.graph.output.extend(further_outputs(model, blobs))
             self._evaluator = ReferenceEvaluator(model, new_ops=known)
         except Exception as error:

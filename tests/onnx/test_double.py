@@ -18,6 +18,7 @@ from bnfold.net import Array
 from bnfold.onnx.double import in_double
 from bnfold.onnx.error_function import erf
 from bnfold.onnx.evaluator import Evaluator
+from bnfold.onnx.fused_operators import FUSED_OPERATORS
 from bnfold.runtime import Session
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
@@ -1009,3 +1010,68 @@ def test_of_a_node_one_output_may_be_known_and_the_other_one_not_wanted() -> Non
     assert truth.run(feeds)["y"].tolist() == [5, 3]
     assert dict(truth.each(feeds, ["y"], known=known))["y"].tolist() == [-1, 2]
     assert [values.tolist() for _, values in truth.each(feeds, known=known)] == [[5, 3], [-1, 2]]
+
+
+FUSED = [
+    "BiasGelu (x, b4)",
+    "FastGelu (x, b4)",
+    "FastGelu (x)",
+    "Gelu (x)",
+    "QuickGelu (x)",
+    "QuickGelu <alpha = 0.5> (x)",
+    "FusedMatMul <alpha = 0.5> (x, w45)",
+    "FusedMatMul <transA = 1> (x, w35)",
+    "FusedMatMul <transB = 1> (x, w54)",
+    "SkipLayerNormalization <epsilon = 0.01> (x, x234, b4, b4, b4)",
+    "SkipLayerNormalization (x, x234, b4)",
+    "SkipSimplifiedLayerNormalization <epsilon = 0.01> (x, x234, b4, b4)",
+    "SimplifiedLayerNormalization <epsilon = 0.01> (x, b4)",
+    "SimplifiedLayerNormalization (x, b4)",
+    'FusedConv <activation = "Relu"> (x, w5323, b5)',
+    'FusedConv <activation = "Clip", activation_params = [-1.0, 2.0], auto_pad = "SAME_UPPER"> (x, w5323, b5)',
+    'FusedConv <activation = "HardSigmoid", activation_params = [0.02, 0.4], strides = [2, 1]> (x, w5323)',
+    'FusedConv <activation = "LeakyRelu", activation_params = [0.3], pads = [1, 1, 1, 1]> (x, w5323, b5)',
+    'FusedConv <activation = "Sigmoid", dilations = [2, 1]> (x, w5323, b5)',
+    'FusedConv <activation = "Tanh", group = 3, pads = [0, 0, 1, 1]> (x, w3122, b3, x2366)',
+    'FusedGemm <activation = "Relu", alpha = 2.0, beta = 0.5> (x, w45, b5)',
+    'FusedGemm <activation = "LeakyRelu", activation_alpha = 0.3, transB = 1> (x, w54, b5)',
+    'FusedGemm <activation = "Tanh", transA = 1> (x, w35)',
+]
+
+
+@pytest.mark.parametrize("made", FUSED)
+def test_what_onnxruntime_makes_of_several_nodes_is_computed_in_float64(made: str) -> None:
+    """Each input but x is as large as the digits behind its name say."""
+    shape = {"FusedC": (2, 3, 6, 6), "FusedG": (3, 4)}.get(made[:6], (2, 3, 4))
+    outputs = "y, , , z" if made.startswith("Skip") else "y"
+    domain = "" if made.startswith("Simplified") else "com.microsoft."
+    read = {one for one in made[made.rindex("(") + 1 : -1].split(", ") if one != "x"}
+    ports = ", ".join(f"float {name}" for name in outputs.replace(", ,", "").split(", "))
+    parsed = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+        g (float[{",".join(map(str, shape))}] x) => ({ports}) {{ {outputs} = {domain}{made} }}"""
+    )
+    random = np.random.default_rng(0)
+    for name in read:
+        values = random.normal(size=tuple(map(int, name[1:]))).astype(np.float32)
+        parsed.graph.initializer.append(numpy_helper.from_array(values, name))
+    x = random.normal(size=shape).astype(np.float32)
+    for output in parsed.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    found = Evaluator(in_double(parsed, (), None), ()).run({"x": x})
+    for name, wanted in Session(parsed).run({"x": x}).items():
+        assert found[name].dtype == np.float64
+        np.testing.assert_allclose(found[name], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_product_that_moves_its_batch_has_no_form_in_float64() -> None:
+    parsed = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]> g (float[4,2,4] x) => (float y)
+        { y = com.microsoft.FusedMatMul <transBatchA = 1> (x, x) }"""
+    )
+    with pytest.raises(UnsupportedError, match="FusedMatMul moves the batch"):
+        Evaluator(in_double(parsed, (), None), ()).run({"x": np.zeros((4, 2, 4))})
+
+
+def test_each_of_these_operators_is_tried() -> None:
+    assert {made.split()[0] for made in FUSED} == {operator.__name__ for operator in FUSED_OPERATORS}
