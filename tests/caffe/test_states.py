@@ -151,12 +151,16 @@ def test_sequences_that_the_data_number_have_no_indicator_in_onnx() -> None:
         bnfold.to_onnx(net)
 
 
+LONG = """
+input: "x" input_shape {{ dim: 1 dim: 2 }}
+layer {{ name: "r" type: "ReLU" bottom: "x" top: "y" }}
+layer {{ name: "i" type: "ContinuationIndicator" top: "cont"
+  continuation_indicator_param {{ time_step: {} batch_size: {} }} }}
+"""
+
+
 def test_an_indicator_that_no_blob_can_hold_takes_no_memory() -> None:
-    text = """
-        input: "x" input_shape { dim: 1 dim: 1 dim: 2 }
-        layer { name: "i" type: "ContinuationIndicator" top: "cont"
-          continuation_indicator_param { time_step: 100000 batch_size: 100000 } }
-        layer { name: "rnn" type: "RNN" bottom: "x" bottom: "cont" top: "y" recurrent_param { num_output: 2 } }
-    """
     with pytest.raises(ModelError, match=r"'i'.*: 100000x100000 is more than a blob holds"):
-        parsed(text)
+        parsed(LONG.format(100_000, 100_000))
+    with pytest.raises(UnsupportedError, match="would take constants of 2,000,000,000 numbers"):
+        bnfold.to_onnx(parsed(LONG.format(1, 2_000_000_000)))

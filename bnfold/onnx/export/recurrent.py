@@ -31,6 +31,7 @@ def continuation_indicator(block: Block) -> str:
     steps, batch = block.tops[0]
     if batch < 1:
         raise Refused("how many sequences there are depends on the data")
+    block.affords(steps * batch)
     return block.constant(np.repeat(np.minimum(np.arange(steps), 1)[:, None], batch, 1))
 
 
