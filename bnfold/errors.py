@@ -22,7 +22,7 @@ from pathlib import Path
 MAX_GUESSES = 20
 MAX_SLIPS = 500
 MAX_GUESSED = 60
-PLURALS = {"axis": "axes", "box": "boxes"}
+PLURALS = {"axis": "axes", "box": "boxes", "index": "indices"}
 LEAST_ALIKE = 0.7  # of difflib's ratio: "Elementwise" may mean Eltwise, and "ConvLSTM" is no LSTM
 PARAM = "_param"
 ACRONYM = 3  # letters of a layer's name that is as close to others by chance: bn, gn, grn, lrn, mvn, rnn

@@ -785,6 +785,8 @@ def test_what_is_gathered_has_the_shape_of_its_indices() -> None:
         tops_of(gather("indices: 3 axis: 1"), (4, 3))
     with pytest.raises(ModelError, match="1 index for a shape of 2"):
         tops_of(gather("indices: 3 shape: 2"), (4, 3))
+    with pytest.raises(ModelError, match="0 indices for a shape of 0x3"):
+        tops_of(gather("shape: 0 shape: 3"), (4, 3))
     several = "indices: 1 indices: 2 indices: 0 indices: 1 indices_shape: 2 indices_shape: 2"
     assert tops_of(gather(several, "GatherND", "gather_nd_param"), (2, 3, 5)) == [(2, 5)]
     with pytest.raises(ModelError, match="there is no place 2 along axis 1 of 2x2x5"):

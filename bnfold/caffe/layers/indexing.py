@@ -157,7 +157,7 @@ def gathered(layer: Layer) -> Shape:
     param = ROWS[layer.type].parameters(layer)
     shape = tuple(param.shape if layer.type == "Gather" else param.indices_shape)
     shape = () if shape == (0,) else shape
-    if prod(shape) != len(param.indices):
+    if not param.indices or prod(shape) != len(param.indices):
         raise ModelError(f"{layer}: {counted(len(param.indices), 'index')} for a shape of {sizes(shape)}")
     return shape
 
