@@ -19,7 +19,8 @@ from bnfold.options import ReadOptions, changed, differing
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    StrPath = str | os.PathLike[str]
+    from bnfold.io.files import StrPath
+
     Model = StrPath | bytes | BinaryIO | ModelProto
 
 PARTS = frozenset({"GraphProto", "NodeProto", "TensorProto"})

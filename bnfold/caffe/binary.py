@@ -245,10 +245,9 @@ def _keep_phase(layer: LayerParameter) -> None:
     for rule in layer.include:
         for name in ("min_level", "max_level", "stage", "not_stage"):
             rule.ClearField(name)
-    phased = [rule for rule in layer.exclude if [field.name for field, _ in rule.ListFields()] == ["phase"]]
-    kept = LayerParameter(exclude=phased)
-    del layer.exclude[:]
-    layer.exclude.extend(kept.exclude)
+    for index in reversed(range(len(layer.exclude))):
+        if [field.name for field, _ in layer.exclude[index].ListFields()] != ["phase"]:
+            del layer.exclude[index]
 
 
 def _undo_splits(net: NetParameter) -> list[int]:

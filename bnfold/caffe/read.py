@@ -44,16 +44,14 @@ from bnfold.errors import (
     quoted,
     telling_which,
 )
-from bnfold.io.files import os_path
+from bnfold.io.files import StrPath, os_path
 from bnfold.net import Layer, Net, Shape
 from bnfold.options import ReadOptions, changed
 
-PathLike = str | os.PathLike[str]
-
 
 def load(
-    prototxt: PathLike,
-    caffemodel: PathLike | Sequence[PathLike] | None = None,
+    prototxt: StrPath,
+    caffemodel: StrPath | Sequence[StrPath] | None = None,
     *,
     options: ReadOptions = ReadOptions(),
     **changes: object,
@@ -418,7 +416,7 @@ def _give_weights(
         raise WeightsError(f"{error}; {options} was asked for") from None
 
 
-def _paths(caffemodel: PathLike | Sequence[PathLike] | None) -> list[Path]:
+def _paths(caffemodel: StrPath | Sequence[StrPath] | None) -> list[Path]:
     """Caffe joins several files by commas; a file may also have one in its name."""
     if caffemodel is None:
         return []

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 
 from bnfold.data.arrays import LABELS, label_among, read_arrays, read_headers
-from bnfold.data.pixels import Kind, Size, kind_of
+from bnfold.data.decoding import decode
+from bnfold.data.pixels import Kind, Size, kind_of, turned
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import ALL, Arrays, Feed, Part, Samples, input_misfit, labels_misfit, nothing_for
 from bnfold.errors import BnfoldError, ParseError, UsageError, few, plural, quoted
 from bnfold.io.files import absence, nearby
 from bnfold.io.formats import HEAD, MODELS, other_format
-from bnfold.io.mapping import read_file
+from bnfold.io.mapping import open_regular, read_file
 from bnfold.net import Array
 
 if TYPE_CHECKING:
@@ -162,15 +163,13 @@ class Files:
 
     def kind(self, number: int) -> Kind:
         """By its header."""
-        from bnfold.data.decoding import read_header
-
-        return kind_of(read_header(self.files[number]), turn=True)
+        with open_regular(self.files[number]) as stream:
+            return kind_of(decode(stream, self.files[number], whole=False), turn=True)
 
     def load(self, number: int, *, grey: bool = False) -> Image.Image:
         """Decode one."""
-        from bnfold.data.decoding import read_image
-
-        return read_image(self.files[number], grey=grey)
+        with open_regular(self.files[number]) as stream:
+            return turned(decode(stream, self.files[number], grey=grey))
 
 
 def open_samples(

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -21,7 +22,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from bnfold.data.decoding import decode_image
+from bnfold.data.decoding import decode
 from bnfold.data.pages import Pages
 from bnfold.data.pixels import Kind, kind_of
 from bnfold.data.samples import Part
@@ -167,7 +168,7 @@ class Database:
             raise ParseError(f"record '{self.name(number)}' is no Datum: {error}", self.path) from None
 
     def _decoded(self, number: int, datum: Datum, *, whole: bool = True, grey: bool = False) -> Image.Image:
-        return decode_image(bytes(datum.data or b""), self.path, self.name(number), whole=whole, grey=grey)
+        return decode(BytesIO(datum.data or b""), self.path, self.name(number), whole=whole, grey=grey)
 
     def _opened(self) -> Any:
         if self._environment is None:

@@ -1,5 +1,6 @@
 """Pixels are those that OpenCV gives, with which Caffe reads and resizes images."""
 
+from io import BytesIO
 from math import prod
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bnfold.data.decoding import decode_image, read_header, read_image
+from bnfold.data.datasets import Files
+from bnfold.data.decoding import decode
 from bnfold.data.pixels import ORIENTATION, Kind, decoded, kind_of, resized
 from bnfold.data.preparation import Preparation
 from bnfold.errors import UsageError
@@ -69,20 +71,20 @@ def test_files_are_turned_by_their_orientation_as_opencv_does(tmp_path: Path, su
     Image.fromarray(np.arange(16 * 24 * 3, dtype=np.uint8).reshape(16, 24, 3)).save(path, exif=exif, lossless=True)
     read = cv2.imread(str(path))
     assert read.shape == ((24, 16, 3) if orientation > 4 else (16, 24, 3))
-    assert np.array_equal(decoded(read_image(path), grey=False), read)
-    kind = kind_of(read_header(path), turn=True)
+    assert np.array_equal(decoded(Files([path], tmp_path).load(0), grey=False), read)
+    kind = Files([path], tmp_path).kind(0)
     assert (kind.size, kind.turned) == (read.shape[:2], orientation > 1)
     assert (orientation > 1) == ("turned as their EXIF orientation says" in Preparation().done([kind]))
     # Caffe decodes records of an LMDB unchanged.
     record = path.read_bytes()
     unchanged = cv2.imdecode(np.frombuffer(record, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert np.array_equal(decoded(decode_image(record, path, "1"), grey=False), unchanged)
+    assert np.array_equal(decoded(decode(BytesIO(record), path, "1"), grey=False), unchanged)
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0nothing", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"])
 def test_a_damaged_orientation_is_none(tmp_path: Path, exif: bytes) -> None:
     Image.new("RGB", (24, 16)).save(tmp_path / "damaged.jpg", exif=exif)
-    assert read_image(tmp_path / "damaged.jpg").size == (24, 16)
+    assert Files([tmp_path / "damaged.jpg"], tmp_path).load(0).size == (24, 16)
 
 
 def test_colours_of_the_lab_space_become_grey() -> None:
