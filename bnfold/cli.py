@@ -24,26 +24,29 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from bnfold.command import FILES, Command, F, FilePath, HelpContext, Word, complete_in_fish, options
-from bnfold.errors import LeftoverWarning, UsageError
-from bnfold.options import (
-    CHOICES,
+from bnfold.command import (
     COMPARING,
+    FILES,
     FOR_CAFFE,
     FOR_ONNX,
     FROM_CAFFE,
     PREPARING,
     PROVING,
-    WEIGHTS,
-    CompareOptions,
-    OnnxOptions,
-    ReadOptions,
+    Command,
+    F,
+    FilePath,
+    HelpContext,
+    Word,
     by_name,
+    complete_in_fish,
+    options,
     parse_bytes,
     parse_pair,
     parse_plane,
     parse_sizes,
 )
+from bnfold.errors import LeftoverWarning, UsageError
+from bnfold.options import CHOICES, WEIGHTS, CompareOptions, OnnxOptions, ReadOptions
 from bnfold.report.messages import UNUSABLE, message_of, usage_message, with_notes
 from bnfold.report.streams import Printed, ReportLost, discard, noting_files, write_error
 from bnfold.report.words import on_one_line, visible

@@ -1,4 +1,4 @@
-"""What the commands of `bnfold.cli` share: options in groups, a short and a full help, and completion."""
+"""What the commands of `bnfold.cli` share: words read as values, options in groups, two helps, and completion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bnfold.errors import UsageError
-from bnfold.options import require_words
 from bnfold.report.messages import extra_argument_message
 
 if TYPE_CHECKING:
@@ -20,6 +19,18 @@ else:
     Option = click.ParamType  # only newer clicks let it be subscripted
 
 F = TypeVar("F", bound=Callable[..., Any])
+Value = TypeVar("Value")
+
+# Options that mean something only beside others.
+FROM_CAFFE = ("opset", "dynamic_batch", "allow_custom_ops", "hash_sources")
+FOR_ONNX = (*FROM_CAFFE, "external_data")
+FOR_CAFFE = ("strip", "dialect")
+COMPARING = (
+    "tolerance", "seed", "exact", "min_agreement", "max_top1_drop", "provider", "reference_provider", "tf32", "memory",
+    "sample_limit", "sample_seed",
+)  # fmt: skip
+PREPARING = ("mean", "scale", "swap_channels", "resize", "crop")
+PROVING = (*COMPARING, *PREPARING, "data", "keep_failed", "outputs_only")
 
 
 class FilePath(click.Path):
@@ -52,6 +63,55 @@ class Word(Option):
             return self.read(str(value))
         except ValueError:
             self.fail(f"expected {self.name} like {self.like}, got '{value}'", param, ctx)
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """`1,3,224,224` or `1x3x224x224`. Raises ValueError for anything else."""
+    sizes = tuple(int(size) for size in text.replace("x", ",").split(","))
+    if min(sizes) < 1:
+        raise ValueError
+    return sizes
+
+
+def parse_bytes(text: str) -> int:
+    """`500M`, `500MB`, `4GiB` or a plain number, of a megabyte at least. Raises ValueError for anything else."""
+    number = text.rstrip("BIKMGTbikmgt")
+    unit = text[len(number) :].upper().removesuffix("B").removesuffix("I")
+    size = float(number) * 2.0 ** (10 * ["", "K", "M", "G", "T"].index(unit))
+    if not 1 << 20 <= size < 1 << 63:
+        raise ValueError
+    return int(size)
+
+
+def require_words(words: Sequence[str]) -> None:
+    """Stop at an empty argument, which would be taken for the folder that one is in. Raises UsageError."""
+    for before, word in zip(("the command", *words), words, strict=False):
+        if not word:
+            raise UsageError(f"the argument after {before} is empty: is a variable of the shell not set?")
+        if word.startswith("--") and word.find("=") == len(word) - 1:
+            raise UsageError(f"{word} is empty: is a variable of the shell not set?")
+
+
+def parse_plane(text: str) -> tuple[int, int]:
+    """Height and width, or one number for both. Raises ValueError for anything else."""
+    height, width = (parse_sizes(text) * 2)[:2] if text.isdigit() else parse_sizes(text)
+    return height, width
+
+
+def parse_pair(read: Callable[[str], Value], text: str) -> tuple[str, Value]:
+    """`NAME=VALUE`, whose value `read` reads. Raises ValueError for anything else."""
+    name, _, rest = text.rpartition("=")
+    if not name or not rest:
+        raise ValueError
+    return name, read(rest)
+
+
+def by_name(option: str, pairs: Sequence[tuple[str, Value]]) -> dict[str, Value]:
+    """The values of an option NAME=VALUE, which says one thing of each name. Raises UsageError where it says two."""
+    found = dict(pairs)
+    if twice := [name for name, value in pairs if found[name] != value]:
+        raise UsageError(f"{option}: '{twice[0]}' is given two values")
+    return found
 
 
 def options(*decorators: Callable[[F], F], group: str = OTHER) -> Callable[[F], F]:
