@@ -101,7 +101,11 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
         "--batchnorm-layout.*'nix' is not one of 'bvlc'",
     ),
     "a mean that is none": ((*FOLD, "--data", "x.npy", "--mean", "1,b"), {}, "the mean '1,b' is neither numbers"),
-    "a missing caffemodel": (("fold", "net.prototxt", "-o", "out.prototxt"), {}, "no caffemodel was given, and 9 of"),
+    "a missing caffemodel": (
+        ("fold", "net.prototxt", "-o", "out.prototxt"),
+        {},
+        "no caffemodel was given, and 9 of .*; name it behind the prototxt, as in 'net.prototxt net.caffemodel'",
+    ),
     "a missing caffemodel for an export": (("export", "net.prototxt", "-o", "a.onnx"), {}, "no caffemodel was given"),
     "a model to compare that does not exist": (("diff", "net.prototxt", "nix.onnx"), {}, "nix.onnx: cannot be read"),
     "a model to compare that is none": (("diff", "net.prototxt", "b.onnx"), {"b.onnx": b"\xff"}, "b.onnx: is not an"),

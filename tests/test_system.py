@@ -86,7 +86,9 @@ def test_a_prototxt_without_weights_beside_it_is_compared_if_it_needs_none(run: 
     needing = run("diff", "net.prototxt", "bare.prototxt")
     assert needing.code == 2
     assert "bare.prototxt: no caffemodel was given, and" in needing.err
-    assert "call the two bare.prototxt:WEIGHTS.caffemodel" in needing.err
+    assert "call the two bare.prototxt:net.caffemodel" in needing.err
+    Path("other.caffemodel").touch()  # which of the two is meant, nothing tells
+    assert "call the two bare.prototxt:WEIGHTS.caffemodel" in run("diff", "net.prototxt", "bare.prototxt").err
 
 
 @pytest.mark.parametrize("place", [0, 1])

@@ -103,7 +103,9 @@ def _input_layer(net: NetParameter, text: str, layers: Sequence[Upgraded]) -> li
     shapes = []
     if net.input_shape:
         if len(net.input_shape) != len(inputs):
-            raise ModelError(f"the net has {len(inputs)} `input`s and {len(net.input_shape)} `input_shape`s")
+            raise ModelError(
+                f"the net has {len(inputs)} `input`s and {len(net.input_shape)} `input_shape`s; write one for each"
+            )
         shapes = list(net.input_shape)
     elif net.input_dim:
         dims, size = list(net.input_dim), _dims_of_an_input(net, layers)
@@ -138,7 +140,7 @@ def v2_type(word: str) -> str:
 def _upgrade_v1(old: V1LayerParameter, number: int, foreign: Foreign) -> LayerParameter:
     word = foreign.types.get(number) or TYPES.get(old.type)
     if word is None:
-        raise ModelError(f"layer '{old.name}' (V1) has no type")
+        raise ModelError(f"layer '{old.name}' (V1) without a type, which no Caffe takes; write it")
     new = LayerParameter(type=word)
     for descriptor, value in old.ListFields():
         if descriptor.name in V1_ONLY:

@@ -179,10 +179,10 @@ def test_an_input_field_that_an_input_layer_repeats_is_passed_over() -> None:
     [
         ('input: "a" input: "b" input_dim: 1 layer {}', "2 `input`s and 1 `input_dim`s, not 4 for each"),
         ('input: "a" input: "b" input_dim: [1, 9] layer { type: "ReLU" }', "written as `input_shape { dim: ... }`"),
-        ('input: "a" input_shape {} input_shape {} layer {}', "1 `input`s and 2 `input_shape`s"),
-        ('layers { name: "x" }', "layer 'x' (V1) has no type"),
-        ('layers { name: "x" type: NONE }', "layer 'x' (V1) has no type"),
-        ('layers { layer { name: "x" } }', "layer 'x' (V1) has no type"),
+        ('input: "a" input_shape {} input_shape {} layer {}', "1 `input`s and 2 `input_shape`s; write one for each"),
+        ('layers { name: "x" }', "layer 'x' (V1) without a type, which no Caffe takes; write it"),
+        ('layers { name: "x" type: NONE }', "layer 'x' (V1) without a type, which no Caffe takes; write it"),
+        ('layers { layer { name: "x" } }', "layer 'x' (V1) without a type, which no Caffe takes; write it"),
         ('layers { layer { name: "x" type: "relu" num_output: 3 } }', "has 'num_output', which this type has no place"),
         (
             'layers { layer { name: "p" type: "padding" } bottom: "a" top: "p" } '
