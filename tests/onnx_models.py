@@ -24,7 +24,7 @@ def model(
         [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
     )
     versions = [helper.make_opsetid("", opset)]
-    versions += [helper.make_opsetid("ai.onnx.ml", 1)] if any(node.domain == "ai.onnx.ml" for node in nodes) else []
+    versions += [helper.make_opsetid(domain, 1) for domain in sorted({node.domain for node in nodes} - {""})]
     made = helper.make_model(graph, opset_imports=versions, ir_version=8)
     return onnx.shape_inference.infer_shapes(made, strict_mode=True)
 

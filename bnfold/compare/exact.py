@@ -63,7 +63,10 @@ UNITS_OF_ONE = 2.0  # each of several operators behind one another rounds by hal
 MOVED = 8  # seldom are so many draws all far smaller than what the rounding of one channel's weights did
 CHANCE_OF_MOVED = 3.0  # times the most of so many draws: of 100,000 channels 30 are farther off than twice that
 COARSE = ("bfloat16", "float16")  # types whose rounding of the weights that a fold computed counts
-NORMALISING = ("GroupNormalization", "InstanceNormalization", "LayerNormalization", "MeanVarianceNormalization")
+NORMALISING = (
+    *("GroupNormalization", "InstanceNormalization", "LayerNormalization", "MeanVarianceNormalization"),
+    *("SimplifiedLayerNormalization", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"),
+)
 EVERY_SAMPLE = 16  # of so many samples each one is judged; of more, the one with the largest error
 
 Figures: TypeAlias = tuple[Float64, Float64, Float64, Float64]

@@ -41,6 +41,7 @@ from bnfold.options import TOLERANCES
 
 if TYPE_CHECKING:
     from bnfold.compare.matched import MatchedCandidate
+    from bnfold.compare.models import Model
     from bnfold.compare.ties import Ties
     from bnfold.data.samples import Feed
     from bnfold.onnx.evaluator import Evaluator
@@ -55,6 +56,7 @@ FROM_ONE = ("HardSigmoid", "Sigmoid")  # near 0 they are 1 - v, or v + 1/2, of a
 SUMS = (
     *("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"),
     *("Add", "Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul", "Sub", "Sum"),
+    *("FusedConv", "FusedGemm", "FusedMatMul"),
 )
 SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 run and ten in float32 take seconds
 LIGHT = 1 << 17  # weights and values up to which such a network stays open
@@ -206,7 +208,7 @@ class RoundingJudge:
         # are added cancel, since the mean of what was centred is what rounding left, and where a Sigmoid, which
         # float32 computes to a unit of 1, is near 0 everywhere. Of others the unit is their own.
         farthest = min(first.judged, relative(first.max_abs, magnitude(first.low, first.high)))
-        squashed = float(any(type_of(matched.ours, name) in SQUASHING for name in sources(matched.ours, beyond[0])))
+        squashed = float(any(_computes(matched.ours, name) in SQUASHING for name in sources(matched.ours, beyond[0])))
         added = max(self._added(beyond[0]), default=squashed)
         return beyond if farthest <= ROUNDING * tolerance or first.max_abs <= tolerance * added else []
 
@@ -313,7 +315,8 @@ class RoundingJudge:
                     known[name] = r, c.reshape(r.shape)
                 else:
                     enlarges = self._enlarges(name) and steps.isdisjoint(self._stretch(name))
-                    least = float(any(type_of(matched.ours, made) in FROM_ONE for made in sources(matched.ours, name)))
+                    made = (_computes(matched.ours, blob) for blob in sources(matched.ours, name))
+                    least = float(not set(FROM_ONE).isdisjoint(made))
                     stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, enlarges, least)
         fair = FAIR if set(matched.options.providers) == {"cpu"} else np.inf
         off = straying(truth, run.feeds, stretches, matched.options.limit, fair, known)
@@ -367,6 +370,14 @@ class RoundingJudge:
         model = self.matched.theirs.own.rounded_otherwise(self.matched.ours.own, seed)
         cut = with_inputs(model.proto, {name: (values.dtype, values.ndim) for name, values in chosen.items()})
         return model.feeds, replace(model, proto=cut).session(wanted, store, self.matched.options.threads)
+
+
+def _computes(model: Model, blob: str) -> str:
+    """As `type_of`; of a layer with an activation of its own the type of that."""
+    from bnfold.onnx.scores import activation_of
+
+    node = model.makers.get(blob)
+    return (activation_of(node) if node is not None else "") or type_of(model, blob)
 
 
 def rounding_note(name: str, found: Distances, exact: bool) -> str:

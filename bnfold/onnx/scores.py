@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto
 
 from bnfold.onnx.node import attribute_value, with_attributes
 
+ACTIVATED = ("FusedConv", "FusedGemm")
 LINEAR = ("LinearClassifier", "LinearRegressor")
 RAW = "@raw"
 POST_TRANSFORMS = {"LOGISTIC": "Sigmoid", "SOFTMAX": "Softmax", "SOFTMAX_ZERO": "Softmax"}
@@ -31,6 +32,11 @@ def with_raw_scores(model: ModelProto) -> tuple[ModelProto, list[str]]:
 def saturates(node: NodeProto) -> str:
     """The type of the layer that a linear model puts behind its scores, if that may saturate."""
     return POST_TRANSFORMS.get(attribute_value(node, "post_transform", ""), "") if node.op_type in LINEAR else ""
+
+
+def activation_of(node: NodeProto) -> str:
+    """What onnxruntime's own operators put behind their sums, as the type of a layer; empty for nothing."""
+    return attribute_value(node, "activation", "") if node.op_type in ACTIVATED else ""
 
 
 def _raw(node: NodeProto) -> NodeProto:
