@@ -42,7 +42,7 @@ from bnfold.compare.backends import Float64
 from bnfold.compare.divergence import upstream
 from bnfold.compare.kernels import alike
 from bnfold.compare.metrics import PIECE
-from bnfold.compare.models import Model, is_copy, same_stored
+from bnfold.compare.models import Model, same_stored
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array
 from bnfold.options import ROUNDING as UNITS
@@ -298,12 +298,8 @@ def _formula(model: Model, blob: str, leaves: Mapping[str, str | None]) -> tuple
 
 def _operand(model: Model, name: str, reader: str, leaves: Mapping[str, str | None]) -> tuple[object, ...] | None:
     """What a node reads: a leaf, what other nodes make of these, or what is stored."""
-    if name in leaves:
-        return (leaves[name],)
-    node = model.makers.get(name)
-    if node is not None and is_copy(node, name):
-        return _operand(model, node.input[0], reader, leaves)
-    return _formula(model, name, leaves) or _constant(model, name, reader)
+    name = model.source(name, leaves)
+    return (leaves[name],) if name in leaves else _formula(model, name, leaves) or _constant(model, name, reader)
 
 
 def _constant(model: Model, name: str, reader: str) -> tuple[object, ...] | None:

@@ -151,12 +151,8 @@ class Model:
 
     def reading_through_copies(self, compared: Collection[str]) -> Model:
         """The network, whose `reads` name in the place of a copy that is not compared what it was made of."""
-
-        def source(name: str) -> str:
-            chain = [*self.copied_from(name)]
-            return next((one for one in chain if one in compared), chain[-1])
-
-        return replace(self, reads={blob: tuple(map(source, read)) for blob, read in self.reads.items()})
+        reads = {blob: tuple(self.source(name, compared) for name in read) for blob, read in self.reads.items()}
+        return replace(self, reads=reads)
 
     @cached_property
     def float_types(self) -> set[str]:
@@ -183,9 +179,14 @@ class Model:
     def copied_from(self, name: str) -> Iterator[str]:
         """A value, what it is a copy of, what that is one of, and so on."""
         yield name
-        while (node := self.makers.get(name)) is not None and is_copy(node, name):
+        while (node := self.makers.get(name)) is not None and node.op_type in COPYING and node.output[0] == name:
             name = node.input[0]
             yield name
+
+    def source(self, name: str, stops: Collection[str]) -> str:
+        """What a value is a copy of: the nearest one among `stops`, or else the last one, which is no copy."""
+        chain = [*self.copied_from(name)]
+        return next((one for one in chain if one in stops), chain[-1])
 
     @property
     def output_shapes(self) -> list[tuple[int | None, ...]]:
@@ -372,11 +373,6 @@ def same_stored(one: Weight | Array | None, other: Weight | Array | None) -> boo
         return one is other
     ours, theirs = values_stored(one), values_stored(other)
     return (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape) and ours.tobytes() == theirs.tobytes()
-
-
-def is_copy(node: NodeProto, name: str) -> bool:
-    """Whether a node makes a value that is its first input; a Dropout that draws is not compared at all."""
-    return node.op_type in COPYING and node.output[0] == name
 
 
 def open_model(source: Source, role: str, options: CompareOptions = CompareOptions()) -> Model:
@@ -609,6 +605,7 @@ def _sizes_of(tensor: TypeProto.Tensor) -> tuple[int | None, ...]:
 
 
 COPYING = frozenset({"Dropout", "Identity"})
+"""Operators whose first output is their first input; a Dropout that draws is not compared at all."""
 
 SELDOM = frozenset({"bfloat16", "float64"})
 """Types of which onnxruntime has many operators on no processor."""
