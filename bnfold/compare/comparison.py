@@ -383,8 +383,7 @@ class Comparison:
         ours, theirs = ours.reading_through_copies(pairs), theirs.reading_through_copies({*pairs.values()})
         notes = [*ours.notes, *theirs.notes, *self._types]
         notes += [*run_in_one(ours, theirs), *_standing_in(ours), *chosen_sizes]
-        notes += _other_kinds(ours.feeds, theirs.feeds, inputs)
-        notes += _closed(ours.feeds, theirs.feeds, inputs)
+        notes += _unlike_inputs([(name, ours.feeds[name], theirs.feeds[partner]) for name, partner in inputs.items()])
         notes += further_outputs(ours.outputs, theirs.outputs, pairs)
         notes += self._unlike_what_was_asked(theirs, layout, data)
         return MatchedCandidate(
@@ -650,22 +649,19 @@ def _brought(model: Model) -> dict[str, Feed]:
     return {name: feed for name, feed in model.feeds.items() if not feed.unmade}
 
 
-def _other_kinds(ours: Mapping[str, Feed], theirs: Mapping[str, Feed], inputs: Mapping[str, str]) -> Iterator[str]:
-    """The notes on inputs that take whole numbers in one network alone, which is fed others than data may bring."""
-    for name, partner in inputs.items():
-        first, second = np.dtype(ours[name].dtype), np.dtype(theirs[partner].dtype)
+def _unlike_inputs(inputs: Sequence[tuple[str, Feed, Feed]]) -> Iterator[str]:
+    """The notes on inputs that take whole numbers in one network alone, which is fed others than data may bring; and on
+    those that take any size along an axis in the reference, and one in the candidate.
+    """
+    for name, ours, theirs in inputs:
+        first, second = np.dtype(ours.dtype), np.dtype(theirs.dtype)
         if (first.kind in "biu") != (second.kind in "biu"):
             takes = f"input '{name}' takes {first.name} in the reference and {second.name} in the candidate"
             yield f"{takes}, so nothing is proved of values that one of them does not hold"
-
-
-def _closed(ours: Mapping[str, Feed], theirs: Mapping[str, Feed], inputs: Mapping[str, str]) -> Iterator[str]:
-    """The notes on inputs that take any size along an axis in the reference, and one in the candidate."""
-    for name, partner in inputs.items():
-        first, second = ours[name], theirs[partner]
-        sized = zip(first.shape, second.shape, strict=False) if first.ranked and second.ranked else ()
+    for name, ours, theirs in inputs:
+        sized = zip(ours.shape, theirs.shape, strict=False) if ours.ranked and theirs.ranked else ()
         if any(one is None is not other for one, other in sized):
-            takes = f"input '{name}' takes {sizes(first.shape)} in the reference and {sizes(second.shape)}"
+            takes = f"input '{name}' takes {sizes(ours.shape)} in the reference and {sizes(theirs.shape)}"
             yield f"{takes} in the candidate, so of other sizes nothing is proved"
 
 

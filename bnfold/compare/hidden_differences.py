@@ -363,11 +363,9 @@ def _other_layers(
         if partner is None or partner.type != layer.type or partner.bottoms != read or partner.param is layer.param:
             continue
         settings, changed = layer_settings(layer), layer_settings(partner)
-        names = [
-            name for name in sorted({*settings, *changed} - {PREPARING}) if settings.get(name) != changed.get(name)
-        ]
-        if names and not same.issuperset(partner.tops):
-            found[partner.name] = names[0], max(seen.get(top, 0.0) for top in partner.tops)
+        unlike = {name for name in settings | changed if settings.get(name) != changed.get(name)} - {PREPARING}
+        if unlike and not same.issuperset(partner.tops):
+            found[partner.name] = min(unlike), max(seen.get(top, 0.0) for top in partner.tops)
     return found
 
 
