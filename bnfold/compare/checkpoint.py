@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,9 @@ from bnfold.io.files import os_path
 from bnfold.io.mapping import open_regular, require_unchanged
 from bnfold.io.signals import defer_signals
 from bnfold.options import CompareOptions
+
+if TYPE_CHECKING:
+    from bnfold.compare.engine import Engine
 
 SCHEMA = "bnfold-checkpoint-6"
 EVERY = 10.0  # seconds between two times of writing
@@ -77,29 +80,17 @@ class Checkpoint:
         self.saved, self.fault = self.pieces, ""
         self._written = time.monotonic()
 
-    def begin(
-        self,
-        models: Iterable[Model],
-        data: Samples,
-        options: CompareOptions,
-        batch: int,
-        compiled: bool,
-        notes: list[str],
-    ) -> None:
-        """Say what is measured from here on, with the notes on it.
-
-        Args:
-            models, data, options, batch: what is measured.
-            compiled: whether by compiled code, which rounds in another order.
-            notes: kept for a run that goes on, where this is none.
+    def begin(self, engine: Engine, data: Samples, options: CompareOptions, notes: list[str]) -> None:
+        """Say what is measured from here on, with the notes on it, which are kept for a run that goes on.
 
         Raises:
             UsageError: the file is of another comparison, or cannot be written.
         """
         if self.path is None:
             return
-        models = list(models)
-        identity = identity_of(models, data, options, batch) | {"use of numba": str(compiled)}
+        models = engine.networks.models
+        # Compiled code rounds in another order.
+        identity = identity_of(models, data, options, engine.layout.batch) | {"use of numba": str(engine.compiled)}
         differing = [what for what, digest in identity.items() if self.identity.get(what, digest) != digest]
         if "batch" in differing:  # which stands in the sizes of either model, too
             differing = [what for what in differing if not what.startswith("model ")]

@@ -482,7 +482,8 @@ class Comparison:
                 one.data, one.layout = data, engine.layout
                 side.plan = one.decide(shapes[0], second)
                 one.notes += dict.fromkeys([*notes, *saturation_notes(saturated, one)])
-            found = self._pass_over(engine, data, options, state, progress, notes)
+            state.begin(engine, data, options, notes)
+            found = self._pass_over(engine, data, options, state, progress)
             for one in opened:
                 one.notes += filter(None, [state.fault])
             for model in networks.models:
@@ -603,18 +604,10 @@ class Comparison:
         return replace(report, first_divergent=first, notes=(*report.notes, note))
 
     def _pass_over(
-        self,
-        engine: Engine,
-        data: Samples,
-        options: CompareOptions,
-        state: Checkpoint,
-        progress: Progress | None,
-        notes: list[str],
+        self, engine: Engine, data: Samples, options: CompareOptions, state: Checkpoint, progress: Progress | None
     ) -> list[Measurement]:
         """Every piece of the data, merged in order; here or on a cluster, from the start or a checkpoint on."""
-        pieces, models = engine.pieces(data.count), engine.networks.models
-        state.begin(models, data, options, engine.layout.batch, engine.compiled, notes)
-        first = state.pieces
+        pieces, models, first = engine.pieces(data.count), engine.networks.models, state.pieces
 
         def take(measured: list[Measurement]) -> None:
             state.add(measured)
