@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from bnfold.io.files import os_path
 from bnfold.net import Array, sizes
 from bnfold.options import require_type
 from bnfold.runtime import AnyArray
+
+BlobValues: TypeAlias = Mapping[str, Array]
+"""Blob or input -> its values in a run."""
 
 DEFAULT_BATCH = 8  # where both models leave the batch open
 PLANES = 3  # of an image in colours

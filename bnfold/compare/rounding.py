@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnfold.compare.batches import Run, run_at
+from bnfold.compare.batches import BlobValues, Run, run_at
 from bnfold.compare.divergence import upstream
 from bnfold.compare.engine import Engine
 from bnfold.compare.exact import (
@@ -247,7 +247,7 @@ class RoundingJudge:
         is_small = max(matched.theirs.stored_values, values) <= SMALL
         return self.coarse is not None and alike and cpu and within and is_small
 
-    def _agreed(self, first: Mapping[str, Array], second: Mapping[str, Array]) -> dict[str, Array]:
+    def _agreed(self, first: BlobValues, second: BlobValues) -> dict[str, Array]:
         """The whole numbers that are compared as decisions and equal in both: a float64 run decides no otherwise."""
         decided = ((first[name], second[partner], name) for name, partner in self.matched.ties.partners.items())
         return {name: r for r, c, name in decided if r.dtype.kind in "biu" and np.array_equal(r, c)}
@@ -256,9 +256,9 @@ class RoundingJudge:
         self,
         run: Run,
         exact: Iterable[tuple[str, Array]],
-        first: Mapping[str, Array],
-        second: Mapping[str, Array],
-        moved: Sequence[Mapping[str, Array]] = (),
+        first: BlobValues,
+        second: BlobValues,
+        moved: Sequence[BlobValues],
     ) -> None:
         """Hold one run against the float64 run; of each blob the sample counts that speaks most against it.
 
@@ -294,12 +294,7 @@ class RoundingJudge:
                     found.distances[name] = found.distances.get(name, distances).joined(distances)
 
     def _judge_stretches(
-        self,
-        run: Run,
-        truth: Evaluator,
-        first: Mapping[str, Array],
-        second: Mapping[str, Array],
-        beside: Collection[str] = (),
+        self, run: Run, truth: Evaluator, first: BlobValues, second: BlobValues, beside: Collection[str]
     ) -> None:
         """Hold each stretch of one run against what the reference's layers make of the candidate's own blobs.
 
@@ -324,9 +319,7 @@ class RoundingJudge:
             apart = found.distances[name]
             found.distances[name] = replace(apart, strays=apart.strays or name in off)
 
-    def _rounded_otherwise(
-        self, run: Run, blobs: Mapping[str, Array], opened: Opened, around: WeightStore
-    ) -> list[Mapping[str, Array]]:
+    def _rounded_otherwise(self, run: Run, blobs: BlobValues, opened: Opened, around: WeightStore) -> list[BlobValues]:
         """What a candidate with values of 2 bytes gives in float32: as it is, and with its weights rounded otherwise.
 
         Args:
@@ -338,7 +331,7 @@ class RoundingJudge:
         from bnfold.onnx.double import FINER
         from bnfold.onnx.graph import WeightStore
 
-        found: list[Mapping[str, Array]] = []
+        found: list[BlobValues] = []
         matched = self.matched
         if self.coarse is None:
             return found
@@ -362,7 +355,7 @@ class RoundingJudge:
         return found
 
     def _in_float32(
-        self, seed: int | None, wanted: Sequence[str], chosen: Mapping[str, Array], store: WeightStore
+        self, seed: int | None, wanted: Sequence[str], chosen: BlobValues, store: WeightStore
     ) -> tuple[Mapping[str, Feed], Session]:
         """A candidate in float32 with its weights rounded otherwise, open: what it is fed, and what runs it."""
         from bnfold.onnx.graph import with_inputs
@@ -395,7 +388,7 @@ def _along_channels(values: Array, is_sample: bool) -> Array:
     return np.moveaxis(values, 1, 0) if values.ndim > 1 and not is_sample else np.atleast_1d(values)
 
 
-def _as_chosen(ties: Ties, chosen: Mapping[str, Array], name: str, values: Array) -> Array:
+def _as_chosen(ties: Ties, chosen: BlobValues, name: str, values: Array) -> Array:
     """What a float64 run goes on with: of indices, which it may choose otherwise at ties, those of the reference."""
     return ties.instead(name, chosen[name].astype(values.dtype), values) if name in chosen else values
 

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bnfold.compare.batches import Run, has_rows
+from bnfold.compare.batches import BlobValues, Run, has_rows
 from bnfold.compare.divergence import upstream
 from bnfold.compare.kernels import alike, span
 from bnfold.compare.models import Model
@@ -142,7 +142,7 @@ class Ties:
         return [*self.partners, *ours], [*self.partners.values(), *theirs]
 
     def resolve(
-        self, first: Mapping[str, Array], second: Mapping[str, Array], run: Run, rows: int, opening: Opening
+        self, first: BlobValues, second: BlobValues, run: Run, rows: int, opening: Opening
     ) -> Mapping[str, AnyArray]:
         """The candidate's blobs as they are with the reference's indices where both point at equal values.
 
@@ -200,9 +200,7 @@ class Ties:
             return indices
         return np.where(pointer.part(indices) != pointer.part(values), indices, values)
 
-    def _settled(
-        self, first: Mapping[str, Array], second: Mapping[str, Array], rows: int
-    ) -> dict[str, tuple[Array, Array]]:
+    def _settled(self, first: BlobValues, second: BlobValues, rows: int) -> dict[str, tuple[Array, Array]]:
         """Index blob of the reference -> the candidate's indices with the reference's at ties, and where those are."""
         chosen = {}
         for name, partner in self.partners.items():
@@ -226,7 +224,7 @@ class Ties:
             chosen[name] = indices.astype(candidate.dtype, copy=False), tied
         return chosen
 
-    def _exact(self, name: str, first: Mapping[str, Array], second: Mapping[str, Array], shape: Shape) -> Array:
+    def _exact(self, name: str, first: BlobValues, second: BlobValues, shape: Shape) -> Array:
         """Where flags say on which side of a limit whole numbers are that both networks have: no rounding does that."""
         pointer, found = self.pointers[name], np.array(True)
         own = self.own[name].values if name in self.own else pointer.values
@@ -238,7 +236,7 @@ class Ties:
             found = found & (ours == theirs if ours.shape == theirs.shape else np.array(False))
         return np.broadcast_to(found, shape)
 
-    def _decides_alike(self, name: str, first: Mapping[str, Array], second: Mapping[str, Array], rows: int) -> bool:
+    def _decides_alike(self, name: str, first: BlobValues, second: BlobValues, rows: int) -> bool:
         """Whether a decision is one between integers, and is made of equal values."""
         if first[name].dtype != second[self.partners[name]].dtype or first[name].dtype.kind not in "biu":
             return False
@@ -254,13 +252,7 @@ class Ties:
         return True
 
     def _rerun(
-        self,
-        first: Mapping[str, Array],
-        second: Mapping[str, Array],
-        hoped: dict[str, Array],
-        run: Run,
-        rows: int,
-        opening: Opening,
+        self, first: BlobValues, second: BlobValues, hoped: dict[str, Array], run: Run, rows: int, opening: Opening
     ) -> tuple[Mapping[str, AnyArray], dict[str, tuple[Array, Array]], dict[str, Array]]:
         """Run the candidate with all of the reference's indices, then with its own in the place of those that are no
         ties, until all that it was given are what it is to have; its own run, without ties, where it cannot run so.
@@ -381,7 +373,7 @@ LEAST_EXTENT = 0.01  # of the values: rounding, which is no share of a smaller r
 def ties(
     reference: Array,
     candidate: Array,
-    blobs: Mapping[str, Array],
+    blobs: BlobValues,
     tolerance: float,
     pointer: Pointer,
     rows: int = 0,
