@@ -28,7 +28,7 @@ from bnfold.io.formats import HEAD, is_text, other_format
 from bnfold.io.mapping import map_file
 from bnfold.io.wire import LENGTH, Buffer, Field, WireError, encode_field, fields
 from bnfold.net import Array, DType, Shape
-from bnfold.onnx.node import all_bodies, all_nodes, set_nodes
+from bnfold.onnx.node import all_bodies, set_nodes
 from bnfold.onnx.order import run_order
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.weight import ONNX_TYPES, Weight, little_endian
@@ -313,11 +313,14 @@ def _words(model: ModelProto) -> Iterator[str]:
     yield from (opset.domain for opset in model.opset_import)
     for function in model.functions:
         yield from (function.name, function.domain, *function.input, *function.output, *function.attribute)
-    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
-    for node in all_nodes(nodes):
-        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-        yield from (attribute.name for attribute in node.attribute)
-    for graph in (model.graph, *all_bodies(nodes)):
+    outer = [model.graph.node, *(function.node for function in model.functions)]
+    inner = [body for nodes in outer for body in all_bodies(nodes)]
+    for nodes in (*outer, *(body.node for body in inner)):
+        for node in nodes:
+            yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+            for attribute in node.attribute:
+                yield attribute.name
+    for graph in (model.graph, *inner):
         yield graph.name
         for port in (*graph.input, *graph.output, *graph.value_info):
             yield port.name

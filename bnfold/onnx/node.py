@@ -369,13 +369,16 @@ def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
     """The nodes, and those of their bodies."""
     for node in nodes:
         yield node
-        for body in bodies(node):
+        for body in bodies(node) if node.attribute else ():
             yield from all_nodes(body.node)
 
 
 def all_bodies(nodes: Iterable[NodeProto]) -> Iterator[GraphProto]:
     """The bodies of the nodes, and those in bodies."""
-    return (body for node in all_nodes(nodes) for body in bodies(node))
+    for node in nodes:
+        for body in bodies(node) if node.attribute else ():
+            yield body
+            yield from all_bodies(body.node)
 
 
 def held_by(graph: GraphProto) -> list[ValueInfoProto | TensorProto]:
