@@ -17,7 +17,7 @@ from bnfold.errors import UnsupportedError
 from bnfold.net import Array, DType
 from bnfold.onnx.file import values_of
 from bnfold.onnx.functions import NoBody, without_calls
-from bnfold.onnx.node import all_bodies, fed_tensor
+from bnfold.onnx.node import all_bodies, fed_tensor, written_out
 from bnfold.onnx.weight import Weight
 
 FIXED = frozenset({"DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
@@ -42,8 +42,6 @@ SINGLE = {
     },
 }
 """What operators say that make float32 unless they are told otherwise."""
-FLOATS = ("value_float", "value_floats")
-"""How a Constant may say floats without a tensor."""
 
 
 class Conversion(NamedTuple):
@@ -135,9 +133,10 @@ def _convert_node(node: NodeProto, folder: Path | None, conversion: Conversion) 
             _convert_tensor(attribute.sparse_tensor.values, folder, conversion)
         elif attribute.name == TYPED.get(node.op_type) and attribute.i in conversion.sources:
             attribute.i = conversion.target
-        elif node.op_type == "Constant" and attribute.name in FLOATS and TensorProto.FLOAT in conversion.sources:
-            values = conversion.of(np.array(helper.get_attribute_value(attribute), np.float32))
-            attribute.CopyFrom(helper.make_attribute("value", numpy_helper.from_array(values)))
+        elif (
+            node.op_type == "Constant" and (said := written_out(attribute)) is not None and conversion.tells(said.dtype)
+        ):
+            attribute.CopyFrom(helper.make_attribute("value", numpy_helper.from_array(conversion.of(said))))
 
 
 def _convert_tensor(tensor: TensorProto, folder: Path | None, conversion: Conversion) -> None:
