@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from bnfold.errors import ModelError, UsageError
+from bnfold.errors import ModelError, UsageError, did_you_mean
 from bnfold.io.signals import defer_signals
 from bnfold.io.versions import installed
 from bnfold.net import Array, DType
@@ -96,6 +96,8 @@ class Provider:
     loads: tuple[str, ...] = ()
 
 
+MEANT = {"gpu": "cuda", "nvidia": "cuda", "trt": "tensorrt"}
+"""What some call a provider -> its name."""
 # The convolution of cuDNN that is searched for by timing differs from run to run.
 CUDA = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 PROVIDERS: dict[str, Provider] = {
@@ -340,7 +342,8 @@ def require_provider(wanted: str, option: str = "--provider") -> tuple[str, Prov
     if name is None:
         if wanted in available:
             return wanted, Provider(wanted)
-        raise UsageError(f"{option} {wanted}: there is no such provider; there are {', '.join(PROVIDERS)}")
+        guess = did_you_mean(MEANT.get(wanted.lower(), wanted), PROVIDERS)
+        raise UsageError(f"{option} {wanted}: there is no such provider{guess}; there are {', '.join(PROVIDERS)}")
     provider = PROVIDERS[name]
     if provider.engine not in available:
         have = [short for short, row in PROVIDERS.items() if row.engine in available]

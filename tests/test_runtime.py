@@ -104,9 +104,11 @@ def test_a_provider_that_onnxruntime_lacks_is_a_sentence_that_names_the_package(
         Session(classifier(), provider="cuda")
 
 
-def test_a_provider_that_nobody_knows_is_a_sentence_that_names_the_others() -> None:
-    with pytest.raises(UsageError, match=r"--provider cude: there is no such provider; there are cann, coreml, cpu"):
-        Session(classifier(), provider="cude")
+@pytest.mark.parametrize(("wanted", "meant"), [("cude", "cuda"), ("GPU", "cuda"), ("trt", "tensorrt")])
+def test_a_provider_that_nobody_knows_is_a_sentence_that_names_the_others(wanted: str, meant: str) -> None:
+    said = rf"^--provider {wanted}: there is no such provider \(did you mean '{meant}'\?\); there are cann, coreml, cpu"
+    with pytest.raises(UsageError, match=said):
+        Session(classifier(), provider=wanted)
 
 
 def test_a_session_says_where_it_runs() -> None:

@@ -18,6 +18,8 @@ from bnfold.io.formats import HEAD, other_format
 if TYPE_CHECKING:
     from PIL import Image
 
+UNKNOWN = "its format is not known; take it out, or write it as PNG or JPEG"
+
 
 def decode(stream: IO[bytes], path: Path, record: str = "", *, whole: bool = True, grey: bool = False) -> Image.Image:
     """The image that a stream holds, which is of a file, or of a record of it.
@@ -52,5 +54,5 @@ def decode(stream: IO[bytes], path: Path, record: str = "", *, whole: bool = Tru
         who = f"record '{record}' " if record else ""
         if isinstance(error, UnidentifiedImageError) and (other := other_format(stream.read(HEAD), "an image")):
             raise ParseError(f"{who}{other}", path) from None
-        reason = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
+        reason = UNKNOWN if isinstance(error, UnidentifiedImageError) else error
         raise ParseError(f"{who}cannot be read as an image: {reason}", path) from None

@@ -183,7 +183,7 @@ def test_a_record_is_a_picture_of_its_own_size(tmp_path: Path, shape: tuple[int,
         (number(1, 3) + number(2, 4) + number(3, 6) + text(4, bytes(60)), "is 3x4x6 and has 60 bytes and 0 floats"),
         (number(1, 3), "is 3x0x0 and has 0 bytes"),
         (number(1, -3) + number(2, 4) + number(3, 5) + text(4, bytes(60)), "is -3x4x5 and has"),
-        (datum(encoded=b"no image", label=1), "cannot be read as an image"),
+        (datum(encoded=b"no image", label=1), "cannot be read as an image: its format is not known; take it out, or"),
         (b"", "is 0x0x0"),
         (text(1, text(1, text(1, datum(planes(1)[0], 1)))), "is no Datum: it holds a message"),
     ],
@@ -203,7 +203,7 @@ def test_databases_that_cannot_be_read_are_refused_in_a_sentence(tmp_path: Path)
         open_samples(tmp_path / "level", FEEDS)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "data.mdb").write_bytes(bytes(8192))
-    with pytest.raises(ParseError, match="is no LMDB, or a damaged one"):
+    with pytest.raises(ParseError, match=r"is no LMDB, or a damaged one; copy it again$"):
         open_samples(tmp_path / "bad", FEEDS)
     with pytest.raises(UsageError, match="there is no record"):
         open_samples(write(tmp_path / "empty", {}), FEEDS)
@@ -229,7 +229,7 @@ def test_a_key_that_is_out_of_order_is_a_sentence(tmp_path: Path) -> None:
     folder = write(tmp_path / "d", {f"{i:04}": datum(planes(1)[0], i) for i in range(20)})
     whole = (folder / "data.mdb").read_bytes()
     (folder / "data.mdb").write_bytes(whole.replace(b"0004", b"9004"))
-    with pytest.raises(ParseError, match="is a damaged LMDB: the key '0005' is out of order"):
+    with pytest.raises(ParseError, match=r"is a damaged LMDB: the key '0005' is out of order; copy it again$"):
         open_samples(folder, FEEDS)
 
 
