@@ -21,9 +21,10 @@ from bnfold.compare.standins import onnx_stand_ins, stand_ins
 from bnfold.compare.unrunnable_layers import ALL_RUN, UnrunnableLayers, runnable, same_layers
 from bnfold.data.samples import UNRANKED, Feed
 from bnfold.data.standins import FLAG, Indices
-from bnfold.errors import ModelError, UnsupportedError, UsageError, telling_which
+from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, telling_which
 from bnfold.io.files import descriptor_of, nearby, os_path
-from bnfold.io.mapping import open_regular, release_pages, require_unchanged
+from bnfold.io.formats import HEAD, other_format
+from bnfold.io.mapping import read_file, release_pages, require_unchanged
 from bnfold.net import Array, DType, Net, Shape, require_net
 from bnfold.options import ROUNDING, TEXT, CompareOptions
 from bnfold.runtime import ELEMENTS, Session
@@ -444,7 +445,9 @@ def _from_path(path: str, role: str, options: CompareOptions) -> Model:
     network, weights = split_pair(path)
     if not network.name.lower().endswith((*TEXT, ".caffemodel")) and descriptor_of(network) is None:
         if ":" not in path:
-            open_regular(network).close()  # which says it where there is no such file
+            head = read_file(network, HEAD)  # which says it where there is no such file
+            if other := other_format(head, "onnx"):
+                raise ParseError(other, network)
         raise UsageError(
             f"the {role} '{path}' is neither an .onnx, nor a .prototxt with the .caffemodel of the same stem, "
             f"nor NET.prototxt:WEIGHTS.caffemodel, nor a caffemodel that carries its network{nearby(path)}"

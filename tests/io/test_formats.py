@@ -91,6 +91,14 @@ def test_a_model_that_is_none_is_called_what_it_is(kind: str, wanted: str, tmp_p
         load(path)
 
 
+@pytest.mark.parametrize("kind", ["pt", "tflite", "safetensors", "npz"])
+def test_a_model_of_another_kind_is_called_what_it_is_when_it_is_compared(kind: str, tmp_path: Path) -> None:
+    content, what, advice = KNOWN[kind]
+    (tmp_path / f"net.{kind}").write_bytes(content)
+    with pytest.raises(BnfoldError, match=rf"net\.{kind}: is .*{what}.* and not a model in ONNX.*{advice}"):
+        Comparison(tmp_path / f"net.{kind}")
+
+
 @pytest.mark.parametrize(
     ("suffix", "sentence"),
     [
