@@ -1,8 +1,8 @@
 """ONNX's operators in numpy for the float64 run, where onnx's own reference arithmetic is of no use.
 
 What that computes otherwise than ONNX or onnxruntime do, rounds to float32, or holds in the memory of many blobs is
-computed here; `recurrent` has what keeps a state, `detection_operators` what detectors have, and `sampling_operators`
-what reads between pixels.
+computed here; `recurrent` has what keeps a state, `detection_operators` what detectors have, `sampling_operators` what
+reads between pixels, and `fused_operators` what onnxruntime makes of several nodes.
 """
 
 from __future__ import annotations
