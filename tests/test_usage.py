@@ -190,6 +190,10 @@ NEARLY_RIGHT = {
         ("fold", "https://a.b/c.onnx", "-o", "o.onnx"),
         "'https://a.b/c.onnx' is an address on the network; fetch it first",
     ),
+    "an address of a file": (
+        ("fold", "file:///a/c.onnx", "-o", "o.onnx"),
+        "'file:///a/c.onnx' is an address of a file; give its path alone, '/a/c.onnx'",
+    ),
     "an address of data": (
         ("diff", "A.onnx", "A.onnx", "--data", "s3://b/c"),
         "'s3://b/c' is an address on the network; fetch it first",

@@ -76,6 +76,8 @@ def require_local(path: str) -> None:
     """Stop where a path is an address, of which `Path` would make another word. Raises UsageError."""
     if re.match("(https?|ftp|s3|gs|hf)://", path):
         raise UsageError(f"'{path}' is an address on the network; fetch it first, and give the file")
+    if path.startswith("file://"):
+        raise UsageError(f"'{path}' is an address of a file; give its path alone, '{path.removeprefix('file://')}'")
 
 
 def interrupted(path: StrPath) -> str:
