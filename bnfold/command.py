@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,6 +31,17 @@ COMPARING = (
 )  # fmt: skip
 PREPARING = ("mean", "scale", "swap_channels", "resize", "crop")
 PROVING = (*COMPARING, *PREPARING, "data", "keep_failed", "outputs_only")
+
+
+MEANT: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(("--atol", "--rtol", "--tol"), ("--tolerance",)),
+    **dict.fromkeys(("--cuda", "--device", "--gpu"), ("--provider",)),
+    **dict.fromkeys(("--dataset", "--images", "--inputs", "--samples"), ("--data",)),
+    **dict.fromkeys(("--force", "--overwrite"), ("--in-place",)),
+    **dict.fromkeys(("--ignore", "--skip"), ("--exclude",)),
+    "--report": ("--html", "--json", "--markdown"),
+}
+"""What is called otherwise elsewhere -> options that are meant by it."""
 
 
 class FilePath(click.Path):
@@ -232,6 +243,11 @@ class Command(click.Command):
             return rest
         except click.UsageError as error:
             error.ctx = error.ctx or ctx  # click leaves it out where a value is missing, or is one too many
+            if isinstance(error, click.NoSuchOption):
+                own = {name for param in self.params for name in param.opts}
+                if meant := [f"'{name}'" for name in MEANT.get(error.option_name, ()) if name in own]:
+                    sentence = f"No such option '{error.option_name}'. Did you mean {' or '.join(meant)}?"
+                    raise click.UsageError(sentence, ctx) from None
             with suppress(click.UsageError):
                 extra = self.make_parser(ctx).parse_args([*given])[1]
                 if extra:

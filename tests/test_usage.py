@@ -44,6 +44,15 @@ NEARLY_RIGHT = {
         ("-o", "o.onnx", "fold", *NET),
         "No such option '-o'; a command stands in front of its options ('bnfold --help'",
     ),
+    "a report without its form": (
+        ("diff", "a.onnx", "b.onnx", "--report", "r.html"),
+        "No such option '--report'. Did you mean '--html' or '--json' or '--markdown'?",
+    ),
+    "another tool's word for the tolerance": (
+        ("diff", "a.onnx", "b.onnx", "--atol", "1e-3"),
+        "No such option '--atol'. Did you mean '--tolerance'?",
+    ),
+    "a word for an option that the command lacks": (("inspect", "a.onnx", "--gpu"), "No such option '--gpu' ("),
     "the function's name": (("compare", *NET), "No such command 'compare'. Did you mean 'diff'?"),
     "two caffemodels": (("inspect", *NET, "more.caffemodel"), "joined by commas, as in a.caffemodel,b.caffemodel"),
     "a command that is misspelt": (("help", "fld"), "No such command 'fld'. Did you mean 'fold'?"),
