@@ -12,8 +12,8 @@ import numpy as np
 from onnx.reference.op_run import OpRun
 
 from bnfold.net import Array
-from bnfold.onnx.error_function import erf
-from bnfold.onnx.reference_operators import Conv, Gelu
+from bnfold.onnx.reference_operators import Conv, gelu
+from bnfold.onnx.reference_operators import Gelu as StandardGelu
 
 
 class _Fused(OpRun):
@@ -24,15 +24,14 @@ class BiasGelu(_Fused):
     """`gelu(x + b)`."""
 
     def _run(self, x: Array, bias: Array) -> tuple[Array]:
-        return (_gelu(x + bias),)
+        return (gelu(x + bias),)
 
 
 class FastGelu(_Fused):
     """`gelu(x + b)` by a tanh; b may be left out."""
 
     def _run(self, x: Array, bias: Array | None = None) -> tuple[Array]:
-        x = x if bias is None else x + bias
-        return (x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),)
+        return (gelu(x if bias is None else x + bias, by_tanh=True),)
 
 
 class FusedConv(_Fused):
@@ -74,6 +73,12 @@ class FusedMatMul(_Fused):
         a = np.swapaxes(a, -1, -2) if said.get("transA") and a.ndim > 1 else a
         b = np.swapaxes(b, -1, -2) if said.get("transB") and b.ndim > 1 else b
         return (said.get("alpha", 1.0) * (a @ b),)
+
+
+class Gelu(StandardGelu):
+    """The standard operator without its attribute, of which onnx gives the default."""
+
+    op_domain = _Fused.op_domain
 
 
 class QuickGelu(_Fused):
@@ -126,10 +131,6 @@ def _said(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _gelu(x: Array) -> Array:
-    return np.asarray(x / 2 * (1 + erf(x / np.sqrt(2))))
-
-
 def _activated(y: Array, name: str | None, params: Sequence[float]) -> Array:
     """What an activation makes of values. Raises KeyError where it is none of `ACTIVATIONS`."""
     return np.asarray(ACTIVATIONS[name or ""](y, *params))
@@ -146,10 +147,7 @@ ACTIVATIONS: Mapping[str, Callable[..., Array]] = {
 }
 """Activations of a FusedConv or a FusedGemm."""
 
-OWN_GELU: type[OpRun] = type("Gelu", (Gelu,), {"op_domain": _Fused.op_domain})
-"""The standard operator, whose attribute onnxruntime's own does not have."""
-
 FUSED_OPERATORS: tuple[type[OpRun], ...] = (
-    BiasGelu, FastGelu, FusedConv, FusedGemm, FusedMatMul, OWN_GELU, QuickGelu, SimplifiedLayerNormalization,
+    BiasGelu, FastGelu, FusedConv, FusedGemm, FusedMatMul, Gelu, QuickGelu, SimplifiedLayerNormalization,
     SkipLayerNormalization, SkipSimplifiedLayerNormalization,
 )  # fmt: skip

@@ -172,12 +172,16 @@ class Erf(OpRun):
 
 
 class Gelu(OpRun):
-    """`x/2 * (1 + erf(x/sqrt(2)))`, or by a tanh: onnx's own has constants, and values of erf, of float32's digits."""
+    """As `gelu`: onnx's own has constants, and values of erf, of float32's digits."""
 
     def _run(self, x: Array, *, approximate: str) -> tuple[Array]:
-        is_tanh = approximate == "tanh"
-        share = np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)) if is_tanh else erf(x / np.sqrt(2))
-        return (x / 2 * (1 + share),)
+        return (gelu(x, by_tanh=approximate == "tanh"),)
+
+
+def gelu(x: Array, *, by_tanh: bool = False) -> Array:
+    """`x/2 * (1 + erf(x/sqrt(2)))`, or with `tanh(sqrt(2/pi)*(x + 0.044715*x^3))` in the place of erf."""
+    share = np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)) if by_tanh else erf(x / np.sqrt(2))
+    return np.asarray(x / 2 * (1 + share))
 
 
 class LRN(OpRun):
