@@ -241,15 +241,12 @@ def _readable(model: ModelProto, matrices: Collection[str]) -> ModelProto:
     """
     copy = deepcopy(model)
     for node in copy.graph.node:
-        if node.op_type in UNINFERRED:
-            node.op_type = "Identity"
-            del node.input[1:], node.output[1:]
+        if node.op_type in UNINFERRED or (node.domain == FUSED and node.op_type in ACTIVATIONS):
+            node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output[:1], node.name))
         elif node.domain == "ai.onnx.ml" and node.op_type in COLUMNWISE and opset_of(model):
             kind = COLUMNWISE[node.op_type]
             node.CopyFrom(helper.make_node("Cast" if kind else "Identity", node.input[:1], node.output, node.name))
             node.attribute.extend([helper.make_attribute("to", kind)] if kind else [])
-        elif node.domain == FUSED and node.op_type in ACTIVATIONS:
-            node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output[:1], node.name))
         elif node.domain == FUSED and node.op_type in {"FusedConv", "FusedGemm"}:
             kept = [one for one in node.attribute if not one.name.startswith("activation")]
             del node.attribute[:], node.input[3:]
@@ -381,8 +378,9 @@ class _Follower:
             is_taken = not is_standard or takes(node.op_type, self._opset, call.inputs)
             shape = rule(call, self._types.forms) if is_taken else None
         alike = list(filter(None, node.output[ALIKE.get(node.op_type, slice(1))]))
-        for one in alike if shape is not None else ():  # of which onnx may infer no type either
-            self._types.elements.setdefault(one, self._types.elements.get(node.input[0], 0))
+        element = self._types.elements.get(node.input[0], 0) if shape is not None else 0
+        for one in alike if element else ():  # of which onnx may infer no type either
+            self._types.elements.setdefault(one, element)
         if shape is not None and node.op_type in ALIKE:
             return dict.fromkeys(alike, shape)
         if shape is not None:  # an output may be called as an input that has another size, since users name them

@@ -425,6 +425,14 @@ def test_sizes_that_make_no_sense_are_not_followed(nodes: str) -> None:
     folded(before)
 
 
+def test_the_type_behind_a_view_of_an_unknown_type_is_as_unknown() -> None:
+    before = written("q = own.Op (x) r = Reshape (q, eight) u = Relu (r)", 15, eight=np.array([2, 8]))
+    before.opset_import.add(domain="own", version=1)
+    types = net_of(before).origin.types
+    assert types.shapes["r"] == (2, 8)
+    assert 0 not in types.elements.values()
+
+
 def test_a_view_keeps_sizes_that_nobody_knows() -> None:
     """A 0 keeps a size of a blob whose shape is unknown behind an operator that onnx has not."""
     nodes = "q = com.microsoft.Trilu (x) r = Reshape (q, keep) c = BatchNormalization (r, g, b, m, v) u = Conv (c, w)"
