@@ -12,6 +12,7 @@ import numpy as np
 from onnx.reference.op_run import OpRun
 
 from bnfold.net import Array
+from bnfold.onnx import recurrent
 from bnfold.onnx.reference_operators import Conv, gelu
 from bnfold.onnx.reference_operators import Gelu as StandardGelu
 
@@ -48,31 +49,30 @@ class FusedConv(_Fused):
         **given: Any,
     ) -> tuple[Array]:
         unsaid = {"auto_pad": "NOTSET", "group": 1, **dict.fromkeys(("dilations", "kernel_shape", "pads", "strides"))}
-        (y,) = Conv._run(self, x, weight, bias, **{**unsaid, **_said(given)})  # type: ignore[arg-type]
-        return (_activated(y if added is None else y + added, activation, activation_params or ()),)
+        (y,) = Conv._run(self, x, weight, bias, **{**unsaid, **given})  # type: ignore[arg-type]
+        return (_activated(y if added is None else y + added, activation, activation_params),)
 
 
 class FusedGemm(_Fused):
     """`f(alpha*A*B + beta*C)`, A and B transposed or not; C and f may be left out."""
 
-    def _run(self, a: Array, b: Array, c: Array | None = None, **given: Any) -> tuple[Array]:
-        said = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0, "activation": "", **_said(given)}
-        y = said["alpha"] * ((a.T if said["transA"] else a) @ (b.T if said["transB"] else b))
-        names = ("activation_alpha", "activation_beta")
-        params = [said[name] for name in names if name in said]
-        return (_activated(y if c is None else y + said["beta"] * c, said["activation"], params),)
+    def _run(
+        self, a: Array, b: Array, c: Array | None = None, alpha: float = 1.0, beta: float = 1.0, **given: Any
+    ) -> tuple[Array]:
+        y = alpha * ((a.T if given.get("transA") else a) @ (b.T if given.get("transB") else b))
+        params = [given[name] for name in ("activation_alpha", "activation_beta") if name in given]
+        return (_activated(y if c is None else y + beta * c, given.get("activation", ""), params),)
 
 
 class FusedMatMul(_Fused):
     """`alpha*A*B`, A or B transposed over the last two axes."""
 
-    def _run(self, a: Array, b: Array, **given: Any) -> tuple[Array]:
-        said = _said(given)
-        if said.get("transBatchA") or said.get("transBatchB"):
+    def _run(self, a: Array, b: Array, alpha: float = 1.0, **given: Any) -> tuple[Array]:
+        if given.get("transBatchA") or given.get("transBatchB"):
             raise NotImplementedError("FusedMatMul moves the batch of what it reads")
-        a = np.swapaxes(a, -1, -2) if said.get("transA") and a.ndim > 1 else a
-        b = np.swapaxes(b, -1, -2) if said.get("transB") and b.ndim > 1 else b
-        return (said.get("alpha", 1.0) * (a @ b),)
+        a = np.swapaxes(a, -1, -2) if given.get("transA") and a.ndim > 1 else a
+        b = np.swapaxes(b, -1, -2) if given.get("transB") and b.ndim > 1 else b
+        return (alpha * (a @ b),)
 
 
 class Gelu(StandardGelu):
@@ -84,29 +84,32 @@ class Gelu(StandardGelu):
 class QuickGelu(_Fused):
     """`x * sigmoid(alpha*x)`."""
 
-    def _run(self, x: Array, alpha: float | None = None) -> tuple[Array]:
-        return (x / (1 + np.exp(-(1.702 if alpha is None else alpha) * x)),)
+    def _run(self, x: Array, alpha: float = 1.702) -> tuple[Array]:
+        return (x / (1 + np.exp(-alpha * x)),)
 
 
 class SimplifiedLayerNormalization(OpRun):
     """`scale*x/sqrt(mean of x^2 + epsilon)` over the last axes, of the standard domain, and the factor of x."""
 
-    def _run(self, x: Array, scale: Array, **given: Any) -> tuple[Array, ...]:
-        said = {"axis": -1, "epsilon": 1e-5, **_said(given)}
-        over = tuple(range(said["axis"] % x.ndim, x.ndim))
-        factor = 1 / np.sqrt(np.mean(x * x, axis=over, keepdims=True) + said["epsilon"])
+    def _run(self, x: Array, scale: Array, axis: int = -1, epsilon: float = 1e-5, **_: Any) -> tuple[Array, ...]:
+        over = tuple(range(axis % x.ndim, x.ndim))
+        factor = 1 / np.sqrt(np.mean(x * x, axis=over, keepdims=True) + epsilon)
         return scale * x * factor, factor
+
+
+EPSILON = 1e-12
+"""Of a norm of a sum that says none."""
 
 
 class SkipLayerNormalization(_Fused):
     """`scale*(z - mean)/sqrt(variance + epsilon) + B` of the sum z; then mean, factor and sum."""
 
     def _run(
-        self, x: Array, skip: Array, scale: Array, shift: Any = None, bias: Any = None, epsilon: float | None = None
+        self, x: Array, skip: Array, scale: Array, shift: Any = None, bias: Any = None, epsilon: float = EPSILON
     ) -> tuple[Array, ...]:
         total = x + skip if bias is None else x + skip + bias
         mean = total.mean(axis=-1, keepdims=True)
-        factor = 1 / np.sqrt(total.var(axis=-1, keepdims=True) + (epsilon or EPSILON))
+        factor = 1 / np.sqrt(total.var(axis=-1, keepdims=True) + epsilon)
         y = scale * (total - mean) * factor
         return y if shift is None else y + shift, mean, factor, total
 
@@ -115,37 +118,24 @@ class SkipSimplifiedLayerNormalization(_Fused):
     """`scale*z/sqrt(mean of z^2 + epsilon)` of the sum z; then 0, factor and sum."""
 
     def _run(
-        self, x: Array, skip: Array, scale: Array, bias: Array | None = None, epsilon: float | None = None
+        self, x: Array, skip: Array, scale: Array, bias: Array | None = None, epsilon: float = EPSILON
     ) -> tuple[Array, ...]:
         total = x + skip if bias is None else x + skip + bias
-        factor = 1 / np.sqrt(np.mean(total * total, axis=-1, keepdims=True) + (epsilon or EPSILON))
-        return scale * total * factor, np.zeros_like(factor), factor, total
+        y, factor = SimplifiedLayerNormalization._run(self, total, scale, epsilon=epsilon)  # type: ignore[arg-type]
+        return y, np.zeros_like(factor), factor, total
 
 
-EPSILON = 1e-12
-"""Of a norm of a sum that says none."""
-
-
-def _said(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes that a node has."""
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _activated(y: Array, name: str | None, params: Sequence[float]) -> Array:
+def _activated(y: Array, name: str, params: Sequence[float]) -> Array:
     """What an activation makes of values. Raises KeyError where it is none of `ACTIVATIONS`."""
-    return np.asarray(ACTIVATIONS[name or ""](y, *params))
+    return np.asarray(ACTIVATIONS[name.lower()](y, *params))
 
 
 ACTIVATIONS: Mapping[str, Callable[..., Array]] = {
     "": lambda y, *_: y,
-    "Clip": lambda y, low, high: np.clip(y, low, high),
-    "HardSigmoid": lambda y, alpha, beta: np.clip(alpha * y + beta, 0, 1),
-    "LeakyRelu": lambda y, alpha: np.where(y < 0, alpha * y, y),
-    "Relu": lambda y: np.maximum(y, 0),
-    "Sigmoid": lambda y: 1 / (1 + np.exp(-y)),
-    "Tanh": lambda y: np.tanh(y),
+    "clip": np.clip,
+    **{name: function for name, (function, *_) in recurrent.ACTIVATIONS.items()},
 }
-"""Activations of a FusedConv or a FusedGemm."""
+"""Activations of a FusedConv or a FusedGemm, by their names in small letters."""
 
 FUSED_OPERATORS: tuple[type[OpRun], ...] = (
     BiasGelu, FastGelu, FusedConv, FusedGemm, FusedMatMul, Gelu, QuickGelu, SimplifiedLayerNormalization,
