@@ -45,11 +45,12 @@ def fuse_biases(context: FoldContext) -> None:
         bias = _bias_of(matmul, layer, context, shapes)
         if bias is None:
             continue
-        add = Layer(layer.name, layer.type, layer.bottoms, layer.tops, layer.blobs, layer.param, layer.source)
+        add = layer
         if layer.type == "Add":
             net.remove(layer)
             net.rename(between, layer.tops[0])
         else:
+            add = layer.copy()
             layer.param, layer.blobs = replace(layer.param, slots=layer.param.slots[:1]), Blobs()
         node: Node = matmul.param
         slots = (*node.slots, ConstantInput(bias.name, bias.value, len(matmul.blobs)))
@@ -91,7 +92,7 @@ def _is_dequantised(matmul: Layer, net: Net) -> bool:
 
 
 def part_biases(context: FoldContext) -> None:
-    """Make nodes of their own of what MatMuls add: the old ones where nothing changed."""
+    """Make nodes of their own of what MatMuls add, the old ones where nothing changed; a GELU takes its bias back."""
     net = context.net
     names = Names((*net.origin.names, *blobs_of(net), *context.shapes), "_")
     node_names = Names((node.name for node in net.origin.document.model.graph.node), "_")

@@ -539,7 +539,8 @@ def _message(edited: Edition) -> tuple[ModelProto, tuple[Weight, ...]]:
     model = deepcopy(document.model)
     graph = model.graph
     nodes = [node if node is not None else document.model.graph.node[number] for number, node in edited.nodes]
-    graph.name = graph.name if edited.name is None else edited.name
+    if edited.name is not None:
+        graph.name = edited.name
     del graph.node[:], graph.value_info[:], graph.input[:]
     graph.node.extend(nodes)
     for position, (number, node) in enumerate(edited.nodes):

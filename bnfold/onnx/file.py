@@ -468,11 +468,13 @@ class _Beside:
             raise self._fault(
                 header.name, f"has {length} bytes outside, and its shape and type need {max(need, 0)}; {ANEW}"
             )
-        if offset < 0 or offset + need > len(buffer):
+        lies = f"lies at byte {offset} of '{place.get('location', '')}', which"
+        if offset < 0:
+            raise self._fault(header.name, f"{lies} no file has; {ANEW}")
+        if offset + need > len(buffer):
             short = f"has {len(buffer):,} bytes and not {offset + need:,}; copy it again"
-            which = other_format(bytes(buffer[:HEAD]), "the weights of a model") or short
-            which = which if offset >= 0 else f"no file has; {ANEW}"
-            raise self._fault(header.name, f"lies at byte {offset} of '{place['location']}', which {which}")
+            other = other_format(bytes(buffer[:HEAD]), "the weights of a model")
+            raise self._fault(header.name, f"{lies} {other or short}")
         return _view(buffer, offset, shape, dtype) if need else np.zeros(shape, dtype)
 
     def _open(self, name: str, location: str) -> mmap.mmap:

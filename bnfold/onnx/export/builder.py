@@ -72,9 +72,8 @@ class Graph:
     tensor_names: Names = field(init=False)
     node_names: Names = field(init=False)
     _layer_names: set[str] = field(default_factory=set)  # that a node has already
-    _learned: dict[tuple[int | str, Shape], str] = field(
-        default_factory=dict
-    )  # array or name it is shared by -> weight
+    # An array, or the name by which it is shared, and its shape -> the weight.
+    _learned: dict[tuple[int | str, Shape], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.tensor_names = Names(blobs_of(self.net), "_")
