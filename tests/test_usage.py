@@ -14,6 +14,7 @@ from PIL import Image
 import bnfold
 from bnfold.errors import ModelError, UsageError
 from bnfold.net import Blobs
+from bnfold.report.messages import usage_message
 
 PAIR = "--map"
 
@@ -382,3 +383,11 @@ def test_what_is_read_may_have_its_suffix_in_capitals(run: Run) -> None:
 def test_the_pair_of_diff_is_two_arguments_elsewhere(run: Run) -> None:
     said = run("inspect", "net.prototxt:net.caffemodel").err
     assert said == "bnfold: the prototxt and the caffemodel are two arguments here: net.prototxt net.caffemodel\n"
+
+
+@pytest.mark.parametrize("called", ["bnfold", "python -m bnfold"])
+def test_an_option_in_front_of_the_command_is_told_so_by_either_name_of_the_program(called: str) -> None:
+    said = usage_message("No such option '-o'.", called, ["-o", "o.onnx", "fold"], {"fold", "diff"})
+    assert said.startswith("No such option '-o'; a command stands in front of its options")
+    behind = usage_message("No such option '--nix'.", f"{called} fold", ["fold", "--nix"], {"fold", "diff"})
+    assert "a command stands" not in behind

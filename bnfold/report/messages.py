@@ -95,9 +95,9 @@ def usage_message(message: str, command: str, words: Sequence[str], commands: Co
     options = takewhile(lambda word: word != "--", words)
     file = visible(next((word for word in options if word.startswith("-") and os.path.isfile(word)), ""))
     sentence += f"; write the file '{file}' as './{file}', since options begin with a dash" if file else ""
-    if sentence.startswith("No such option") and command == "bnfold" and not {*words}.isdisjoint(commands):
+    if sentence.startswith("No such option") and words[0] not in commands and not {*words}.isdisjoint(commands):
         sentence += "; a command stands in front of its options"
-    if sentence == f"No such command '{words[0]}'" and words[0] in MEANT:
+    if sentence.startswith("No such command") and words[0] in MEANT:
         sentence += f". Did you mean '{MEANT[words[0]]}'?"
     if sentence.startswith("No such command") and os.path.isfile(words[0]):
         sentence = f"a command stands in front of a file, as in 'bnfold inspect {visible(words[0])}'"
