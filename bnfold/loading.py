@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from bnfold.errors import BnfoldError, ParseError, UsageError, WeightsError
-from bnfold.io.files import MOST_NAMES, descriptor_of, os_path
+from bnfold.io.files import descriptor_of, names_in, os_path
 from bnfold.io.formats import text_of, utf16_of
 from bnfold.io.mapping import map_file
 from bnfold.net import Net
@@ -168,22 +167,19 @@ def is_onnx(model: StrPath) -> bool:
 def likely_weights(prototxt: StrPath) -> str:
     """The caffemodel in the folder of a prototxt, of its stem or the only one there; empty where none is such."""
     folder, name = os.path.split(prototxt)
-    try:
-        with os.scandir(folder or os.curdir) as entries:
-            names = [entry.name for entry in islice(entries, MOST_NAMES) if entry.name.lower().endswith(".caffemodel")]
-    except OSError:
-        return ""
+    names = [one for one in names_in(folder) if one.lower().endswith(".caffemodel")]
     stem = Path(name).stem
     alike = [one for one in names if Path(one).stem == stem] or names
     return os.path.join(folder, alike[0]) if len(alike) == 1 else ""
 
 
-def require_weights(net: Net, how: str = "") -> None:
+def require_weights(net: Net, how: Callable[[str], str] | None = None) -> None:
     """Stop where layers need weights and no caffemodel was given.
 
     Args:
         net: as it was read.
-        how: what the caller does to give one; by default it is named behind the prototxt.
+        how: what the caller does to give one, of the caffemodel that lies beside the net's file, or ""; by default it
+            is named behind the prototxt.
 
     Raises:
         WeightsError: with the number of such layers, and the first.
@@ -199,11 +195,11 @@ def require_weights(net: Net, how: str = "") -> None:
         if not layer.blobs and bottoms is not None and blob_shapes(layer, bottoms):
             bare.append(layer)
     if bare:
-        likely = "" if how else likely_weights(net.file)
-        how = how or "name it behind the prototxt" + f", as in '{net.file} {likely}'" * bool(likely)
+        likely = likely_weights(net.file)
+        behind = "name it behind the prototxt" + f", as in '{net.file} {likely}'" * bool(likely)
         raise WeightsError(
             f"{net.file}: no caffemodel was given, and {len(bare)} of its layers need weights, the first of them "
-            f"{bare[0]}; {how}"
+            f"{bare[0]}; {behind if how is None else how(likely)}"
         )
 
 

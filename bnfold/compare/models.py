@@ -429,7 +429,7 @@ def _opened(source: Source, role: str, options: CompareOptions) -> Model:
 
 
 def _from_path(path: str, role: str, options: CompareOptions) -> Model:
-    from bnfold.loading import is_onnx, likely_weights, load, require_weights
+    from bnfold.loading import is_onnx, load, require_weights
 
     if is_onnx(path):
         from bnfold.onnx.file import read_onnx
@@ -456,7 +456,7 @@ def _from_path(path: str, role: str, options: CompareOptions) -> Model:
     if network.name.lower().endswith(TEXT):
         reading = replace(reading, caffemodel_dialect=None)
     net = load(network, weights, options=reading, batch=options.batch, input_shapes=options.input_shapes)
-    require_weights(net, f"call the two {path}:{likely_weights(path) or 'WEIGHTS.caffemodel'}")
+    require_weights(net, lambda likely: f"call the two {path}:{likely or 'WEIGHTS.caffemodel'}")
     return _named(net, path, replace(options, batch=None))
 
 

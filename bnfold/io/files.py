@@ -347,17 +347,22 @@ def absence(path: StrPath) -> str:
     return ""
 
 
+def names_in(folder: StrPath) -> list[str]:
+    """The first names of a folder, in order; none where it cannot be looked through."""
+    try:
+        with os.scandir(folder or os.curdir) as entries:
+            return sorted(entry.name for entry in islice(entries, MOST_NAMES))
+    except (OSError, ValueError):  # there is none, or a NUL is in its name
+        return []
+
+
 def nearby(path: StrPath) -> str:
     """The names beside a path that a user may have meant, or "" where it is there itself or none is like it.
 
     ` (there are 'net.prototxt', 'net.caffemodel')` where a suffix is missing, else ` (did you mean 'net.onnx'?)`.
     """
     folder, name = os.path.split(path)
-    try:
-        with os.scandir(folder or os.curdir) as entries:
-            names = sorted(entry.name for entry in islice(entries, MOST_NAMES))
-    except (OSError, ValueError):  # no such folder either, or a NUL in its name
-        return ""
+    names = names_in(folder)
     if name in names:
         return ""
     if beside := [f"'{one}'" for one in names if name and one.startswith(f"{name}.")]:

@@ -10,12 +10,11 @@ import mmap
 import os
 import stat
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from bnfold.errors import ParseError, UsageError
-from bnfold.io.files import MOST_NAMES, descriptor_of, interrupted, nearby
+from bnfold.io.files import descriptor_of, interrupted, names_in, nearby
 from bnfold.io.formats import EXPORT
 
 _PIECE = 1 << 20
@@ -140,11 +139,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 def _instead_of(folder: Path) -> str:
     """What to give in the place of a folder: a model in it where there is one alone."""
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in islice(entries, MOST_NAMES))
-    except OSError:
-        names = []
+    names = names_in(folder)
     if "saved_model.pb" in names or folder.suffix.lower() == ".mlpackage":
         return f"it holds a model of {'TensorFlow' if 'saved_model.pb' in names else 'Core ML'}: {EXPORT}"
     models = [name for name in names if name.lower().endswith((".onnx", ".prototxt"))]
