@@ -343,7 +343,7 @@ def sized(
 def moved_by_rounding(model: Model, layout: BatchLayout, data: Samples, store: WeightStore, threads: int) -> float:
     """How far the outputs of a network move, of their range, where real inputs are a unit in the last place off.
 
-    Where no input is real, its weights are.
+    A 0 stays, which no rounding makes. Where no input is real, its weights are off.
     """
     is_real = any(feed.dtype.kind == "f" for feed in layout.feeds.values())
     session, random, moved = model.session(model.outputs, store, threads), np.random.default_rng(0), 0.0

@@ -38,7 +38,7 @@ class Pointer(NamedTuple):
 
     Attributes:
         values: the blob that they point into, or two, whose difference counts.
-        look: gives the values at some indices.
+        look: gives the values at some indices; None where steps do.
         what: what a tie is, for the report.
         limit: of flags, where one turns into the other.
         steps: of values that were rounded to steps, by which each is read where it lies.
@@ -47,7 +47,7 @@ class Pointer(NamedTuple):
     """
 
     values: tuple[str, ...]
-    look: Look
+    look: Look | None
     what: str = "indices differ on equal values"
     limit: Array = ORIGIN
     steps: Steps | None = None
@@ -63,10 +63,12 @@ class Pointer(NamedTuple):
             chosen: where they are looked at.
             kind: the type that they have in the network of the values, of which steps end with that.
         """
-        steps = self.steps if self.steps_of is None else self.steps_of(values, indices)
-        if steps is None or values.shape != indices.shape:
+        if self.look is not None:
             found = self.look(values, indices)
             return None if found is None else np.broadcast_to(found, chosen.shape)[chosen]
+        steps = self.steps if self.steps_of is None else self.steps_of(values, indices)
+        if steps is None or values.shape != indices.shape:
+            return None
         places = np.flatnonzero(chosen)
         some, whole = (of.reshape(-1)[places] for of in (values, indices))
         return on_step(some, whole, steps=steps.at(places, values.shape), kind=kind)
@@ -200,14 +202,14 @@ def _onnx_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
     sizes = [known[name] for name in names]
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
     steps = Steps(sizes, axis, numbers, STEPS[node.op_type])
-    return Pointer(model.reads[blob][:1], partial(on_step, steps=steps), NEAR_EDGE, steps=steps)
+    return Pointer(model.reads[blob][:1], None, NEAR_EDGE, steps=steps)
 
 
 def _onnx_own_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
     """How the steps of a DynamicQuantizeLinear are read, and its zero point; its scale is compared as it is."""
     values = model.reads[blob][:1]
     if blob == node.output[0]:
-        return Pointer(values, on_own_step, NEAR_EDGE, steps_of=own_steps)
+        return Pointer(values, None, NEAR_EDGE, steps_of=own_steps)
     return Pointer(values, at_zero, NEAR_EDGE) if blob == node.output[2] else None
 
 
@@ -390,12 +392,6 @@ def own_steps(values: Array, whole: Array) -> Steps | None:
     have = (whole.reshape(-1)[apart] - values.reshape(-1)[apart] / scale).mean(dtype=np.float64)
     low, high = (np.rint(zero + NEAR_TURN * side) for side in (-1, 1))
     return Steps([np.array([scale]), np.clip(np.rint([have]), low, high)])
-
-
-def on_own_step(values: Array, whole: Array) -> Array | None:
-    """The nearest values of which DynamicQuantizeLinear makes such whole numbers."""
-    steps = own_steps(values, whole)
-    return None if steps is None else on_step(values, whole, steps=steps)
 
 
 def at_zero(values: Array, whole: Array) -> Array | None:

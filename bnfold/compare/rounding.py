@@ -208,7 +208,7 @@ class RoundingJudge:
         # are added cancel, since the mean of what was centred is what rounding left, and where a Sigmoid, which
         # float32 computes to a unit of 1, is near 0 everywhere. Of others the unit is their own.
         farthest = min(first.judged, relative(first.max_abs, magnitude(first.low, first.high)))
-        squashed = float(any(_computes(matched.ours, name) in SQUASHING for name in sources(matched.ours, beyond[0])))
+        squashed = float(_is_made_by(SQUASHING, matched.ours, beyond[0]))
         added = max(self._added(beyond[0]), default=squashed)
         return beyond if farthest <= ROUNDING * tolerance or first.max_abs <= tolerance * added else []
 
@@ -310,8 +310,7 @@ class RoundingJudge:
                     known[name] = r, c.reshape(r.shape)
                 else:
                     enlarges = self._enlarges(name) and steps.isdisjoint(self._stretch(name))
-                    made = (_computes(matched.ours, blob) for blob in sources(matched.ours, name))
-                    least = float(not set(FROM_ONE).isdisjoint(made))
+                    least = float(_is_made_by(FROM_ONE, matched.ours, name))
                     stretches[name] = MadeBlob.of(r, c.reshape(r.shape), rows, enlarges, least)
         fair = FAIR if set(matched.options.providers) == {"cpu"} else np.inf
         off = straying(truth, run.feeds, stretches, matched.options.limit, fair, known)
@@ -365,12 +364,15 @@ class RoundingJudge:
         return model.feeds, replace(model, proto=cut).session(wanted, store, self.matched.options.threads)
 
 
-def _computes(model: Model, blob: str) -> str:
-    """As `type_of`; of a layer with an activation of its own the type of that."""
+def _is_made_by(types: Collection[str], model: Model, blob: str) -> bool:
+    """Whether what makes values of a blob is of some types of layers, or puts such an activation behind its sums."""
     from bnfold.onnx.scores import activation_of
 
-    node = model.makers.get(blob)
-    return (activation_of(node) if node is not None else "") or type_of(model, blob)
+    def type_made_by(name: str) -> str:
+        node = model.makers.get(name)
+        return (activation_of(node) if node is not None else "") or type_of(model, name)
+
+    return any(type_made_by(name) in types for name in sources(model, blob))
 
 
 def rounding_note(name: str, found: Distances, exact: bool) -> str:

@@ -111,8 +111,9 @@ class Ties:
         }
         own, is_one_language = {}, (candidate.net is None) == (reference.net is None)
         for name, pointer in pointers.items():
-            alike = pointer.part is not None or candidate.writers[pairs[name]].type == reference.writers[name].type
-            same = pointer_of(candidate, pairs[name]) if alike and is_one_language else None
+            is_one_type = candidate.writers[pairs[name]].type == reference.writers[name].type
+            may_be_same = is_one_language and (pointer.part is not None or is_one_type)
+            same = pointer_of(candidate, pairs[name]) if may_be_same else None
             if pointer.part is not None and (same is None or (same.part, same.limit) != (pointer.part, pointer.limit)):
                 continue  # what jumps elsewhere gives other values
             if same is not None:
