@@ -44,9 +44,9 @@ def plan_in_front(scene: Scene, layer: Layer, affine: Affine) -> Plan | None:
 
 def _weighed(scene: Scene, layer: Layer, affine: Affine, bottoms: Sequence[str]) -> Sum | None:
     """The sum with the number in the coefficients of some bottoms; None where they cannot hold it."""
-    operator = scene.known_operator(layer)
     if not affine.keeps_zero or affine.count != 1 or id(layer) in scene.excluded:
         return None
+    operator = scene.known_operator(layer)
     if not isinstance(operator, Sum) or not operator.stored:
         return None
     factor = float(affine.scale.flat[0])

@@ -339,7 +339,7 @@ class _Sweep:
             return self._to_settle_again(layer)
         if (together := plan_together(scene, layer, affine)) is not None:
             self._commit_together(*together)
-            return self._to_settle_again(layer)
+            return [one for gone in together[1] for one in self._to_settle_again(gone)]
         return self._keep(layer, f"backward: {behind}; forward: {ahead}")
 
     def _to_settle_again(self, gone: Layer, *plans: Plan) -> list[Layer]:
@@ -411,11 +411,12 @@ class _Sweep:
 
     def _commit_together(self, plan: Plan, layers: Sequence[Layer]) -> None:
         """Given: x -> A -> t, y -> B -> u, L(t, u) -> v, w.  Result: L'(x, y) -> v, w."""
-        first, *others = layers
-        self._commit_forward(first, plan)
-        for other in others:
-            self._commit_forward(other, Plan())
-            self.records[id(other)] = Folded(other.name, other.type, (plan.changes[0][0].name,), (), True)
+        self._change(plan)
+        into = tuple(taker.name for taker, _ in plan.changes)
+        for layer in layers:
+            self._remove(layer)
+            self._reconnect(layer)
+            self.records[id(layer)] = Folded(layer.name, layer.type, into, (), True)
 
     def _commit_apart(self, layer: Layer, plan: Plan, inverse: Plan) -> None:
         """Given: L -> b -> A -> t, b -> M -> u.  Result: L' -> t -> M' -> u."""
@@ -555,19 +556,22 @@ class _Sweep:
     # What stays.
 
     def _rewrite_kept(self) -> None:
-        """An affine that took others in is written anew, and one that has a plainer form may be; so are others."""
+        """An affine that took others in is written anew, and one that has a plainer form may be.
+
+        So are new bounds and coefficients.
+        """
         for layer in self.net.layers:
             record = self.records.get(id(layer))
-            affine = self.operators.get(id(layer))
-            if isinstance(affine, Clip) and id(layer) in self.composed:
-                self.front.clip(layer, affine)
-            elif isinstance(affine, Sum) and id(layer) in self.composed:
-                self.front.weigh(layer, affine.coefficients)
+            operator = self.operators.get(id(layer))
+            if isinstance(operator, Clip) and id(layer) in self.composed:
+                self.front.clip(layer, operator)
+            elif isinstance(operator, Sum) and id(layer) in self.composed:
+                self.front.weigh(layer, operator.coefficients)
             if id(layer) in self.repeated and id(layer) not in self.composed:
                 self.net.reads(layer, layer.bottoms * len(self.repeated[id(layer)]))
                 del self.records[id(layer)]
-            elif isinstance(record, Kept) and isinstance(affine, Affine) and id(layer) not in self.context.excluded:
-                self.front.rewrite(layer, affine, self.context, composed=id(layer) in self.composed)
+            elif isinstance(record, Kept) and isinstance(operator, Affine) and id(layer) not in self.context.excluded:
+                self.front.rewrite(layer, operator, self.context, composed=id(layer) in self.composed)
                 self.records[id(layer)] = Kept(record.layer, record.type, record.reason, layer.type)
 
 

@@ -58,8 +58,7 @@ def _of_each(layer: Layer, linear: Linear) -> Linear | Opaque:
 
 
 def _convolution(context: LayerContext) -> tuple[Layer, Convolution, int]:
-    layer = context.layer
-    require(len(layer.blobs) > 0, "it has no learned weight")
+    layer = _learning(context)
     weight = layer.blobs.shapes[0]
     bottom, *others = map(context.shape, layer.bottoms)
     require(all(other == bottom for other in others), SEVERAL)
@@ -181,10 +180,14 @@ def parameter(context: LayerContext) -> Constant:
 
 
 def _with_weight(context: LayerContext) -> Layer:
-    layer = context.layer
-    require(len(layer.blobs) > 0, "it has no learned weight")
+    layer = _learning(context)
     require(len(layer.bottoms) == len(layer.tops) == 1, SEVERAL)
     return layer
+
+
+def _learning(context: LayerContext) -> Layer:
+    require(len(context.layer.blobs) > 0, "it has no learned weight")
+    return context.layer
 
 
 def _bias(layer: Layer, axis: int) -> Array | None:
