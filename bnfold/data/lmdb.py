@@ -23,7 +23,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from bnfold.data.decoding import decode
-from bnfold.data.pages import Pages
+from bnfold.data.pages import Pages, damaged
 from bnfold.data.pixels import Kind, kind_of
 from bnfold.data.samples import Part
 from bnfold.errors import ParseError, UsageError
@@ -158,10 +158,7 @@ class Database:
 
     def _parsed(self, record: Buffer | None, number: int) -> Datum:
         if record is None:
-            raise ParseError(
-                f"is a damaged LMDB: it lists '{self.name(number)}', and finds no record of it; copy it again",
-                self.path,
-            )
+            raise damaged(self.path, f"it lists '{self.name(number)}', and finds no record of it")
         try:
             return parse(record)
         except (WireError, struct.error) as error:
@@ -229,7 +226,7 @@ def _reading(environment: Any, path: Path, *, buffers: bool = False) -> Iterator
         with environment.begin(buffers=buffers) as transaction:
             yield transaction
     except _package().Error as error:
-        raise ParseError(f"is a damaged LMDB: {error}; copy it again", path) from None
+        raise damaged(path, str(error)) from None
 
 
 def _package() -> ModuleType:

@@ -70,7 +70,7 @@ class Pages:
         if pages.flags:
             raise ParseError("has keys that are numbers, or several values of one, and Caffe's LMDBs have not", path)
         if (whole := (pages.last + 1) * pages.size) > len(content):
-            raise _damaged(path, f"it has {len(content):,} bytes of {whole:,}")
+            raise damaged(path, f"it has {len(content):,} bytes of {whole:,}")
         return pages
 
     def keys(self, content: mmap.mmap, path: Path) -> list[bytes]:
@@ -81,37 +81,37 @@ class Pages:
         while waiting:
             number = waiting.pop()
             if not 2 <= number <= self.last or seen[number]:
-                raise _damaged(path, f"page {number:,} is outside, or has two places")
+                raise damaged(path, f"page {number:,} is outside, or has two places")
             seen[number] = 1
             begin = number * self.size
             itself, marks, lower, upper = _PAGE.unpack_from(content, begin)
             if itself != number or marks & _KINDS not in (_BRANCH, _LEAF) or not HEADER < lower <= upper <= self.size:
-                raise _damaged(path, f"page {number:,} has none of its headers")
+                raise damaged(path, f"page {number:,} has none of its headers")
             below = []
             for offset in struct.unpack_from(f"<{(lower - HEADER) // 2}H", content, begin + HEADER):
                 if not upper <= offset <= self.size - _NODE.size:
-                    raise _damaged(path, f"page {number:,} points outside itself")
+                    raise damaged(path, f"page {number:,} points outside itself")
                 low, high, flags, length = _NODE.unpack_from(content, begin + offset)
                 at = offset + _NODE.size + length
                 if at > self.size:
-                    raise _damaged(path, f"a key on page {number:,} leaves it")
+                    raise damaged(path, f"a key on page {number:,} leaves it")
                 if marks & _BRANCH:
                     below.append(low | high << 16 | flags << 32)
                     continue
                 many = low | high << 16
                 if flags not in (0, _APART) or at + (8 if flags else many) > self.size:
-                    raise _damaged(path, f"a record on page {number:,} leaves it, or is none")
+                    raise damaged(path, f"a record on page {number:,} leaves it, or is none")
                 key = content[begin + at - length : begin + at]
                 if keys and key <= keys[-1]:
-                    raise _damaged(path, f"the key '{key.decode(errors='backslashreplace')}' is out of order")
+                    raise damaged(path, f"the key '{key.decode(errors='backslashreplace')}' is out of order")
                 keys.append(key)
                 if flags:
                     self._check_apart(content, begin + at, many, path)
             if marks & _BRANCH and len(below) < 2:
-                raise _damaged(path, f"page {number:,} leads to a single one")
+                raise damaged(path, f"page {number:,} leads to a single one")
             waiting += reversed(below)
         if len(keys) != self.count:
-            raise _damaged(path, f"it says that it has {self.count:,} records, and has {len(keys):,}")
+            raise damaged(path, f"it says that it has {self.count:,} records, and has {len(keys):,}")
         return keys
 
     def _check_apart(self, content: mmap.mmap, at: int, many: int, path: Path) -> None:
@@ -120,8 +120,9 @@ class Pages:
         itself, marks, count = _APART_PAGE.unpack_from(content, number * self.size) if number <= self.last else (0,) * 3
         wanted = (HEADER + many - 1) // self.size + 1
         if (itself, marks & _KINDS, count) != (number, _OVERFLOW, wanted) or number + count > self.last + 1:
-            raise _damaged(path, f"page {number:,} has none of a record's headers")
+            raise damaged(path, f"page {number:,} has none of a record's headers")
 
 
-def _damaged(path: Path, what: str) -> ParseError:
+def damaged(path: Path, what: str) -> ParseError:
+    """What is raised of a database that is damaged."""
     return ParseError(f"is a damaged LMDB: {what}; copy it again", path)

@@ -16,6 +16,7 @@ EXPORT = "export the model to ONNX with its own tools first"
 _SAVE = "in Python, onnx.save(onnx.load(FILE, '{}'), 'model.onnx') makes one of it"
 _SOURCE = "give the model that it was converted from"
 _LENGTH = rb"[\x80-\xff]{,3}[\0-\x7f]"  # of a message in protobuf's
+_CORE_ML = rb"\x08[\1-\x1f]\x12%b\n%b\n" % (_LENGTH, _LENGTH)  # version, inputs of its description
 _FETCH = "the download failed, or was of the page about the file"
 
 # How a file begins, what it is, and what to do. With a line feed a message of protobuf begins, too.
@@ -39,11 +40,7 @@ _FORMATS = (
     (rb"GGUF", "a file of weights alone (GGUF)", EXPORT),
     (rb"\n.*\x12(\x0bPlaceholder|\x05Const)", "a graph of TensorFlow", EXPORT),
     (rb"\x08\x01\x12.*\x12(\x0bPlaceholder|\x05Const)", "a model of TensorFlow", EXPORT),
-    (
-        rb"\x08[\1-\x1f]\x12%b\n%b\n" % (_LENGTH, _LENGTH),
-        "a model of Core ML",
-        EXPORT,
-    ),  # version, inputs of its description
+    (_CORE_ML, "a model of Core ML", EXPORT),
     (rb"[fp]trt.{,60}\0", "an engine of TensorRT", _SOURCE),
     (rb"7767517\s", "a network of ncnn", _SOURCE),
     (rb"\[net(work)?\]", "a network of Darknet", EXPORT),
