@@ -13,8 +13,7 @@ from onnx.reference.op_run import OpRun
 
 from bnfold.net import Array
 from bnfold.onnx import recurrent
-from bnfold.onnx.reference_operators import Conv, gelu
-from bnfold.onnx.reference_operators import Gelu as StandardGelu
+from bnfold.onnx.reference_operators import Conv, Gelu, gelu
 
 
 class _Fused(OpRun):
@@ -75,12 +74,6 @@ class FusedMatMul(_Fused):
         return (alpha * (a @ b),)
 
 
-class Gelu(StandardGelu):
-    """The standard operator without its attribute, of which onnx gives the default."""
-
-    op_domain = _Fused.op_domain
-
-
 class QuickGelu(_Fused):
     """`x * sigmoid(alpha*x)`."""
 
@@ -137,7 +130,10 @@ ACTIVATIONS: Mapping[str, Callable[..., Array]] = {
 }
 """Activations of a FusedConv or a FusedGemm, by their names in small letters."""
 
+OWN_GELU: type[OpRun] = type("Gelu", (Gelu,), {"op_domain": _Fused.op_domain})
+"""The standard operator without its attribute, of which onnx, by the name of the class, gives the default."""
+
 FUSED_OPERATORS: tuple[type[OpRun], ...] = (
-    BiasGelu, FastGelu, FusedConv, FusedGemm, FusedMatMul, Gelu, QuickGelu, SimplifiedLayerNormalization,
+    BiasGelu, FastGelu, FusedConv, FusedGemm, FusedMatMul, OWN_GELU, QuickGelu, SimplifiedLayerNormalization,
     SkipLayerNormalization, SkipSimplifiedLayerNormalization,
 )  # fmt: skip
