@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bnfold.algebra.folding import FoldResult, fold
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
-from bnfold.algebra.sweep import FoldResult, fold
 
 __all__ = [
     "Blocked",

@@ -10,132 +10,35 @@ that its composition with a negative one may not.
 
 from __future__ import annotations
 
-import fnmatch
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 
 from bnfold.algebra.absorb import Change, tail_of, without_tail
 from bnfold.algebra.affine import Affine
+from bnfold.algebra.backward import plan_backward
 from bnfold.algebra.branches import Junction, plan_junction
 from bnfold.algebra.coefficients import plan_behind, plan_in_front
-from bnfold.algebra.frontend import FoldContext, FrontEnd, InnerNet
+from bnfold.algebra.factors import plan_across, plan_apart
+from bnfold.algebra.forward import plan_forward
+from bnfold.algebra.frontend import FoldContext, FrontEnd
 from bnfold.algebra.operators import Alias, Clip, Extreme, Join, Linear, Opaque, Operator, Product, Sum
-from bnfold.algebra.plan import Budget, Plan, Scene, plan_across, plan_apart, plan_backward, plan_forward
+from bnfold.algebra.plan import Budget, Plan, Scene
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
 from bnfold.algebra.together import plan_together
-from bnfold.errors import UsageError, did_you_mean_of, telling_which
-from bnfold.io.rendered import Rendered
-from bnfold.net import Layer, Names, Net, blobs_of, require_net
-from bnfold.options import require_type
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class FoldResult(Rendered):
-    """A folded net, and the record of how it came about."""
-
-    net: Net
-    report: FoldReport
-
-    def __repr__(self) -> str:
-        return f"<FoldResult: {self.net!r}; {self.report!r}>"
-
-
-def fold(
-    net: Net,
-    *,
-    keep: str | Collection[str] = (),
-    exclude: str | Sequence[str] = (),
-    assume_global_stats: bool = False,
-    join: bool = True,
-) -> FoldResult:
-    """Fold every per-channel affine of a net into the weights around it.
-
-    Args:
-        net: a loaded net; it is not changed.
-        keep: blobs, by name or pattern (or one of either), that must survive with their values, besides the outputs;
-            those in bodies of If, Loop and Scan among them.
-        exclude: layer names, or patterns with `*` and `?`, that are left exactly as they are, likewise.
-        assume_global_stats: fold a BatchNorm with `use_global_stats: false` as if it used its stored statistics.
-        join: make one convolution of parallel ones that are summed, where that costs no more (RepVGG, MobileOne).
-
-    Returns:
-        A net of its own, in which every blob that survives has its old value, and the report.
-
-    Raises:
-        UsageError: `keep` or `exclude` names nothing in the net, or an argument is of another type.
-        ModelError: a layer's statistics make no sense or can be read in two ways (the sentence names the layer), or a
-            file that the net was read from was written to since.
-
-    Examples:
-        >>> result = bnfold.fold(bnfold.load("deploy.prototxt", "net.caffemodel"))
-        >>> result.report
-        <FoldReport: 66 -> 36 layers, 30 folded, 0 kept>
-        >>> result.report.folded[0]
-        Folded(layer='bn_conv1', type='BatchNorm', into=('conv1',), through=(), forward=False)
-    """
-    require_net(net, "fold")
-    keep, exclude = _patterns("keep", keep), _patterns("exclude", exclude)
-    require_type("assume_global_stats", assume_global_stats, "bool")
-    require_type("join", join, "bool")
-    if net.front is None:
-        raise UsageError("fold takes a net that bnfold.load has read, and this one has no language")
-    asked = _FoldOptions(keep, exclude, assume_global_stats, join)
-    with telling_which(net.file), np.errstate(all="ignore"):  # what is not finite is refused with the layer's name
-        _require_named(net, asked)
-        result, assumed = _folded(net, asked)
-    if assume_global_stats and not assumed:
-        result.report.notes.append(NOTHING_ASSUMED)
-    return result
-
-
-class _FoldOptions(NamedTuple):
-    """What the user asks of a fold, as the arguments of `fold` say it."""
-
-    keep: tuple[str, ...]
-    exclude: tuple[str, ...]
-    assume_global_stats: bool
-    join: bool
-
-
-def _folded(net: Net, asked: _FoldOptions) -> tuple[FoldResult, bool]:
-    """A net folded with its bodies, and whether a normalisation of it was taken by its stored statistics."""
-    assert net.front is not None
-    own, report = net.with_layers(net.layers), FoldReport()
-    context = FoldContext(own, report.shapes, asked.assume_global_stats, keep=_matching(blobs_of(own), asked.keep))
-    sweep = _Sweep(own, net.front, context, asked.exclude, asked.join, report)
-    sweep.run()
-    assumed = bool(context.assumed)
-    for body in net.front.bodies(sweep.net):
-        if body.net is not None and id(body.layer) not in context.excluded:
-            result, inside = _folded(body.net, asked)
-            _fold_inside(body, result, report)
-            assumed |= inside
-        report.notes += filter(None, [body.why])
-    return FoldResult(sweep.net, sweep.report), assumed
-
-
-def _fold_inside(body: InnerNet, result: FoldResult, report: FoldReport) -> None:
-    """Have a layer hold a body in which something was folded, and add to the report what became of its affines."""
-    changed = any(not isinstance(record, Dropped | Kept) for record in result.report.records)
-    if changed:
-        body.put(result.net)
-    report.records += result.report.records if changed else result.report.kept
-    report.notes += [f"{body.name}: {note}" for note in result.report.notes]
+from bnfold.net import Layer, Names, Net, blobs_of
 
 
 @dataclass(slots=True, eq=False)
-class _Sweep:
+class Sweep:
     """The state of one fold. Layers are keyed by identity: names need not be unique in Caffe."""
 
     net: Net
     front: FrontEnd
     context: FoldContext
-    exclude: Sequence[str]
     join: bool
     report: FoldReport
     names: Names = field(default_factory=lambda: Names((), "_"))
@@ -179,8 +82,6 @@ class _Sweep:
 
     def _prepare(self) -> None:
         """Have the language take apart what is several layers to the laws; find out types, shapes and names."""
-        named = set(_matching([layer.name for layer in self.net.layers], self.exclude))
-        self.context.excluded = {id(layer) for layer in self.net.layers if layer.name in named}
         self.front.prepare(self.context)
         stored = {blob.dtype for layer in self.net.layers for blob in layer.blobs.stored if blob.dtype.itemsize > 4}
         self.context.stored_type = np.result_type(np.float32, *stored)
@@ -575,60 +476,9 @@ class _Sweep:
                 self.records[id(layer)] = Kept(record.layer, record.type, record.reason, layer.type)
 
 
-def _patterns(name: str, value: str | Iterable[str]) -> tuple[str, ...]:
-    """One pattern, or several. Raises UsageError where they are no words."""
-    require_type(name, value, "str | Iterable[str]")
-    patterns = (value,) if isinstance(value, str) else tuple(value)
-    require_type(name, list(patterns), "str | Iterable[str]")  # what an iterator gave
-    return patterns
-
-
-def _require_named(net: Net, asked: _FoldOptions) -> None:
-    """Raises UsageError where a pattern names no blob, or no layer, in a net or in one of its bodies."""
-    for pattern in asked.keep:
-        if not any(_matching(blobs_of(inner), [pattern]) for inner in _with_inner(net)):
-            if net.front is not None and pattern in net.front.taken_names(net):
-                raise UsageError(
-                    f"--keep {pattern}: that is a weight, another value that is known before anything runs, inside a "
-                    "body that cannot be folded, or a further output that nobody reads, and no blob that can be kept"
-                )
-            guess = _instead_of("--keep", pattern, blobs_of(net)[::-1])  # the outputs first
-            raise UsageError(f"--keep {pattern}: the network has no blob of that name{guess}")
-    for pattern in asked.exclude:
-        if not any(_matching([layer.name for layer in inner.layers], [pattern]) for inner in _with_inner(net)):
-            guess = _instead_of("--exclude", pattern, [layer.name for layer in net.layers])
-            raise UsageError(f"--exclude {pattern}: the network has no layer of that name{guess}")
-
-
-def _instead_of(option: str, pattern: str, names: Sequence[str]) -> str:
-    """What to write instead of a pattern that names nothing."""
-    several = "," in pattern and any(_matching(names, [part.strip()]) for part in pattern.split(","))
-    return (
-        f"; several are given one by one, each behind its own {option}" if several else did_you_mean_of(pattern, names)
-    )
-
-
-def _with_inner(net: Net) -> Iterator[Net]:
-    """A net, and those in its layers."""
-    yield net
-    for body in net.front.bodies(net) if net.front is not None else ():
-        if body.net is not None:
-            yield from _with_inner(body.net)
-
-
-def _matching(names: Sequence[str], patterns: Iterable[str]) -> list[str]:
-    """The names that patterns match, each once."""
-    return list(dict.fromkeys(name for pattern in patterns for name in names if _is_called(name, pattern)))
-
-
 def _repeats_one(layer: Layer) -> bool:
     """Whether a layer reads one blob alone, several times."""
     return len(layer.bottoms) > 1 == len({*layer.bottoms})
-
-
-def _is_called(name: str, pattern: str) -> bool:
-    """Whether this is the name, or the pattern matches it; some names look like patterns themselves."""
-    return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
 def _takes_one(operator: Operator | Blocked, layer: Layer) -> bool:
@@ -644,5 +494,4 @@ def _size(layers: Sequence[Layer]) -> tuple[int, int]:
 
 
 EXCLUDED = "--exclude names it"
-NOTHING_ASSUMED = "--assume-global-stats changes nothing: no layer that may fold has statistics and follows its batch"
 MAX_TOWER = 16  # sums of one blob alone, one behind the other

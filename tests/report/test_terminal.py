@@ -68,11 +68,11 @@ wrote out.prototxt, out.caffemodel, out.onnx, report.html
 
 
 def test_a_fold_that_failed_begins_with_where_it_begins(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bnfold.algebra import sweep
+    from bnfold.algebra import FoldResult
 
     true_fold = bnfold.fold
 
-    def wrong_fold(*args: object, **options: object) -> sweep.FoldResult:
+    def wrong_fold(*args: object, **options: object) -> FoldResult:
         result = true_fold(*args, **options)  # type: ignore[arg-type]
         layer = next(layer for layer in result.net.layers if layer.name == "conv2")
         weight = np.array(layer.blobs[0])
