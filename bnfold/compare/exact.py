@@ -304,7 +304,7 @@ def _operand(model: Model, name: str, reader: str, leaves: Mapping[str, str | No
 
 def _constant(model: Model, name: str, reader: str) -> tuple[object, ...] | None:
     """What is stored under a name: of a normalisation, or one value, or integers; None of other weights."""
-    from bnfold.onnx.graph import as_weight
+    from bnfold.onnx.stored_values import as_weight
 
     if name not in model.initializers:
         return None

@@ -177,9 +177,10 @@ def _held_otherwise(
 ) -> dict[str, Difference | None]:
     """How the nodes of each couple differ by what they hold; None where that cannot be told, see `_difference`."""
     from bnfold.onnx.functions import functions_said
+    from bnfold.onnx.node import reads_by_place
 
     sides = (ours, [one.node for one in couples.values()]), (theirs, [one.partner for one in couples.values()])
-    stored = [model.stored({name for node in nodes for name in _inputs(node)}) for model, nodes in sides]
+    stored = [model.stored({name for node in nodes for name in reads_by_place(node)}) for model, nodes in sides]
     opsets = [{one.domain: one.version for one in model.proto.opset_import} for model in (ours, theirs)]
     functions = [functions_said(model.proto) for model in (ours, theirs)]
     return {
@@ -429,17 +430,11 @@ def _preparing(net: Net) -> tuple[dict[str, tuple[str, Any]], dict[str, tuple[st
     return made, {top: (layer.name, layer.transform_param) for top, layer in data.items()}
 
 
-def _inputs(node: NodeProto) -> list[str]:
-    from bnfold.onnx.node import captured
-
-    return [*node.input, *sorted(captured(node))]
-
-
 def _difference(
     node: NodeProto, partner: NodeProto, stored: Sequence[Stored], pairs: Mapping[str, str], opsets: Sequence[int]
 ) -> Difference | None:
     """What two nodes hold most otherwise; None where they read other blobs, or cannot be compared by what they hold."""
-    from bnfold.onnx.node import floats_said, same_places, settings_of
+    from bnfold.onnx.node import floats_said, reads_by_place, same_places, settings_of
 
     squashes = node.op_type != partner.op_type and COUNTS.keys() >= {node.op_type, partner.op_type}
     if node.domain != partner.domain or not (squashes or same_places(node, opsets[0], partner, opsets[1])):
@@ -447,7 +442,7 @@ def _difference(
     settings, others = settings_of(node, opsets[0]), settings_of(partner, opsets[1])
     # Bodies are compared by themselves (`bnfold.compare.bodies`), with what they capture.
     inner = {one.name for one in node.attribute if one.HasField("g") and node.output == partner.output}
-    ours, theirs = ([*one.input] if inner else _inputs(one) for one in (node, partner))
+    ours, theirs = ([*one.input] if inner else reads_by_place(one) for one in (node, partner))
     ours += [""] * (len(theirs) - len(ours))
     theirs += [""] * (len(ours) - len(theirs))
     known = [(one, other, stored[0].get(one), stored[1].get(other)) for one, other in zip(ours, theirs, strict=True)]

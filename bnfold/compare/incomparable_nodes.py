@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bnfold.compare.models import Model
     from bnfold.onnx.functions import Key
-    from bnfold.onnx.graph import Parts
+    from bnfold.onnx.stored_values import Parts
     from bnfold.onnx.weight import Weight
 
 DRAWING = frozenset(
@@ -72,8 +72,8 @@ def incomparable_nodes(parts: Parts) -> IncomparableNodes:
     classes, as scikit-learn's classifiers give them, lists, text), and what stands behind these.
     """
     from bnfold.onnx.functions import functions_of
-    from bnfold.onnx.graph import stored_weights
-    from bnfold.onnx.node import domain_of, settings_of
+    from bnfold.onnx.node import domain_of, reads_by_place, settings_of
+    from bnfold.onnx.stored_values import stored_weights
 
     model, weights, folder = parts
     graph, drawing = model.graph, _Drawing(functions_of(model), folder)
@@ -88,7 +88,7 @@ def incomparable_nodes(parts: Parts) -> IncomparableNodes:
     messages, reads, made = list[bytes](), dict[str, None](), dict[str, tuple[object, ...]]()
     draws, drawn_for = dict[str, tuple[object, ...]](), dict[str, frozenset[str]]()
     for node in hidden:
-        read, domain = _read_by(node), domain_of(node.domain)
+        read, domain = [*filter(None, reads_by_place(node))], domain_of(node.domain)
         reads |= dict.fromkeys(name for name in read if name not in culprit and name not in stored)
         learned, version = [_digest(stored[name]) for name in read if name in stored], versions.get(domain, 1)
         messages.append(b"".join([node.SerializeToString(deterministic=True), str(version).encode(), *learned]))
@@ -144,11 +144,13 @@ def _hidden_nodes(
 
     Nodes are given in order of execution, flags as far as they are known, and outputs that are no tensors of numbers.
     """
+    from bnfold.onnx.node import reads_by_place
+
     hidden: list[NodeProto] = []
     culprit: dict[str, str] = {}
     for node in nodes:
         # Of a blob whose values are unknown the shape is known all the same.
-        read = () if node.op_type in ("Shape", "Size") else _read_by(node)
+        read = () if node.op_type in ("Shape", "Size") else reads_by_place(node)
         cause, lost = next((culprit[name] for name in read if name in culprit), ""), [*filter(None, node.output)]
         if not cause and drawing.draws(node, flags):
             cause = f"node '{node.name or node.output[0]}' ({node.op_type}), which draws other values in each run"
@@ -172,13 +174,6 @@ def _labelling(node: NodeProto) -> NodeProto:
     behind = with_attributes(node, "coefficients", "intercepts")
     behind.input[:] = [node.output[1]]
     return behind
-
-
-def _read_by(node: NodeProto) -> list[str]:
-    """What a node reads, in its bodies, too."""
-    from bnfold.onnx.node import captured
-
-    return [name for name in (*node.input, *sorted(captured(node))) if name]
 
 
 def _digest(weight: Weight) -> bytes:

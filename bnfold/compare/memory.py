@@ -99,7 +99,8 @@ class Needs:
             known: tensor -> bytes, for what has an operator that onnx does not know, or was met in a run.
             provider: what runs it; processors compute values of float16 in float32.
         """
-        from bnfold.onnx.graph import cast_bytes, inferred, inner_bytes, mapped_bytes, sizes_of, working_bytes
+        from bnfold.onnx.graph import inferred, mapped_bytes
+        from bnfold.onnx.working_memory import cast_bytes, inner_bytes, sizes_of, working_bytes
 
         types, values = inferred(model.proto, model.weights, inputs)
         told, inner = sizes_of(types), inner_bytes(model.proto, types, values)

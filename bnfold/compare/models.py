@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from bnfold.loading import Model as Given
     from bnfold.onnx.double import Conversion
-    from bnfold.onnx.graph import Parts, WeightStore
+    from bnfold.onnx.graph import WeightStore
+    from bnfold.onnx.stored_values import Parts
     from bnfold.onnx.weight import Weight
 
     Source = Net | Given
@@ -122,7 +123,7 @@ class Model:
     @cached_property
     def initializers(self) -> dict[str, TensorProto | Weight]:
         """Name -> what is stored under it, wherever it lies."""
-        from bnfold.onnx.graph import stored_under
+        from bnfold.onnx.stored_values import stored_under
 
         return stored_under(self.proto, self.weights)
 
@@ -272,7 +273,7 @@ class Model:
             seed: each value of 2 bytes is half a unit in its last place off, up or down by chance; None for none.
         """
         from bnfold.onnx.double import FINER
-        from bnfold.onnx.graph import same_weight, stored_weights
+        from bnfold.onnx.stored_values import same_weight, stored_weights
 
         random = np.random.default_rng(seed)
         kept, weights = stored_weights(reference.parts), []
@@ -295,7 +296,7 @@ class Model:
 
     def moved_by_units(self, seed: int) -> Model:
         """The network with each real weight a unit in its last place off, up or down by chance."""
-        from bnfold.onnx.graph import stored_weights
+        from bnfold.onnx.stored_values import stored_weights
 
         random, weights = np.random.default_rng(seed), []
         for name, weight in stored_weights(self.parts).items():
@@ -328,7 +329,7 @@ class Model:
     def stored(self, names: Collection[str]) -> dict[str, Weight | Array]:
         """Name -> what an ONNX model stores under it, or what a Constant says, which is an array; of some names."""
         from bnfold.onnx.file import values_of
-        from bnfold.onnx.graph import stored_weights
+        from bnfold.onnx.stored_values import stored_weights
 
         said = {name: values_of(self.constants[name], self.folder) for name in names if name in self.constants}
         return {**said, **stored_weights(self.parts, names)}
@@ -342,7 +343,7 @@ class Model:
 
     def equals(self, other: Model) -> bool:
         """Whether the other is the same network to the last weight, so that there is nothing to run."""
-        from bnfold.onnx.graph import equal_models
+        from bnfold.onnx.stored_values import equal_models
 
         return same_layers(self.unrunnable.layers, other.unrunnable.layers) and equal_models(self.parts, other.parts)
 
@@ -365,7 +366,7 @@ def values_stored(held: Weight | Array) -> Array:
 
 def same_stored(one: Weight | Array | None, other: Weight | Array | None) -> bool:
     """Whether two of what `Model.stored` gives are equal to the last bit, or are missing both."""
-    from bnfold.onnx.graph import same_weight
+    from bnfold.onnx.stored_values import same_weight
     from bnfold.onnx.weight import Weight
 
     if isinstance(one, Weight) and isinstance(other, Weight):
@@ -534,7 +535,7 @@ def net_in_batches_of(net: Net, batch: int) -> Net:
 def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -> Model:
     from bnfold.onnx.graph import lists_in
     from bnfold.onnx.narrow import with_narrow_values_read
-    from bnfold.onnx.node import bodies, captured
+    from bnfold.onnx.node import bodies, reads_of
     from bnfold.onnx.scores import RAW, with_raw_scores
 
     kinds = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
@@ -546,7 +547,7 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
     incomparable = incomparable_nodes((proto, weights, None))
     lists = lists_in(proto, weights)
     for node in proto.graph.node:
-        read = [name for name in (*node.input, *captured(node)) if name]
+        read = reads_of(node)
         weighted = any(name in learned for name in read) or any(body.initializer for body in bodies(node))
         for output in node.output:
             if not output or output in incomparable.blobs:

@@ -353,7 +353,7 @@ def _ratios(model: Model) -> dict[str, float]:
     1/16 of that has 4 bits less. Folding multiplies each channel by its own `gamma/sqrt(variance + eps)`, which can
     spread the ranges; the ratio says what the typical channel loses.
     """
-    from bnfold.onnx.graph import channel_ranges
+    from bnfold.onnx.stored_values import channel_ranges
 
     found = {}
     for layer, ranges in channel_ranges(model.parts):

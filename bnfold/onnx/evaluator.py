@@ -16,10 +16,11 @@ from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
 from bnfold.onnx.double import in_double, input_types
 from bnfold.onnx.fused_operators import FUSED_OPERATORS
-from bnfold.onnx.graph import further_outputs, last_readers
+from bnfold.onnx.graph import further_outputs
 from bnfold.onnx.node import attribute_value, captured, opset_of
 from bnfold.onnx.reference_operators import BELOW, OWN_OPERATORS
 from bnfold.onnx.weight import Weight
+from bnfold.onnx.working_memory import last_readers
 
 Instead = Callable[[str, Array], Array]
 """The name of a blob, and what was computed -> what its readers get."""

@@ -28,12 +28,12 @@ from bnfold.onnx.node import (
     STANDARD,
     all_nodes,
     bodies,
-    captured,
     domain_of,
     graphs_of,
     held_by,
     made_in,
     names_in,
+    reads_of,
     set_nodes,
 )
 from bnfold.onnx.save import field_head
@@ -346,11 +346,6 @@ class _Inliner:
         if name and name not in names:
             names[name] = self._names.new(name)
         return names.get(name, "")
-
-
-def reads_of(node: NodeProto) -> list[str]:
-    """The names that a node reads, its bodies among it."""
-    return [name for name in (*node.input, *captured(node)) if name]
 
 
 def is_branching(node: NodeProto) -> bool:

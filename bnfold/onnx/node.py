@@ -454,6 +454,19 @@ def captured(node: NodeProto) -> list[str]:
     return list(dict.fromkeys(name for body in bodies(node) for name in captured_by(body)))
 
 
+def reads_of(node: NodeProto) -> list[str]:
+    """The names that a node reads, its bodies among it."""
+    return [name for name in (*node.input, *captured(node)) if name]
+
+
+def reads_by_place(node: NodeProto) -> list[str]:
+    """The names at the places of a node's inputs, and behind them, sorted, those that its bodies capture.
+
+    So what two nodes read lies side by side, in whatever order their attributes stand.
+    """
+    return [*node.input, *sorted(captured(node))]
+
+
 def captured_by(body: GraphProto) -> list[str]:
     """The names that a body and those in it read from outside, likewise."""
     found: dict[str, None] = {}

@@ -25,7 +25,8 @@ from bnfold.compare.merging import merge
 from bnfold.data.samples import Arrays, Noise, Samples
 from bnfold.errors import UsageError
 from bnfold.net import Array
-from bnfold.onnx.graph import inferred, inner_bytes, sizes_of, working_bytes
+from bnfold.onnx.graph import inferred
+from bnfold.onnx.working_memory import inner_bytes, sizes_of, working_bytes
 from bnfold.options import CompareOptions
 from bnfold.report.data import as_data
 from bnfold.report.run import RunReport

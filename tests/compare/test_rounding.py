@@ -32,7 +32,7 @@ from bnfold.compare.models import Model, open_model
 from bnfold.compare.stretches import FAIR, MOVES, MadeBlob, straying
 from bnfold.errors import UsageError
 from bnfold.net import Array, Blobs, Net
-from bnfold.onnx import graph
+from bnfold.onnx import stored_values
 from bnfold.onnx.detection_operators import NonMaxSuppression
 from bnfold.onnx.double import Conversion, converted
 from bnfold.onnx.evaluator import Evaluator
@@ -284,13 +284,13 @@ def test_a_layer_is_the_same_function_only_with_the_same_settings() -> None:
 
 def test_what_is_stored_is_listed_once_for_all_that_a_layer_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A region pooling is a thousand nodes, each of which reads a constant."""
-    listed, really = [], graph.stored_under
+    listed, really = [], stored_values.stored_under
 
     def listing(*given: Any) -> Any:
         listed.append(given)
         return really(*given)
 
-    monkeypatch.setattr(graph, "stored_under", listing)
+    monkeypatch.setattr(stored_values, "stored_under", listing)
     nodes = [helper.make_node("Mul", [f"x{step}", "two"], [f"x{step + 1}"]) for step in range(20)]
     ours, other, wrong = (
         open_model(model(nodes, {"x0": (1, 3)}, ["x20"], {"two": np.full(1, two, np.float32)}), "") for two in (2, 2, 3)

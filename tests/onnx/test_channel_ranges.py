@@ -7,7 +7,7 @@ import pytest
 from onnx import helper
 
 from bnfold.net import Array, Shape
-from bnfold.onnx import graph
+from bnfold.onnx import stored_values
 from bnfold.onnx.weight import Weight
 
 
@@ -15,7 +15,7 @@ def ranges(operator: str, values: Array, **attributes: int) -> Array:
     node = helper.make_node(operator, ["x", "w"], ["y"], name="one")
     node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
     model = helper.make_model(helper.make_graph([node], "net", [], []))
-    ((name, found),) = graph.channel_ranges((model, (Weight.of("w", values),), None))
+    ((name, found),) = stored_values.channel_ranges((model, (Weight.of("w", values),), None))
     assert name == "one"
     return found
 
@@ -41,7 +41,7 @@ def test_a_channel_has_the_largest_magnitude_of_its_values(
     piece: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(graph, "PIECE", piece)
+    monkeypatch.setattr(stored_values, "PIECE", piece)
     values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     expected = np.abs(values).reshape(seen).max(axis=axes).reshape(-1)
     assert np.array_equal(ranges(operator, values, **attributes), expected)
