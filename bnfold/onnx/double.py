@@ -1,7 +1,7 @@
 """An ONNX model in float64, for a run that shows what float32 rounded away; or in float32, for one that can be run.
 
 Every float becomes a double: initialisers and constants, inputs, the target of a Cast. What is whole, a flag or a
-string stays. What multiplies integers, or finds the steps of its values by itself, has no form in float64.
+string stays.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from bnfold.onnx.functions import NoBody, without_calls
 from bnfold.onnx.node import all_bodies, fed_tensor, written_out
 from bnfold.onnx.weight import Weight
 
-FIXED = frozenset({"DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
 TYPED = {
     "Attention": "softmax_precision",
     "BlackmanWindow": "output_datatype",
@@ -86,7 +85,7 @@ def in_double(model: ModelProto, weights: Sequence[Weight], folder: Path | None)
         folder: where external weights of `model` lie.
 
     Raises:
-        UnsupportedError: an operator that float64 cannot be put into.
+        UnsupportedError: bodies of functions cannot be put in the place of calls.
     """
     double = converted(model, folder, WIDE)
     for weight in weights:
@@ -98,7 +97,7 @@ def converted(model: ModelProto, folder: Path | None, conversion: Conversion) ->
     """The same network with values of other types, bodies of functions in the place of calls.
 
     Raises:
-        UnsupportedError: as `in_double`, or where bodies cannot be put there.
+        UnsupportedError: as `in_double`.
     """
     try:
         result = without_calls(model)
@@ -121,8 +120,6 @@ def _convert_graph(graph: GraphProto, folder: Path | None, conversion: Conversio
 
 
 def _convert_node(node: NodeProto, folder: Path | None, conversion: Conversion) -> None:
-    if node.op_type in FIXED and conversion.target == TensorProto.DOUBLE:
-        raise UnsupportedError(f"{node.op_type} '{node.name}' has no form in float64")
     unsaid = SINGLE.get(node.op_type)
     if unsaid is not None and all(attribute.name != unsaid.name for attribute in node.attribute):
         node.attribute.append(unsaid)

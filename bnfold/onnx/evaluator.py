@@ -18,6 +18,7 @@ from bnfold.onnx.double import in_double, input_types
 from bnfold.onnx.fused_operators import FUSED_OPERATORS
 from bnfold.onnx.graph import further_outputs
 from bnfold.onnx.node import attribute_value, captured, opset_of
+from bnfold.onnx.quantised_operators import QUANTISED_OPERATORS
 from bnfold.onnx.reference_operators import BELOW, OWN_OPERATORS
 from bnfold.onnx.weight import Weight
 from bnfold.onnx.working_memory import last_readers
@@ -34,11 +35,11 @@ SIZED = frozenset({"Range", "Resize", "Upsample"})
 
 STEPS = frozenset(
     (
-        *("ArgMax", "ArgMin", "Binarizer", "CastLike", "Ceil", "DynamicQuantizeLinear", "Equal", "Floor", "Greater"),
-        *("GreaterOrEqual", "Hardmax", "Imputer", "IsInf", "IsNaN", "LabelEncoder", "Less", "LessOrEqual", "Mod"),
-        *("NonMaxSuppression", "NonZero", "OneHotEncoder", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "Round"),
-        *("SVMClassifier", "Shrink", "Sign", "ThresholdedRelu", "TreeEnsemble", "TreeEnsembleClassifier"),
-        *("TreeEnsembleRegressor", "Unique"),
+        *("ArgMax", "ArgMin", "Binarizer", "CastLike", "Ceil", "DynamicQuantizeLinear", "DynamicQuantizeMatMul"),
+        *("Equal", "Floor", "Greater", "GreaterOrEqual", "Hardmax", "Imputer", "IsInf", "IsNaN", "LabelEncoder"),
+        *("Less", "LessOrEqual", "Mod", "NonMaxSuppression", "NonZero", "OneHotEncoder", "QLinearConv"),
+        *("QLinearMatMul", "QuantizeLinear", "Round", "SVMClassifier", "Shrink", "Sign", "ThresholdedRelu"),
+        *("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor", "Unique"),
     )
 )
 """Operators of ONNX whose result jumps where what they read moves; a Shrink or ThresholdedRelu may do so."""
@@ -59,7 +60,7 @@ class Evaluator:
         try:
             opset = opset_of(model)
             known = [operator for operator in OWN_OPERATORS if opset < BELOW.get(operator, opset + 1)]
-            known += FUSED_OPERATORS
+            known += (*FUSED_OPERATORS, *QUANTISED_OPERATORS)
             model.graph.output.extend(further_outputs(model, blobs))
             self._evaluator = ReferenceEvaluator(model, new_ops=known)
         except Exception as error:

@@ -1765,3 +1765,27 @@ def test_a_convolution_with_a_sigmoid_of_its_own_is_as_exact_as_a_sigmoid(said: 
     conv = helper.make_node("FusedConv", ["x", "w", "b"], ["y"], "y", domain="com.microsoft", **said)
     made = open_model(model([conv], {"x": (1, 2, 4, 4)}, ["y"], weights), "made")
     assert float(rounding._is_made_by(rounding.FROM_ONE, made, "y")) == least
+
+
+@pytest.mark.parametrize(("wrong", "passed"), [(1.0, True), (1.001, False)])
+def test_scores_of_a_network_that_quantises_as_it_runs_are_judged_by_a_float64_run(wrong: float, passed: bool) -> None:
+    def quantised(*scales: float) -> ModelProto:
+        nodes = [
+            helper.make_node("DynamicQuantizeLinear", ["x"], ["steps", "size", "zero"], "quantise"),
+            helper.make_node("MatMulInteger", ["steps", "w", "zero"], ["sum"], "product"),
+            helper.make_node("Cast", ["sum"], ["real"], "cast", to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["real", "size"], ["sized"], "sized"),
+        ]
+        made = ["sized", *(f"m{len(scales)}{number}" for number in range(1, len(scales))), "scores"]
+        nodes += [helper.make_node("Mul", [one, f"s{one}"], [two], two) for one, two in itertools.pairwise(made)]
+        nodes.append(helper.make_node("Add", [made[-1], "far"], ["near"], "near"))
+        nodes.append(helper.make_node("Sigmoid", ["near"], ["y"], "y"))
+        weights = {f"s{one}": np.full(1, scale, np.float32) for one, scale in zip(made[:-1], scales, strict=True)}
+        weights["far"] = np.full(1, -900, np.float32)
+        weights["w"] = np.random.default_rng(4).integers(-99, 99, (12, 50)).astype(np.int8)
+        return model(nodes, {"x": (64, 12)}, ["y"], weights)
+
+    data = np.random.default_rng(5).normal(size=(64, 12)).astype(np.float32)
+    report = compare(quantised(0.7, 1.3, 2.1), quantised(0.7 * 1.3 * wrong, 2.1), data, tolerance=1e-6)
+    assert max(blob.judged for blob in report.blobs) > 1e-6  # it would fail without
+    assert report.passed == passed, report.verdict
