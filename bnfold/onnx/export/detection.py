@@ -334,20 +334,11 @@ def suppressed(
     per class become images of their own; where they may be `turned`, their corners are in no order.
     """
     # OpenVINO suppresses at the threshold, too, so that boxes which do not touch would suppress each other at 0.
-    overlap = max(min(overlap, 1.0), SMALLEST)
+    overlap = max(overlap, SMALLEST)
     own = _own_boxes(block)
     flat_boxes = reshape(block, _in_order(block, boxes, priors, turned), (-1, priors, 4), "nms_boxes")
     flat_scores = reshape(block, scores, (-1, 1, priors), "nms_scores") if own else scores
-    selected = block(
-        "NonMaxSuppression",
-        block.as_float32(flat_boxes, "nms_boxes32"),
-        block.as_float32(flat_scores, "nms_scores32"),
-        block.integers([priors], "most"),
-        block.floats32([overlap], "overlap"),
-        block.floats32([threshold], "threshold"),
-        center_point_box=0,
-        step="nms",
-    )
+    selected = non_max_suppression(block, flat_boxes, flat_scores, priors, overlap, threshold, center_point_box=0)
     # (image, class, box) as one number into the flat scores.
     weights = [priors, priors, 1] if own else [classes * priors, priors, 1]
     weighted = block("Mul", selected, block.integers(weights, "strides"), step="offsets")
@@ -360,6 +351,24 @@ def suppressed(
         block("ScatterElements", lowest, places, values, axis=0, step="alive"),
         (-1, classes * priors),
         "alive_rows",
+    )
+
+
+def non_max_suppression(
+    block: Block, boxes: str, scores: str, most: int, overlap: float, threshold: float, **attributes: int
+) -> str:
+    """(image, class, box) of each of the `most` best that no better one overlaps by more; in float32, as it takes no
+    other type.
+    """
+    return block(
+        "NonMaxSuppression",
+        block.as_float32(boxes, "nms_boxes32"),
+        block.as_float32(scores, "nms_scores32"),
+        block.integers([most], "most"),
+        block.floats32([min(overlap, 1.0)], "overlap"),
+        block.floats32([threshold], "threshold"),
+        step="nms",
+        **attributes,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from bnfold.caffe.layers import Proposal, ROIPooling
 from bnfold.net import Array, Shape, sizes
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
-from bnfold.onnx.export.detection import LOWEST
+from bnfold.onnx.export.detection import LOWEST, non_max_suppression
 from bnfold.onnx.export.forms import cut, halves, reduce, reshape, scaled, shifted, transpose
 
 SMALLEST_REGION = 0.1
@@ -402,15 +402,8 @@ def _survivors(block: Block, view: Proposal, boxes: str, score: str, first: int)
     past = boxes
     if view.words != "vitis":
         past = block("Add", boxes, block.floats([0.0, 0.0, 1.0, 1.0], "past"), step="open_boxes")
-    selected = block(
-        "NonMaxSuppression",
-        block.as_float32(reshape(block, past, (1, first, 4), "nms_boxes"), "nms_boxes32"),
-        block.as_float32(reshape(block, score, (1, 1, first), "nms_scores"), "nms_scores32"),
-        block.integers([view.post_nms_topn], "most"),
-        block.floats32([min(view.nms_threshold, 1.0)], "overlap"),
-        block.floats32([LOWEST], "threshold"),
-        step="nms",
-    )
+    past, scores = reshape(block, past, (1, first, 4), "nms_boxes"), reshape(block, score, (1, 1, first), "nms_scores")
+    selected = non_max_suppression(block, past, scores, view.post_nms_topn, view.nms_threshold, LOWEST)
     where = reshape(block, cut(block, selected, [1], [2], [3], step="box_number"), (-1,), "places")
     regions = block("Gather", boxes, where, axis=0, step="chosen")
     # Image 0 in front of each box.
