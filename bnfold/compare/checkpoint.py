@@ -39,7 +39,7 @@ from bnfold.options import CompareOptions
 if TYPE_CHECKING:
     from bnfold.compare.engine import Engine
 
-SCHEMA = "bnfold-checkpoint-6"
+SCHEMA = "bnfold-checkpoint-7"
 EVERY = 10.0  # seconds between two times of writing
 FREE = frozenset({"checkpoint", "cluster", "memory", "threads", "min_agreement", "max_top1_drop"})
 """Options that change nothing in what is measured."""

@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 
 LEAST_TOLERANCE = 1e-6  # who asks for less than float32 gives is taken at his word
 CHANCE = 2.0
-ASTRAY = 1e-2  # a reference so far from the truth is not rounded: onnx's arithmetic reads an operator otherwise
-UNITS_ASTRAY = 8.0  # nor is one that is farther away than so many units, where they are a large share of a flat sample
+TOO_FAR = 1e-2  # a reference so far from the truth is not rounded: onnx's arithmetic reads an operator otherwise
+UNITS_TOO_FAR = 8.0  # nor is one that is farther away than so many units, where they are a large share of a flat sample
 UNIT = 2.0**-23  # the distance of two floats around 1
 ROUNDING = 100.0  # times the tolerance: what is farther away at the first place is no rounding, and a float64 run slow
 FEW = 8  # values of a sample of which a mean says nothing
@@ -81,7 +81,7 @@ class Distances:
         reference, candidate: the distances.
         unit: the distance of two floats at the blob's largest value, likewise.
         moved: how far rounding the candidate's weights otherwise moves it.
-        astray: a reference that is so far away is not rounded.
+        too_far: a reference that is so far away is not rounded.
         strays: whether its own stretch is off by more than rounding; None where that was not looked at.
         unseen: by which share of itself a channel may be off and pass for rounding, the largest of all; of types of 2
             bytes, and else 0.
@@ -91,7 +91,7 @@ class Distances:
     candidate: float
     unit: float = UNIT
     moved: float = 0.0
-    astray: float = ASTRAY
+    too_far: float = TOO_FAR
     strays: bool | None = None
     unseen: float = 0.0
 
@@ -139,7 +139,7 @@ class Distances:
         explained = CHANCE * ours + CHANCE_OF_MOVED * most + chance
         shares = np.divide(explained, lengths, out=np.zeros_like(explained), where=lengths > 0)
         rows = (channel for one in found for channel in np.transpose(one).tolist())
-        channels = (cls(ours, theirs, unit, most, coarse.astray) for ours, theirs, unit, most in rows)
+        channels = (cls(ours, theirs, unit, most, coarse.too_far) for ours, theirs, unit, most in rows)
         return replace(max(channels, key=lambda one: one.weight), unseen=float(min(shares.max(), 1.0)))
 
     def joined(self, other: Distances) -> Distances:
@@ -159,7 +159,7 @@ class Distances:
     @property
     def tells(self) -> bool:
         """Whether the float64 run is a truth to the reference: not behind a jump that rounding decides otherwise."""
-        return self.reference <= max(self.astray, UNITS_ASTRAY * self.unit)
+        return self.reference <= max(self.too_far, UNITS_TOO_FAR * self.unit)
 
     @property
     def weight(self) -> tuple[bool, bool, float]:
@@ -229,7 +229,7 @@ class Coarse(NamedTuple):
 
     rounding: float
     tolerance: float
-    astray: float
+    too_far: float
 
     @classmethod
     def of(cls, stored: str, run: str, tolerance: float) -> Coarse | None:

@@ -390,17 +390,12 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
         UsageError: the path's ending says nothing.
         ModelError: the network cannot be read.
     """
-    if isinstance(source, Net):
+    path = os_path(source) if isinstance(source, str | os.PathLike) else None
+    name = "" if isinstance(source, Net) else role if path is None else path
+    with telling_which(name, () if path is None else model_files(path)):
         model = _opened(source, role, options)
-    elif not isinstance(source, str | os.PathLike):
-        with telling_which(role):
-            model = _opened(source, role, options)
-    else:
-        path = os_path(source)
-        with telling_which(path, model_files(path)):
-            model = _opened(source, role, options)
-        if descriptor_of(path) is None:
-            model = replace(model, path=os.path.abspath(path))
+    if path is not None and descriptor_of(path) is None:
+        model = replace(model, path=os.path.abspath(path))
     return model.in_batches_of(options.batch) if model.net is None and options.batch is not None else model
 
 

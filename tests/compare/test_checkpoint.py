@@ -271,7 +271,7 @@ def test_a_memory_that_is_too_little_is_refused_where_a_checkpoint_is_gone_on_fr
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{}", "[]", '{"schema": "other"}', '{"schema": "bnfold-checkpoint-6"}', "\0", "[" * 9_000]
+    "content", ["", "{}", "[]", '{"schema": "other"}', '{"schema": "bnfold-checkpoint-7"}', "\0", "[" * 9_000]
 )
 def test_a_file_that_is_no_checkpoint_is_a_sentence(tmp_path: Path, content: str) -> None:
     file = tmp_path / "state.json"
