@@ -7,29 +7,20 @@ no constants that no affine needs; the nodes stay as long as anybody reads them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import reduce
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-from onnx import (
-    AttributeProto,
-    NodeProto,
-    TensorProto,
-    TypeProto,
-    ValueInfoProto,
-    defs,
-    helper,
-    numpy_helper,
-    shape_inference,
-)
+from onnx import AttributeProto, TensorProto, numpy_helper
 
 from bnfold.net import Array, DType, Shape
 from bnfold.onnx.arithmetic import on_at, over_norm, places_along, scattered
+from bnfold.onnx.call import Call, NotConstant
 from bnfold.onnx.error_function import erf
 from bnfold.onnx.file import element_type
-from bnfold.onnx.node import STANDARD, T, attribute_of, is_newer, written_out
+from bnfold.onnx.node import STANDARD, is_newer, written_out
+from bnfold.onnx.referenced import REFERENCED, inferred_shape, referenced
 from bnfold.onnx.schemas import takes
 
 SEVERAL = frozenset({"Split", "TopK"})
@@ -40,67 +31,6 @@ MAX_COMPUTED = 1 << 26
 
 COPIES = 4
 """As many may they have for each value that the model stores: standardised weights are computed in so many steps."""
-
-
-class NotConstant(Exception):
-    """This expression is not computed here."""
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """One node of an expression, with the values that it reads.
-
-    Attributes:
-        node: the node.
-        opset: the version of the standard operators.
-        inputs: the value at each place, None where nothing is given or it is no constant.
-        shapes: the shape at each place, None where it is unknown.
-        types: the element type at each place, None where it is unknown.
-        output: the place of the output that is meant.
-        attributes: what the node says, by name.
-    """
-
-    node: NodeProto
-    opset: int
-    inputs: Sequence[Array | None]
-    shapes: Sequence[Shape | None] = ()
-    types: Sequence[DType | None] = ()
-    output: int = 0
-    attributes: dict[str, AttributeProto] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.attributes = {attribute.name: attribute for attribute in self.node.attribute}
-
-    def attribute(self, name: str, default: T) -> T:
-        """An attribute's value, of the default's type."""
-        return attribute_of(self.attributes.get(name), default)
-
-    def __getitem__(self, place: int) -> Array:
-        value = self.value(place)
-        if value is None:
-            raise NotConstant
-        return value
-
-    def value(self, place: int) -> Array | None:
-        """The value at a place; None where nothing is given, or it is no constant."""
-        return self.inputs[place] if place < len(self.inputs) else None
-
-    def shape(self, place: int = 0) -> Shape | None:
-        """The shape at a place; None where nothing is given, or it is unknown."""
-        return self.shapes[place] if place < len(self.shapes) else None
-
-    def given(self, place: int) -> bool:
-        """Whether anything stands at a place."""
-        return place < len(self.node.input) and self.node.input[place] != ""
-
-    def numbers(self, place: int, attribute: str = "", default: Sequence[int] | None = None) -> list[int]:
-        """Whole numbers that newer operators take as an input and older ones as an attribute."""
-        if self.given(place):
-            return [int(value) for value in self[place].reshape(-1)]
-        written = self.attribute(attribute, ()) if attribute else ()
-        if not written and default is None:
-            raise NotConstant
-        return list(written or default or ())
 
 
 def compute(call: Call, allowed: int = MAX_COMPUTED) -> Array | None:
@@ -366,7 +296,7 @@ def _extreme_place(call: Call) -> Array:
     """Where the largest or smallest is along an axis."""
     if np.isnan(call[0]).any():
         raise NotConstant  # runtimes differ in whether it is larger than all
-    return _referenced(call)
+    return referenced(call)
 
 
 def _largest(call: Call) -> Array:
@@ -479,50 +409,6 @@ def _contraction(call: Call) -> Shape:
     return (one.size, other.size // max(1, one.shape[0 if call.attribute("transA", 0) else -1]))
 
 
-def _inferred(call: Call) -> Shape:
-    """The shape that onnx infers of what it computes here; of no more values than `MAX_REFERENCED`."""
-    held = _held(call)
-    if call.opset < 13 or any(value.dtype.name not in REFERENCED_TYPES for value in held.values()):
-        raise NotConstant  # older ones have other laws, and of coarser types runtimes round otherwise
-    types = {name: helper.make_tensor_type_proto(_code(value), value.shape) for name, value in held.items()}
-    values = {name: numpy_helper.from_array(value, name) for name, value in held.items() if value.ndim < 2}
-    schema, opset = defs.get_schema(call.node.op_type, call.opset), helper.make_opsetid("", call.opset)
-    try:
-        found = shape_inference.infer_node_outputs(schema, call.node, types, values, None, [opset], 8)
-    except Exception as error:  # its exceptions share no base but Exception
-        raise NotConstant from error
-    made = found[call.node.output[0]].tensor_type if call.node.output[0] in found else TypeProto.Tensor()
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else MAX_REFERENCED + 1 for dim in made.shape.dim)
-    if not made.HasField("shape") or max(prod(shape), *(one.size for one in held.values())) > MAX_REFERENCED:
-        raise NotConstant
-    return shape
-
-
-def _referenced(call: Call) -> Array:
-    """What onnx's own arithmetic in numpy makes of an operator, where that is what runtimes make."""
-    from onnx.reference import ReferenceEvaluator  # takes long, and is seldom needed
-
-    held, shape = _held(call), _inferred(call)
-    ports = [helper.make_tensor_value_info(name, _code(value), value.shape) for name, value in held.items()]
-    graph = helper.make_graph([call.node], "g", ports, [ValueInfoProto(name=call.node.output[0])])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", call.opset)])
-    try:
-        made: Any = ReferenceEvaluator(model).run(None, held)
-    except Exception as error:  # what it refuses, the runtime refuses, too
-        raise NotConstant from error
-    if made[0].shape != shape:
-        raise NotConstant
-    return np.asarray(made[0])
-
-
-def _held(call: Call) -> dict[str, Array]:
-    return {name: call[place] for place, name in enumerate(call.node.input) if name}
-
-
-def _code(value: Array) -> int:
-    return helper.np_dtype_to_tensor_dtype(value.dtype)
-
-
 ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
     "Abs": np.abs,
     "Add": np.add,
@@ -552,21 +438,6 @@ ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
 }
 
 
-REFERENCED = frozenset(
-    (
-        *("Acos", "Acosh", "And", "Asin", "Asinh", "Atan", "Atanh", "Celu", "Cosh", "CumSum", "DepthToSpace", "Elu"),
-        *("EyeLike", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "IsInf", "IsNaN"),
-        *("LeakyRelu", "Less", "LessOrEqual", "Mish", "Not", "Or", "PRelu"),
-        *("Pad", "Selu", "Shrink", "Sinh", "Softsign"),
-        *("SpaceToDepth", "Tan", "ThresholdedRelu", "Trilu", "Xor"),
-    )
-)
-"""Operators that few weights are made by, whose values onnx's own arithmetic computes as runtimes do."""
-REFERENCED_TYPES = frozenset(("bool", "float32", "float64", "int32", "int64"))
-MAX_REFERENCED = 1 << 22
-"""Values that one of them may read or make, which takes a second at most."""
-
-
 class Expression(NamedTuple):
     """How the value of an operator is computed.
 
@@ -586,7 +457,7 @@ def _as_first(call: Call) -> Shape:
 
 
 EXPRESSIONS: Mapping[str, Expression] = {
-    **dict.fromkeys(("ArgMax", "ArgMin"), Expression(_extreme_place, _inferred)),
+    **dict.fromkeys(("ArgMax", "ArgMin"), Expression(_extreme_place, inferred_shape)),
     "BatchNormalization": Expression(_normalized),
     "Cast": Expression(lambda call: _as(call[0], element_type(call.attribute("to", 0))), _as_first),
     "CastLike": Expression(
@@ -599,7 +470,7 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "ConstantOfShape": Expression(_constant_of_shape, lambda call: call.numbers(0)),
     "DequantizeLinear": Expression(_dequantized, _as_first),
     "Dropout": Expression(_dropped),
-    "Einsum": Expression(_referenced, _contraction),
+    "Einsum": Expression(referenced, _contraction),
     "Equal": Expression(lambda call: np.asarray(call[0] == call[1]), _broadcast),
     "Erf": Expression(_elementwise(erf), _as_first),
     "Expand": Expression(lambda call: np.array(np.broadcast_to(call[0], _expanded(call)), order="C"), _expanded),
@@ -613,7 +484,7 @@ EXPRESSIONS: Mapping[str, Expression] = {
         lambda call: call[0][_places(call, call[1])],
         lambda call: (*call[1].shape[:-1], *call[0].shape[call[1].shape[-1] :]),
     ),
-    "Gemm": Expression(_referenced, _contraction),
+    "Gemm": Expression(referenced, _contraction),
     "Identity": Expression(lambda call: call[0]),
     "LpNormalization": Expression(_normed, _as_first),
     "MatMul": Expression(_matmul, _contraction),
@@ -653,7 +524,7 @@ EXPRESSIONS: Mapping[str, Expression] = {
     ),
     "Unsqueeze": Expression(_unsqueeze),
     "Where": Expression(lambda call: np.where(call[0], call[1], call[2]), _broadcast),
-    **dict.fromkeys(REFERENCED, Expression(_referenced, _inferred)),
+    **dict.fromkeys(REFERENCED, Expression(referenced, inferred_shape)),
     **{name: Expression(_elementwise(function), _broadcast) for name, function in ELEMENTWISE.items()},
 }
 

@@ -18,7 +18,7 @@ from bnfold.algebra.scaled import same_values
 from bnfold.errors import UsageError, counted, quoted
 from bnfold.io.wire import LENGTH, Field
 from bnfold.net import Array, Layer, LazyArray, Names, Net, blobs_of, sizes
-from bnfold.onnx.constants import Call
+from bnfold.onnx.call import Call
 from bnfold.onnx.file import NODE, Document, fill_constant, whole
 from bnfold.onnx.fitting import fits
 from bnfold.onnx.node import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from bnfold.net import Shape
-from bnfold.onnx.constants import Call
+from bnfold.onnx.call import Call
 from bnfold.onnx.node import STANDARD
 
 LAID = 7

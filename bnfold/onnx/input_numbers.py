@@ -13,7 +13,8 @@ import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from bnfold.net import Array, DType
-from bnfold.onnx.constants import Call, compute
+from bnfold.onnx.call import Call
+from bnfold.onnx.constants import compute
 from bnfold.onnx.node import RESHAPING, opset_of
 from bnfold.onnx.weight import Weight
 

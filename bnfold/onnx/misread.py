@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from bnfold.net import Shape
-from bnfold.onnx.constants import Call
+from bnfold.onnx.call import Call
 from bnfold.onnx.node import STANDARD, Windows
 from bnfold.onnx.sizes import OPEN, UNKNOWN, last_window, scaled, scales_of
 

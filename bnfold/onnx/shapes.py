@@ -25,7 +25,8 @@ from onnx import (
 
 from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
-from bnfold.onnx.constants import COPIES, MAX_COMPUTED, Call, compute, shape_alone
+from bnfold.onnx.call import Call
+from bnfold.onnx.constants import COPIES, MAX_COMPUTED, compute, shape_alone
 from bnfold.onnx.file import Tensor, element_type
 from bnfold.onnx.functions import MAX_NODES, expanded
 from bnfold.onnx.misread import RULES, is_misread

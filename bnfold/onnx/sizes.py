@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.net import Array, Shape
-from bnfold.onnx.constants import ELEMENTWISE, Call, compute
+from bnfold.onnx.call import Call
+from bnfold.onnx.constants import ELEMENTWISE, compute
 from bnfold.onnx.node import Windows
 
 UNKNOWN = -1

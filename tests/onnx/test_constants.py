@@ -10,7 +10,9 @@ from onnx_cases import Array, run
 from onnx_models import model
 
 import bnfold
-from bnfold.onnx.constants import REFERENCED, Call, compute
+from bnfold.onnx.call import Call
+from bnfold.onnx.constants import compute
+from bnfold.onnx.referenced import REFERENCED
 
 X = np.array([[[1, -2, 3], [-4, 5, -6]]], np.float32)
 LAST, FIRST = 2**63 - 1, -(2**63)

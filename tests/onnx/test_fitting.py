@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 
 from bnfold.net import Shape
-from bnfold.onnx.constants import Call
+from bnfold.onnx.call import Call
 from bnfold.onnx.fitting import RULES, fits
 
 PLANE = (2, 4, 5, 5)

@@ -21,7 +21,8 @@ import numpy as np
 from bnfold.algebra.operators import Linear, Port
 from bnfold.algebra.scaled import exact_values, largest_of, scaled
 from bnfold.net import Array, Blobs, DType, Layer, LazyArray, Names, Net, Shape, blobs_of, values_of
-from bnfold.onnx.constants import Call, compute
+from bnfold.onnx.call import Call
+from bnfold.onnx.constants import compute
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import ConstantInput, Node, is_float
 from bnfold.onnx.operators.context import DEQUANTISED, SCALING, NodeContext, Unfit, axis_of, dequantising
