@@ -46,6 +46,7 @@ class FoldContext:
         settled: whether every affine that stays has been tried both ways; only then may two of them become one node.
         types: layer, by identity -> the types of its first bottom and top in the language's terms; for the front end.
         size_arithmetic: layers, by identity, that compute sizes of blobs, in which no affine is looked for.
+        patterns: layers, by identity, of patterns that stay as they are -> the function that they compute together.
         casts: layers, by identity, that change the type around affines and change it back -> the two layers. Their
             operators depend on what is left between them, so they are asked for anew each time.
         notes: sentences for the user, to be appended to.
@@ -61,6 +62,7 @@ class FoldContext:
     settled: bool = False
     types: Mapping[int, tuple[Any, Any]] = field(default_factory=dict)
     size_arithmetic: Collection[int] = ()
+    patterns: Mapping[int, str] = field(default_factory=dict)
     casts: Mapping[int, tuple[Layer, Layer]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

@@ -36,7 +36,7 @@ def fuse_biases(context: FoldContext) -> None:
     for layer in [layer for layer in net.layers if layer.type in ("Add", *GELUS) and len(layer.bottoms) == 1]:
         between = layer.bottoms[0]
         matmul = net.producer(between)
-        if matmul is None or matmul.type != "MatMul" or between in kept:
+        if matmul is None or not _takes_bias(matmul, context) or between in kept:
             continue
         if matmul.param.fused is not None or len(matmul.param.slots) != 2:
             continue
@@ -67,6 +67,9 @@ def _bias_of(
         return None
     bias, left = add.blobs.stored[constant.blob], isinstance(node.slots[0], ConstantInput)
     weight = node.constant(0 if left else 1)
+    if matmul.type == "Mul":
+        scale = matmul.blobs.stored[weight.blob] if weight is not None and weight.blob >= 0 else bias
+        return constant if scale is not bias and (scale.shape, scale.dtype) == (bias.shape, bias.dtype) else None
     if weight is not None and weight.blob >= 0 and len(matmul.bottoms) == 1:
         shape: Shape = matmul.blobs.shapes[weight.blob]
         fits = bias.dtype == matmul.blobs.stored[weight.blob].dtype
@@ -78,6 +81,11 @@ def _bias_of(
     if len(shape) != 2 or (left and len(shapes.get(matmul.bottoms[0]) or ()) < 2):
         return None  # a column would make a matrix of the vector that a MatMul of a vector gives
     return constant if fits and bias.shape == ((shape[0], 1) if left else (shape[1],)) else None
+
+
+def _takes_bias(layer: Layer, context: FoldContext) -> bool:
+    """Whether an Add behind a layer is its bias: a MatMul, or what a normalisation of several nodes multiplies last."""
+    return layer.type == "MatMul" or (layer.type == "Mul" and id(layer) in context.patterns and len(layer.bottoms) == 1)
 
 
 def _needs_shapes(matmul: Layer, net: Net) -> bool:
@@ -107,8 +115,8 @@ def part_biases(context: FoldContext) -> None:
             layer.param, layer.blobs = fused.param, fused.blobs
             between, add = fused.between, fused.add
             add.bottoms, add.tops = [between], [top]
-        elif layer.type == "MatMul" and len(node.proto.input) == 2 and node.constant(2) is not None:
-            if _becomes_gemm(layer, context):
+        elif layer.type in ("MatMul", "Mul") and len(node.proto.input) == 2 and node.constant(2) is not None:
+            if layer.type == "MatMul" and _becomes_gemm(layer, context):
                 continue
             between = names.new(f"{fused.between if fused is not None else top}/{layer.name}")
             add = _adding(layer, between, node_names)

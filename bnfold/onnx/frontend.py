@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +16,7 @@ from bnfold.algebra.frontend import FoldContext, FrontEnd, InnerNet
 from bnfold.algebra.operators import Alias, Clip, Constant, Move, Opaque, Operator, Pass, Window
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import Rounded, exact_values, why_unstorable
+from bnfold.errors import counted
 from bnfold.net import Array, Blobs, DType, Layer, LazyArray, Net, Shape, blobs_of
 from bnfold.onnx.biases import fuse_biases, part_biases
 from bnfold.onnx.bodies import bodies_of
@@ -37,9 +39,11 @@ from bnfold.onnx.node import (
 from bnfold.onnx.operators import OPERATORS, why_opaque, why_unread
 from bnfold.onnx.operators.affine import is_in_training
 from bnfold.onnx.operators.context import DEQUANTISING, NodeContext, Unfit
+from bnfold.onnx.operators.linear import in_pattern
 from bnfold.onnx.operators.quantised import STORED, finish_rescaled, rescale
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.parts import join_constants, part_constants
+from bnfold.onnx.patterns import find_patterns
 from bnfold.onnx.shapes import Types
 from bnfold.onnx.sizes import MOVING
 from bnfold.onnx.stale_sizes import edited_layers
@@ -74,11 +78,26 @@ class OnnxFrontEnd(FrontEnd):
         context.size_arithmetic = set(_size_arithmetic(context.net))
         for layer in edited_layers(context.net) if types is not context.net.origin.types else ():
             layer.param, layer.source = layer.param.edited(), layer.source._replace(bottoms=tuple(layer.bottoms))
+        self._find_patterns(context, types)
         context.casts = pair_casts(context)
         named = set(blobs_of(context.net))
         fuse_biases(context)
         part_constants(context)
         context.shapes |= {blob: types.shapes.get(blob) for blob in blobs_of(context.net) if blob in named}
+
+    def _find_patterns(self, context: FoldContext, types: Types) -> None:
+        """Note the layers of patterns that runtimes compute as one node, and say how many patterns there are."""
+        fixed = {*context.net.outputs, *self.protected(context.net)}
+        found = [*find_patterns(context.net, types.shapes, fixed)]
+        context.patterns = {id(layer): pattern.name for pattern in found for layer in pattern.layers}
+        if found:
+            counts = Counter(pattern.name for pattern in found)
+            named = " and ".join(counted(count, name) for name, count in counts.items())
+            each, stay, them = (" each", "stay", "them") if len(found) > 1 else ("", "stays", "it")
+            context.notes.append(
+                f"{named}, written as several nodes{each}, {stay} so: runtimes recognise {them} and compute "
+                f"{each.strip() or them} as one node"
+            )
 
     def shapes(self, net: Net) -> Mapping[str, Shape | None]:
         """What onnx's inference finds, negative where a size is unknown."""
@@ -134,6 +153,8 @@ class OnnxFrontEnd(FrontEnd):
             return Opaque("it does not read one blob")
         if isinstance(found, Affine) and id(layer) in context.size_arithmetic:
             return Opaque("it computes with sizes")
+        if isinstance(found, Affine) and id(layer) in context.patterns:
+            return in_pattern(place, context.patterns[id(layer)])
         return found if layer.bottoms or isinstance(found, Constant) else Opaque("it reads nothing but constants")
 
     def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: Array | None) -> None:

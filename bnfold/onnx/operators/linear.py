@@ -12,7 +12,7 @@ import numpy as np
 from onnx import TensorProto
 
 from bnfold.algebra import reasons
-from bnfold.algebra.operators import PLANE, Axes, Linear, Operator, Pass, Port, Product, Window, sliding
+from bnfold.algebra.operators import PLANE, Axes, Linear, Opaque, Operator, Pass, Port, Product, Window, sliding
 from bnfold.algebra.scaled import exact_values, scaled
 from bnfold.net import Array, LazyArray, Shape, sizes
 from bnfold.onnx.file import element_type
@@ -477,6 +477,22 @@ def layer_normalization(context: NodeContext) -> Operator:
         raise Unfit("it normalises several axes at once")
     centred = context.layer.type == "LayerNormalization" and len(context.layer.tops) == 1
     return _normalization(context, rank - 1, (rank - 1,) if centred else ())
+
+
+def in_pattern(context: NodeContext, name: str) -> Operator:
+    """An affine in one of `bnfold.onnx.patterns`: `scale*x + B` at the end of a normalisation, else opaque."""
+    scale = context.learned(1 if context.data(1) is None else 0)
+    if context.layer.type != "Mul" or scale is None or len(scale.shape) != 1:
+        return Opaque(f"runtimes compute it and what is around it as one node, {name}")
+    axis, bias = len(context.bottom()) - 1, context.learned(2)
+    return Linear(
+        weight=scale,
+        bias=None if bias is None else exact_values(bias).reshape((1,) * axis + (-1,)),
+        view=tuple(scale.shape),
+        outputs=(Port(axis, (0,)),),
+        no_forward=reasons.NORMALISES,
+        no_bias="it has no bias" if bias is None else "",
+    )
 
 
 def skip_layer_normalization(context: NodeContext) -> Operator:

@@ -1,0 +1,144 @@
+"""Functions written in several nodes, which runtimes know by these and compute as one: a fold keeps them so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx_cases import run
+from onnx_texts import folded, model, net_of, stored, types, values
+
+from bnfold import fold
+
+HEAD = '<ir_version: 8, opset_import: ["" : 13]>'
+NUMBERS = {
+    "c": 0.044715,
+    "eps": 1e-5,
+    "half": 0.5,
+    "inverse": 0.70710678,
+    "one": 1.0,
+    "p": 0.7978845608,
+    "q": 1.702,
+    "root": 1.4142135,
+    "three": 3.0,
+    "two": 2.0,
+}
+X = values(2, 3, 4, seed=5)
+
+ERF = "d = Div (x, root) e = Erf (d) a = Add (e, one)"
+TANH = "k = Pow (x, three) l = Mul (k, c) s = Add (x, l) d = Mul (s, p) e = Tanh (d) a = Add (e, one)"
+FUSED = {
+    f"{ERF} m = Mul (x, a) y = Mul (m, half)": "Gelu",
+    f"{ERF} h = Mul (x, half) y = Mul (h, a)": "Gelu",
+    f"{TANH} h = Mul (x, half) y = Mul (h, a)": "FastGelu",
+    """j = Mul (x, c) k = Mul (j, x) l = Add (k, one) n = Mul (x, p) d = Mul (n, l) e = Tanh (d)
+    a = Add (e, one) h = Mul (x, half) y = Mul (h, a)""": "FastGelu",
+    "d = Mul (x, q) e = Sigmoid (d) y = Mul (x, e)": "QuickGelu",
+    "d = Mul (two, x) e = Sigmoid (d) y = Mul (e, x)": "QuickGelu",
+}
+"""GELU and its approximations -> what onnxruntime makes of them."""
+OTHERWISE = [
+    "d = Mul (inverse, x) e = Erf (d) a = Add (one, e) m = Mul (a, x) y = Mul (half, m)",
+    "d = Div (x, root) e = Erf (d) h = Mul (e, half) a = Add (h, half) y = Mul (x, a)",
+    f"{ERF} m = Mul (x, a) y = Div (m, two)",
+    f"{TANH} m = Mul (x, a) y = Mul (m, half)",
+]
+"""Other forms of GELU, which other runtimes know."""
+CENTRED = "u = ReduceMean <axes = [-1]> (x) t = Sub (x, u)"
+SPREAD = "k = Pow (t, two) v = ReduceMean <axes = [2]> (k) e = Add (v, eps) r = Sqrt (e)"
+SQUARES = SPREAD.replace("(t, two)", "(x, two)")
+NORMALISED = {
+    f"{CENTRED} {SPREAD} n = Div (t, r) m = Mul (n, g) y = Add (m, b)": "LayerNormalization",
+    f"{CENTRED} o = Sub (x, u) {SPREAD} n = Div (o, r) m = Mul (g, n) y = Add (b, m)": "LayerNormalization",
+    f"{CENTRED} {SPREAD} n = Div (t, r) y = Mul (n, g)": "SimplifiedLayerNormalization",
+    f"{SQUARES} n = Div (x, r) y = Mul (n, g)": "SimplifiedLayerNormalization",
+    f"{SQUARES} i = Div (one, r) n = Mul (x, i) y = Mul (g, n)": "SimplifiedLayerNormalization",
+}
+"""Normalisations -> what onnxruntime makes of them."""
+
+
+def between(nodes: str, behind: str = "z = MatMul (y, w2)", more: str = "") -> onnx.ModelProto:
+    """Nodes between two products, which could take numbers and vectors."""
+    text = f"{HEAD} g (float[n,3,4] data) => (float[n,3,5] z{more}) {{ x = MatMul (data, w1) {nodes} {behind} }}"
+    arrays = {
+        name: np.array(number, np.float32) for name, number in NUMBERS.items() if f" {name}" in nodes.replace("(", " ")
+    }
+    arrays |= {name: values(6, seed=seed) for seed, name in enumerate("gb", 3) if f"{name}" in nodes}
+    return model(text, w1=values(4, 6), w2=values(6, 5, seed=2), **arrays)
+
+
+def optimised(made: onnx.ModelProto, folder: Path) -> list[str]:
+    """The operators that onnxruntime runs."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return types(onnx.load(options.optimized_model_filepath))
+
+
+@pytest.mark.parametrize(("nodes", "function"), [*FUSED.items(), *NORMALISED.items()])
+def test_what_onnxruntime_computes_as_one_node_is_one_after_a_fold(nodes: str, function: str, tmp_path: Path) -> None:
+    before = between(nodes)
+    assert function in optimised(before, tmp_path)
+    assert optimised(folded(before), tmp_path) == optimised(before, tmp_path)
+
+
+@pytest.mark.parametrize("nodes", [*FUSED, *OTHERWISE, *NORMALISED])
+def test_a_function_of_several_nodes_stays_byte_for_byte(nodes: str) -> None:
+    before = between(nodes)
+    assert folded(before).SerializeToString() == before.SerializeToString()
+    report = fold(net_of(before)).report
+    assert not report.records
+    (note,) = report.notes
+    assert note.endswith("written as several nodes, stays so: runtimes recognise it and compute it as one node")
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        f"{ERF} y = Mul (x, a)",  # twice GELU
+        f"{ERF.replace('root', 'two')} m = Mul (x, a) y = Mul (m, half)",
+        f"{ERF.replace('one', 'half')} m = Mul (x, a) y = Mul (m, half)",
+        f"{TANH.replace('c)', 'half)')} h = Mul (x, half) y = Mul (h, a)",
+        "d = Mul (x, q) e = Sigmoid (d) m = Mul (x, e) y = Mul (m, two)",
+        f"{CENTRED} {SPREAD} n = Div (t, r) y = Mul (n, g)".replace("[2]", "[1]"),
+        f"{SQUARES} n = Div (r, x) y = Mul (n, g)",
+    ],
+)
+def test_what_is_nearly_such_a_function_is_taken_apart(nodes: str) -> None:
+    """Of each a number or vector goes into a product, and the result is the same."""
+    before = between(nodes)
+    after = folded(before)
+    assert len(types(after)) < len(types(before))
+    np.testing.assert_allclose(run(after, {"data": X})["z"], run(before, {"data": X})["z"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("read", ["d", "a", "m"])
+def test_a_function_of_which_somebody_reads_a_part_is_none(read: str) -> None:
+    """onnxruntime cannot make one node of it."""
+    nodes = next(iter(FUSED))
+    before = between(nodes, more=f", float[n,3,6] {read}")
+    after = folded(before)
+    for name in ("z", read):
+        np.testing.assert_allclose(run(after, {"data": X})[name], run(before, {"data": X})[name], rtol=1e-5, atol=1e-5)
+    assert not fold(net_of(before)).report.notes
+
+
+@pytest.mark.parametrize("nodes", NORMALISED)
+@pytest.mark.parametrize("shift", [False, True])
+def test_what_a_normalisation_multiplies_and_adds_last_takes_an_affine_from_behind(nodes: str, shift: bool) -> None:
+    """Where it adds nothing, a shift has no place in it."""
+    behind = "w = Mul (y, f) " + ("z = Add (w, h)" if shift else "z = Neg (w)")
+    text = f"{HEAD} g (float[n,3,6] x) => (float[n,3,6] z) {{ {nodes} {behind} }}"
+    arrays = {name: np.array(number, np.float32) for name, number in NUMBERS.items()}
+    arrays |= {name: values(6, seed=seed) for seed, name in enumerate("gbfh", 3)}
+    before = model(text, **arrays)
+    after = folded(before)
+    x = values(2, 3, 6, seed=5)
+    np.testing.assert_allclose(run(after, {"x": x})["z"], run(before, {"x": x})["z"], rtol=1e-5, atol=1e-5)
+    adds = " b" in nodes or "(b" in nodes
+    assert len(types(before)) - len(types(after)) == (2 if adds or not shift else 1)
+    assert stored(after)["eps"] == stored(before)["eps"]
