@@ -16,6 +16,7 @@ from bnfold.algebra.records import Blocked, block, require
 from bnfold.net import Layer
 
 LARGER = "the composition would vary along the axes of both"
+MORE_LAYERS = "have no bias, and each would need another layer that adds one"
 
 
 class _Taken(NamedTuple):
@@ -188,7 +189,15 @@ class Journal:
             elif isinstance(own := self.scene.operator(layer), Affine):
                 with Naming(layer):
                     plan.merged.append((layer, self._writable(layer, own, affine, self.direction.compose)))
+        adding = [layer for layer, change in plan.changes if self._needs_layer(layer, change)]
+        if len(adding) > 1:
+            raise Blocked(f"{adding[0]} and {len(adding) - 1} more {MORE_LAYERS}")
         return plan
+
+    def _needs_layer(self, layer: Layer, change: Change) -> bool:
+        """Whether a layer gets a bias that another layer has to add."""
+        linear = self.scene.operator(layer)
+        return isinstance(linear, Linear) and linear.bias_apart and linear.bias is None and change.bias is not None
 
     def _writable(
         self, layer: Layer, own: Affine, affine: Affine, together: Callable[[Affine, Affine], Affine]

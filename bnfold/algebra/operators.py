@@ -283,6 +283,7 @@ class Linear(NamedTuple):
             weight gives and not the top).
         no_forward: why no affine can come from in front (it reads indices; a size that is unknown).
         no_bias: why no bias can be added where there is none.
+        bias_apart: a bias would be a layer of its own where there is none (behind a MatMul it is an Add).
         looked_up: each value of the top is one of W, so that W takes a shift from behind where there is no bias.
         tail: the weight multiplies and the bias adds last, after all else (a normalisation's scale and bias), so that
             they may go forward into what reads the top; the layer is then left with 1 and 0.
@@ -306,6 +307,7 @@ class Linear(NamedTuple):
     no_backward: str = ""
     no_forward: str = ""
     no_bias: str = ""
+    bias_apart: bool = False
     looked_up: bool = False
     tail: bool = False
     positive: str = ""

@@ -271,7 +271,9 @@ def matmul(context: NodeContext) -> Operator:
         and (scale := dequantised(context, len(context.top()) - 1)) is not None
     ):
         rank, (port,) = len(context.top()), scale.outputs
-        return scale._replace(bias=_added(context, rank, port.axis, port.size(scale.view)))
+        return scale._replace(
+            bias=_added(context, rank, port.axis, port.size(scale.view)), bias_apart=len(context.bottom()) != 2
+        )
     weight = _weight(context, 0 if left else 1)
     shape, bottom, top = tuple(weight.shape), context.bottom(), context.top()
     count = len(shape)
@@ -297,6 +299,8 @@ def matmul(context: NodeContext) -> Operator:
         raise Unfit("it does not read two matrices")
     bias = _added(context, len(top), top_axis, shape[out])
     no_bias = "" if count == 2 else "its weight is a batch of matrices, to which no bias is added"
+    apart = len(bottom) != 2
+    grows = bias is None and apart and not no_bias and shape[out] > shape[summed]
     return Linear(
         weight=weight,
         bias=bias,
@@ -304,7 +308,9 @@ def matmul(context: NodeContext) -> Operator:
         outputs=tuple(outputs),
         inputs=tuple(inputs),
         summed=(summed,),
+        no_shift="it has no bias, and what adds one would have more values to add to" if grows else "",
         no_bias="it makes a vector of a vector" if left and lost else no_bias,
+        bias_apart=apart,
         beside=_beside(context, top_axis, bottom_axis),
     )
 

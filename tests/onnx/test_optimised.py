@@ -1,0 +1,106 @@
+"""What onnxruntime makes of a folded model has no more nodes than what it makes of the model as it was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import ModelProto
+from onnx_cases import run
+from onnx_texts import folded, model, reasons, types, values
+
+LEVELS = [f"ORT_ENABLE_{name}" for name in ("BASIC", "EXTENDED", "ALL")]
+
+
+def optimised(proto: ModelProto, path: Path, level: str = "ORT_ENABLE_ALL") -> Counter[str]:
+    """The operators of the graph that onnxruntime runs, each with how many there are."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.optimized_model_filepath = str(path / f"{level}.onnx")
+    options.log_severity_level = 3  # that such a model fits this computer alone is no matter
+    onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return Counter(types(onnx.load(options.optimized_model_filepath)))
+
+
+def assert_no_more_nodes(before: ModelProto, after: ModelProto, path: Path) -> None:
+    """At every level, and with the same values."""
+    for level in LEVELS:
+        was, now = optimised(before, path, level), optimised(after, path, level)
+        assert now.total() <= was.total(), f"{level}: {was} -> {now}"
+    inputs = before.graph.input
+    given = {
+        port.name: values(*(size.dim_value for size in port.type.tensor_type.shape.dim), seed=place)
+        for place, port in enumerate(inputs, 60)
+    }
+    for name, wanted in run(before, given).items():
+        np.testing.assert_allclose(run(after, given)[name], wanted, rtol=1e-4, atol=1e-4)
+
+
+TRIPLE = {name: values(4, 4, seed=seed) for seed, name in enumerate(("u", "v", "w"), 20)}
+"""The weights of query, key and value."""
+PRODUCTS = "q = MatMul ({0}, u) k = MatMul ({0}, v) m = MatMul ({0}, w)"
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        f"a = Add (x, h) {PRODUCTS.format('a')} y = Concat <axis = 2> (q, k, m)",
+        f"b = Mul (x, s) a = Add (b, h) {PRODUCTS.format('a')} y = Concat <axis = 2> (q, k, m)",
+        f"{PRODUCTS.format('x')} c = Concat <axis = 2> (q, k, m) y = Add (c, g)",
+    ],
+)
+def test_a_shift_stays_where_more_than_one_product_without_a_bias_would_take_it(nodes: str, tmp_path: Path) -> None:
+    held = {"h": values(4, seed=2), "s": values(4, seed=3), "g": values(12, seed=4)}
+    before = model(
+        f'<ir_version: 8, opset_import: ["" : 17]> n (float[1,3,4] x) => (float[1,3,12] y) {{ {nodes} }}',
+        **TRIPLE,
+        **{name: value for name, value in held.items() if f", {name})" in nodes},
+    )
+    after = folded(before)
+    assert Counter(types(after)) == {"Add": 1, "Concat": 1, "MatMul": 3}
+    assert_no_more_nodes(before, after, tmp_path)
+    assert "layer 'q' (MatMul) and 2 more have no bias, and each would need another layer that adds one" in str(
+        reasons(before)
+    )
+
+
+def test_a_shift_goes_into_products_that_have_a_bias(tmp_path: Path) -> None:
+    """Or that get one at no cost, as a Gemm."""
+    shifted = " ".join(f"{name}b = Add ({name}, {name}h)" for name in "qkm")
+    nodes = f"a = Add (x, h) {PRODUCTS.format('a')} {shifted} y = Concat <axis = 2> (qb, kb, mb)"
+    biases = {f"{name}h": values(4, seed=seed) for seed, name in enumerate("qkm", 30)}
+    with_biases = model(
+        f'<ir_version: 8, opset_import: ["" : 17]> n (float[1,3,4] x) => (float[1,3,12] y) {{ {nodes} }}',
+        h=values(4, seed=2),
+        **TRIPLE,
+        **biases,
+    )
+    of_matrices = model(
+        '<ir_version: 8, opset_import: ["" : 17]> n (float[3,4] x) => (float[3,12] y) { '
+        f"a = Add (x, h) {PRODUCTS.format('a')} y = Concat <axis = 1> (q, k, m) }}",
+        h=values(4, seed=2),
+        **TRIPLE,
+    )
+    for before in (with_biases, of_matrices):
+        after = folded(before)
+        assert len(types(after)) == len(types(before)) - 1
+        assert_no_more_nodes(before, after, tmp_path)
+
+
+@pytest.mark.parametrize("columns", [3, 4, 5])
+def test_a_shift_goes_into_a_product_without_a_bias_that_gives_no_more_values(columns: int) -> None:
+    """What adds a bias behind it adds to each of them."""
+    before = model(
+        f'<ir_version: 8, opset_import: ["" : 17]> n (float[1,3,4] x) => (float[1,3,{columns}] y) '
+        "{ a = Add (x, h) y = MatMul (a, w) }",
+        h=values(4, seed=2),
+        w=values(4, columns, seed=3),
+    )
+    assert types(folded(before)) == (["Add", "MatMul"] if columns == 5 else ["MatMul", "Add"])
+    if columns == 5:
+        (reason,) = reasons(before)
+        assert "layer 'y' (MatMul): it has no bias, and what adds one would have more values to add to" in reason
