@@ -171,7 +171,11 @@ class Journal:
             raise Blocked("it stays, and computes nothing that another affine could join") from None
 
     def plan(self) -> Plan:
-        """All decisions as changes; a layer that was reached on two ways absorbs the composition."""
+        """All decisions as changes; a layer that was reached on two ways absorbs the composition.
+
+        Raises:
+            Blocked: together they cannot be carried out, or would make more layers than they save.
+        """
         totals: dict[int, _Taken] = {}
         for taken in self.absorbed:
             before = totals.get(id(taken.layer))
