@@ -30,7 +30,10 @@ SHORT = 5  # letters in which only one may be wrong
 
 
 class BnfoldError(Exception):
-    """The root of every error that bnfold raises on purpose; `str(error)` is one sentence for the user."""
+    """The root of every error that bnfold raises on purpose; `str(error)` is one sentence for the user.
+
+    A name that a mapping does not have, as in `net["conv1"]`, is a KeyError as everywhere in Python.
+    """
 
 
 class UsageError(BnfoldError):

@@ -23,7 +23,7 @@ class Finding:
     """One piece of advice on one layer of a prototxt.
 
     Attributes:
-        rule: the rule's name, a key of `RULES`.
+        rule: the rule's name; docs/advice.md has all of them.
         layer: the name of the layer.
         severity: "error", "warning" or "note".
         message: what was found, a clause about the layer.
@@ -61,13 +61,20 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Inspection(Rendered):
-    """What folding would do, and what is to be said about the prototxt.
+    """What folding would do, and what is to be said about the prototxt: what `bnfold inspect` finds out.
 
     Attributes:
         net: the net as it was read.
         fold: what would fold, what would stay and why.
         findings: advice, in the order of the file.
         has_weights: False when placeholders took the place of the weights, so that the plan is the cautious one.
+
+    Examples:
+        >>> net = bnfold.load("deploy.prototxt", "net.caffemodel")
+        >>> findings = tuple(bnfold.advise("deploy.prototxt", net))
+        >>> report = bnfold.Inspection(net, bnfold.fold(net).report, findings, has_weights=True)
+        >>> report.to_dict()["schema"], len(report.findings)
+        ('bnfold-inspection', 0)
     """
 
     net: Net

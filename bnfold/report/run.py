@@ -25,6 +25,8 @@ _FIGURE = re.compile(r"\d\.\de[-+]\d+")
 class RunReport(Rendered):
     """What one run did and found: what every rendering renders.
 
+    The command makes one; made of a fold and its proof, it renders the page that `bnfold fold --html` writes.
+
     Attributes:
         original: the net as it was read; None where only two models were compared.
         folded: the net that was written; None when nothing was folded.
@@ -33,6 +35,14 @@ class RunReport(Rendered):
         rejected: the files that were not written, since their proof failed.
         proofs: one comparison with the original for each output, or the one that was asked for.
         notes: assumptions made while reading.
+
+    Examples:
+        >>> net = bnfold.load("model.onnx")
+        >>> result = bnfold.fold(net)
+        >>> proof = bnfold.compare(net, result.net)
+        >>> report = bnfold.RunReport(net, result.net, result.report, proofs=(proof,))
+        >>> report.passed, report.to_html().startswith("<!doctype html>")
+        (True, True)
     """
 
     original: Net | None = None
