@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
+from bnfold.onnx.attention_operators import ATTENTION_OPERATORS
 from bnfold.onnx.double import in_double, input_types
 from bnfold.onnx.fused_operators import FUSED_OPERATORS
 from bnfold.onnx.graph import further_outputs
@@ -60,7 +61,7 @@ class Evaluator:
         try:
             opset = opset_of(model)
             known = [operator for operator in OWN_OPERATORS if opset < BELOW.get(operator, opset + 1)]
-            known += (*FUSED_OPERATORS, *QUANTISED_OPERATORS)
+            known += (*ATTENTION_OPERATORS, *FUSED_OPERATORS, *QUANTISED_OPERATORS)
             model.graph.output.extend(further_outputs(model, blobs))
             self._evaluator = ReferenceEvaluator(model, new_ops=known)
         except Exception as error:
