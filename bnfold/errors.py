@@ -219,6 +219,27 @@ def did_you_mean_of(word: str, words: Collection[str]) -> str:
     return did_you_mean(word, words) or f" (there {is_or_are(quoted_words)} {few(quoted_words)})" * bool(words)
 
 
+def did_you_mean_blob(word: str, blobs: Collection[str], option: str = "") -> str:
+    """The same for a blob, and for several of them joined by commas behind an option that takes one.
+
+    Of versions made in place, `conv1@bn1`, only who types an @ hears. A file has one name for all of them, which the
+    last one keeps, so that it is among the blobs.
+
+    Examples:
+        >>> did_you_mean_blob("x", ["c@conv", "c@bn", "c"]), did_you_mean_blob("c@b", ["c@conv", "c@bn", "c"])
+        (" (there is 'c')", " (did you mean 'c@bn'?)")
+    """
+    known = set(blobs)
+    if option and not known.isdisjoint(part.strip() for part in word.split(",")):
+        return one_by_one(option)
+    return did_you_mean_of(word, [name for name in blobs if "@" in word or name.rpartition("@")[0] not in known])
+
+
+def one_by_one(option: str) -> str:
+    """What to do with several names behind an option that takes one."""
+    return f"; several are given one by one, each behind its own {option}"
+
+
 def _closest(word: str, words: Collection[str], cutoff: float) -> str:
     """The known word of the same letters (`ChannelShuffle`), else the closest, whatever its case; or nothing."""
     from difflib import get_close_matches  # for those alone who mistype

@@ -37,6 +37,15 @@ NEARLY_RIGHT = {
         ("fold", "out.prototxt", *NET),
         "out.prototxt stands in front of the network: outputs are named with -o",
     ),
+    "a blob that is none, where versions are made in place": (
+        (*FOLD, "--keep", "xyz"),
+        "the network has no blob of that name (there are 'res2a', 'res2a_branch2b', 'res2a_branch2a', ",
+    ),
+    "a version that is misspelt": ((*FOLD, "--keep", "res2a@res2"), "(did you mean 'res2a@res2a'?)"),
+    "ends joined by a comma": (
+        (*FOLD, "--until", "res2a,prob"),
+        "the network has no blob of that name; several are given one by one, each behind its own --until",
+    ),
     "an ONNX model in the place of the weights, inspected": (
         ("inspect", "net.prototxt", "o.onnx"),
         "o.onnx is not a caffemodel: an ONNX model is inspected by itself",

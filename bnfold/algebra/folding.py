@@ -12,7 +12,7 @@ import numpy as np
 from bnfold.algebra.frontend import FoldContext, InnerNet
 from bnfold.algebra.records import Dropped, FoldReport, Kept
 from bnfold.algebra.sweep import Sweep
-from bnfold.errors import UsageError, did_you_mean_of, telling_which
+from bnfold.errors import UsageError, did_you_mean_blob, did_you_mean_of, one_by_one, telling_which
 from bnfold.io.rendered import Rendered
 from bnfold.net import Net, blobs_of, require_net
 from bnfold.options import require_type
@@ -143,10 +143,9 @@ def _require_named(net: Net, asked: _FoldOptions) -> None:
 
 def _instead_of(option: str, pattern: str, names: Sequence[str]) -> str:
     """What to write instead of a pattern that names nothing."""
-    several = "," in pattern and any(_matching(names, [part.strip()]) for part in pattern.split(","))
-    return (
-        f"; several are given one by one, each behind its own {option}" if several else did_you_mean_of(pattern, names)
-    )
+    if "," in pattern and any(_matching(names, [part.strip()]) for part in pattern.split(",")):
+        return one_by_one(option)
+    return did_you_mean_blob(pattern, names) if option == "--keep" else did_you_mean_of(pattern, names)
 
 
 def _with_inner(net: Net) -> Iterator[Net]:

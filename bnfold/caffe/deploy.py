@@ -17,7 +17,7 @@ from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.descriptors import put
 from bnfold.caffe.origin import Source
 from bnfold.caffe.upgrade import Upgraded
-from bnfold.errors import UsageError, did_you_mean_of, quoted
+from bnfold.errors import UsageError, did_you_mean_blob, quoted
 from bnfold.net import Layer, Names, end_notes, needed_for
 
 
@@ -130,7 +130,7 @@ def ending_in(
     versions |= {top: top for layer in layers if layer.bottoms for top in layer.tops}
     wanted = list(dict.fromkeys(blobs))
     if unknown := [blob for blob in wanted if blob not in versions]:
-        guess = did_you_mean_of(unknown[0], versions)
+        guess = did_you_mean_blob(unknown[0], versions, "--until")
         raise UsageError(f"--until {unknown[0]}: the network has no blob of that name{guess}")
     outputs = [versions[blob] for blob in wanted]
     kept = needed_for(layers, outputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from bnfold.errors import UsageError, did_you_mean_of, named
+from bnfold.errors import UsageError, did_you_mean_blob, named
 from bnfold.net import Net
 
 Chains = dict[tuple[str, int], int]
@@ -37,7 +37,7 @@ def pair(
     left, right = list(reference), list(candidate)
     sides = ("reference", left, [*named]), ("candidate", right, [*named.values()])
     if unknown := [
-        f"the {side} has no blob '{name}'{did_you_mean_of(name, blobs)}"
+        f"the {side} has no blob '{name}'{did_you_mean_blob(name, blobs)}"
         for side, blobs, wanted in sides
         for name in wanted
         if name not in blobs

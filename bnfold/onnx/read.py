@@ -18,6 +18,7 @@ from bnfold.errors import (
     UsageError,
     WeightsError,
     counted,
+    did_you_mean_blob,
     did_you_mean_of,
     telling_which,
 )
@@ -214,7 +215,7 @@ def _require_computed(
             why = "that is a weight, or computed before anything runs"
         elif name in inputs:
             why = "that is an input"
-        raise UsageError(f"{file}: --until {name}: {why}{did_you_mean_of(name, tops)}")
+        raise UsageError(f"{file}: --until {name}: {why}{did_you_mean_blob(name, tops, '--until')}")
 
 
 def give_sizes(model: ModelProto, input_shapes: Mapping[str, Sequence[int]], file: Path | str) -> None:

@@ -19,7 +19,7 @@ from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.match import require_fitting
 from bnfold.caffe.plain import SQUEEZED
-from bnfold.errors import Guesses, ModelError, UnsupportedError, UsageError, did_you_mean_of, plural, telling_which
+from bnfold.errors import Guesses, ModelError, UnsupportedError, UsageError, did_you_mean_blob, plural, telling_which
 from bnfold.io.versions import installed
 from bnfold.net import Layer, Net, Shape, sizes
 from bnfold.onnx.export import (
@@ -122,7 +122,7 @@ def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, t
     names = list(net.outputs if options.outputs is None else options.outputs)
     known = dict.fromkeys([*net.inputs, *(top for layer in net.layers for top in layer.tops)])
     if unknown := [name for name in names if name not in known]:
-        guess = did_you_mean_of(unknown[0], known)
+        guess = did_you_mean_blob(unknown[0], known)
         raise UsageError(f"outputs {unknown[0]}: the network has no blob of that name{guess}")
     if options.outputs is not None and len(set(names)) != max(len(names), 1):
         raise UsageError(f"outputs {names}: a model gives one blob at least, and each once")
