@@ -44,6 +44,7 @@ from bnfold.command import (
     parse_pair,
     parse_plane,
     parse_sizes,
+    split_names,
 )
 from bnfold.errors import LeftoverWarning, UsageError
 from bnfold.options import CHOICES, WEIGHTS, CompareOptions, OnnxOptions, ReadOptions
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
     from bnfold.report.renderings import Facts, Renderings
 
 DIFFERENT, INTERRUPTED = 1, 130
-PAIRED = ".prototxt:"  # between the files of a model of `diff`
 PIPE_WIDTH = 240  # columns of a table that nobody sees in a terminal
 
 
@@ -511,8 +511,9 @@ def _reading(prototxt: Path, caffemodel: str | None, params: dict[str, Any]) -> 
 
     if prototxt.suffix.lower() in WEIGHTS and caffemodel and caffemodel.lower().endswith(".prototxt"):
         raise UsageError(f"the prototxt comes first: {visible(caffemodel)} {visible(str(prototxt))}")
-    if not caffemodel and PAIRED in str(prototxt) and not prototxt.exists():
-        files = visible(str(prototxt)).replace(PAIRED, ".prototxt ")
+    network, *weights = split_names(str(prototxt))
+    if not caffemodel and weights and not prototxt.exists():
+        files = f"{visible(network)} {visible(','.join(weights))}"
         raise UsageError(f"the prototxt and the caffemodel are two arguments here: {files}")
     if caffemodel and is_onnx(caffemodel) and not is_onnx(prototxt):
         way = "outputs are named with -o" if "paths" in params else "an ONNX model is inspected by itself"
@@ -538,10 +539,22 @@ def _refuse_idle(names: Sequence[str], why: str) -> None:
         raise UsageError(f"{' and '.join(idle)} would be ignored: {why}")
 
 
+def _require_one_name(output: Path) -> None:
+    """Stop where several outputs, or a prototxt and its caffemodel, stand behind one -o. Raises UsageError."""
+    names = split_names(str(output))
+    if len(split_names(output.name)) > 1 or (len(names) > 1 and not output.parent.is_dir()):
+        each = [f"-o {visible(name)}" for name in names if not name.lower().endswith(WEIGHTS)]
+        beside = "" if len(each) == len(names) else ", and a caffemodel goes beside its prototxt"
+        instead = f"; write {' '.join(each)}" if each else ""
+        raise UsageError(f"-o {visible(str(output))}: outputs are named one by one{beside}{instead}")
+
+
 def _writing(model: Path, params: dict[str, Any]) -> Writing:
     from bnfold.loading import is_onnx
     from bnfold.pipeline import Writing, format_of
 
+    for path in params["paths"]:
+        _require_one_name(path)
     formats = {format_of(path) for path in params["paths"]}
     if "onnx" not in formats:
         _refuse_idle(FOR_ONNX, "no .onnx is written")

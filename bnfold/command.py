@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bnfold.errors import UsageError
-from bnfold.report.messages import extra_argument_message
+from bnfold.report.messages import ValueInFront, extra_argument_message, missing_message
 
 if TYPE_CHECKING:
     Option = click.ParamType[Any]
@@ -107,6 +107,22 @@ def parse_plane(text: str) -> tuple[int, int]:
     """Height and width, or one number for both. Raises ValueError for anything else."""
     height, width = (parse_sizes(text) * 2)[:2] if text.isdigit() else parse_sizes(text)
     return height, width
+
+
+def split_names(text: str) -> list[str]:
+    """The names of files of models that are written as one word.
+
+    Examples:
+        >>> split_names("a.prototxt,b.onnx"), split_names("net.prototxt:net.caffemodel"), split_names("a,b:c.onnx")
+        (['a.prototxt', 'b.onnx'], ['net.prototxt', 'net.caffemodel'], ['a,b:c.onnx'])
+    """
+    names = [""]
+    for letter in text:
+        if letter in ",:" and names[-1].lower().endswith((".prototxt", ".caffemodel", ".onnx")):
+            names.append("")
+        else:
+            names[-1] += letter
+    return [name for name in names if name]
 
 
 def parse_pair(read: Callable[[str], Value], text: str) -> tuple[str, Value]:
@@ -248,11 +264,33 @@ class Command(click.Command):
                 if meant := [f"'{name}'" for name in MEANT.get(error.option_name, ()) if name in own]:
                     sentence = f"No such option '{error.option_name}'. Did you mean {' or '.join(meant)}?"
                     raise click.UsageError(sentence, ctx) from None
-            with suppress(click.UsageError):
-                extra = self.make_parser(ctx).parse_args([*given])[1]
-                if extra:
-                    raise UsageError(extra_argument_message(str(self.name), extra, given)) from None
+            places, extra = self._arguments(ctx, given)
+            if extra:
+                in_front = self._value_in_front(given, extra[0])
+                raise UsageError(extra_argument_message(str(self.name), places, extra, given, in_front)) from None
+            if isinstance(error, click.MissingParameter):
+                raise click.UsageError(missing_message(error.format_message(), places, self._example), ctx) from None
             raise
+
+    def _arguments(self, ctx: click.Context, words: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The words of a command line that have a place among the arguments, and those behind them."""
+        with suppress(click.UsageError):
+            values, extra, _ = self.make_parser(ctx).parse_args([*words])
+            names = [param.name for param in self.params if isinstance(param, click.Argument)]
+            return [values[name] for name in names if isinstance(values.get(name), str)], extra
+        return [], []
+
+    def _value_in_front(self, words: Sequence[str], word: str) -> ValueInFront | None:
+        """The option whose value stands in front of the last such word, if there is one."""
+        *_, before, value = "", "", *words[: len(words) - 1 - words[::-1].index(word)]
+        name, joined, rest = value.partition("=")
+        for param in self.params:
+            if isinstance(param, click.Option) and not param.is_flag:
+                if joined and name in param.opts:
+                    return ValueInFront(name, rest, param.multiple)
+                if before in param.opts:
+                    return ValueInFront(before, value, param.multiple)
+        return None
 
 
 def complete_in_fish() -> None:

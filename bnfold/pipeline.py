@@ -402,10 +402,22 @@ def format_of(path: Path) -> str:
     if path.suffix.lstrip(".") not in FORMATS:
         if os.path.isdir(path):  # which takes a name of any length
             raise UsageError(f"{path}: is a folder; give the name of a file")
-        suffix = path.suffix.lower().replace(".caffemodel", ".prototxt")  # beside which the caffemodel goes
-        meant = f"; write {path.with_suffix(suffix)}" if suffix.lstrip(".") in FORMATS else ""
-        raise UsageError(f"{path}: the suffix chooses the format, and must be one of .{', .'.join(FORMATS)}{meant}")
+        raise UsageError(
+            f"{path}: the suffix chooses the format, and must be one of .{', .'.join(FORMATS)}{_meant(path)}"
+        )
     return path.suffix.lstrip(".")
+
+
+def _meant(path: Path) -> str:
+    """What to write instead of a name whose suffix chooses no format."""
+    if path.suffix == ".data" and path.stem.endswith(".onnx"):
+        return f"; {path.stem} with --external-data has its weights there"
+    if path.suffix.lower() in (".caffemodel", ".pbtxt", ".txt"):
+        stem = path.with_suffix("")
+        beside = ", beside which the caffemodel goes" if path.suffix.lower() == ".caffemodel" else ""
+        return f"; write {stem if stem.suffix == '.prototxt' else path.with_suffix('.prototxt')}{beside}"
+    suffix = path.suffix.lower()
+    return f"; write {path.with_suffix(suffix)}" if suffix.lstrip(".") in FORMATS else ""
 
 
 Saved = tuple[list[Path], list[str]]

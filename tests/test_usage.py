@@ -37,6 +37,65 @@ NEARLY_RIGHT = {
         ("fold", "out.prototxt", *NET),
         "out.prototxt stands in front of the network: outputs are named with -o",
     ),
+    "a caffemodel behind the prototxt that is written": (
+        (*FOLD, "a.caffemodel"),
+        "a.caffemodel is one file too many: -o takes one name, beside which the weights are written, to out.caffemodel",
+    ),
+    "a caffemodel as a second output": (
+        (*FOLD, "-o", "out.caffemodel"),
+        "one of .onnx, .prototxt; write out.prototxt, beside which the caffemodel goes",
+    ),
+    "weights behind the ONNX model that is written": (
+        ("export", *NET, "--output=o.onnx", "o.onnx.data"),
+        "--output takes one name, and --external-data writes the weights to o.onnx.data",
+    ),
+    "outputs joined by a comma": (
+        (*FOLD[:-1], "a.prototxt,b.onnx"),
+        "-o a.prototxt,b.onnx: outputs are named one by one; write -o a.prototxt -o b.onnx",
+    ),
+    "outputs of a folder joined by a comma": (
+        (*FOLD[:-1], "./new/a.prototxt,new/b.onnx"),
+        "outputs are named one by one; write -o new/a.prototxt -o new/b.onnx",
+    ),
+    "an output and its weights joined": (
+        (*FOLD[:-1], "a.prototxt:a.caffemodel"),
+        "outputs are named one by one, and a caffemodel goes beside its prototxt; write -o a.prototxt",
+    ),
+    "an output that is text by another name": ((*FOLD[:-1], "out.prototxt.txt"), "; write out.prototxt\n"),
+    "weights of an output": ((*FOLD[:-1], "o.onnx.data"), "; o.onnx with --external-data has its weights there"),
+    "a network and its weights joined by a comma": (
+        ("fold", "net.prototxt,net.caffemodel", "-o", "o.onnx"),
+        "the prototxt and the caffemodel are two arguments here: net.prototxt net.caffemodel",
+    ),
+    "no output, and one in the place of the weights": (
+        ("fold", "a.onnx", "b.onnx"),
+        "outputs are named with -o, as in '-o b.onnx'",
+    ),
+    "no output": (("export", *NET), "'-o' / '--output', as in 'bnfold export net.prototxt net.caffemodel -o net.onnx"),
+    "two networks inspected": (
+        ("inspect", *NET, *NET),
+        "net.prototxt is one file too many: one network is inspected at a time, and 'bnfold diff' compares two",
+    ),
+    "two files behind one option": (
+        (*FOLD, "--html", "a.html", "b.html"),
+        "b.html is one argument too many: --html takes one value, and has a.html",
+    ),
+    "two names behind one option": (
+        ("inspect", *NET, "--keep", "a", "b"),
+        "b is one argument too many: --keep takes one value, and is repeated for the next: '--keep b'",
+    ),
+    "data behind two models": (
+        ("diff", "a.onnx", "net.prototxt:net.caffemodel", "images"),
+        "images is one argument too many: two models are compared, and data are named with --data",
+    ),
+    "two data sets behind one option": (
+        ("diff", "a.prototxt", "net.prototxt:net.caffemodel", "--data", "a.npz", "b.npz"),
+        "b.npz is one argument too many: --data takes one value, and has a.npz",
+    ),
+    "a third model": (
+        ("diff", "a.prototxt", "net.prototxt:net.caffemodel", "b.onnx"),
+        "a prototxt with its caffemodel is one of them: write NET.prototxt:WEIGHTS.caffemodel",
+    ),
     "a blob that is none, where versions are made in place": (
         (*FOLD, "--keep", "xyz"),
         "the network has no blob of that name (there are 'res2a', 'res2a_branch2b', 'res2a_branch2a', ",

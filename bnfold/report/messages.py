@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import pairwise, takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 from bnfold.errors import BnfoldError
 from bnfold.options import TEXT, WEIGHTS
@@ -22,6 +23,7 @@ LISTED = "\n  "
 """What stands in front of each line of a list in a message."""
 UNUSABLE, FAULTY = 2, 70
 """Exit codes: wrong usage or a file that cannot be used; a fault of bnfold itself."""
+OUTPUT = ("-o", "--output")
 MEANT = {"compare": "diff", "version": "--version"}
 """What is called otherwise elsewhere -> what it is called here."""
 NO_NUMBER = {"float": "no number", "integer": "no whole number"}
@@ -105,23 +107,88 @@ def usage_message(message: str, command: str, words: Sequence[str], commands: Co
     return f"{sentence} ('{command} --help' lists what there is)"
 
 
-def extra_argument_message(command: str, extra: list[str], words: list[str]) -> str:
-    """What to write instead of a file in a place where there is none."""
+def missing_message(message: str, places: Sequence[str], example: str) -> str:
+    """What to add to a command line.
+
+    Args:
+        message: what click says.
+        places: the arguments that there are.
+        example: a command line that has what is missing.
+    """
+    if "'-o'" in message and len(places) > 1 and places[-1].lower().endswith((".onnx", ".prototxt")):
+        return f"outputs are named with -o, as in '-o {places[-1]}'"
+    return f"{message.rstrip('.')}, as in '{example}'"
+
+
+class ValueInFront(NamedTuple):
+    """An option and its value, behind which a word stands; it may be one that can be given several times."""
+
+    option: str
+    value: str
+    repeatable: bool
+
+
+def extra_argument_message(
+    command: str, places: Sequence[str], extra: Sequence[str], words: list[str], in_front: ValueInFront | None = None
+) -> str:
+    """What to write instead of a file in a place where there is none.
+
+    Args:
+        command: its name.
+        places: the arguments that have a place.
+        extra: those behind them.
+        words: the command line, without the command.
+        in_front: what stands in front of the first of `extra`, if it is the value of an option.
+    """
     behind = words[words.index("--") :] if "--" in words else []
     if option := next((word for word in behind[1:] if word.startswith("-") and not os.path.isfile(word)), ""):
         return f"{visible(option)} stands after '--', which only files may follow; put options before it"
-    file, suffix = f"{visible(extra[0])} is one file too many", Path(extra[0]).suffix.lower()
+    file, suffix = visible(extra[0]), Path(extra[0]).suffix.lower()
+    if in_front is not None and in_front.option in OUTPUT and suffix in (*WEIGHTS, ".data"):
+        return f"{file} is one file too many: {_behind_output(in_front, suffix)}"
+    networks = [word for word in places if word.lower().endswith(TEXT)]
+    if suffix in WEIGHTS and len(networks) > 1 and command not in ("diff", "inspect"):
+        return f"{visible(networks[0])} stands in front of the network: outputs are named with -o"
+    if suffix in (".onnx", ".prototxt", *WEIGHTS):
+        return f"{file} is one file too many: {_instead_of_model(command, places, extra)}"
+    if in_front is not None:
+        return f"{file} is one argument too many: {_behind_value(in_front, file)}"
+    if command == "diff":
+        return f"{file} is one argument too many: two models are compared, and data are named with --data"
+    return f"{file} is one argument too many"
+
+
+def _instead_of_model(command: str, places: Sequence[str], extra: Sequence[str]) -> str:
+    """What to do with a file of a model that is one too many."""
+    suffix = Path(extra[0]).suffix.lower()
     if command == "diff":
         pairs = (
-            pair for pair in pairwise(words) if pair[0].lower().endswith(TEXT) and pair[1].lower().endswith(WEIGHTS)
+            f"{first}:{second}"
+            for first, second in pairwise([*places, *extra])
+            if first.lower().endswith(TEXT) and second.lower().endswith(WEIGHTS) and ":" not in second
         )
-        joined = visible(":".join(next(pairs, ("NET.prototxt", "WEIGHTS.caffemodel"))))
-        return f"{file}: two models are compared, and a prototxt with its caffemodel is one of them: write {joined}"
-    if suffix in (".onnx", ".prototxt") and command != "inspect":
-        return f"{file}: outputs are named with -o, as in '-o {visible(extra[0])}'"
-    networks = [word for word in words if word.lower().endswith(TEXT)]
-    if suffix in WEIGHTS and len(networks) > 1 and command != "inspect":
-        return f"{visible(networks[0])} stands in front of the network: outputs are named with -o"
+        joined = visible(next(pairs, "NET.prototxt:WEIGHTS.caffemodel"))
+        return f"two models are compared, and a prototxt with its caffemodel is one of them: write {joined}"
     if suffix in WEIGHTS:
-        return f"{file}: several caffemodels are joined by commas, as in a.caffemodel,b.caffemodel"
-    return f"{visible(extra[0])} is one argument too many"
+        return "several caffemodels are joined by commas, as in a.caffemodel,b.caffemodel"
+    if command == "inspect":
+        return "one network is inspected at a time, and 'bnfold diff' compares two"
+    return f"outputs are named with -o, as in '-o {visible(extra[0])}'"
+
+
+def _behind_value(before: ValueInFront, word: str) -> str:
+    """What to do with a word behind the value of an option that takes one."""
+    if before.repeatable:
+        return f"{before.option} takes one value, and is repeated for the next: '{before.option} {word}'"
+    return f"{before.option} takes one value, and has {visible(before.value)}"
+
+
+def _behind_output(before: ValueInFront, suffix: str) -> str:
+    """What to do with a file of weights behind the name of an output, which -o alone tells where to write."""
+    kind, name = Path(before.value).suffix.lower(), visible(before.value)
+    if kind == ".onnx" and suffix == ".data":
+        return f"{before.option} takes one name, and --external-data writes the weights to {name}.data"
+    if kind == ".prototxt" and suffix != ".data":
+        beside = visible(str(Path(before.value).with_suffix(".caffemodel")))
+        return f"{before.option} takes one name, beside which the weights are written, to {beside}"
+    return f"{before.option} takes one name"
