@@ -84,7 +84,7 @@ shape_options = options(
     click.option("--batch", type=click.IntRange(min=1), metavar="N", help="First dimension of every input."),
     group="Reading",
 )
-reading_options = options(
+caffe_reading_options = options(
     shape_options,
     click.option("--ignore-unknown-fields", is_flag=True, help="Skip fields that no known Caffe has."),
     click.option("--strict-fields", is_flag=True, help="Stop at each field that no known Caffe has."),
@@ -104,6 +104,10 @@ reading_options = options(
     ),
     click.option("--recurrent-state", is_flag=True, help="Make the state of each LSTM and RNN an input and an output."),
     click.option("--until", multiple=True, metavar="BLOB", help="End the network at a blob; repeatable."),
+    group="Reading",
+)
+reading_options = options(
+    caffe_reading_options,
     click.option("--freeze-initializers", is_flag=True, help="Take ONNX initialisers listed as inputs as constants."),
     group="Reading",
 )
@@ -345,7 +349,7 @@ def fold(prototxt: Path, caffemodel: str | None, no_verify: bool, **params: Any)
 @main.command(cls=Command, example="export net.prototxt net.caffemodel -o net.onnx --opset 17")
 @model_arguments("NET.prototxt")
 @writing_options("OUT.onnx; repeatable.")
-@reading_options
+@caffe_reading_options
 @onnx_options
 def export(prototxt: Path, caffemodel: str | None, **params: Any) -> int:
     """Write a network as ONNX without folding it."""
@@ -355,7 +359,7 @@ def export(prototxt: Path, caffemodel: str | None, **params: Any) -> int:
 @main.command(cls=Command, example="convert old.prototxt old.caffemodel -o new.prototxt")
 @model_arguments("NET.prototxt")
 @writing_options("OUT.prototxt (and .caffemodel); repeatable.")
-@reading_options
+@caffe_reading_options
 @caffe_options
 def convert(prototxt: Path, caffemodel: str | None, **params: Any) -> int:
     """Write a network of any dialect as today's Caffe, not folded. It is written as it is at TEST."""
@@ -447,6 +451,8 @@ def diff(reference: str | None, candidate: str | None, **params: Any) -> int:
     files = [file for row in rows for file in row.models]
     if all(map(is_onnx, files)):
         _refuse_idle([one.name for one in fields(ReadOptions) if one.name not in ONNX_TOO], "the models are ONNX")
+    if not any(map(is_onnx, files)):
+        _refuse_idle(["freeze_initializers"], "no model is ONNX")
     if params["bisect"]:
         _refuse_idle(["outputs_only"], "--bisect compares the outputs, and further blobs only where they differ")
     if all(row.data for row in rows):

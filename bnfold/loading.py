@@ -72,7 +72,8 @@ def load(
 
         return load_onnx(name, options) if contents is None else load_bytes(contents, options)
     if options.freeze_initializers:
-        raise UsageError("--freeze-initializers is for ONNX models; a caffemodel's weights are no inputs")
+        what = f"{name} is none" if contents is None else "this is none"
+        raise UsageError(f"--freeze-initializers is for ONNX models, and {what}: a caffemodel's weights are no inputs")
     from bnfold.caffe.read import load as load_caffe
 
     files = cast("StrPath | Sequence[StrPath] | None", weights)

@@ -105,6 +105,15 @@ NEARLY_RIGHT = {
         (*FOLD, "--until", "res2a,prob"),
         "the network has no blob of that name; several are given one by one, each behind its own --until",
     ),
+    **{
+        f"constants of ONNX for {args[0]}": ((*args, "--freeze-initializers"), sentence)
+        for args, sentence in (
+            (("export", *NET, "-o", "o.onnx"), "No such option '--freeze-initializers'"),
+            (("convert", *NET, "-o", "out.prototxt"), "No such option '--freeze-initializers'"),
+            (FOLD, "--freeze-initializers is for ONNX models, and net.prototxt is none"),
+            (("diff", *NET[:1], *NET[:1]), "--freeze-initializers would be ignored: no model is ONNX"),
+        )
+    },
     "an ONNX model in the place of the weights, inspected": (
         ("inspect", "net.prototxt", "o.onnx"),
         "o.onnx is not a caffemodel: an ONNX model is inspected by itself",

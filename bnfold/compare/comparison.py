@@ -355,7 +355,7 @@ class Comparison:
         if theirs.net is not None:
             check_memory(theirs.net)
         if ours.name == theirs.name:
-            theirs.name += ", folded" if _is_fold_of(ours, theirs) else ", candidate"
+            theirs.name += " (folded)" if _is_fold_of(ours, theirs) else " (candidate)"
         return theirs
 
     def _unrun(self, theirs: Model) -> DiffReport:

@@ -448,7 +448,7 @@ def _from_path(path: str, role: str, options: CompareOptions) -> Model:
             f"the {role} '{path}' is neither an .onnx, nor a .prototxt with the .caffemodel of the same stem, "
             f"nor NET.prototxt:WEIGHTS.caffemodel, nor a caffemodel that carries its network{nearby(path)}"
         )
-    reading = options.reading
+    reading = replace(options.reading, freeze_initializers=False)  # which is of the other model, if that is ONNX
     if network.name.lower().endswith(TEXT):
         reading = replace(reading, caffemodel_dialect=None)
     net = load(network, weights, options=reading, batch=options.batch, input_shapes=options.input_shapes)

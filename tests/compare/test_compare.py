@@ -13,6 +13,7 @@ from onnx import helper
 from onnx_models import change, classifier, model
 from present import present
 
+import bnfold
 from bnfold.compare import comparison
 from bnfold.compare.comparison import compare
 from bnfold.compare.gates import agreement_gate, top1_gate
@@ -250,6 +251,26 @@ def test_samples_that_are_none_are_named(given: Any) -> None:
 
 def test_values_of_numpy_are_numbers_like_others() -> None:
     assert compare(classifier(), classifier(), tolerance=np.float32(1e-3), seed=np.int64(1)).passed
+
+
+def test_constants_of_an_onnx_model_are_frozen_beside_a_caffe_model(tmp_path: Path) -> None:
+    text = 'input: "x" input_shape { dim: 2 dim: 3 } layer { name: "r" type: "ReLU" bottom: "x" top: "y" }'
+    paths = tmp_path / "a.prototxt", tmp_path / "b.onnx"
+    paths[0].write_text(text)
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Mul", ["r", "one"], ["y"])]
+    fed = model(nodes, {"x": (2, 3), "one": (1,)}, ["y"], {"one": np.ones(1, np.float32)})
+    onnx.save(fed, paths[1])
+    assert compare(*paths, reading=ReadOptions(freeze_initializers=True)).passed
+    with pytest.raises(
+        UsageError, match=r"--freeze-initializers is for ONNX models, and .*a\.prototxt is none: a caffe"
+    ):
+        bnfold.load(paths[0], freeze_initializers=True)
+
+
+def test_a_model_compared_with_itself_is_told_from_the_reference(tmp_path: Path) -> None:
+    onnx.save(classifier(), tmp_path / "a.onnx")
+    report = compare(tmp_path / "a.onnx", tmp_path / "a.onnx")
+    assert (report.reference, report.candidate) == (f"{tmp_path}/a.onnx", f"{tmp_path}/a.onnx (candidate)")
 
 
 def test_onnx_models_are_compared_as_far_as_asked(tmp_path: Path) -> None:
