@@ -40,6 +40,7 @@ class MatchedCandidate:
         ties: the blobs of indices.
         all_pairs: `pairs` as they were, where only outputs are compared.
         resized: sentences on blobs, but outputs, that hold another number of values in the candidate.
+        unlooked: why no float64 run looked at what differs within the tolerance, where one might have.
     """
 
     ours: Model
@@ -58,6 +59,7 @@ class MatchedCandidate:
     ties: Ties = field(init=False)
     all_pairs: dict[str, str] = field(init=False)
     resized: list[str] = field(init=False, default_factory=list)
+    unlooked: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         self.saturating, self.all_pairs = saturating(self.ours), dict(self.pairs)

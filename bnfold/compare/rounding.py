@@ -62,8 +62,8 @@ SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 
 LIGHT = 1 << 17  # weights and values up to which such a network stays open
 MOST_OPEN = 64  # of these
 UNLOOKED = (
-    "whether rounding explains what differs within the tolerance was not looked at, and a channel may be some per cent "
-    f"off: it is looked at without --tolerance, on the CPU, of at most {SMALL:,} weights and values"
+    "whether rounding explains what differs within the tolerance was not looked at, and a channel may be some per "
+    "cent off"
 )
 FAR = 0.01  # of its range: where the reference's own rounding moves a blob so far, little can be told by it
 UNTOLD = "the reference itself is far from a float64 run, which tells nothing: a channel may be some per cent off"
@@ -98,7 +98,8 @@ class RoundingJudge:
         """
         matched, found = self.matched, self.found
         doubtful, notes = self._doubtful(), list(found.notes)
-        unasked = unasked and not doubtful and self._is_coarse_and_small()
+        matched.unlooked = self._unlooked(unasked)
+        unasked = not doubtful and self._is_coarse() and not matched.unlooked
         asked = [name for name in matched.ours.outputs if name in found.errors] if unasked else doubtful
         starts = self._starts(asked)
         try:
@@ -178,7 +179,7 @@ class RoundingJudge:
             said = [f"{named('blob', untold)}: {UNTOLD}"] if untold else []
             return decided, [gate], [*said, *self._unseen()]
         unlooked = any(blob.judged for blob in blobs) and matched.options.limit > TOLERANCES["float32"]
-        return decided, [], [UNLOOKED] if unlooked else []
+        return decided, [], [": ".join(filter(None, [UNLOOKED, matched.unlooked]))] if unlooked else []
 
     def _unseen(self) -> Iterator[str]:
         """The note on how far off a channel of 2 bytes may be and pass for rounding."""
@@ -237,15 +238,24 @@ class RoundingJudge:
         ours, pairs = self.matched.ours, self.matched.pairs
         return {blob, *upstream(blob, ours.inputs, pairs)} - (pairs.keys() - {blob})
 
-    def _is_coarse_and_small(self) -> bool:
+    def _is_coarse(self) -> bool:
         """Whether the float64 run decides unasked: the tolerance of 2 bytes hides faults of a few per cent."""
-        matched, errors = self.matched, self.found.errors.values()
-        alike = matched.ours.own.stored_type == matched.theirs.own.stored_type
-        cpu = set(matched.options.providers) == {"cpu"}
-        values = sum(error.values for error in errors)
-        within = all(error.judged <= matched.options.limit for error in errors)
-        is_small = max(matched.theirs.stored_values, values) <= SMALL
-        return self.coarse is not None and alike and cpu and within and is_small
+        within = all(error.judged <= self.matched.options.limit for error in self.found.errors.values())
+        return self.coarse is not None and within
+
+    def _unlooked(self, unasked: bool) -> str:
+        """Why the float64 run is not made unasked; empty where it may be."""
+        matched, values = self.matched, sum(error.values for error in self.found.errors.values())
+        ours, theirs = matched.ours.own.stored_type, matched.theirs.own.stored_type
+        if not unasked:
+            return "it is looked at only without --tolerance"
+        if ours != theirs:
+            return f"it is looked at only where both store one type, and these store {ours} and {theirs}"
+        if set(matched.options.providers) != {"cpu"}:
+            return "it is looked at only on the CPU"
+        if max(matched.theirs.stored_values, values) > SMALL:
+            return f"it is looked at only in networks of at most {SMALL:,} weights and values"
+        return ""
 
     def _agreed(self, first: BlobValues, second: BlobValues) -> dict[str, Array]:
         """The whole numbers that are compared as decisions and equal in both: a float64 run decides no otherwise."""
