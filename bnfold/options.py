@@ -315,7 +315,6 @@ TYPES: dict[str, Callable[[object], bool]] = {
     ),
     "Mapping[str, str]": lambda value: isinstance(value, Mapping) and _are_words([*value, *value.values()]),
     "None": lambda value: value is None,
-    "Progress": callable,
     **dict.fromkeys(WORDS, _are_words),
     # A word and a list are true whatever they say, an array is neither, None says nothing, and 2.5 is something else.
     "bool": lambda value: hasattr(value, "__bool__") and not hasattr(value, "__len__") and value in (0, 1),

@@ -745,7 +745,18 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         ),
         (lambda net: LIBRARY.compare(net, net, np.zeros((1, 1, 8, 8), complex)), "complex128, and takes real numbers"),
         (lambda net: LIBRARY.compare(net, net, np.full((1, 1, 8, 8), "a")), "<U1, and takes real numbers"),
-        (lambda net: LIBRARY.compare(net, net, progress=3), "progress takes Progress or None, and not int"),
+        (
+            lambda net: LIBRARY.compare(net, net, progress=3),
+            "progress is called with the samples done and the samples in all, and not int",
+        ),
+        (
+            lambda net: LIBRARY.compare(net, net, progress=lambda done: None),
+            r"called with the samples done and the samples in all, and this function takes \(done\)",
+        ),
+        (
+            lambda net: LIBRARY.Comparison(net).against(net, lambda *, done, total: None),
+            r"and this function takes \(\*, done, total\)",
+        ),
         (lambda net: LIBRARY.fold(net, keep=np.array("x")), r"keep takes str or Iterable.str., and not ndarray"),
         (lambda net: LIBRARY.fold(net, keep=io.StringIO("x")), r"keep takes str or Iterable.str., and not StringIO"),
         (lambda net: LIBRARY.fold(net, exclude=iter([3])), r"exclude takes str or Iterable.str., and not list \[3\]"),

@@ -140,12 +140,29 @@ def find_scores(
     return None
 
 
-def require_labels(labels: Array | None, classes: int, named: Callable[[int], str]) -> None:
+def given_labels(labels: Sequence[int] | Array) -> Array:
+    """The labels that a caller gives, as an array.
+
+    Raises:
+        UsageError: they are no list, or masked.
+    """
+    if np.ma.is_masked(labels):
+        raise UsageError("the labels are masked; -1 says that a class is not known")
+    try:
+        array = np.asarray(labels)
+    except ValueError:  # rows of different lengths
+        raise UsageError("labels are a list of one class number for each sample, and not of lists") from None
+    if array.dtype == object and not array.shape:  # of an iterator, say
+        raise UsageError(f"labels are a list of one class number for each sample, and not {type(labels).__name__}")
+    return array
+
+
+def require_labels(labels: Array | None, classes: float, named: Callable[[int], str]) -> None:
     """Stop where a label is none of the classes; -1 says that it is not known.
 
     Args:
         labels: one per sample.
-        classes: how many the network has.
+        classes: how many the network has; infinite where it is no classifier.
         named: the name of a sample.
 
     Raises:
@@ -156,9 +173,11 @@ def require_labels(labels: Array | None, classes: int, named: Callable[[int], st
     wrong = np.flatnonzero((labels < -1) | (labels >= classes) | (labels != np.rint(labels)))
     if wrong.size:
         first = int(wrong[0])
+        label = f"label {labels[first]:g} of sample {named(first)}"
+        if classes == math.inf:
+            raise UsageError(f"{label}: a label is the number of a class, or -1 where that is not known")
         raise UsageError(
-            f"label {labels[first]:g} of sample {named(first)}: the network has {classes} classes, 0 to {classes - 1} "
-            "(and -1 means that the class is not known)"
+            f"{label}: the network has {classes} classes, 0 to {classes - 1} (and -1 means that the class is not known)"
         )
 
 

@@ -20,13 +20,13 @@ from bnfold.compare.assumed_shapes import hidden_by_shapes
 from bnfold.compare.batches import BatchLayout, choose_samples, layout_of, match_inputs, runs
 from bnfold.compare.bodies import changed_bodies, with_bodies
 from bnfold.compare.checkpoint import Checkpoint
-from bnfold.compare.classify import find_scores, require_labels
+from bnfold.compare.classify import find_scores, given_labels, require_labels
 from bnfold.compare.engine import Engine
 from bnfold.compare.exact import open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.hidden_channels import hidden_channels
 from bnfold.compare.matched import MatchedCandidate
-from bnfold.compare.measure import Measurement, Progress, tell_pieces
+from bnfold.compare.measure import Measurement, Progress, require_progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
 from bnfold.compare.models import SELDOM, Model, open_model, require_numbers, split_pair
 from bnfold.compare.noise import (
@@ -173,9 +173,7 @@ class Comparison:
         self.options = options = replace(options, layers=options.layers and not options.bisect)
         self._typed = options.tolerance is None
         self._samples, self._source = samples, reference
-        if np.ma.is_masked(labels):
-            raise UsageError("the labels are masked; -1 says that a class is not known")
-        self._labels = None if labels is None else np.asarray(labels)
+        self._labels = None if labels is None else given_labels(labels)
         self._opened: tuple[BatchLayout, Samples] | None = None
         self._sized: tuple[BatchLayout, BatchLayout, str] | None = None
         self._noise: ChosenNoise | None = None
@@ -248,7 +246,7 @@ class Comparison:
                 asked.
             ModelError: a candidate cannot be run.
         """
-        require_type("progress", progress, "Progress | None")
+        require_progress(progress)
         if isinstance(candidates, str | bytes) or not isinstance(candidates, Sequence):
             raise UsageError(f"against_all takes a list of models, and not {type(candidates).__name__}")
         require_type("run_equal", run_equal, "bool")
@@ -481,6 +479,8 @@ class Comparison:
             for one, side, second in zip(opened, networks.sides, shapes[1:], strict=True):
                 one.data, one.layout = data, engine.layout
                 side.plan = one.decide(shapes[0], second)
+                if self._labels is not None:  # what data bring may be something else than classes
+                    require_labels(one.labels, math.inf, data.name)
                 one.notes += dict.fromkeys([*notes, *saturation_notes(saturated, one)])
             state.begin(engine, data, options, notes)
             found = self._pass_over(engine, data, options, state, progress)

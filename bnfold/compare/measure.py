@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from math import prod
 from typing import Any
 
@@ -26,6 +28,7 @@ from bnfold.compare.records import SampleDiff
 from bnfold.compare.saturation import Positions
 from bnfold.compare.threads import result_of
 from bnfold.data.samples import Samples
+from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
 from bnfold.runtime import AnyArray, to_host
 
@@ -34,6 +37,21 @@ Progress = Callable[[int, int], None]
 
 One that has a method `pieces` is told the pieces done and the pieces in all by it, too.
 """
+
+
+def require_progress(progress: object) -> None:
+    """Stop at what cannot be called as a progress is. Raises UsageError."""
+    if progress is None:
+        return
+    wanted = "progress is called with the samples done and the samples in all"
+    if not callable(progress):
+        raise UsageError(f"{wanted}, and not {type(progress).__name__}")
+    with suppress(ValueError):  # a function in C need not tell what it takes
+        takes = signature(progress)
+        try:
+            takes.bind(0, 0)
+        except TypeError:
+            raise UsageError(f"{wanted}, and this function takes {takes}") from None
 
 
 def tell_pieces(progress: Any, done: int, total: int) -> None:

@@ -189,6 +189,9 @@ def test_a_label_that_is_no_number_is_named(layer: str) -> None:
         ({"options": {"tolerance": 1}}, "options are a CompareOptions, or its fields as keywords, and not dict"),
         ({"preparation": Preparation()}, "given arrays: what prepares images does nothing to arrays"),
         ({"labels": ["cat"] * 4}, "a label is the number of a class, and these are <U3"),
+        ({"labels": {3: 1}}, "labels are a list of one class number for each sample, and not dict"),
+        ({"labels": iter([1, 2, 3, 4])}, "labels are a list of one class number for each sample, and not list_iter"),
+        ({"labels": [[1], [2, 3], 4, 5]}, "labels are a list of one class number for each sample, and not of lists"),
         ({"provider": "cuda"}, "--provider cuda: this onnxruntime has no"),
         ({"reference_provider": "cuda"}, "--reference-provider cuda: this onnxruntime has no"),
     ],
@@ -198,6 +201,17 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(options: dict[str, 
         pytest.skip("it is here")
     with pytest.raises(UsageError, match=sentence):
         compare(classifier(), classifier(), np.zeros((4, 3, 8, 8), np.float32), **options)
+
+
+@pytest.mark.parametrize("label", [1.5, -2, math.nan, math.inf])
+def test_a_label_that_is_no_class_is_refused_where_the_network_is_no_classifier(label: float) -> None:
+    regression = model([helper.make_node("Relu", ["x"], ["y"])], {"x": (1, 3, 2, 2)}, ["y"])
+    values = np.ones((3, 3, 2, 2), np.float32)
+    with pytest.raises(
+        UsageError, match=rf"label {label:g} of sample 2: a label is the number of a class, or -1 where"
+    ):
+        compare(regression, regression, values, labels=np.array([0, -1, label]))
+    assert compare(regression, regression, values, labels=[0, -1, 5]).passed
 
 
 def test_a_reference_runs_where_the_candidate_does_unless_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
