@@ -4,6 +4,7 @@
     x -> Mul(1.702) -> Sigmoid -> Mul(x)                                                    an approximation of it
     d = Sub(x, ReduceMean(x)) -> Div(Sqrt(Add(ReduceMean(Pow(d, 2)), e))) -> Mul(g) -> Add(b)    LayerNormalization
     x -> Mul(Reciprocal(Sqrt(Add(ReduceMean(Pow(x, 2)), e)))) -> Mul(g)                      RMSNormalization
+    q, s, z = DynamicQuantizeLinear(x), Cast(MatMulInteger(q, W, z)) -> Mul(Mul(s, w)) -> Add(b)     MatMul
 
 The numbers and vectors in them could go into the weights around. That would save a node or two, and onnxruntime would
 find no pattern in what is left and compute it node by node. What a normalisation multiplies and adds last takes affines
@@ -23,7 +24,7 @@ from bnfold.net import Array, Layer, Net, Shape
 from bnfold.onnx.error_function import erf
 from bnfold.onnx.node import BottomInput, ConstantInput, Node
 
-GELU, LAYER, MEAN_SQUARE = "GELU", "LayerNormalization", "RMSNormalization"
+GELU, LAYER, MEAN_SQUARE, QUANTISED = "GELU", "LayerNormalization", "RMSNormalization", "quantised MatMul"
 MOST = 8  # layers in front of a gate; of that by tanh six
 NEARLY = 2e-3
 """How far from GELU may be what is taken for it: its approximation by tanh is 5e-4 off, numbers in float16 as much."""
@@ -59,6 +60,8 @@ def find_patterns(net: Net, shapes: Mapping[str, Shape | None], fixed: Set[str])
                 found = _gelu(net, layer)
             elif layer.type == "Sqrt" and layer.tops:
                 found = _normalisation(net, layer, shapes)
+            elif layer.type == "MatMulInteger" and layer.tops:
+                found = _quantised(net, layer)
             else:
                 continue
         except _Different:
@@ -246,3 +249,32 @@ def _is_of_last_axes(mean: Layer, shapes: Mapping[str, Shape | None]) -> bool:
     if shape is not None:
         axes = [axis - len(shape) if axis >= 0 else axis for axis in axes]
     return bool(axes) and sorted(axes) == [*range(-len(axes), 0)] and bool(node.attribute("keepdims", 1))
+
+
+# Of whole numbers.
+
+
+def _quantised(net: Net, matmul: Layer) -> Pattern:
+    """What multiplies a product of whole numbers by the scale of both, `s*w`, and adds a bias.
+
+    Of the two scales s is that of data that a DynamicQuantizeLinear makes.
+    """
+    cast = _reader(net, matmul, "Cast")
+    product = _reader(net, cast, "Mul")
+    scales = [bottom for bottom in product.bottoms if bottom != cast.tops[0]]
+    if len(scales) != 1 or len(product.bottoms) != 2:
+        raise _Different
+    scale = _maker(net, scales[0], "Mul")
+    constant = _constant(scale)
+    if constant is None or constant.blob < 0 or len(scale.bottoms) != 1:
+        raise _Different
+    quantised = _maker(net, scale.bottoms[0], "DynamicQuantizeLinear")
+    if matmul.bottoms[:1] != quantised.tops[:1]:
+        raise _Different
+    layers = (scale, matmul, cast, product)
+    with suppress(_Different):
+        bias = _reader(net, product, "Add")
+        held = _constant(bias)
+        if held is not None and held.blob >= 0 and product.tops[0] not in net.outputs:
+            return Pattern(QUANTISED, (*layers, bias))
+    return Pattern(QUANTISED, layers)

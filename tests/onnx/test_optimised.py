@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +12,9 @@ import onnxruntime
 import pytest
 from onnx import ModelProto
 from onnx_cases import run
-from onnx_texts import folded, model, reasons, types, values
+from onnx_texts import folded, model, net_of, reasons, types, values
+
+from bnfold import fold
 
 LEVELS = [f"ORT_ENABLE_{name}" for name in ("BASIC", "EXTENDED", "ALL")]
 
@@ -104,3 +107,61 @@ def test_a_shift_goes_into_a_product_without_a_bias_that_gives_no_more_values(co
     if columns == 5:
         (reason,) = reasons(before)
         assert "layer 'y' (MatMul): it has no bias, and what adds one would have more values to add to" in reason
+
+
+WHOLE = np.random.default_rng(0).integers(-100, 100, (4, 4), dtype=np.int8)
+QUANTISED = "q, s, z = DynamicQuantizeLinear (x) m = MatMulInteger (q, n, z) f = Cast <to = 1> (m) k = Mul (s, t)"
+
+
+@pytest.mark.parametrize(
+    ("behind", "left"),
+    [
+        ("g = Mul (f, k) c = Mul (g, u) y = Add (c, b)", ["Mul", "Add"]),
+        ("g = Mul (k, f) c = Add (g, b) d = Tanh (c) e = Mul (d, u) y = Sin (e)", ["Add", "Tanh", "Mul", "Sin"]),
+        ("g = Mul (f, k) a = Add (b, g) c = Mul (a, half) y = MatMul (c, w)", ["Add", "MatMul"]),
+    ],
+)
+def test_a_product_of_data_that_are_quantised_as_it_runs_stays_one_node(
+    behind: str, left: list[str], tmp_path: Path
+) -> None:
+    held: dict[str, Any] = {
+        "t": 0.02,
+        "u": values(4, seed=3),
+        "b": values(4, seed=4),
+        "half": 0.5,
+        "w": values(4, 4, seed=5),
+    }
+    before = model(
+        f'<ir_version: 8, opset_import: ["" : 17]> n (float[1,3,4] x) => (float[1,3,4] y) {{ {QUANTISED} {behind} }}',
+        n=WHOLE,
+        **{
+            name: np.array(value, np.float32)
+            for name, value in held.items()
+            if f"{name})" in QUANTISED + behind or name == "b"
+        },
+    )
+    after = folded(before)
+    assert types(after)[-len(left) :] == left
+    assert optimised(after, tmp_path)["DynamicQuantizeMatMul"] == 1
+    assert_no_more_nodes(before, after, tmp_path)
+    assert "quantised MatMul, written as several nodes, stays so" in "".join(fold(net_of(before)).report.notes)
+
+
+@pytest.mark.parametrize(
+    ("behind", "ports"),
+    [
+        ("g = Mul (f, k) c = Mul (g, u) y = Sin (c)", ", float[] k"),
+        ("g = Mul (f, k) h = Mul (f, k) c = Mul (g, u) e = Tanh (h) d = Sin (c) y = Add (d, e)", ""),
+        ("g = Mul (f, k) c = Mul (g, u) j = Neg (k) e = Tanh (j) d = Sin (c) y = Add (d, e)", ""),
+    ],
+)
+def test_a_product_whose_parts_are_read_elsewhere_is_no_such_pattern(behind: str, ports: str) -> None:
+    """Its scale is an output or read elsewhere, or the whole numbers are."""
+    before = model(
+        f'<ir_version: 8, opset_import: ["" : 17]> n (float[1,3,4] x) => (float[1,3,4] y{ports}) '
+        f"{{ {QUANTISED} {behind} }}",
+        n=WHOLE,
+        t=np.array(0.02, np.float32),
+        u=values(4, seed=3),
+    )
+    assert not any("quantised MatMul" in note for note in fold(net_of(before)).report.notes)
