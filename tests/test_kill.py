@@ -27,27 +27,36 @@ POINTS = 100
 OLD, STAGING = ".bnfold-old", ".bnfold-"
 
 
-@pytest.fixture(scope="module", params=["beside", "in-place"])
-def account(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+@pytest.mark.parametrize("target", ["beside", "in-place"])
+def test_a_run_that_is_killed_leaves_the_old_pair_or_the_new_or_a_gap_that_is_noticed(
+    tmp_path: Path, target: str
+) -> None:
+    account = what_kills_leave(tmp_path, target)
+    every_point_killed_the_run(account)
+    what_is_there_under_its_name_is_whole_and_of_one_run(account)
+    what_stands_aside_is_the_old_file(account)
+    a_rerun_closes_every_gap_and_leaves_nothing_else(account)
+
+
+def what_kills_leave(folder: Path, target: str) -> dict[str, Any]:
     """What 100 kills left, on a pair that stood there before: another's, or the input itself."""
-    folder = tmp_path_factory.mktemp(request.param)
     for name in ("in", "old"):
         shutil.copyfile(GOLDEN.prototxt, folder / f"{name}.prototxt")
         shutil.copyfile(GOLDEN.caffemodel, folder / f"{name}.caffemodel")
-    script = [sys.executable, str(TESTS / "killing.py"), str(folder), str(POINTS), request.param]
+    script = [sys.executable, str(TESTS / "killing.py"), str(folder), str(POINTS), target]
     subprocess.run(script, check=True, timeout=1800)
     found: dict[str, Any] = json.loads((folder / "account.json").read_text())
     found["old"] = {f"out.{kind}": (folder / f"old.{kind}").read_bytes().hex() for kind in ("caffemodel", "prototxt")}
     return found
 
 
-def test_every_point_killed_the_run(account: dict[str, Any]) -> None:
+def every_point_killed_the_run(account: dict[str, Any]) -> None:
     assert [point["signal"] for point in account["points"]] == [signal.SIGKILL] * POINTS
     assert len({point["line"] for point in account["points"]}) == POINTS
     assert account["lines after commit"] > POINTS
 
 
-def test_what_is_there_under_its_name_is_whole_and_of_one_run(account: dict[str, Any]) -> None:
+def what_is_there_under_its_name_is_whole_and_of_one_run(account: dict[str, Any]) -> None:
     for point in account["points"]:
         named = {name: value for name, value in point["left"].items() if name in account["new"]}
         of_one_run = any(named.items() <= run.items() for run in (account["old"], account["new"]))
@@ -57,7 +66,7 @@ def test_what_is_there_under_its_name_is_whole_and_of_one_run(account: dict[str,
         assert len(named) < 2 or not point["complaint"], point["line"]
 
 
-def test_what_stands_aside_is_the_old_file(account: dict[str, Any]) -> None:
+def what_stands_aside_is_the_old_file(account: dict[str, Any]) -> None:
     kinds = set()
     for point in account["points"]:
         for name, value in point["left"].items():
@@ -69,7 +78,7 @@ def test_what_stands_aside_is_the_old_file(account: dict[str, Any]) -> None:
     assert len(kinds) > 5, "the kills met too few states to mean anything"
 
 
-def test_a_rerun_closes_every_gap_and_leaves_nothing_else(account: dict[str, Any]) -> None:
+def a_rerun_closes_every_gap_and_leaves_nothing_else(account: dict[str, Any]) -> None:
     for point in account["points"]:
         assert (point["code"], point["repaired"]) == (0, account["new"]), point["line"]
 
