@@ -12,6 +12,7 @@ from onnx import defs
 
 from bnfold.caffe import operators as caffe_operators
 from bnfold.caffe.layers import LAYERS
+from bnfold.compare import pointers, saturation, standins
 from bnfold.onnx.constants import ELEMENTWISE, EXPRESSIONS
 from bnfold.onnx.export.network import FUNCTIONS, REASONS, SOURCES
 from bnfold.onnx.operators import OPERATORS
@@ -155,3 +156,19 @@ def test_the_page_on_onnx_names_every_operator_of_which_constants_are_made() -> 
     listed = page.partition("expression of ")[2].partition("\n\n")[0]
     together = {*ELEMENTWISE, "Constant", "Equal", "Mod", "Where"}
     assert {name for name in EXPRESSIONS if name not in listed} <= together
+
+
+REPORT = (pages.DOCS / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("begins", "types"),
+    [
+        ("| behind | an output is saturated where |", {*saturation.COUNTS}),
+        ("| input | gets |", {layer_type for layer_type, _ in (*standins.READERS, *standins.ONNX_READERS)}),
+        ("| value | where |", {*pointers.ONNX_POINTERS}),
+    ],
+)
+def test_a_table_of_the_page_of_reports_names_every_type_that_the_program_knows(begins: str, types: set[str]) -> None:
+    table = REPORT.partition(begins)[2].partition("\n\n")[0]
+    assert [one for one in sorted(types) if not re.search(rf"\b{one}\b", table, re.IGNORECASE)] == []
