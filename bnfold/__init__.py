@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Uncompared,
     )
     from bnfold.data.preparation import Preparation
+    from bnfold.data.samples import Samples
     from bnfold.errors import (
         BnfoldError,
         LeftoverWarning,
@@ -75,6 +76,7 @@ _HOMES = {
     "bnfold.compare.records": "Answer BlobDiff Box ClassifierDiff DetectorDiff DiffReport FirstDivergent Flip "
     "Gate Histogram LayerRange Place SampleDiff Stray Uncompared",
     "bnfold.data.preparation": "Preparation",
+    "bnfold.data.samples": "Samples",
     "bnfold.errors": "BnfoldError LeftoverWarning ModelError ParseError UnsupportedError UsageError "
     "WeightsError WriteError",
     "bnfold.loading": "load",
@@ -123,6 +125,7 @@ __all__ = [
     "ReadOptions",
     "RunReport",
     "SampleDiff",
+    "Samples",
     "Stray",
     "Uncompared",
     "UnsupportedError",

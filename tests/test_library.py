@@ -938,6 +938,8 @@ class Own:
     ("wrong", "said"),
     [
         ({"count": 2.5}, "its own: the count of samples takes int, and not float"),
+        ({"description": None}, "samples of a class of its own, Own: the description takes str, and not NoneType"),
+        ({"name": lambda own, number: number}, "its own: the name of a sample takes str, and not int"),
         ({"labels": [1] * 20}, "its own: labels are an array of one for each of 20 samples, and not list"),
         ({"labels": np.zeros(3, int)}, "its own: labels are an array of one for each of 20 samples, and not 3"),
         ({"class_names": None}, "its own: class_names takes Sequence.str., and not NoneType"),
@@ -958,6 +960,25 @@ def test_samples_of_a_class_of_its_own_that_do_not_fit_are_a_sentence(
     own: Any = type("Own", (Own,), wrong)()
     with pytest.raises(UsageError, match=said):
         LIBRARY.compare(net, LIBRARY.fold(net).net, own)
+
+
+def test_an_answer_that_flips_needs_no_picture_of_a_sample(net: bnfold.Net) -> None:
+    turned = net.copy()
+    scores = turned[net.layers[-2].name]
+    scores.blobs = Blobs([-blob for blob in scores.blobs])
+    own: Any = Own()
+    for change in ({}, {"sample_limit": 10, "sample_seed": 1}):
+        found = LIBRARY.compare(net, turned, own, layers=False, **change).classifier
+        assert found.flipped == found.samples > 0
+        assert {flip.picture for flip in found.flips} == {None}
+    for picture, said in (
+        (np.zeros((8, 8), np.uint8), r"uint8 \(8, 8\)"),
+        (np.zeros((8, 8, 3)), "float64"),
+        ([], "list"),
+    ):
+        own = type("Own", (Own,), {"picture": lambda own, number, picture=picture: picture})()
+        with pytest.raises(UsageError, match=f"its own: a picture is an array of uint8, .* or None, and not {said}"):
+            LIBRARY.compare(net, turned, own, layers=False)
 
 
 def test_samples_that_lack_something_or_are_a_class_are_a_sentence(net: bnfold.Net) -> None:

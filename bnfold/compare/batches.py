@@ -227,9 +227,11 @@ def _own_samples(own: Samples) -> Samples:
     words = ("class_names", "count", "description", "labels", "name")
     if missing := [word for word in words if not hasattr(own, word)]:
         raise UsageError(f"samples of a class of its own, {type(own).__name__}, have {quoted(missing)}, too")
+    require_type(f"samples of a class of its own, {type(own).__name__}: the description", own.description, "str")
     require_type(f"{own.description}: the count of samples", own.count, "int")
     if own.count < 1:
         raise UsageError(f"{own.description}: there are no samples")
+    require_type(f"{own.description}: the name of a sample", own.name(0), "str")
     if own.labels is not None and (not isinstance(own.labels, np.ndarray) or own.labels.shape != (own.count,)):
         given = sizes(own.labels.shape) if isinstance(own.labels, np.ndarray) else type(own.labels).__name__
         raise UsageError(

@@ -11,7 +11,7 @@ import numpy as np
 from bnfold.compare.merging import BY_MAX, BY_SUM, keep_worst, rule
 from bnfold.compare.models import Model
 from bnfold.compare.records import Answer, ClassifierDiff, Flip
-from bnfold.data.samples import Samples
+from bnfold.data.samples import Samples, picture_of_sample
 from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
 
@@ -83,7 +83,7 @@ class Classification:
             )
         before = {flip.sample for flip in self.flips}
         self.flips = [
-            replace(flip, picture=samples.picture(flip.sample))
+            replace(flip, picture=picture_of_sample(samples, flip.sample))
             if place < PICTURES and flip.sample not in before
             else flip
             for place, flip in enumerate(_surest(self.flips, found))

@@ -80,7 +80,7 @@ def compare(
         reference: a `Net`, or what `bnfold.load` takes: an `onnx.ModelProto`, bytes, a stream, or a path: `.onnx`,
             `.prototxt` (weights beside it, if it has any), `NET.prototxt:WEIGHTS.caffemodel`, or a `.caffemodel`.
         candidate: likewise.
-        samples: `bnfold.data.samples.Samples`, an array of the single input, {input: array} with the sample as first
+        samples: an object like `Samples`, an array of the single input, {input: array} with the sample as first
             axis (and labels, as in an `.npz`), the path of a data set, or None for seeded noise.
         options: what is compared, how, and what may differ.
         labels: the true class of each sample, -1 where unknown.

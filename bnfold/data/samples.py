@@ -122,7 +122,22 @@ class Feed:
 
 
 class Samples(Protocol):
-    """A finite source of samples, each of which can be asked for at any time."""
+    """A finite source of samples, each of which can be asked for at any time: what a program may compare by.
+
+    A class of your own needs no base class, `picture` only where the page shall show samples, and may have `parallel`:
+    True where several threads may ask at once.
+
+    Examples:
+        >>> class Ramps:
+        ...     description, count, labels, class_names = "ramps", 4, None, ()
+        ...     def name(self, number):
+        ...         return f"ramp {number}"
+        ...     def sample(self, number):
+        ...         return {"data": np.linspace(0, number, 64, dtype=np.float32).reshape(1, 8, 8)}
+        >>> report = bnfold.compare("model.onnx", "folded.onnx", Ramps())
+        >>> report.passed, report.sample_count, report.data
+        (True, 4, 'ramps')
+    """
 
     @property
     def description(self) -> str:
@@ -148,6 +163,23 @@ class Samples(Protocol):
 
     def picture(self, number: int) -> Array | None:
         """The sample for the eye: RGB, (height, width, 3), uint8; None where it is not an image."""
+
+
+def picture_of_sample(samples: Samples, number: int) -> Array | None:
+    """The sample for the eye; None where it is no image, or a class that a program wrote makes no pictures.
+
+    Raises:
+        UsageError: what that class makes is no picture.
+    """
+    picture = samples.picture(number) if hasattr(samples, "picture") else None
+    if picture is not None and not (
+        isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+    ):
+        found = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
+        raise UsageError(
+            f"{samples.description}: a picture is an array of uint8, (height, width, 3), or None, and not {found}"
+        )
+    return picture
 
 
 Data = Samples | Array | Mapping[str, Array] | str | os.PathLike[str] | None
@@ -342,7 +374,7 @@ class Subset:
 
     def picture(self, number: int) -> Array | None:
         """As of the source."""
-        return self.whole.picture(self.numbers[number])
+        return picture_of_sample(self.whole, self.numbers[number])
 
 
 class Part(NamedTuple):
