@@ -340,12 +340,12 @@ def test_a_product_with_a_gelu_behind_it_takes_what_stands_in_front(gelu: str, f
 
 
 @pytest.mark.parametrize(
-    ("more", "ports"), [("", ", float[n,3,4] m"), (f"z = {GELUS[0].format('m')}", ", float[n,3,4] z"), ("", "")]
+    ("more", "ports"), [("", ", float[n,3,5] m"), (f"z = {GELUS[0].format('m')}", ", float[n,3,5] z"), ("", "")]
 )
 def test_a_product_whose_value_without_the_bias_is_read_elsewhere_has_an_add_of_its_own(more: str, ports: str) -> None:
     nodes = f"k = Add (x, h) m = MatMul (k, w) y = {GELUS[0].format('m')} {more}"
-    text = f"{HEAD} g (float[n,3,4] x) => (float[n,3,4] y{ports}) {{ {nodes} }}"
-    before = model(text, h=values(4, seed=2), w=values(4, 4, seed=3), b=values(4))
+    text = f"{HEAD} g (float[n,3,4] x) => (float[n,3,5] y{ports}) {{ {nodes} }}"
+    before = model(text, h=values(4, seed=2), w=values(4, 5, seed=3), b=values(5))
     after = folded(before, keep=() if ports else ("m",))
     assert types(after)[:2] == ["MatMul", "Add"]
     x = values(2, 3, 4, seed=5)

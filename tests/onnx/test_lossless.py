@@ -414,14 +414,14 @@ def test_a_node_that_is_new_has_a_name_of_its_own() -> None:
     before = model(
         """
         <ir_version: 8, opset_import: ["" : 17]>
-        net (float[2,3,4] x) => (float[2,3,4] y)
+        net (float[2,3,4] x) => (float[2,3,5] y)
         {
             [a] r = Add (x, k)
             [m] c = MatMul (r, w)
             ["m/bias"] y = Relu (c)
         }
         """,
-        w=values(4, 4),
+        w=values(4, 5),
         k=values(4),
     )
     after = folded(before)

@@ -299,8 +299,6 @@ def matmul(context: NodeContext) -> Operator:
         raise Unfit("it does not read two matrices")
     bias = _added(context, len(top), top_axis, shape[out])
     no_bias = "" if count == 2 else "its weight is a batch of matrices, to which no bias is added"
-    apart = len(bottom) != 2
-    grows = bias is None and apart and not no_bias and shape[out] > shape[summed]
     return Linear(
         weight=weight,
         bias=bias,
@@ -308,9 +306,8 @@ def matmul(context: NodeContext) -> Operator:
         outputs=tuple(outputs),
         inputs=tuple(inputs),
         summed=(summed,),
-        no_shift="it has no bias, and what adds one would have more values to add to" if grows else "",
         no_bias="it makes a vector of a vector" if left and lost else no_bias,
-        bias_apart=apart,
+        bias_apart=len(bottom) != 2,
         beside=_beside(context, top_axis, bottom_axis),
     )
 
