@@ -18,6 +18,11 @@ value does, which may meet t by chance, and its sums may pass through larger one
 channel for as many q as it is off in one, up to a tenth of the tolerance. Of a few values r may meet t by chance: NOISE
 times what half of the channels are off by is added, for n values sqrt(16 / n) times more, and 8 units take the place of
 one.
+
+Three draws of a channel whose values are nearly equal may all be small by chance, and they leave out that every partial
+sum of a product of matrices is rounded, too: a channel that is near 0 by chance shows it. So a stretch that rounding
+does not explain, but for a factor below NEAR, is looked at AGAIN: q is the root mean square of so many draws then, in
+which each sum of products is off by what its partial sums lose (`bnfold.onnx.partial_sums`).
 """
 
 from __future__ import annotations
@@ -47,6 +52,9 @@ OF_ANOTHER = 0.1  # of the tolerance: where q is larger, so many q as another ch
 PIECE = 1 << 14  # values that are moved or measured at once, in cache
 EXPONENT = np.uint64(0x7FF << 52)  # the bits of a float64's exponent
 SMALLEST, LARGEST = 2.0**-126, float(np.finfo(np.float32).max)  # normal magnitudes of float32
+AGAIN = 16  # draws, by which a root mean square is known to a fifth
+NEAR = 16.0  # times what rounding explains: partial sums of some thousand products lose no more than that
+HALF_UNIT = 1 / math.sqrt(12)  # of a unit in the last place: the root mean square of what rounding to it takes
 FAIR = 50.0  # float32 sums of thousands of terms are hardly so many times as far off as their terms' last places
 
 
@@ -116,7 +124,11 @@ class MadeBlob:
         return np.asarray(np.sqrt(total / np.maximum(count, 1))).reshape(first.shape[:2])
 
     def strays(self, exact: Array, ours: Array, moves: Array, most: Array, fair: float) -> bool:
-        """Whether rounding does not explain how far the candidate is off.
+        """Whether rounding does not explain how far the candidate is off, see `share`."""
+        return self.share(exact, ours, moves, most, fair) > 1
+
+    def share(self, exact: Array, ours: Array, moves: Array, most: Array, fair: float) -> float:
+        """How far the candidate is off, as a share of what rounding explains: the largest of all channels.
 
         Args:
             exact: t(c').
@@ -135,11 +147,15 @@ class MadeBlob:
         unit = np.maximum(unit, UNIT * self.least)
         explained = CHANCE * np.minimum(ours, fair * moves + unit) + unit
         explained += CHANCE_OF_MOVED * (moves if self.enlarges else np.minimum(moves, most))
-        near = np.array(True)
-        if self.masked is not None:
-            in_mask = exact[self.masked]
-            near = np.abs(_errors(self.candidate[self.masked], in_mask)) <= UNITS_OF_FEW * UNIT * np.abs(in_mask)
-        return not (((theirs <= explained) & np.isfinite(theirs)).all() and near.all())
+        if not ((theirs <= explained) & np.isfinite(theirs)).all():
+            with np.errstate(all="ignore"):
+                share = np.where(theirs <= explained, 0.0, theirs / explained)
+            return float(share.max()) if np.isfinite(share).all() else math.inf
+        if self.masked is None:
+            return 0.0
+        in_mask = exact[self.masked]
+        near = np.abs(_errors(self.candidate[self.masked], in_mask)) <= UNITS_OF_FEW * UNIT * np.abs(in_mask)
+        return 0.0 if near.all() else math.inf
 
 
 def straying(
@@ -160,6 +176,28 @@ def straying(
         fair: how many times q the reference may be off.
         beside: other blobs that are compared, which stretches begin at -> values in either network.
     """
+    found = _straying(truth, feeds, stretches, tolerance, fair, beside, again=False)
+    near = {name: stretches[name] for name, share in found.items() if share <= NEAR}
+    if near:
+        known = {name: (one.reference, one.candidate) for name, one in stretches.items() if name not in near}
+        known |= beside
+        known = {name: known[name] for name in truth.fronts(near, known)}
+        still = _straying(truth, feeds, near, tolerance, fair, known, again=True)
+        found = {name: share for name, share in found.items() if name not in near or name in still}
+    return {*found}
+
+
+def _straying(
+    truth: Evaluator,
+    feeds: Mapping[str, Array],
+    stretches: Mapping[str, MadeBlob],
+    tolerance: float,
+    fair: float,
+    beside: Mapping[str, tuple[Array, Array]],
+    *,
+    again: bool,
+) -> dict[str, float]:
+    """The same, with the shares; `again` by more draws, in which partial sums are rounded."""
     real = truth.real_values()
     # Integers that are equal in both networks are neither off nor any truth that rounding moves.
     whole = {name: one for name, one in stretches.items() if one.reference.dtype.kind in "biu"}
@@ -175,32 +213,45 @@ def straying(
         def instead(name: str, values: Array) -> Array:
             return (blobs[name] if seed is None else rounded(name, blobs[name])).astype(values.dtype, copy=False)
 
+        def summed(values: Array, size: Array) -> Array:
+            return values + random.standard_normal(size.shape) * (HALF_UNIT * UNIT) * size
+
         moved, known = dict(feeds), {name: _in_double(values[place]) for name, values in beside.items()}
         if seed is not None:
             moved, known = ({name: rounded(name, one) for name, one in some.items()} for some in (moved, known))
-        run = truth.each(moved, list(blobs), instead, None if seed is None else rounded, {**settled, **known})
+        by_chance = (None, None) if seed is None else (rounded, summed if again else None)
+        run = truth.each(moved, list(blobs), instead, by_chance[0], {**settled, **known}, by_chance[1])
         del moved, known
         for name, values in run:
             yield name, values.reshape(blobs[name].shape) if values.size == blobs[name].size else None
 
-    draws = [_until_it_fails(made_of(1, seed)) for seed in range(MOVES)]
-    found = set(stretches)
+    draws = [_until_it_fails(made_of(1, seed)) for seed in range(AGAIN if again else MOVES)]
+    found = dict.fromkeys(stretches, math.inf)
     # All runs are at the same blob, and keep none: in float64 they would take twice the memory of both networks.
     runs = zip(made_of(0), made_of(1), strict=True)
     for (name, ours), (_, exact) in runs:
-        one, moves = stretches[name], np.zeros((1, 1))
+        one, moves = stretches[name], list[Array]()
         for other, values in filter(None, [next(draw, None) for draw in draws]):
             assert other == name, "all runs give the same blobs in the same order"
             if values is not None and exact is not None:
                 with np.errstate(all="ignore"):
                     sound = np.isfinite(exact.sum() + values.sum())
                 still = exact if sound else np.where(np.isfinite(exact) & np.isfinite(values), exact, values)
-                moves = np.maximum(moves, one.apart(still, values))
+                moves.append(one.apart(still, values))
         if ours is not None and exact is not None:
             most = tolerance * _extent(one.channels(one.reference), (-2, -1))[:, np.newaxis]
-            if not one.strays(exact, one.apart(one.reference, ours), moves, most, fair):
-                found.remove(name)
+            q = _together(moves, again)
+            found[name] = one.share(exact, one.apart(one.reference, ours), q, most, fair)
+            if found[name] <= 1:
+                del found[name]
     return found
+
+
+def _together(moves: list[Array], again: bool) -> Array:
+    """What some draws move each channel by: the most of few, the root mean square of many."""
+    if not moves:
+        return np.zeros((1, 1))
+    return np.asarray(np.sqrt(np.mean(np.square(moves), axis=0)) if again else np.maximum.reduce(moves))
 
 
 def _in_double(values: Array) -> Array:

@@ -19,6 +19,7 @@ from bnfold.onnx.double import in_double, input_types
 from bnfold.onnx.fused_operators import FUSED_OPERATORS
 from bnfold.onnx.graph import further_outputs
 from bnfold.onnx.node import attribute_value, captured, opset_of
+from bnfold.onnx.partial_sums import size_of_partial_sums
 from bnfold.onnx.quantised_operators import QUANTISED_OPERATORS
 from bnfold.onnx.reference_operators import BELOW, OWN_OPERATORS
 from bnfold.onnx.weight import Weight
@@ -29,6 +30,9 @@ Instead = Callable[[str, Array], Array]
 
 Rounding = Callable[[str, Array, str], Array]
 """The name of a value, what is stored or was computed, and the operator that computed it, if one did -> the value."""
+
+Summed = Callable[[Array, Array], Array]
+"""A sum of products, and what its partial sums come to (`partial_sums`) -> the sum."""
 
 
 SIZED = frozenset({"Range", "Resize", "Upsample"})
@@ -117,6 +121,7 @@ class Evaluator:
         instead: Instead | None = None,
         rounded: Rounding | None = None,
         known: Mapping[str, Array] = {},
+        summed: Summed | None = None,
     ) -> Iterator[tuple[str, Array]]:
         """Blobs with their values in float64, as they are computed; what is no array is left out.
 
@@ -127,6 +132,7 @@ class Evaluator:
             rounded: what becomes of each value that is stored or computed.
             known: blobs that are so, whatever would be computed. What only these and what is not wanted are made of is
                 not run; those that come while it runs are looked at when it is their turn.
+            summed: what becomes of each sum of products, before it is rounded.
 
         Raises:
             UnsupportedError: the reference arithmetic fails.
@@ -143,7 +149,7 @@ class Evaluator:
                 return
             made = [*map(known.get, node.output)]
             if number in needed and any(value is None for value in made):
-                made = [known.get(name, value) for name, value in self._made(node, values, rounded)]
+                made = [known.get(name, value) for name, value in self._made(node, values, rounded, summed)]
             for name, value in zip(node.output, made, strict=False):
                 values[name] = value
                 if name in left:
@@ -167,7 +173,9 @@ class Evaluator:
                 wanted |= read
         return needed
 
-    def _made(self, node: Any, values: dict[str, Any], rounded: Rounding | None) -> list[tuple[str, Any]]:
+    def _made(
+        self, node: Any, values: dict[str, Any], rounded: Rounding | None, summed: Summed | None
+    ) -> list[tuple[str, Any]]:
         """Output and value of a node, where outputs that nobody wants have no name."""
         values[""] = None
         try:
@@ -179,11 +187,18 @@ class Evaluator:
                         for name, value in zip(node.input, read, strict=True)
                     ]
                 made = node.run(*read, context=values) if node.need_context() else node.run(*read)
+                if summed is not None and (size := size_of_partial_sums(node, read)) is not None:
+                    made = [summed(made[0], size), *made[1:]]
                 if rounded is not None:
                     made = [rounded(*one, node.op_type) for one in zip(node.output, made, strict=False)]
         except Exception as error:  # whatever numpy or onnx make of an operator that they implement in part
             raise UnsupportedError(f"onnx's reference arithmetic cannot run the network ({error})") from error
         return list(zip(node.output, made, strict=False))
+
+    def fronts(self, blobs: Collection[str], known: Collection[str]) -> set[str]:
+        """What `each` would read of `known` to make some blobs."""
+        reads = [self._ports[number][1] for number in self._needed(blobs, known)]
+        return set[str]().union(*reads) & {*known}
 
     def real_values(self) -> set[str]:
         """The values that are made of the inputs', and the stored ones that meet these: not what sizes are made of."""
