@@ -34,7 +34,7 @@ def give_weights(
     layers: Sequence[Layer],
     files: Sequence[WeightsFile],
     shapes: Mapping[str, Shape | None],
-    omitted: Sequence[Layer] = (),
+    omitted: Sequence[Layer],
 ) -> list[str]:
     """Put into the layers what they learned.
 

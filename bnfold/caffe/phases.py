@@ -43,6 +43,7 @@ def _matches(rule: NetStateRule, level: int, stages: Set[str], phase: Phase) -> 
 
 RULES = ("include", "exclude")
 MAX_STATES = 10  # that are tried and named
+MAX_LISTED = 5  # layers that are named together
 
 
 def decided(layer: Upgraded) -> Upgraded:
@@ -99,8 +100,8 @@ def dropout_notes(layers: Sequence[Layer]) -> Iterator[str]:
             yield f"{layer}: its phase is TRAIN, so Caffe drops at random there; it is compared and exported as at TEST"
 
 
-def _listed(words: Sequence[str], most: int = 5) -> str:
-    shown, more = list(words[:most]), len(words) - most
+def _listed(words: Sequence[str]) -> str:
+    shown, more = list(words[:MAX_LISTED]), len(words) - MAX_LISTED
     if more > 0:
         shown.append(f"{more} more")
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]

@@ -170,7 +170,7 @@ class Engine:
         for segment in self.segments:
             yield segment, [_on_host(values, list(values)) for values in self._run(segment, run)]
 
-    def open_exact(self, opening: Opening, judged: Sequence[str] = ()) -> Evaluator | None:
+    def open_exact(self, opening: Opening, judged: Sequence[str]) -> Evaluator | None:
         """The float64 run of the reference, beside which what is in flight is planned anew.
 
         Args:

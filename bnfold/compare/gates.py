@@ -21,7 +21,7 @@ def compared_gate(
     boxes: str | None,
     may_have_none: bool,
     behind: Collection[str] | None,
-    bare: Collection[str] = (),
+    bare: Collection[str],
 ) -> Gate:
     """Some output was compared, each has values that are finite in both networks, and not all blobs are 0.
 
@@ -133,7 +133,7 @@ def computed_alone(blobs: Sequence[str]) -> str:
     return f"the candidate computes {named('blob', blobs)}, and gives no such output"
 
 
-def outputs_gate(lost: Sequence[str], otherwise: Sequence[str] = (), inner: Mapping[str, str] = {}) -> Gate:
+def outputs_gate(lost: Sequence[str], otherwise: Sequence[str], inner: Mapping[str, str]) -> Gate:
     """Every output of the reference has a partner, which is an output too.
 
     Args:

@@ -115,7 +115,7 @@ class Needs:
         # A message holds them, and so do the arrays that are read from it.
         return cls(weights, working, sizes, WIDENING.get(model.stored_type, 4), 2 * 8 * model.stored_values, unsized)
 
-    def double_working(self, inputs: int, runs: int = 1) -> int:
+    def double_working(self, inputs: int, runs: int) -> int:
         """What float64 runs, of so many bytes of inputs, hold of what nobody asked for, an operator's own among it."""
         return self.widening * (runs * (inputs + self.working) + DOUBLES * max(self.sizes.values(), default=0))
 

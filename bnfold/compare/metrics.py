@@ -437,7 +437,7 @@ def add_together(
     errors: Sequence[BlobError],
     references: Sequence[AnyArray],
     candidates: Sequence[AnyArray],
-    first: int = 0,
+    first: int,
     names: Sequence[str] = (),
     *,
     by_sample: bool = True,

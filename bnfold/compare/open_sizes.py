@@ -294,9 +294,7 @@ def _differ(one: Mapping[str, tuple[int | None, ...]], other: Mapping[str, tuple
     return any(one[name][start:] != shape[start:] for name, shape in other.items())
 
 
-def samples_at(
-    layout: BatchLayout, ran: BatchLayout, data: Samples, seed: int, chosen: ChosenNoise | None = None
-) -> Samples:
+def samples_at(layout: BatchLayout, ran: BatchLayout, data: Samples, seed: int, chosen: ChosenNoise | None) -> Samples:
     """Samples for a run of other sizes: noise, or of given data the first, of which places along open axes are drawn.
 
     Values that the data do not have would show other things than sizes. Noise has the scales of what was chosen.

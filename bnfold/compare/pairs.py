@@ -126,7 +126,7 @@ def compare_pairs(
     samples: str | None,
     options: CompareOptions,
     failed: Callable[[PairRow, Exception], str],
-    progress: Progress | None = None,
+    progress: Progress | None,
 ) -> Iterator[DiffReport]:
     """Compare every row of a table; on a cluster, the workers are the same for all.
 

@@ -289,7 +289,7 @@ def is_database(path: Path) -> bool:
 
 
 def read_inputs(
-    path: Path, feeds: Mapping[str, Feed], labels: Array | None, part: Part = ALL
+    path: Path, feeds: Mapping[str, Feed], labels: Array | None, part: Part
 ) -> tuple[dict[str, Array], Array | None]:
     """The arrays of a file by input, and its labels; those that are given go first. No others are read.
 
