@@ -256,9 +256,13 @@ def test_a_recurrent_onnx_operator_takes_what_stands_in_front_alone(op: str, dir
     assert "its gates are no sums that an affine passes" in kept.reason
     assert bnfold.to_onnx(folded.net).graph.node[0].input[3] == ("b" if biased else "l.bias")
     x = np.random.default_rng(6).normal(size=(5, 2, 4)).astype(np.float32)
+    assert_equal(model, bnfold.to_onnx(folded.net), x)
+
+
+def assert_equal(model: onnx.ModelProto, folded: onnx.ModelProto, x: np.ndarray) -> None:
     before, after = (
         InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
-        for each in (model, bnfold.to_onnx(folded.net))
+        for each in (model, folded)
     )
     np.testing.assert_allclose(np.asarray(after), np.asarray(before), rtol=1e-5, atol=1e-5)
 
@@ -354,8 +358,4 @@ def test_a_group_normalisation_with_a_scale_for_each_group_takes_what_its_groups
     assert [layer.type for layer in folded.net.layers][1:] == ([] if absorbed else ["BatchNormalization"])
     assert all("varies within a group" in kept.reason for kept in folded.report.kept if kept.layer == "add")
     x = rng.normal(size=(2, 6, 3, 3)).astype(np.float32)
-    before, after = (
-        InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
-        for each in (model, bnfold.to_onnx(folded.net))
-    )
-    np.testing.assert_allclose(np.asarray(after), np.asarray(before), rtol=1e-5, atol=1e-5)
+    assert_equal(model, bnfold.to_onnx(folded.net), x)

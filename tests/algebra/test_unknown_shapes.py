@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import nets
@@ -43,6 +44,17 @@ def weight(*shape: int) -> np.ndarray:
 
 def conv(name: str, bottom: str, outputs: int = 4, said: str = "kernel_size: 3 bias_term: false") -> str:
     return CONV.format(name, bottom, outputs, said)
+
+
+def assert_equal(model: onnx.ModelProto, folded: Net, x: np.ndarray) -> None:
+    wanted, found = (np.asarray(ReferenceEvaluator(net).run(None, {"x": x})) for net in (model, to_onnx(folded)))
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def assert_equal_at(model: onnx.ModelProto, folded: Net, shapes: Sequence[Shape]) -> None:
+    for shape in shapes:
+        feeds = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+        np.testing.assert_allclose(run(to_onnx(folded), feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
 
 
 def left(net: Net) -> list[str]:
@@ -182,8 +194,7 @@ def test_sizes_given_to_read_a_model_do_not_go_into_its_weights(behind: str) -> 
     folded = fold(load(model.SerializeToString(), options=ReadOptions(batch=3))).net
     for batch in (1, 3):
         x = np.random.default_rng(batch).standard_normal((batch, 1, 2, 2)).astype(np.float32)
-        wanted, found = (np.asarray(ReferenceEvaluator(net).run(None, {"x": x})) for net in (model, to_onnx(folded)))
-        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+        assert_equal(model, folded, x)
 
 
 def test_a_sum_over_sizes_that_a_model_says_takes_a_shift_at_any_batch() -> None:
@@ -206,8 +217,7 @@ def test_sizes_given_to_read_a_model_say_which_axes_stay() -> None:
     folded = fold(load(model.SerializeToString(), options=given)).net
     assert [layer.type for layer in folded.layers] == ["Conv", "Shape", "Resize"]
     x = np.random.default_rng(0).standard_normal((2, 2, 4, 5)).astype(np.float32)
-    wanted, found = (np.asarray(ReferenceEvaluator(net).run(None, {"x": x})) for net in (model, to_onnx(folded)))
-    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    assert_equal(model, folded, x)
 
 
 PADDED = """size = Shape <start = 2, end = 3> (c)\nmissing = Sub (eight, size)\nmore = Max (missing, zero)
@@ -237,8 +247,7 @@ def test_what_is_right_for_the_sizes_that_were_given_alone_is_not_folded(nodes: 
     folded = fold(load(model.SerializeToString(), options=ReadOptions(input_shapes={"x": (1, 1, 8, 8)}))).net
     for rows in (5, 8):
         x = np.random.default_rng(rows).standard_normal((1, 1, rows, 8)).astype(np.float32)
-        wanted, found = (np.asarray(ReferenceEvaluator(net).run(None, {"x": x})) for net in (model, to_onnx(folded)))
-        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+        assert_equal(model, folded, x)
 
 
 def test_a_scale_goes_back_through_a_pad_of_the_plane_by_amounts_that_sizes_decide() -> None:
@@ -253,8 +262,7 @@ def test_a_scale_goes_back_through_a_pad_of_the_plane_by_amounts_that_sizes_deci
     assert "Mul" not in [layer.type for layer in folded.layers]
     for rows in (5, 8):
         x = np.random.default_rng(rows).standard_normal((1, 2, rows, 3)).astype(np.float32)
-        wanted, found = (np.asarray(ReferenceEvaluator(net).run(None, {"x": x})) for net in (model, to_onnx(folded)))
-        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+        assert_equal(model, folded, x)
 
 
 def test_sizes_that_are_turned_round_are_no_affine_that_stays() -> None:
@@ -341,9 +349,7 @@ def test_given_sizes_say_which_elements_lie_where_only_if_others_say_the_same(
     model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
     folded = fold(load(model.SerializeToString(), options=ReadOptions(input_shapes={"x": (1, 3, 4, 4)}))).net
     assert not folds or {"Add", "Mul", "BatchNormalization"}.isdisjoint(layer.type for layer in folded.layers)
-    for shape in ((1, 3, 4, 4), (2, 3, 4, 4), (1, 3, 2, 8), (2, 3, 8, 2)):
-        feeds = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
-        np.testing.assert_allclose(run(to_onnx(folded), feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+    assert_equal_at(model, folded, ((1, 3, 4, 4), (2, 3, 4, 4), (1, 3, 2, 8), (2, 3, 8, 2)))
 
 
 def test_a_layer_that_a_program_puts_in_is_asked_for_what_the_file_says() -> None:
@@ -437,9 +443,7 @@ def test_an_affine_is_composed_only_to_a_length_that_the_file_says() -> None:
         { t = Sigmoid (x)\nn = BatchNormalization (t, g, b, m, v)\nf = Flatten (n)\ny = Mul (f, s) }""")
     folded = fold(load(model.SerializeToString(), options=ReadOptions(input_shapes={"x": (1, 2, 4, 4)}))).net
     assert [layer.type for layer in folded.layers] == ["Sigmoid", "BatchNormalization", "Flatten"]
-    for shape in ((1, 2, 4, 4), (2, 2, 3, 5)):
-        feeds = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
-        np.testing.assert_allclose(run(to_onnx(folded), feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+    assert_equal_at(model, folded, ((1, 2, 4, 4), (2, 2, 3, 5)))
 
 
 def test_an_input_without_a_shape_has_as_many_axes_as_sizes_are_given() -> None:
@@ -456,9 +460,7 @@ def test_an_input_without_a_shape_has_as_many_axes_as_sizes_are_given() -> None:
     folded = fold(load(model.SerializeToString(), options=ReadOptions(input_shapes={"x": (1, 3, 4, 4)}))).net
     assert [layer.type for layer in folded.layers] == ["Conv", "Relu", "Concat", "Conv"]
     assert not to_onnx(folded).graph.input[0].type.tensor_type.HasField("shape")
-    for shape in ((1, 3, 4, 4), (2, 3, 3, 5)):
-        feeds = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
-        np.testing.assert_allclose(run(to_onnx(folded), feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+    assert_equal_at(model, folded, ((1, 3, 4, 4), (2, 3, 3, 5)))
 
 
 @pytest.mark.parametrize(
@@ -495,9 +497,7 @@ def test_sizes_that_are_older_than_the_inputs_of_a_model_are_not_believed(said: 
         model.graph.value_info.append(port)
     folded = fold(load(model.SerializeToString())).net
     assert [layer.type for layer in folded.layers] == ["Conv", "MaxPool", "ReduceSum", "Add"]
-    for shape in ((1, 2, 4, 4), (1, 2, 3, 6)):
-        feeds = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
-        np.testing.assert_allclose(run(to_onnx(folded), feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+    assert_equal_at(model, folded, ((1, 2, 4, 4), (1, 2, 3, 6)))
 
 
 @pytest.mark.parametrize("node", ["o = mine.Odd (x)", "o = Reshape (x, z)"])
