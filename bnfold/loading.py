@@ -132,6 +132,7 @@ def contents_of(model: Model) -> bytes | None:
         words = "a path, bytes, a binary stream or an ONNX message"
         inner = "; give its .net" if isinstance(getattr(model, "net", None), Net) else ""
         inner = "; its two files are two arguments" if isinstance(model, list | tuple) and len(model) == 2 else inner
+        inner = "; give bytes(..) of it" if isinstance(model, bytearray | memoryview) else inner
         raise UsageError(f"a model is {words}, and not {type(model).__name__}{inner}")
     if getattr(model, "closed", False):
         raise UsageError("the stream that a model is read from is closed")

@@ -248,6 +248,8 @@ class Net:
     def __getitem__(self, name: str) -> Layer:
         """The layer of that name: `net["conv1"]`. Raises KeyError, with the names that are close."""
         found = next((layer for layer in self.layers if isinstance(name, str) and layer.name == name), None)
+        if isinstance(name, int):
+            raise KeyError(f"there is no layer '{name}'; net.layers[{name}] is one by its place")
         if found is None:
             from difflib import get_close_matches
 

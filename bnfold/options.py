@@ -176,7 +176,7 @@ class CompareOptions:
     @property
     def providers(self) -> tuple[str, str]:
         """That of the reference, and that of the candidate."""
-        return self.reference_provider or self.provider, self.provider
+        return self.provider if self.reference_provider is None else self.reference_provider, self.provider
 
     @property
     def limit(self) -> float:

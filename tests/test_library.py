@@ -790,6 +790,7 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
             lambda net: LIBRARY.Comparison(net).against_all([net], folded=3),
             "folded is a list of one bool for each of 1",
         ),
+        (lambda net: LIBRARY.Comparison(net).against_all([net], folded="y"), "one bool for each of 1 candidate"),
         (lambda net: LIBRARY.Comparison(net).against_all([net], run_equal=[]), "run_equal takes bool, and not list"),
         (lambda net: LIBRARY.Blobs(None), "blobs are given as a list of arrays, and not as NoneType"),
         (lambda net: LIBRARY.Blobs(np.zeros(())), "blobs are given as a list of arrays, and not as ndarray"),
@@ -814,6 +815,19 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.Preparation(scale="1"), "mean and scale are numbers, resize and crop .height, width."),
         (lambda net: LIBRARY.Preparation(scale=1j), "mean and scale are numbers, resize and crop .height, width."),
         (lambda net: LIBRARY.Preparation(scale=bytearray(1)), "mean and scale are numbers, resize and crop"),
+        (lambda net: LIBRARY.Preparation(scale=True), "mean and scale are numbers, resize and crop"),
+        (lambda net: LIBRARY.Preparation(mean=b"abc"), "mean and scale are numbers, resize and crop"),
+        (lambda net: LIBRARY.Preparation(resize=b"ab"), "mean and scale are numbers, resize and crop"),
+        (lambda net: LIBRARY.Preparation(crop=memoryview(b"ab")), "mean and scale are numbers, resize and crop"),
+        (lambda net: LIBRARY.RunReport(bnfold.fold(net)), "original takes Net or None, and not FoldResult"),
+        (lambda net: LIBRARY.RunReport(net, net, bnfold.fold(net)), "give the .report of what bnfold.fold gave"),
+        (lambda net: LIBRARY.RunReport(proofs=bnfold.compare(net, net)), r"of one proof \(proof,\)"),
+        (lambda net: LIBRARY.RunReport(proofs=[net]), "proofs is a tuple of what bnfold.compare gave"),
+        (lambda net: LIBRARY.load(bytearray(b"a")), r"and not bytearray; give bytes\(..\) of it"),
+        (
+            lambda net: LIBRARY.compare(net, net, reference_provider=""),
+            "--reference-provider : there is no such provider",
+        ),
         (lambda net: LIBRARY.Preparation(mean=np.datetime64(1, "D")), "mean and scale are numbers, resize and crop"),
         (lambda net: LIBRARY.Preparation(mean=["b"]), "mean and scale are numbers, resize and crop .height, width."),
         (lambda net: LIBRARY.Preparation(resize=8), "mean and scale are numbers, resize and crop .height, width."),
@@ -856,6 +870,8 @@ def test_what_is_no_name_at_all_is_no_layer(net: bnfold.Net) -> None:
         with pytest.raises(KeyError, match="there is no layer"):
             LIBRARY.load(PROTOTXT, CAFFEMODEL)[name]
         assert name not in net
+    with pytest.raises(KeyError, match=r"net\.layers\[3\] is one by its place"):
+        LIBRARY.load(PROTOTXT, CAFFEMODEL)[3]
 
 
 def test_words_may_come_from_an_iterator(net: bnfold.Net) -> None:

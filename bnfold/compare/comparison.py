@@ -250,7 +250,8 @@ class Comparison:
         if isinstance(candidates, str | bytes) or not isinstance(candidates, Sequence):
             raise UsageError(f"against_all takes a list of models, and not {type(candidates).__name__}")
         require_type("run_equal", run_equal, "bool")
-        if not isinstance(folded, Sequence) or len(folded) not in (0, len(candidates)):
+        whole = isinstance(folded, Sequence) and len(folded) in (0, len(candidates))
+        if not whole or not all(isinstance(one, bool | np.bool_) for one in folded):
             raise UsageError(f"folded is a list of one bool for each of {counted(len(candidates), 'candidate')}")
         models = [self._candidate(candidate) for candidate in candidates]
         known = folded or [False] * len(models)

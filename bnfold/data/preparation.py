@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import LayerParameter
 
 MAX_MEAN_BYTES = 1 << 28
+BYTES = (bytes, bytearray, memoryview)
+"""What holds whole numbers and means none."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
@@ -74,8 +76,10 @@ class Preparation:
         require_type("origin", self.origin, "str")
         subject = self.origin or "the preparation"
         try:
-            if np.ndim(self.scale) or any(np.asarray(one).dtype.kind in "cmM" for one in (self.scale, self.mean)):
+            if np.ndim(self.scale) or any(np.asarray(one).dtype.kind in "bcmM" for one in (self.scale, self.mean)):
                 raise TypeError  # complex numbers and dates are finite, too
+            if any(isinstance(one, BYTES) for one in (self.mean, self.resize, self.crop)):
+                raise TypeError  # whose items are numbers
             finite = np.isfinite(self.scale) and (self.mean is None or np.isfinite(self.mean).all())
             given = {"resize": self.resize, "crop": self.crop}
             planes = {name: tuple(map(operator.index, size)) for name, size in given.items() if size is not None}

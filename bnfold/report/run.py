@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bnfold.errors import counted, few
+from bnfold.errors import UsageError, counted, few
 from bnfold.io.rendered import Rendered
+from bnfold.options import require_type
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +37,9 @@ class RunReport(Rendered):
         proofs: one comparison with the original for each output, or the one that was asked for.
         notes: assumptions made while reading.
 
+    Raises:
+        UsageError: a field is of another type.
+
     Examples:
         >>> net = bnfold.load("model.onnx")
         >>> result = bnfold.fold(net)
@@ -52,6 +56,16 @@ class RunReport(Rendered):
     rejected: tuple[Path, ...] = ()
     proofs: tuple[DiffReport, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("original", "folded"):
+            require_type(name, getattr(self, name), "Net | None")
+        if hasattr(self.fold, "report"):
+            raise UsageError("fold is what folded into what: give the .report of what bnfold.fold gave")
+        require_type("fold", self.fold, "FoldReport | None")
+        proofs = self.proofs if isinstance(self.proofs, tuple | list) else ()
+        if proofs is not self.proofs or not all(hasattr(proof, "gates") for proof in proofs):
+            raise UsageError("proofs is a tuple of what bnfold.compare gave, of one proof (proof,)")
 
     def __repr__(self) -> str:
         return f"<RunReport: {len(self.proofs)} proofs, {'passed' if self.passed else 'FAILED'}; {self.fold!r}>"
