@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path, PosixPath
 from typing import Any
@@ -204,5 +205,10 @@ def test_nothing_is_written_onto_data_that_is_read(read: str, tmp_path: Path) ->
     (tmp_path / "net.onnx").write_bytes(b"model")
     data = [tmp_path / read]
     require_paths([tmp_path / "net.onnx"], reports=[tmp_path / "other.json"], data=data)
-    with pytest.raises(UsageError, match=r"samples\.npz: is an input of this run"):
+    why = (
+        ", so it cannot be written as well; give another"
+        if read != "."
+        else f", since it lies in the folder {data[0]}; "
+    )
+    with pytest.raises(UsageError, match=rf"samples\.npz: is an input of this run{re.escape(why)}"):
         require_paths([tmp_path / "net.onnx"], reports=[tmp_path / "samples.npz"], data=data)

@@ -123,7 +123,7 @@ def ending_in(
     """The layers that some blobs depend on, those blobs by their names in memory, and sentences on what is left out.
 
     Raises:
-        UsageError: there is no such blob.
+        UsageError: there is no such blob, or only inputs are such.
     """
     versions = {top: top for layer in layers for top in layer.tops}
     versions |= {public[top]: top for layer in layers for top in layer.tops if top in public}
@@ -134,6 +134,9 @@ def ending_in(
         raise UsageError(f"--until {unknown[0]}: the network has no blob of that name{guess}")
     outputs = [versions[blob] for blob in wanted]
     kept = needed_for(layers, outputs)
+    if all(layer.type == "Input" for layer in kept):
+        computed = [top for layer in layers if layer.type != "Input" for top in layer.tops]
+        raise UsageError(f"--until {wanted[0]}: that is an input{did_you_mean_blob(wanted[0], computed)}")
     return kept, outputs, end_notes(wanted, len(layers) - len(kept))
 
 

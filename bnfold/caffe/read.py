@@ -112,7 +112,10 @@ def _alone(path: Path, caffemodels: Sequence[Path], options: ReadOptions) -> Net
         try:
             net = build(reading.document, files, options=options)
             infer_shapes(net)
-        except MissingShapes:
+        except MissingShapes as error:
+            beside = path.with_suffix(".prototxt")
+            if beside.is_file():
+                error.args = (f"{error}; or give the prototxt beside it too, {beside}",)
             raise
         except ModelError as error:
             problems.append(error)

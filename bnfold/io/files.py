@@ -399,8 +399,11 @@ def require_unread(paths: Iterable[StrPath], reads: Iterable[StrPath]) -> None:
     for read in reads:
         place = os.path.realpath(read)
         for path, target in there.items():
-            is_inside = os.path.isdir(place) and os.path.commonpath([place, target]) == place
-            if is_inside or is_same_file(place, target):
+            if os.path.isdir(place) and os.path.commonpath([place, target]) == place:
+                raise UsageError(
+                    f"{path}: is an input of this run, since it lies in the folder {read}; write it elsewhere"
+                )
+            if is_same_file(place, target):
                 raise UsageError(f"{path}: is an input of this run, so it cannot be written as well; give another name")
 
 

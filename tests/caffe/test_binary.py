@@ -300,6 +300,9 @@ def test_what_no_layer_makes_comes_from_outside_and_labels_go(named: list[str], 
     (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
     with pytest.raises(ModelError, match=r"nothing says the shape of input 'data': give it"):
         load(tmp_path / "net.caffemodel")
+    (tmp_path / "net.prototxt").touch()
+    with pytest.raises(ModelError, match=r"; or give the prototxt beside it too, .*net\.prototxt$"):
+        load(tmp_path / "net.caffemodel")
     loaded = load(tmp_path / "net.caffemodel", input_shapes={"data": (2, 3)})
     assert (loaded.inputs, loaded.outputs) == ({"data": (2, 3)}, ["r"])
     lost = "'label'" if named else "'data', 'label'"

@@ -554,6 +554,8 @@ def test_an_unknown_end_is_answered_with_a_guess() -> None:
         UsageError, match=r"--until sid: the network has no blob of that name \(did you mean 'side'\?\)"
     ):
         build(parse_prototxt(CUT), until=["sid"])
+    with pytest.raises(UsageError, match=r"--until data: that is an input \(there are "):
+        build(parse_prototxt(CUT), until=["data"])
 
 
 def test_a_layer_that_onnx_has_no_form_for_is_named_with_the_end_in_front_of_it() -> None:
