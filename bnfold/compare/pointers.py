@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Look = Callable[[Array, Array], Array | None]
 """(values, indices) -> the values at the indices, in the shape of the indices; None where they cannot be read so."""
+Reader = Callable[[Array], Array | None]
+"""Places among indices, as if these had one axis -> the values at the indices there; None as for a `Look`."""
 ORIGIN = np.zeros(())
 """The limit of a Sign, and of the difference of two blobs."""
 
@@ -54,24 +56,22 @@ class Pointer(NamedTuple):
     part: Callable[[Array], Array] | None = None
     steps_of: Callable[[Array, Array], Steps | None] | None = None
 
-    def look_at(self, values: Array, indices: Array, chosen: Array, kind: DType) -> Array | None:
-        """The values at those of the indices that are chosen; None where they cannot be read so.
+    def reader(self, values: Array, indices: Array, kind: DType) -> Reader | None:
+        """What gives the values at some of the indices; None where they cannot be read so.
 
         Args:
             values: what they point into.
             indices: of either network.
-            chosen: where they are looked at.
             kind: the type that they have in the network of the values, of which steps end with that.
         """
         if self.look is not None:
             found = self.look(values, indices)
-            return None if found is None else np.broadcast_to(found, chosen.shape)[chosen]
+            return None if found is None else np.broadcast_to(found, indices.shape).reshape(-1).take
         steps = self.steps if self.steps_of is None else self.steps_of(values, indices)
         if steps is None or values.shape != indices.shape:
             return None
-        places = np.flatnonzero(chosen)
-        some, whole = (of.reshape(-1)[places] for of in (values, indices))
-        return on_step(some, whole, steps=steps.at(places, values.shape), kind=kind)
+        flat, whole = values.reshape(-1), indices.reshape(-1)
+        return lambda places: on_step(flat[places], whole[places], steps=steps.at(places, values.shape), kind=kind)
 
 
 class Steps(NamedTuple):

@@ -47,7 +47,8 @@ Opening = Callable[[Model, Sequence[str]], Session]
 """(candidate, blobs) -> something that computes these besides its outputs."""
 AGREED = 4 << 20
 """Bytes of indices that are kept from one segment to the next."""
-TIED = 28  # bytes for each value of a blob that is looked at for ties, most of them for the nearest values that give it
+TIED = 28  # bytes for each value of a blob that is looked at for ties, most of them for the place where it is
+PIECE = 1 << 14  # values that are looked at at once, since several of float64 stand beside each
 
 Extent = Callable[[Array], Array]
 """Values -> of how large a difference of them the tolerance is a share, in a shape that broadcasts to theirs."""
@@ -400,7 +401,7 @@ def ties(
         return found
     sides = [blobs[name] for name in pointer.values]
     values = sides[0] if len(sides) == 1 else np.subtract(*(side.astype(np.float64) for side in sides))
-    ours, theirs = (pointer.look_at(values, indices, differing, kind) for indices in (reference, candidate))
+    ours, theirs = (pointer.reader(values, indices, kind) for indices in (reference, candidate))
     if ours is None or theirs is None:
         return found
     by_sample = has_rows(reference, rows) and has_rows(values, rows)
@@ -410,8 +411,14 @@ def ties(
         else:
             allowed = 2 * tolerance * np.max([_ranges(side, values, by_sample, least) for side in sides], axis=0)
             allowed = allowed.reshape((-1, *[1] * (reference.ndim - 1))[: reference.ndim])
-        most = np.broadcast_to(allowed, found.shape)[differing]
-        found[differing] = np.abs(ours.astype(np.float64) - theirs) <= most
+        most, flat = np.broadcast_to(allowed, found.shape or (1,)), found.reshape(-1)
+        places = np.flatnonzero(differing)
+        for start in range(0, len(places), PIECE):
+            some = places[start : start + PIECE]
+            first, second = ours(some), theirs(some)
+            if first is None or second is None:
+                break
+            flat[some] = np.abs(first.astype(np.float64) - second) <= most[np.unravel_index(some, most.shape)]
     return found
 
 
