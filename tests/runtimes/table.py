@@ -32,10 +32,11 @@ NOT_TRIED = "not tried"
 OPENING = f"""# Runtimes
 
 Does what bnfold writes mean the same everywhere? Every golden, and every network of the zoo that has a real Caffe's
-outputs, was exported ({" and ".join(FORMS)}, opset 17, the defaults) and run in each of these runtimes, on a CPU, in
-float32 and with the runtime's own optimisations. *Equal* means: the same shape, and within {TOLERANCE:g} of the range
-of Caffe's output for a golden, {DEEP_TOLERANCE:g} for a network of the zoo. A runtime that knows no scalars and gives
-shape (1,) for one is taken to be equal. Where an output is an index, the scores behind the indices are compared.
+outputs, was exported ({" and ".join(FORMS)}, opset 17, the defaults) and run in each of these runtimes, on a CPU, or
+a GPU where CUDA is in its name, in float32 and with the runtime's own optimisations. *Equal* means: the same shape, and
+within {TOLERANCE:g} of the range of Caffe's output for a golden, {DEEP_TOLERANCE:g} for a network of the zoo. A runtime
+that knows no scalars and gives shape (1,) for one is taken to be equal. Where an output is an index, the scores behind
+the indices are compared.
 
 This page is written by a program. To make it again, or for another version of a runtime:
 
@@ -72,6 +73,7 @@ def render(recorded: Mapping[str, Entry]) -> str:
     parts = [
         OPENING,
         _summary(recorded, goldens, nets),
+        *_unrecorded(recorded),
         *_untried(recorded),
         KNOWN,
         "## Networks of the zoo\n\nThe number is the largest difference from Caffe, relative to the range.\n",
@@ -82,6 +84,12 @@ def render(recorded: Mapping[str, Entry]) -> str:
         "\n".join(f"{number}. {words}" for words, number in notes.items()),
     ]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
+
+
+def _unrecorded(recorded: Mapping[str, Entry]) -> list[str]:
+    """The runtimes that can be tried and never were."""
+    missing = [f"{runtime.title} (`{runtime.name}`)" for runtime in RUNTIMES if runtime.name not in recorded]
+    return [f"Can be tried where there is a GPU, and was not yet: {', '.join(missing)}.\n"] if missing else []
 
 
 def _untried(recorded: Mapping[str, Entry]) -> list[str]:
