@@ -319,13 +319,13 @@ def decision_of(reference: Model, candidate: Model, blob: str, partner: str) -> 
 
 def _suppresses(node: NodeProto, place: int) -> bool:
     """Whether NonMaxSuppression gives what a node has at a place among its outputs, or integers of a body follow it."""
-    from bnfold.onnx.node import bodies, captured
+    from bnfold.onnx.node import bodies, reads_of
 
     if node.op_type == "NonMaxSuppression":
         return True
     for body in bodies(node):
         makers = {name: inner for inner in body.node for name in inner.output}
-        reads = {name: [*inner.input, *captured(inner)] for name, inner in makers.items()}
+        reads = {name: reads_of(inner) for name, inner in makers.items()}
         port = body.output[place - len(node.output)]  # a Loop's body says first whether it goes on
         behind = {port.name, *upstream(port.name, reads)} & makers.keys()
         found = (_suppresses(makers[name], list(makers[name].output).index(name)) for name in behind)

@@ -18,7 +18,7 @@ from bnfold.onnx.attention_operators import ATTENTION_OPERATORS
 from bnfold.onnx.double import in_double, input_types
 from bnfold.onnx.fused_operators import FUSED_OPERATORS
 from bnfold.onnx.graph import further_outputs
-from bnfold.onnx.node import attribute_value, captured, opset_of
+from bnfold.onnx.node import attribute_value, opset_of, reads_of
 from bnfold.onnx.partial_sums import size_of_partial_sums
 from bnfold.onnx.quantised_operators import QUANTISED_OPERATORS
 from bnfold.onnx.reference_operators import BELOW, OWN_OPERATORS
@@ -74,9 +74,7 @@ class Evaluator:
         self._types = input_types(model)
         self._names = [output.name for output in model.graph.output]
         self._read_last = last_readers(model.graph)
-        self._ports = [
-            ({*filter(None, node.output)}, {*node.input, *captured(node)} - {""}) for node in model.graph.node
-        ]
+        self._ports = [({*filter(None, node.output)}, {*reads_of(node)}) for node in model.graph.node]
 
     @classmethod
     def of_net(cls, net: Net, blobs: Sequence[str]) -> Evaluator:

@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 
 from onnx import NodeProto
 
-from bnfold.onnx.node import captured
+from bnfold.onnx.node import captured, reads_of
 
 
 def run_order(nodes: Sequence[NodeProto]) -> list[int]:
@@ -62,5 +62,5 @@ def _sorter(nodes: Sequence[NodeProto]) -> TopologicalSorter[int]:
     makers = {name: number for number, node in enumerate(nodes) for name in node.output if name}
     waits = TopologicalSorter[int](dict.fromkeys(range(len(nodes)), ()))
     for number, node in enumerate(nodes):
-        waits.add(number, *(makers[name] for name in (*node.input, *captured(node)) if name in makers))
+        waits.add(number, *(makers[name] for name in reads_of(node) if name in makers))
     return waits
