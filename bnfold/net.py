@@ -40,6 +40,16 @@ def sizes(shape: Iterable[int | None]) -> str:
     return "x".join("?" if size is None or size < 0 else str(size) for size in shape) or "scalar"
 
 
+def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    """Whether an array of a shape may go where another is wanted, of which None is an open size.
+
+    Examples:
+        >>> fits((8, 3), (None, 3)), fits((8, 3, 1), (None, 3))
+        (True, False)
+    """
+    return len(shape) == len(wanted) and all(want in (None, have) for have, want in zip(shape, wanted, strict=True))
+
+
 @runtime_checkable
 class LazyArray(Protocol):
     """A learned array that is computed when it is read, so that a net never holds two copies of its weights."""

@@ -26,7 +26,7 @@ import numpy as np
 from bnfold.errors import ModelError, UsageError, did_you_mean
 from bnfold.io.signals import defer_signals
 from bnfold.io.versions import installed
-from bnfold.net import Array, DType
+from bnfold.net import Array, DType, fits
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -308,11 +308,6 @@ def _options(onnxruntime: ModuleType, threads: int, folder: str | os.PathLike[st
     # Threads that wait for the next operator would take processors from those that measure.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
-
-
-def fits(shape: Sequence[int], port: Sequence[int | None]) -> bool:
-    """Whether an array of `shape` may go where `port` is asked for."""
-    return len(shape) == len(port) and all(want in (None, have) for have, want in zip(shape, port, strict=True))
 
 
 def _ports(nodes: Iterable[Any]) -> dict[str, TensorPort]:

@@ -17,7 +17,7 @@ from bnfold.data.samples import ALL, Arrays, Data, Feed, Noise, Part, Samples, i
 from bnfold.data.standins import LEAST_NOISE
 from bnfold.errors import UsageError, plural, quoted
 from bnfold.io.files import os_path
-from bnfold.net import Array, sizes
+from bnfold.net import Array, fits, sizes
 from bnfold.options import require_type
 from bnfold.runtime import AnyArray
 
@@ -309,7 +309,7 @@ def _fitted(values: Array, feed: Feed) -> Array | None:
     wanted = feed.shape
     if not feed.ranked:
         return values
-    if len(values.shape) == len(wanted) and all(w in (None, h) for h, w in zip(values.shape, wanted, strict=True)):
+    if fits(values.shape, wanted):
         return values
     if None not in wanted and [n for n in values.shape if n != 1] == [n for n in wanted if n != 1]:
         return values.reshape([int(n or 0) for n in wanted])

@@ -17,7 +17,7 @@ import numpy as np
 from bnfold.data.arrays import row_of
 from bnfold.data.standins import FLAG, AnyOf, Lengths, StandIn
 from bnfold.errors import UsageError, named, plural, quoted
-from bnfold.net import Array, DType, Shape, sizes
+from bnfold.net import Array, DType, Shape, fits, sizes
 
 SCALES = (1.0, 8.0, 64.0)
 LEAST_PARALLEL = 1 << 13  # values of a sample, below which a thread hands it over in the time that it is drawn in
@@ -86,11 +86,7 @@ def _remedy(wanted: Sequence[int | None], found: Sequence[int]) -> str:
         ((4, height, width), ": its images have four planes; without the last it is data[:, :3]" * (channels == 3)),
         ((channels, None, None), "; --input-shape sets another size for a net of a prototxt"),
     )
-    return next((remedy for shape, remedy in slips if _is_of(found, shape)), "")
-
-
-def _is_of(found: Sequence[int], wanted: Sequence[int | None]) -> bool:
-    return len(found) == len(wanted) and all(size in (None, have) for have, size in zip(found, wanted, strict=True))
+    return next((remedy for shape, remedy in slips if fits(found, shape)), "")
 
 
 @dataclass(frozen=True, slots=True)
