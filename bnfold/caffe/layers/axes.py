@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from bnfold.errors import ModelError, counted
-from bnfold.net import Layer, Shape
+from bnfold.net import Layer, Shape, sizes
 
 UNKNOWN = -1
 """A dimension that depends on the data, like the number of boxes that a detector finds."""
@@ -119,6 +119,17 @@ def at_least_1(layer: Layer, word: str, values: Sequence[int]) -> None:
     """
     if values and min(values) < 1:
         raise ModelError(f"{layer}: {word} {'x'.join(map(str, values))} must be at least 1")
+
+
+def pads_below_kernel(layer: Layer, word: str, pads: Sequence[int], kernel: Sequence[int]) -> None:
+    """Refuse padding by a whole kernel or more, in which a window would lie that meets no pixel. Raises ModelError."""
+    if any(pad >= taps for pad, taps in zip(pads, kernel, strict=True) if pad):
+        raise ModelError(f"{layer}: {word} {sizes(pads)} must be smaller than the kernel {sizes(kernel)}")
+
+
+def is_empty(shape: Sequence[int]) -> bool:
+    """Whether a size is known, and leaves nothing."""
+    return any(size < 1 and size != UNKNOWN for size in shape)
 
 
 def fields_at_least_1(layer: Layer, param: Message, *names: str) -> None:

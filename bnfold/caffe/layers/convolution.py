@@ -12,6 +12,7 @@ from bnfold.caffe.layers.axes import (
     at_least_1,
     canonical_axis,
     each_size,
+    is_empty,
     listed,
     listed_in_shape,
     per_axis,
@@ -298,7 +299,7 @@ def convolution(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
 def _convolved(layer: Layer, bottom: Shape) -> Shape:
     axis, view = convolution_view(layer, bottom)
     top = view.convolved(bottom[axis + 1 :])
-    if any(size < 1 and size != UNKNOWN for size in top):
+    if is_empty(top):
         raise ModelError(
             f"{layer}: kernel {sizes(view.kernel)} spans {sizes(view.extent)}, "
             f"which does not fit a plane of {sizes(bottom[axis + 1 :])} with pad {sizes(view.before)}; "
@@ -350,7 +351,7 @@ def deconvolution(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 def _deconvolved(layer: Layer, bottom: Shape) -> Shape:
     axis, view = convolution_view(layer, bottom)
     top = view.deconvolved(bottom[axis + 1 :])
-    if any(size < 1 and size != UNKNOWN for size in top):
+    if is_empty(top):
         raise ModelError(f"{layer}: pad {sizes(view.before)} leaves nothing of a plane of {sizes(bottom[axis + 1 :])}")
     return (*bottom[:axis], view.num_output, *top)
 

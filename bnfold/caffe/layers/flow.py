@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, each_size, fields_at_least_1
+from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, each_size, fields_at_least_1, is_empty
 from bnfold.caffe.layers.row import OTHERS, LayerType, four_axes, merged
 from bnfold.errors import ModelError
 from bnfold.net import Array, Layer, Shape, sizes
@@ -63,7 +63,7 @@ def correlation(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         view.pads,
         view.reaches,
     )
-    if any(size < 1 and size != UNKNOWN for size in plane):
+    if is_empty(plane):
         reach = param.max_displacement
         raise ModelError(f"{layer}: max_displacement {reach} leaves nothing of a plane of {sizes(first[2:])}")
     return [(first[0], prod(map(len, view.moves)), *plane)]

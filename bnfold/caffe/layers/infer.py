@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bnfold.caffe.layers.axes import UNKNOWN
+from bnfold.caffe.layers.axes import UNKNOWN, is_empty
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.layers.row import LayerType, check_bottoms, check_count, check_tops
 from bnfold.caffe.layers.table import LAYERS
@@ -86,7 +86,7 @@ def fitting_shapes(net: Net) -> dict[str, Shape | None]:
 def _inferred(net: Net) -> dict[str, Shape | None]:
     shapes: dict[str, Shape | None] = {}
     for blob, shape in net.inputs.items():
-        if any(size < 1 and size != UNKNOWN for size in shape):
+        if is_empty(shape):
             raise ModelError(f"input '{blob}': a shape of {sizes(shape)} is empty; --input-shape sets another")
         shapes[blob] = shape
     for layer in net.layers:

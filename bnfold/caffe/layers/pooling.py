@@ -18,6 +18,7 @@ from bnfold.caffe.layers.axes import (
     each_size,
     listed,
     listed_in_shape,
+    pads_below_kernel,
     per_axis,
 )
 from bnfold.caffe.layers.convolution import DEPTH, same_pads, synopsys_pads
@@ -148,8 +149,7 @@ def pooled(
     at_least_1(layer, "kernel_size", kernel)
     at_least_1(layer, "stride", stride)
     for pad in (before, after):
-        if any(p >= k for p, k in zip(pad, kernel, strict=True) if p):
-            raise ModelError(f"{layer}: pad {sizes(pad)} must be smaller than the kernel {sizes(kernel)}")
+        pads_below_kernel(layer, "pad", pad, kernel)
     clips = any(before) or any(after)
     output = []
     for size, k, s, b, a in zip(image, kernel, stride, before, after, strict=True):

@@ -6,7 +6,17 @@ from typing import Literal, NamedTuple, Self
 
 import numpy as np
 
-from bnfold.caffe.layers.axes import UNKNOWN, all_written, at_least_1, each_size, fields_at_least_1, per_axis, written
+from bnfold.caffe.layers.axes import (
+    UNKNOWN,
+    all_written,
+    at_least_1,
+    each_size,
+    fields_at_least_1,
+    is_empty,
+    pads_below_kernel,
+    per_axis,
+    written,
+)
 from bnfold.caffe.layers.row import OTHERS, LayerType, count, four_axes, merged
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
@@ -296,15 +306,14 @@ class UnPooling(NamedTuple):
             )
             at_least_1(layer, "out_kernel_size", kernel)
             at_least_1(layer, "out_stride", stride)
-        if any(p >= k for p, k in zip(pad, kernel, strict=True) if p):
-            raise ModelError(f"{layer}: out_pad {sizes(pad)} must be smaller than the kernel {sizes(kernel)}")
+        pads_below_kernel(layer, "out_pad", pad, kernel)
         return cls(method, kernel, stride, pad)
 
     def unpooled(self, layer: Layer, image: Shape) -> Shape:
         """The plane of the top. Raises ModelError where none is left."""
         windows = (self.kernel, self.stride, self.pad)
         size = each_size(lambda old, k, s, p: (old - 1) * s - 2 * p + k, image, *windows)
-        if any(new < 1 and new != UNKNOWN for new in size):
+        if is_empty(size):
             raise ModelError(f"{layer}: out_pad {sizes(self.pad)} leaves nothing of a plane of {sizes(image)}")
         return size
 
