@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -10,7 +10,7 @@ import onnx
 
 from bnfold.net import Array
 from bnfold.onnx.graph import SHAPES, inferred
-from bnfold.onnx.node import bodies, captured, captured_by, model_of
+from bnfold.onnx.node import attribute_value, bodies, captured, captured_by, model_of
 from bnfold.onnx.shapes import Types
 from bnfold.onnx.weight import Weight
 
@@ -65,11 +65,7 @@ def inner_bytes(model: onnx.ModelProto, types: Types, values: Mapping[str, Array
 def _as_model(model: onnx.ModelProto, node: onnx.NodeProto, body: onnx.GraphProto, types: Types) -> onnx.ModelProto:
     """A body without its large weights, with an input for each of these and for what it captures."""
     graph = onnx.GraphProto(node=body.node, output=body.output)
-    first = 0 if node.op_type == "Scan" else 2  # what Scan reads of its rows has one axis less, which no shape tells
-    carried = dict(zip((port.name for port in body.input[first:]), node.input[first:], strict=False))
-    for port in body.input:
-        outer = carried.get(port.name, "") if node.op_type == "Loop" and not _is_sized(port) else ""
-        graph.input.append(_port(port.name, types.elements.get(outer, 0), types.shapes.get(outer)) if outer else port)
+    graph.input.extend(_fed_ports(node, body, types))
     for tensor in body.initializer:
         if prod(tensor.dims) <= SHAPES and tensor.data_location != onnx.TensorProto.EXTERNAL:
             graph.initializer.append(tensor)
@@ -77,6 +73,31 @@ def _as_model(model: onnx.ModelProto, node: onnx.NodeProto, body: onnx.GraphProt
             graph.input.append(_port(tensor.name, tensor.data_type, tuple(tensor.dims)))
     graph.input.extend(_port(name, types.elements.get(name, 0), types.shapes.get(name)) for name in captured_by(body))
     return model_of(graph, model)
+
+
+def _fed_ports(node: onnx.NodeProto, body: onnx.GraphProto, types: Types) -> Iterator[onnx.ValueInfoProto]:
+    """The inputs of a body, with the shapes that their node hands on where they say none: a Loop carries its values,
+    and a Scan carries some and gives of the others a row along an axis. (Before opset 9 it has lengths in front.)
+    """
+    scanned: dict[str, int] = {}
+    outer = dict.fromkeys((port.name for port in body.input), "")
+    if node.op_type == "Loop":
+        outer |= zip((port.name for port in body.input[2:]), node.input[2:], strict=False)
+    elif node.op_type == "Scan" and len(node.input) == len(body.input):
+        outer |= zip(list(outer), node.input, strict=False)
+        rows = [*outer][len(outer) - attribute_value(node, "num_scan_inputs", 0) :]
+        axes = next((one.ints for one in node.attribute if one.name == "scan_input_axes"), None) or [0] * len(rows)
+        scanned = dict(zip(rows, axes, strict=False))
+    for port in body.input:
+        name = outer[port.name]
+        if not name or _is_sized(port):
+            yield port
+            continue
+        shape = types.shapes.get(name)
+        if shape and port.name in scanned:
+            axis = scanned[port.name] % len(shape)
+            shape = (*shape[:axis], *shape[axis + 1 :])
+        yield _port(port.name, types.elements.get(name, 0), shape)
 
 
 def _is_sized(port: onnx.ValueInfoProto) -> bool:

@@ -209,6 +209,19 @@ def test_what_a_body_holds_is_counted(node: str, held: int) -> None:
     assert working_bytes(whole, {"x": 32}, inner) == held
 
 
+@pytest.mark.parametrize(("axes", "row"), [("", 4 * 4), (", scan_input_axes = [-1]", 2 * 4)])
+def test_what_a_scan_holds_of_a_row_is_counted(axes: str, row: int) -> None:
+    """A row of x, (2, 4), tiled ten times and made positive, beside the state, which has 32 bytes."""
+    whole = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]> g (float[2, 4] x) => (float[p, q] t, float[p, q] y) {{
+            k = Constant <value = int64[1] {{10}}> ()
+            t, y = Scan <num_scan_inputs = 1{axes}, body = a (float[p, q] s, float[r] v) => (float[p, q] w, float[z] o)
+                {{ w = Neg (s) c = Tile (v, k) o = Relu (c) }}> (x, x)
+        }}"""
+    )
+    assert inner_bytes(whole, *inferred(whole, (), {})) == {1: 32 + 2 * 10 * row}
+
+
 def test_where_both_networks_do_not_fit_one_is_open_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     leave_room(monkeypatch, 1)
     opened = []
