@@ -293,7 +293,12 @@ def _stop(message: str, code: int, quiet: bool = False) -> NoReturn:
     sys.exit(code)
 
 
-@click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="'bnfold COMMAND --help' shows an example and the usual options.",
+)
 @click.version_option(None, "-V", "--version", package_name="bnfold", prog_name="bnfold")
 @click.pass_context
 def main(ctx: click.Context) -> None:
@@ -438,7 +443,10 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **params: Any)
 @report_options
 @verbosity_options
 def diff(reference: str | None, candidate: str | None, **params: Any) -> int:
-    """Compare any two models. Each is .onnx, .caffemodel, .prototxt beside it, or NET.prototxt:WEIGHTS.caffemodel."""
+    """Compare any two models.
+
+    Each is an .onnx, a .prototxt beside its .caffemodel, a .caffemodel, or NET.prototxt:WEIGHTS.caffemodel.
+    """
     from bnfold.compare.measure import NamedProgress
     from bnfold.compare.pairs import compare_pairs, rows_of
     from bnfold.loading import ONNX_TOO, is_onnx

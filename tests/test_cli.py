@@ -385,6 +385,8 @@ def test_the_help_at_80_columns_says_of_each_command_a_whole_sentence(
     said = run("--help").out
     assert "..." not in said.partition("Commands:")[2]
     assert "Caffe or ONNX" in said
+    assert said.endswith("\n  'bnfold COMMAND --help' shows an example and the usual options.\n")
+    assert "a .prototxt beside its .caffemodel" in run("diff", "--help").out
 
 
 @pytest.mark.parametrize("words", [["--help"], ["fold", "--help"], ["help", "diff"]], ids=" ".join)

@@ -68,8 +68,8 @@ NEARLY_RIGHT = {
         "the prototxt and the caffemodel are two arguments here: net.prototxt net.caffemodel",
     ),
     "no output, and one in the place of the weights": (
-        ("fold", "a.onnx", "b.onnx"),
-        "outputs are named with -o, as in '-o b.onnx'",
+        ("fold", "a.onnx", "b\n.onnx"),
+        r"outputs are named with -o, as in '-o b\n.onnx'",
     ),
     "no output": (("export", *NET), "'-o' / '--output', as in 'bnfold export net.prototxt net.caffemodel -o net.onnx"),
     "two networks inspected": (

@@ -116,7 +116,7 @@ def missing_message(message: str, places: Sequence[str], example: str) -> str:
         example: a command line that has what is missing.
     """
     if "'-o'" in message and len(places) > 1 and places[-1].lower().endswith((".onnx", ".prototxt")):
-        return f"outputs are named with -o, as in '-o {places[-1]}'"
+        return f"outputs are named with -o, as in '-o {on_one_line(places[-1])}'"
     return f"{message.rstrip('.')}, as in '{example}'"
 
 

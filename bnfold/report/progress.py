@@ -34,7 +34,7 @@ class ProgressLines:
     def pieces(self, what: str, done: int, total: int) -> None:
         """The parts that the steps are cut into."""
         bar, task = self._task(what)
-        bar.update(task, pieces=f"{done} of {total} pieces")
+        bar.update(task, pieces=f"{done} of {total} pieces" if total > 1 else "")
 
     def _task(self, what: str) -> tuple[Progress, TaskID]:
         if self._bar is None:

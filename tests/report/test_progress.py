@@ -27,6 +27,18 @@ def test_the_bar_shows_pieces_and_samples_a_second() -> None:
     assert "samples/s" in said.get()
 
 
+def test_the_bar_says_nothing_of_the_pieces_of_what_is_whole() -> None:
+    with ExitStack() as shown:
+        bar = ProgressLines(shown)
+        bar.pieces("comparing", 1, 1)
+        assert bar._bar is not None
+        console = Console(width=120)
+        with console.capture() as said:
+            console.print(bar._bar.get_renderable())
+    assert "comparing" in said.get()
+    assert "pieces" not in said.get()
+
+
 @pytest.mark.parametrize("columns", [36, 60, 80])
 def test_the_bar_of_a_narrow_terminal_cuts_no_number(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
