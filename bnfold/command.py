@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bnfold.errors import UsageError
+from bnfold.options import ELSEWHERE
 from bnfold.report.messages import ValueInFront, extra_argument_message, missing_message
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ PROVING = (*COMPARING, *PREPARING, "data", "keep_failed", "outputs_only")
 
 
 MEANT: Mapping[str, Sequence[str]] = {
-    **dict.fromkeys(("--atol", "--rtol", "--tol"), ("--tolerance",)),
-    **dict.fromkeys(("--cuda", "--device", "--gpu"), ("--provider",)),
+    **{f"--{word}": (f"--{meant}",) for word, meant in ELSEWHERE.items()},
     **dict.fromkeys(("--dataset", "--images", "--inputs", "--samples"), ("--data",)),
     **dict.fromkeys(("--force", "--overwrite"), ("--in-place",)),
     **dict.fromkeys(("--ignore", "--skip"), ("--exclude",)),

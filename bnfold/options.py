@@ -184,6 +184,20 @@ class CompareOptions:
         return TOLERANCES["float32"] if self.tolerance is None else self.tolerance
 
 
+ELSEWHERE = {
+    **dict.fromkeys(("atol", "rtol", "tol"), "tolerance"),
+    **dict.fromkeys(("cuda", "device", "gpu"), "provider"),
+}
+"""What is called otherwise in other tools -> the option that is meant, of the command and of its function alike."""
+MEANT = {
+    **ELSEWHERE,
+    **dict.fromkeys(("data", "dataset", "images", "inputs"), "samples"),
+    "limit": "sample_limit",
+    "sample": "sample_seed",
+    "stage": "stages",
+}
+"""What is called otherwise in other tools, and by the command -> the argument that is meant."""
+
 Options = TypeVar("Options", ReadOptions, OnnxOptions, CompareOptions)
 Sized = TypeVar("Sized", ReadOptions, CompareOptions)
 
@@ -200,7 +214,10 @@ def changed(kind: type[Options], options: Options, changes: Mapping[str, object]
         )
     known = {known.name: known for known in fields(options)}
     if unknown := [name for name in changes if name not in known]:
-        guess = did_you_mean(unknown[0], known) or f"; there are {', '.join(known)}"
+        meant = MEANT.get(unknown[0], "")
+        is_there = meant in known or (meant == "samples" and kind is CompareOptions)
+        guess = f" (did you mean '{meant}'?)" if is_there else did_you_mean(unknown[0], known)
+        guess = guess or f"; there are {', '.join(known)}"
         raise UsageError(f"there is no option '{unknown[0]}'{guess}")
     if changes:
         options = replace(options, **changes)  # type: ignore[arg-type]  # their types are looked at below

@@ -441,6 +441,12 @@ def test_an_exact_run_that_fails_costs_its_column_and_not_the_proof(monkeypatch:
         (lambda net: compare(net, net, tolerence=1e-3), r" \(did you mean 'tolerance'\?\)$"),
         (lambda net: to_onnx(net, opzet=17), r" \(did you mean 'opset'\?\)$"),
         (lambda net: to_onnx(net, half=True), "; there are opset, outputs, dtype, "),
+        (lambda net: compare(net, net, atol=1e-3), r" \(did you mean 'tolerance'\?\)$"),
+        (lambda net: compare(net, net, device="cuda"), r" \(did you mean 'provider'\?\)$"),
+        (lambda net: compare(net, net, data="images/"), r" \(did you mean 'samples'\?\)$"),
+        (lambda net: compare(net, net, limit=3), r" \(did you mean 'sample_limit'\?\)$"),
+        (lambda net: to_onnx(net, images=3), "; there are opset, outputs, dtype, "),
+        (lambda net: to_onnx(net, atol=3), "; there are opset, outputs, dtype, "),
     ],
 )
 def test_an_option_that_does_not_exist_is_a_sentence(call: Callable[[Net], object], guess: str) -> None:
