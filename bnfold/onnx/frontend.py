@@ -89,7 +89,9 @@ class OnnxFrontEnd(FrontEnd):
         """Note the layers of patterns that runtimes compute as one node, and say how many patterns there are."""
         fixed = {*context.net.outputs, *self.protected(context.net)}
         found = [*find_patterns(context.net, types.shapes, fixed)]
-        context.patterns = {id(layer): pattern.name for pattern in found for layer in pattern.layers}
+        context.patterns = {
+            id(layer): pattern.name for pattern in found for layer in (*pattern.layers, *pattern.shared)
+        }
         if found:
             counts = Counter(pattern.name for pattern in found)
             named = " and ".join(counted(count, name) for name, count in counts.items())

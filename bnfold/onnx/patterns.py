@@ -5,6 +5,7 @@
     d = Sub(x, ReduceMean(x)) -> Div(Sqrt(Add(ReduceMean(Pow(d, 2)), e))) -> Mul(g) -> Add(b)    LayerNormalization
     x -> Mul(Reciprocal(Sqrt(Add(ReduceMean(Pow(x, 2)), e)))) -> Mul(g)                      RMSNormalization
     q, s, z = DynamicQuantizeLinear(x), Cast(MatMulInteger(q, W, z)) -> Mul(Mul(s, w)) -> Add(b)     MatMul
+    MatMul(Q, K) -> Div(sqrt(size)) -> Add(Mul(Sub(1, mask), -10000)) -> Softmax             attention
 
 The numbers and vectors in them could go into the weights around. That would save a node or two, and onnxruntime would
 find no pattern in what is left and compute it node by node. What a normalisation multiplies and adds last takes affines
@@ -25,6 +26,7 @@ from bnfold.onnx.error_function import erf
 from bnfold.onnx.node import BottomInput, ConstantInput, Node
 
 GELU, LAYER, MEAN_SQUARE, QUANTISED = "GELU", "LayerNormalization", "RMSNormalization", "quantised MatMul"
+ATTENTION = "attention"
 MOST = 8  # layers in front of a gate; of that by tanh six
 NEARLY = 2e-3
 """How far from GELU may be what is taken for it: its approximation by tanh is 5e-4 off, numbers in float16 as much."""
@@ -36,10 +38,12 @@ class Pattern(NamedTuple):
     Attributes:
         name: what the function is called.
         layers: in execution order.
+        shared: layers in front of them of which others may read what they make, as all attentions read one mask.
     """
 
     name: str
     layers: tuple[Layer, ...]
+    shared: tuple[Layer, ...] = ()
 
 
 class _Different(Exception):
@@ -62,6 +66,8 @@ def find_patterns(net: Net, shapes: Mapping[str, Shape | None], fixed: Set[str])
                 found = _normalisation(net, layer, shapes)
             elif layer.type == "MatMulInteger" and layer.tops:
                 found = _quantised(net, layer)
+            elif layer.type == "Softmax" and layer.tops:
+                found = _attention(net, layer)
             else:
                 continue
         except _Different:
@@ -278,3 +284,28 @@ def _quantised(net: Net, matmul: Layer) -> Pattern:
         if held is not None and held.blob >= 0 and product.tops[0] not in net.outputs:
             return Pattern(QUANTISED, (*layers, bias))
     return Pattern(QUANTISED, layers)
+
+
+# Of what looks at what.
+
+
+def _attention(net: Net, softmax: Layer) -> Pattern:
+    """What divides the products of queries and keys by a number and adds a mask to them."""
+    masked = _maker(net, softmax.bottoms[0], "Add")
+    for scores, mask in (masked.bottoms, masked.bottoms[::-1]) if len(masked.bottoms) == 2 else ():
+        with suppress(_Different):
+            scale = _maker(net, scores, "Div", "Mul")
+            product = _maker(net, scale.bottoms[0], "MatMul")
+            if _number(scale) is not None and len(product.bottoms) == 2:
+                return Pattern(ATTENTION, (product, scale, masked, softmax), _mask(net, mask))
+    raise _Different
+
+
+def _mask(net: Net, blob: str) -> tuple[Layer, ...]:
+    """The layers that make a mask to be added of one to be multiplied by, if it is written so."""
+    with suppress(_Different):
+        large = _maker(net, blob, "Mul")
+        inverse = _maker(net, large.bottoms[0], "Sub")
+        if _number(large) is not None and _number(inverse) is not None:
+            return inverse, large
+    return ()

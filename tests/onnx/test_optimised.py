@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, helper
 from onnx_cases import run
 from onnx_texts import folded, model, net_of, reasons, types, values
 
@@ -34,11 +34,11 @@ def assert_no_more_nodes(before: ModelProto, after: ModelProto, path: Path) -> N
     for level in LEVELS:
         was, now = optimised(before, path, level), optimised(after, path, level)
         assert now.total() <= was.total(), f"{level}: {was} -> {now}"
-    inputs = before.graph.input
-    given = {
-        port.name: values(*(size.dim_value for size in port.type.tensor_type.shape.dim), seed=place)
-        for place, port in enumerate(inputs, 60)
-    }
+    given = {}
+    for place, port in enumerate(before.graph.input, 60):
+        tensor = port.type.tensor_type
+        drawn = values(*(size.dim_value for size in tensor.shape.dim), seed=place)
+        given[port.name] = drawn.astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     for name, wanted in run(before, given).items():
         np.testing.assert_allclose(run(after, given)[name], wanted, rtol=1e-4, atol=1e-4)
 
@@ -171,3 +171,62 @@ def test_a_product_whose_parts_are_read_elsewhere_is_no_such_pattern(behind: str
         u=values(4, seed=3),
     )
     assert not any("quantised MatMul" in note for note in fold(net_of(before)).report.notes)
+
+
+def _projected(name: str, axes: str) -> str:
+    """Queries, keys or values, one for each of two heads."""
+    return f"""
+        {name}m = MatMul (n, {name}w) {name}a = Add ({name}m, {name}b) {name}r = Reshape ({name}a, apart)
+        {name} = Transpose <perm = {axes}> ({name}r)
+    """
+
+
+ATTENTION = f"""
+    n = LayerNormalization <axis = -1> (x, g, b) {_projected("q", "[0,2,1,3]")} {_projected("k", "[0,2,3,1]")}
+    {_projected("v", "[0,2,1,3]")} t = MatMul (q, k) {{scaled}} p = Softmax <axis = 3> (l) o = MatMul (p, v)
+    oo = Transpose <perm = [0,2,1,3]> (o) j = Reshape (oo, joined) e = MatMul (j, w) f = Add (e, b) r = Add (f, n)
+    y = LayerNormalization <axis = -1> (r, g, b)
+"""
+MASK = """
+    m1 = Unsqueeze <axes = [1]> (mask) m2 = Unsqueeze <axes = [2]> (m1) m3 = Cast <to = 1> (m2) m4 = Sub (one, m3)
+    m = Mul (m4, least)
+"""
+
+
+def _attention(scaled: str, ports: str, opset: int = 17) -> ModelProto:
+    weights = {name: values(8, 8, seed=seed) for seed, name in enumerate(("qw", "kw", "vw", "w"), 40)}
+    vectors = {name: values(8, seed=seed) for seed, name in enumerate(("qb", "kb", "vb", "g", "b"), 50)}
+    numbers = {"one": 1.0, "least": -10000.0, "root": 2.0, "inverse": 0.5}
+    nodes = (MASK if "mask" in ports else "") + ATTENTION.format(scaled=scaled)
+    return model(
+        f'<ir_version: 7, opset_import: ["" : {opset}]> n (float[1,3,8] x{ports}) => (float[1,3,8] y) {{ {nodes} }}',
+        apart=np.array([0, 0, 2, 4]),
+        joined=np.array([0, 0, 8]),
+        **weights,
+        **vectors,
+        **{name: np.array(value, np.float32) for name, value in numbers.items() if name in nodes},
+    )
+
+
+def test_the_attention_of_a_bert_stays_one_node(tmp_path: Path) -> None:
+    before = _attention("d = Div (t, root) l = Add (d, m)", ", int64[1,3] mask", opset=12)
+    after = folded(before)
+    assert optimised(after, tmp_path)["Attention"] == 1
+    assert_no_more_nodes(before, after, tmp_path)
+    assert "1 attention, written as several nodes, stays so" in "".join(fold(net_of(before)).report.notes)
+
+
+def test_the_scale_of_an_attention_stays_in_front_of_a_mask_that_is_given(tmp_path: Path) -> None:
+    """Tools that optimise a model before it is run make one node of it, whatever its mask is."""
+    for scaled in ("d = Mul (t, inverse) l = Add (m, d)", "d = Div (t, root) l = Add (d, m)"):
+        before = _attention(scaled, ", float[1,1,1,3] m")
+        after = folded(before)
+        assert types(after) == types(before)
+        assert_no_more_nodes(before, after, tmp_path)
+
+
+def test_the_scale_of_an_attention_without_a_mask_goes_into_the_queries(tmp_path: Path) -> None:
+    before = _attention("l = Div (t, root)", "")
+    after = folded(before)
+    assert "Div" not in types(after)
+    assert_no_more_nodes(before, after, tmp_path)
