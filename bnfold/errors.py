@@ -152,6 +152,16 @@ def few(words: Sequence[str], most: int = 6) -> str:
     return ", ".join(words[:most]) + (f" and {len(words) - most:,} more" if len(words) > most else "")
 
 
+def first_of(alike: Sequence[str]) -> str:
+    """The first of some sentences that say the same of others, and how many more there are.
+
+    Examples:
+        >>> first_of(["'a' stays"]), first_of(["'a' stays", "'b' stays"])
+        ("'a' stays", "'a' stays (and 1 more like this)")
+    """
+    return alike[0] + (f" (and {len(alike) - 1:,} more like this)" if len(alike) > 1 else "")
+
+
 def as_subject(paths: Sequence[Path]) -> str:
     """Some files as the beginning of a sentence on what became of them."""
     return f"{', '.join(map(str, paths))} {'was' if len(paths) == 1 else 'were'}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from bnfold.compare.exact import Distances
 from bnfold.compare.records import NO_PARTNER, OTHER_SHAPE, BlobDiff, ClassifierDiff, DetectorDiff, Gate, Uncompared
-from bnfold.errors import UsageError, is_everyday, named
+from bnfold.errors import UsageError, first_of, is_everyday, named
 
 NO_CLASSIFIER = "--min-agreement needs a classifier: a Softmax output, or labels"
 NO_SAMPLES = "labels say what the samples are, and no samples are given: noise has no classes"
@@ -162,8 +162,7 @@ def shapes_gates(resized: Sequence[str]) -> list[Gate]:
     """
     if not resized:
         return []
-    more = f" (and {len(resized) - 1:,} more like this)" if len(resized) > 1 else ""
-    return [Gate("shapes", 0, len(resized), False, resized[0] + more)]
+    return [Gate("shapes", 0, len(resized), False, first_of(resized))]
 
 
 def rows_gates(fillers: Mapping[str, tuple[float, int]], tolerance: float) -> list[Gate]:

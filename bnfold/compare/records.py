@@ -421,6 +421,11 @@ class DiffReport(Rendered):
         return [blob for blob in self.blobs if blob.is_output]
 
     @property
+    def intermediate(self) -> Sequence[BlobDiff]:
+        """The compared blobs that are no outputs, those that differ most first."""
+        return sorted((blob for blob in self.blobs if not blob.is_output), key=lambda blob: -blob.judged)
+
+    @property
     def worst(self) -> BlobDiff | None:
         """The blob that differs most relative to its range; of noise in one sample. None where none says anything."""
         return max((blob for blob in self.blobs if not blob.says_nothing), key=lambda blob: blob.judged, default=None)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from bnfold.algebra.records import Kept
-from bnfold.errors import with_article
+from bnfold.errors import first_of, with_article
 
 _LAYER = re.compile(r"(?:layer )?'[^']*' \((\w+)\)")
 _NAMED = re.compile(r"\b((?:its|unknown) \w+) '[^']*'")
@@ -57,4 +57,4 @@ def said_once(sentences: Iterable[str]) -> list[str]:
     alike: dict[str, list[str]] = {}
     for sentence in dict.fromkeys(sentences):
         alike.setdefault(_NUMBER.sub("0", cause(sentence)), []).append(sentence)
-    return [few[0] + (f" (and {len(few) - 1:,} more like this)" if len(few) > 1 else "") for few in alike.values()]
+    return [*map(first_of, alike.values())]

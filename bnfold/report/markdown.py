@@ -89,8 +89,7 @@ def diff_markdown(report: DiffReport, rows: int) -> Iterator[str]:
             f"Boxes: {found.matched:,} of {found.reference_boxes:,} matched, {found.missed_boxes:,} missed, "
             f"{found.extra_boxes:,} extra.\n"
         )
-    others = sorted((blob for blob in report.blobs if not blob.is_output), key=lambda blob: -blob.judged)
-    shown = [*report.outputs, *others[: max(rows - len(report.outputs), 0)]]
+    shown = [*report.outputs, *report.intermediate[: max(rows - len(report.outputs), 0)]]
     if shown:
         metrics = columns(MARKDOWN, shown)
         head = ("blob", "layer", *(metric.heading for metric in metrics))

@@ -219,8 +219,7 @@ def _blob_table(report: DiffReport, rows: int) -> Iterator[Part]:
     from bnfold.report.columns import cell as written
     from bnfold.report.columns import columns
 
-    worst = sorted((blob for blob in report.blobs if not blob.is_output), key=lambda blob: -blob.judged)
-    shown: Sequence[BlobDiff] = [*report.outputs[:rows], *worst[:rows]]
+    shown: Sequence[BlobDiff] = [*report.outputs[:rows], *report.intermediate[:rows]]
     metrics = columns(TERMINAL, shown)
     # Of the metrics, the error relative to the range decides, so it stays longest.
     ranked = [

@@ -21,7 +21,17 @@ from bnfold.caffe.layers.arrange import crop_offsets, slice_parts, written_axis
 from bnfold.caffe.layers.reorder import expanded_axes, reversed_axes, squeezed_axes, stack_axis
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
-from bnfold.onnx.export.forms import cut, pad, reshape, scaled, split, transpose, unsqueeze
+from bnfold.onnx.export.forms import (
+    channels_first,
+    channels_last,
+    cut,
+    pad,
+    reshape,
+    scaled,
+    split,
+    transpose,
+    unsqueeze,
+)
 
 
 def batch_reindex(block: Block) -> str:
@@ -60,15 +70,15 @@ def crop(block: Block) -> str:
 def depth_to_space(block: Block) -> str:
     """Channels become pixels: DepthToSpace, between two Transposes where the channels are last."""
     view = DepthToSpace.of(block.layer)
-    x = transpose(block, block.bottom, (0, 3, 1, 2), "channels_first") if view.last else block.bottom
+    x = channels_first(block, last=view.last)
     y = block("DepthToSpace", x, blocksize=view.block, mode=view.mode)
-    return transpose(block, y, (0, 2, 3, 1), "channels_last") if view.last else y
+    return channels_last(block, y, last=view.last)
 
 
 def space_to_depth(block: Block) -> str:
     """Pixels become channels, the inverse of DepthToSpace: SpaceToDepth, or Reshape, Transpose, Reshape for CRD."""
     view = DepthToSpace.of(block.layer)
-    x = transpose(block, block.bottom, (0, 3, 1, 2), "channels_first") if view.last else block.bottom
+    x = channels_first(block, last=view.last)
     if view.mode == "CRD":
         r = view.block
         _, channels, height, width = block.shape
@@ -76,7 +86,7 @@ def space_to_depth(block: Block) -> str:
         x = transpose(block, x, (0, 1, 3, 5, 2, 4), "channels")
         return reshape(block, x, (-1, channels * r * r, height // r, width // r), "deep")
     y = block("SpaceToDepth", x, blocksize=view.block)
-    return transpose(block, y, (0, 2, 3, 1), "channels_last") if view.last else y
+    return channels_last(block, y, last=view.last)
 
 
 def space_to_batch(block: Block) -> str:

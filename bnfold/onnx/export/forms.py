@@ -36,6 +36,16 @@ def transpose(block: Block, x: str, order: Sequence[int], step: str = "transpose
     return block("Transpose", x, perm=list(order), step=step)
 
 
+def channels_first(block: Block, *, last: bool) -> str:
+    """The bottom with its channels in front of its plane; `last` says that they stand behind it."""
+    return transpose(block, block.bottom, (0, 3, 1, 2), "channels_first") if last else block.bottom
+
+
+def channels_last(block: Block, x: str, *, last: bool) -> str:
+    """The opposite of `channels_first`, of a top."""
+    return transpose(block, x, (0, 2, 3, 1), "channels_last") if last else x
+
+
 def unsqueeze(block: Block, x: str, axes: Sequence[int], step: str = "unsqueeze") -> str:
     """`x` with new axes of size 1, numbered as in the result."""
     if block.opset >= 13:

@@ -11,7 +11,7 @@ from bnfold.caffe.layers import Interp, Resample, Resizing, UnPooling, Unpooling
 from bnfold.caffe.layers.resample import PYRAMID, pyramid_matrix
 from bnfold.net import Array
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
-from bnfold.onnx.export.forms import cut, reshape, sizes_behind_batch, transpose
+from bnfold.onnx.export.forms import channels_first, channels_last, cut, reshape, sizes_behind_batch
 
 SIZE_ALONE = "forks disagree about where the pixels of the smaller plane lie in the larger one"
 
@@ -74,10 +74,10 @@ def resize_bilinear(block: Block) -> str:
     """Bilinear on one of four grids: Resize, between two Transposes where the channels are last."""
     view = Resizing.of(block.layer, block.shape)
     mode = {"plain": "asymmetric", "half_pixel_centers": "half_pixel"}.get(view.grid, view.grid)
-    x = transpose(block, block.bottom, (0, 3, 1, 2), "channels_first") if view.last else block.bottom
+    x = channels_first(block, last=view.last)
     sizes = (block.shape[3 if view.last else 1], *view.size)
     y = resized(block, x, sizes, mode="linear", coordinate_transformation_mode=mode)
-    return transpose(block, y, (0, 2, 3, 1), "channels_last") if view.last else y
+    return channels_last(block, y, last=view.last)
 
 
 def resize_nearest(block: Block) -> str:
