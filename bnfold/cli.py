@@ -44,7 +44,6 @@ from bnfold.command import (
     parse_pair,
     parse_plane,
     parse_sizes,
-    split_names,
 )
 from bnfold.errors import LeftoverWarning, UsageError
 from bnfold.options import CHOICES, WEIGHTS, CompareOptions, OnnxOptions, ReadOptions
@@ -520,7 +519,7 @@ def _own_reports(params: dict[str, Any], row: PairRow) -> dict[str, Path]:
 
 
 def _reading(prototxt: Path, caffemodel: str | None, params: dict[str, Any]) -> Reading:
-    from bnfold.loading import is_onnx
+    from bnfold.loading import is_onnx, split_names
     from bnfold.pipeline import Reading
 
     if prototxt.suffix.lower() in WEIGHTS and caffemodel and caffemodel.lower().endswith(".prototxt"):
@@ -555,6 +554,8 @@ def _refuse_idle(names: Sequence[str], why: str) -> None:
 
 def _require_one_name(output: Path) -> None:
     """Stop where several outputs, or a prototxt and its caffemodel, stand behind one -o. Raises UsageError."""
+    from bnfold.loading import split_names
+
     names = split_names(str(output))
     if len(split_names(output.name)) > 1 or (len(names) > 1 and not output.parent.is_dir()):
         each = [f"-o {visible(name)}" for name in names if not name.lower().endswith(WEIGHTS)]

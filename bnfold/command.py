@@ -109,22 +109,6 @@ def parse_plane(text: str) -> tuple[int, int]:
     return height, width
 
 
-def split_names(text: str) -> list[str]:
-    """The names of files of models that are written as one word.
-
-    Examples:
-        >>> split_names("a.prototxt,b.onnx"), split_names("net.prototxt:net.caffemodel"), split_names("a,b:c.onnx")
-        (['a.prototxt', 'b.onnx'], ['net.prototxt', 'net.caffemodel'], ['a,b:c.onnx'])
-    """
-    names = [""]
-    for letter in text:
-        if letter in ",:" and names[-1].lower().endswith((".prototxt", ".caffemodel", ".onnx")):
-            names.append("")
-        else:
-            names[-1] += letter
-    return [name for name in names if name]
-
-
 def parse_pair(read: Callable[[str], Value], text: str) -> tuple[str, Value]:
     """`NAME=VALUE`, whose value `read` reads. Raises ValueError for anything else."""
     name, _, rest = text.rpartition("=")

@@ -64,6 +64,9 @@ def load(
     options = changed(ReadOptions, options, changes)
     contents = contents_of(model)
     name = os_path(cast("StrPath", model)) if contents is None else name_of(contents)
+    network, *more = split_names(name)
+    if contents is None and more and network.lower().endswith(".prototxt") and not os.path.exists(name):
+        raise UsageError(f"a prototxt and its caffemodel are two arguments: {network!r}, {','.join(more)!r}")
     if contents is None and descriptor_of(name) is not None and is_onnx(name_of(piped := bytes(map_file(Path(name))))):
         contents, name = piped, name_of(piped)
     if is_onnx(name):
@@ -159,6 +162,22 @@ def name_of(contents: bytes) -> str:
     if re.search(rb"[\0-\x08]", text) is None:
         return "net.prototxt"
     return "net.caffemodel" if begins_as_caffemodel(contents) else "model.onnx"
+
+
+def split_names(text: str) -> list[str]:
+    """The names of files of models that are written as one word.
+
+    Examples:
+        >>> split_names("a.prototxt,b.onnx"), split_names("net.prototxt:net.caffemodel"), split_names("a,b:c.onnx")
+        (['a.prototxt', 'b.onnx'], ['net.prototxt', 'net.caffemodel'], ['a,b:c.onnx'])
+    """
+    names = [""]
+    for letter in text:
+        if letter in ",:" and names[-1].lower().endswith((".prototxt", ".caffemodel", ".onnx")):
+            names.append("")
+        else:
+            names[-1] += letter
+    return [name for name in names if name]
 
 
 def is_onnx(model: StrPath) -> bool:

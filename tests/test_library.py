@@ -827,6 +827,10 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.RunReport(net, net, bnfold.fold(net)), "give the .report of what bnfold.fold gave"),
         (lambda net: LIBRARY.RunReport(proofs=bnfold.compare(net, net)), r"of one proof \(proof,\)"),
         (lambda net: LIBRARY.RunReport(proofs=[net]), "proofs is a tuple of what bnfold.compare gave"),
+        (
+            lambda net: LIBRARY.load("a.prototxt:b.caffemodel"),
+            "a prototxt and its caffemodel are two arguments: 'a.prototxt', 'b.caffemodel'",
+        ),
         (lambda net: LIBRARY.load(bytearray(b"a")), r"and not bytearray; give bytes\(..\) of it"),
         (
             lambda net: LIBRARY.compare(net, net, reference_provider=""),
