@@ -66,14 +66,17 @@ def _of_conv(node: Any, read: Sequence[Any]) -> _Products:
     return _Products(channels, between)
 
 
-def _of_gemm(node: Any, read: Sequence[Any]) -> _Products:
+def _of_gemm(node: Any, read: Sequence[Any]) -> _Products | None:
+    """A and B transposed or not over the last two axes, and a factor: a FusedMatMul may have a batch, too."""
     said = {attribute.name: attribute for attribute in node.onnx_node.attribute}
+    if min(read[0].ndim, read[1].ndim) < 2:
+        return None
     a, b = (
-        np.swapaxes(values, 0, 1) if name in said and said[name].i else values
+        np.swapaxes(values, -1, -2) if name in said and said[name].i else values
         for values, name in zip(read[:2], ("transA", "transB"), strict=True)
     )
     alpha = said["alpha"].f if "alpha" in said else 1.0
-    return _Products(a.shape[1], lambda start, end: alpha * (a[:, start:end] @ b[start:end]))
+    return _Products(a.shape[-1], lambda start, end: alpha * (a[..., start:end] @ b[..., start:end, :]))
 
 
 def _of_matmul(_: Any, read: Sequence[Any]) -> _Products | None:
@@ -85,6 +88,7 @@ def _of_matmul(_: Any, read: Sequence[Any]) -> _Products | None:
 
 PRODUCTS: Mapping[str, Callable[[Any, Sequence[Any]], _Products | None]] = {
     "Conv": _of_conv,
+    "FusedMatMul": _of_gemm,
     "Gemm": _of_gemm,
     "MatMul": _of_matmul,
 }

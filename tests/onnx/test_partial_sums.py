@@ -24,6 +24,7 @@ def _summed(operator: str, x: Array, weight: Array, **attributes: Any) -> Array:
 
     node = helper.make_node(operator, ["x", "w"], ["y"], **attributes)
     made = model([node], {"x": x.shape}, ["y"], {"w": weight}, 17)
+    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     truth = Evaluator.of_model(made, (), None, ["y"])
     (_, moved), (_, still) = *truth.each({"x": x}, summed=take), *truth.each({"x": x})
     np.testing.assert_allclose(moved, still + 1)
@@ -49,6 +50,13 @@ def test_a_gemm_is_read_as_its_attributes_say() -> None:
     x, weight = _real(12, 3), _real(5, 12)
     wanted = _rooted(x.T[:, np.newaxis] * weight)
     np.testing.assert_allclose(_summed("Gemm", x, weight, transA=1, transB=1), wanted)
+
+
+def test_a_product_that_onnxruntime_has_fused_with_transposes_is_one() -> None:
+    x, weight = _real(2, 12, 3), _real(2, 5, 12)
+    wanted = 0.5 * _rooted(np.swapaxes(x, 1, 2)[:, :, np.newaxis] * weight[:, np.newaxis])
+    said = {"domain": "com.microsoft", "transA": 1, "transB": 1, "alpha": 0.5}
+    np.testing.assert_allclose(_summed("FusedMatMul", x, weight, **said), wanted)
 
 
 def test_a_convolution_adds_channel_by_channel_within_a_group() -> None:
