@@ -94,7 +94,8 @@ class OnnxFrontEnd(FrontEnd):
         }
         if found:
             counts = Counter(pattern.name for pattern in found)
-            named = " and ".join(counted(count, name) for name, count in counts.items())
+            *names, last = [counted(count, name) for name, count in counts.items()]
+            named = f"{', '.join(names)} and {last}" if names else last
             each, stay, them = (" each", "stay", "them") if len(found) > 1 else ("", "stays", "it")
             context.notes.append(
                 f"{named}, written as several nodes{each}, {stay} so: runtimes recognise {them} and compute "

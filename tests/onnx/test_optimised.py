@@ -230,3 +230,18 @@ def test_the_scale_of_an_attention_without_a_mask_goes_into_the_queries(tmp_path
     after = folded(before)
     assert "Div" not in types(after)
     assert_no_more_nodes(before, after, tmp_path)
+
+
+def test_patterns_of_several_kinds_are_counted_in_one_sentence() -> None:
+    gelu = "d = Div (g, root) e = Erf (d) a = Add (e, one) h = Mul (g, a) i = Mul (h, half)"
+    looking = "j = Transpose <perm = [0,2,1]> (i) o = MatMul (i, j) u = Div (o, two) l = Add (u, mask) y = Softmax (l)"
+    nodes = f"{QUANTISED} g = Mul (f, k) {gelu} {looking}"
+    numbers = {"half": 0.5, "one": 1.0, "root": 2.0**0.5, "t": 0.02, "two": 2.0}
+    before = model(
+        f'<ir_version: 8, opset_import: ["" : 17]> n (float[1,3,4] x, float[1,1,3] mask) => (float[1,3,3] y) '
+        f"{{ {nodes} }}",
+        n=WHOLE,
+        **{name: np.array(value, np.float32) for name, value in numbers.items()},
+    )
+    (note,) = fold(net_of(before)).report.notes
+    assert note.startswith("1 quantised MatMul, 1 GELU and 1 attention, written as several nodes each, stay so")
