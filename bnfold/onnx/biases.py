@@ -22,6 +22,7 @@ from bnfold.net import Blobs, Layer, Names, Net, Shape, blobs_of
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import GELUS, BottomInput, ConstantInput, Fused, Node
 from bnfold.onnx.operators.context import dequantising
+from bnfold.onnx.patterns import SCALED_LAST
 
 
 def fuse_biases(context: FoldContext) -> None:
@@ -85,7 +86,8 @@ def _bias_of(
 
 def _takes_bias(layer: Layer, context: FoldContext) -> bool:
     """Whether an Add behind a layer is its bias: a MatMul, or what a normalisation of several nodes multiplies last."""
-    return layer.type == "MatMul" or (layer.type == "Mul" and id(layer) in context.patterns and len(layer.bottoms) == 1)
+    scales = layer.type == "Mul" and context.patterns.get(id(layer)) in SCALED_LAST and len(layer.bottoms) == 1
+    return layer.type == "MatMul" or scales
 
 
 def _needs_shapes(matmul: Layer, net: Net) -> bool:

@@ -43,7 +43,7 @@ from bnfold.onnx.operators.linear import in_pattern
 from bnfold.onnx.operators.quantised import STORED, finish_rescaled, rescale
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.parts import join_constants, part_constants
-from bnfold.onnx.patterns import find_patterns
+from bnfold.onnx.patterns import SCALED_LAST, find_patterns
 from bnfold.onnx.shapes import Types
 from bnfold.onnx.sizes import MOVING
 from bnfold.onnx.stale_sizes import edited_layers
@@ -157,7 +157,8 @@ class OnnxFrontEnd(FrontEnd):
         if isinstance(found, Affine) and id(layer) in context.size_arithmetic:
             return Opaque("it computes with sizes")
         if isinstance(found, Affine) and id(layer) in context.patterns:
-            return in_pattern(place, context.patterns[id(layer)])
+            name = context.patterns[id(layer)]
+            return in_pattern(place, name, scaled_last=name in SCALED_LAST)
         return found if layer.bottoms or isinstance(found, Constant) else Opaque("it reads nothing but constants")
 
     def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: Array | None) -> None:

@@ -14,7 +14,7 @@ from behind all the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from math import log
 from typing import NamedTuple
@@ -27,6 +27,8 @@ from bnfold.onnx.node import BottomInput, ConstantInput, Node
 
 GELU, LAYER, MEAN_SQUARE, QUANTISED = "GELU", "LayerNormalization", "RMSNormalization", "quantised MatMul"
 ATTENTION = "attention"
+SCALED_LAST = frozenset({LAYER, MEAN_SQUARE, QUANTISED})
+"""Those that multiply data by a vector last, which takes affines from behind."""
 MOST = 8  # layers in front of a gate; of that by tanh six
 NEARLY = 2e-3
 """How far from GELU may be what is taken for it: its approximation by tanh is 5e-4 off, numbers in float16 as much."""
@@ -204,21 +206,24 @@ def _normalisation(net: Net, root: Layer, shapes: Mapping[str, Shape | None]) ->
     if data != same or len(centring) != len(centring_too):
         raise _Different
     layers = [square, mean, added, root, *quotient]
-    layers += _applied(net, layers[-1], "Mul")
+    layers += _applied(net, layers[-1], "Mul", mean)
     if centring:
         with suppress(_Different):
-            layers = [*centring, *centring_too, *layers, *_applied(net, layers[-1], "Add")]
+            layers = [*centring, *centring_too, *layers, *_applied(net, layers[-1], "Add", mean)]
             return Pattern(LAYER, tuple({id(layer): layer for layer in layers}.values()))
     return Pattern(MEAN_SQUARE, tuple(layers))
 
 
-def _applied(net: Net, layer: Layer, op_type: str) -> list[Layer]:
-    """The layer of a type that has a constant for what another one makes, and a Cast in front of it."""
+def _applied(net: Net, layer: Layer, op_type: str, mean: Layer) -> list[Layer]:
+    """The layer of a type that has a constant for what another one makes, and a Cast in front of it.
+
+    onnxruntime wants a constant of as many axes as the mean is taken over (`layer_norm_fusion.cc`).
+    """
     reader = _reader(net, layer, "Cast", op_type)
     casts = [reader] if reader.type == "Cast" else []
     reader = _reader(net, reader, op_type) if casts else reader
     constant = _constant(reader)
-    if constant is None or constant.blob < 0:
+    if constant is None or constant.blob < 0 or len(reader.blobs.shapes[constant.blob]) != len(_axes(mean)):
         raise _Different
     return [*casts, reader]
 
@@ -249,12 +254,16 @@ def _centred(net: Net, blob: str, shapes: Mapping[str, Shape | None]) -> tuple[s
 
 def _is_of_last_axes(mean: Layer, shapes: Mapping[str, Shape | None]) -> bool:
     """Whether a ReduceMean takes the mean of the last axes, and keeps them."""
-    node: Node = mean.param
-    axes = node.ints("axes") or node.integers(1) or ()
-    shape = shapes.get(mean.bottoms[0])
+    axes, shape = _axes(mean), shapes.get(mean.bottoms[0])
     if shape is not None:
         axes = [axis - len(shape) if axis >= 0 else axis for axis in axes]
-    return bool(axes) and sorted(axes) == [*range(-len(axes), 0)] and bool(node.attribute("keepdims", 1))
+    return bool(axes) and sorted(axes) == [*range(-len(axes), 0)] and bool(mean.param.attribute("keepdims", 1))
+
+
+def _axes(mean: Layer) -> Sequence[int]:
+    """The axes of a ReduceMean, as the node says them; none where it names none."""
+    node: Node = mean.param
+    return node.ints("axes") or node.integers(1) or ()
 
 
 # Of whole numbers.
@@ -281,7 +290,8 @@ def _quantised(net: Net, matmul: Layer) -> Pattern:
     with suppress(_Different):
         bias = _reader(net, product, "Add")
         held = _constant(bias)
-        if held is not None and held.blob >= 0 and product.tops[0] not in net.outputs:
+        sizes = bias.blobs.shapes[held.blob] if held is not None and held.blob >= 0 else ()
+        if len(sizes) == 1 < sizes[0] and product.tops[0] not in net.outputs:
             return Pattern(QUANTISED, (*layers, bias))
     return Pattern(QUANTISED, layers)
 

@@ -153,6 +153,25 @@ def test_a_product_of_data_that_are_quantised_as_it_runs_stays_one_node(
     assert "quantised MatMul, written as several nodes, stays so" in "".join(fold(net_of(before)).report.notes)
 
 
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_number_that_is_added_to_such_a_product_goes_on_into_the_next(shape: tuple[int, ...], tmp_path: Path) -> None:
+    """It is no bias to onnxruntime, which wants one value for each column."""
+    before = model(
+        f'<ir_version: 8, opset_import: ["" : 17]> n (float[1,3,4] x) => (float[1,3,4] y) '
+        f"{{ {QUANTISED} g = Mul (f, k) a = Add (g, b) c = MatMul (a, w) y = Add (c, h) }}",
+        n=WHOLE,
+        t=np.array(0.02, np.float32),
+        b=np.full(shape, 0.5, np.float32),
+        w=values(4, 4, seed=5),
+        h=values(4, seed=6),
+    )
+    after = folded(before)
+    assert types(after) == [operator for operator in types(before) if operator != "Add"] + ["Add"]
+    assert optimised(after, tmp_path)["DynamicQuantizeMatMul"] == 1
+    x = values(1, 3, 4, seed=7)
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("behind", "ports"),
     [

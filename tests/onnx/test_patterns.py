@@ -142,3 +142,47 @@ def test_what_a_normalisation_multiplies_and_adds_last_takes_an_affine_from_behi
     adds = " b" in nodes or "(b" in nodes
     assert len(types(before)) - len(types(after)) == (2 if adds or not shift else 1)
     assert stored(after)["eps"] == stored(before)["eps"]
+
+
+@pytest.mark.parametrize("behind", ["z = Neg (i)", "z = Mul (i, two)", "j = Add (i, two) z = MatMul (j, w)"])
+@pytest.mark.parametrize("nodes", ["m = Mul (x, a) i = Mul (m, half)", "h = Mul (x, half) i = Mul (h, a)"])
+def test_a_number_of_one_axis_within_a_gelu_takes_nothing_in(nodes: str, behind: str, tmp_path: Path) -> None:
+    """A vector of one value, which is no vector that a normalisation multiplies last."""
+    nodes = f"{ERF} {nodes} {behind}"
+    before = model(
+        f"{HEAD} g (float[n,3,6] x) => (float[n,3,6] z) {{ {nodes} }}",
+        **{
+            name: np.full(1, NUMBERS[name], np.float32)
+            for name in ("half", "one", "root", "two")
+            if f" {name})" in nodes
+        },
+        **({"w": values(6, 6)} if " w)" in nodes else {}),
+    )
+    after = folded(before)
+    assert "Gelu" in optimised(after, tmp_path)
+    assert len(types(after)) == len(types(before))
+    x = values(2, 3, 6, seed=5)
+    np.testing.assert_allclose(run(after, {"x": x})["z"], run(before, {"x": x})["z"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(), (1, 6), (1, 1, 6), (3, 1), (3, 6)])
+@pytest.mark.parametrize("spread", [f"{CENTRED} {SPREAD} n = Div (t, r)", f"{SQUARES} n = Div (x, r)"])
+def test_what_is_scaled_by_another_number_of_axes_is_no_normalisation(
+    spread: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    """onnxruntime makes one node of it only where the scale has the axes of the mean."""
+    numbers = {name: np.array(NUMBERS[name], np.float32) for name in ("eps", "two")}
+    vectors = {name: values(6, seed=seed) for seed, name in enumerate("fh", 3)}
+    before = model(
+        f"{HEAD} g (float[n,3,6] x) => (float[n,3,6] z) {{ {spread} m = Mul (n, g) w = Mul (m, f) z = Add (w, h) }}",
+        g=values(*shape),
+        **numbers,
+        **vectors,
+    )
+    after = folded(before)
+    assert not {"LayerNormalization", "SimplifiedLayerNormalization"}.intersection(optimised(before, tmp_path))
+    assert not fold(net_of(before)).report.notes
+    if shape[:1] != (3,):
+        assert len(types(after)) == len(types(before)) - 1
+    x = values(2, 3, 6, seed=5)
+    np.testing.assert_allclose(run(after, {"x": x})["z"], run(before, {"x": x})["z"], rtol=1e-4, atol=1e-5)

@@ -482,10 +482,10 @@ def layer_normalization(context: NodeContext) -> Operator:
     return _normalization(context, rank - 1, (rank - 1,) if centred else ())
 
 
-def in_pattern(context: NodeContext, name: str) -> Operator:
-    """An affine in one of `bnfold.onnx.patterns`: `scale*x + B` at the end of a normalisation, else opaque."""
+def in_pattern(context: NodeContext, name: str, *, scaled_last: bool) -> Operator:
+    """An affine in one of `bnfold.onnx.patterns`: `scale*x + B` where data may be scaled last, else opaque."""
     scale = context.learned(1 if context.data(1) is None else 0)
-    if context.layer.type != "Mul" or scale is None or len(scale.shape) != 1:
+    if not scaled_last or context.layer.type != "Mul" or scale is None or len(scale.shape) != 1:
         return Opaque(f"runtimes compute it and what is around it as one node, {name}")
     axis, bias = len(context.bottom()) - 1, context.learned(2)
     return Linear(
