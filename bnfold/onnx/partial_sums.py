@@ -29,13 +29,14 @@ class _Products(NamedTuple):
 
 
 def size_of_partial_sums(node: Any, read: Sequence[Any]) -> Array | None:
-    """`sqrt(K * mean of S_k^2)` of each value of a sum of products; None of other operators.
+    """`sqrt(K * mean of S_k^2)` of each value of a sum of products; None of other operators, and of whole numbers.
 
     Args:
         node: an operator of onnx's reference arithmetic.
         read: what it reads.
     """
-    products = PRODUCTS[node.op_type](node, read) if node.op_type in PRODUCTS else None
+    is_real = node.op_type in PRODUCTS and all(values.dtype.kind == "f" for values in read[:2])
+    products = PRODUCTS[node.op_type](node, read) if is_real else None
     if products is None or products.terms < 2:
         return None
     places = np.unique(np.linspace(0, products.terms, PARTS + 1).astype(int)).tolist()

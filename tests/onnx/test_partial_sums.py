@@ -66,14 +66,16 @@ def test_a_convolution_adds_channel_by_channel_within_a_group() -> None:
     np.testing.assert_allclose(_summed("Conv", x, weight, group=2), wanted)
 
 
-def test_a_sum_of_one_product_has_no_partial_sums() -> None:
-    node = helper.make_node("MatMul", ["x", "w"], ["y"])
-    truth = Evaluator.of_model(model([node], {"x": (3, 1)}, ["y"], {"w": _real(1, 2)}, 17), (), None, ["y"])
+@pytest.mark.parametrize(("x", "weight"), [(_real(3, 1), _real(1, 2)), (np.ones((3, 8), int), np.ones((8, 2), int))])
+def test_a_sum_of_one_product_or_of_whole_numbers_is_not_rounded_on_its_way(x: Array, weight: Array) -> None:
+    node, kind = helper.make_node("MatMul", ["x", "w"], ["y"]), helper.np_dtype_to_tensor_dtype(x.dtype)
+    made = model([node], {"x": x.shape}, ["y"], {"w": weight}, 17, kind)
+    truth = Evaluator.of_model(made, (), None, ["y"])
 
     def refuse(values: Array, size: Array) -> Array:
         raise AssertionError
 
-    assert dict(truth.each({"x": _real(3, 1)}, summed=refuse))["y"].shape == (3, 2)
+    assert dict(truth.each({"x": x}, summed=refuse))["y"].shape == (3, 2)
 
 
 def test_of_many_products_some_partial_sums_stand_for_all() -> None:
