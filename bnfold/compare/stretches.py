@@ -28,7 +28,7 @@ which each sum of products is off by what its partial sums lose (`bnfold.onnx.pa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -177,13 +177,11 @@ def straying(
         beside: other blobs that are compared, which stretches begin at -> values in either network.
     """
     found = _straying(truth, feeds, stretches, tolerance, fair, beside, again=False)
-    near = {name: stretches[name] for name, share in found.items() if share <= NEAR}
-    if near:
-        known = {name: (one.reference, one.candidate) for name, one in stretches.items() if name not in near}
-        known |= beside
-        known = {name: known[name] for name in truth.fronts(near, known)}
-        still = _straying(truth, feeds, near, tolerance, fair, known, again=True)
-        found = {name: share for name, share in found.items() if name not in near or name in still}
+    values = {**{name: (one.reference, one.candidate) for name, one in stretches.items()}, **beside}
+    for name in [name for name, share in found.items() if share <= NEAR]:  # each with what it begins at alone
+        known = {front: values[front] for front in truth.fronts([name], values.keys() - {name})}
+        if not _straying(truth, feeds, {name: stretches[name]}, tolerance, fair, known, again=True):
+            del found[name]
     return {*found}
 
 
@@ -203,7 +201,7 @@ def _straying(
     whole = {name: one for name, one in stretches.items() if one.reference.dtype.kind in "biu"}
     settled = {name: one.reference for name, one in whole.items() if np.array_equal(one.reference, one.candidate)}
 
-    def made_of(place: int, seed: int | None = None) -> Iterator[tuple[str, Array | None]]:
+    def made_of(place: int, seed: int | None) -> Iterator[tuple[str, Array | None]]:
         blobs = {name: (one.reference, one.candidate)[place] for name, one in stretches.items()}
         random = np.random.default_rng(seed)
 
@@ -225,26 +223,41 @@ def _straying(
         for name, values in run:
             yield name, values.reshape(blobs[name].shape) if values.size == blobs[name].size else None
 
-    draws = [_until_it_fails(made_of(1, seed)) for seed in range(AGAIN if again else MOVES)]
-    found = dict.fromkeys(stretches, math.inf)
+    found, earlier = dict.fromkeys(stretches, math.inf), {name: list[Array]() for name in stretches}
+    # As many draws at once as memory is planned for.
+    for start in range(MOVES, AGAIN if again else MOVES, MOVES):
+        for name, _, moves in _moved_by(made_of, range(start, min(start + MOVES, AGAIN)), stretches):
+            earlier[name] += moves
     # All runs are at the same blob, and keep none: in float64 they would take twice the memory of both networks.
-    runs = zip(made_of(0), made_of(1), strict=True)
-    for (name, ours), (_, exact) in runs:
-        one, moves = stretches[name], list[Array]()
+    for (name, ours), (_, exact, moves) in zip(
+        made_of(0, None), _moved_by(made_of, range(MOVES), stretches), strict=True
+    ):
+        if ours is not None and exact is not None:
+            one, q = stretches[name], _together(earlier[name] + moves, again)
+            most = tolerance * _extent(one.channels(one.reference), (-2, -1))[:, np.newaxis]
+            found[name] = one.share(exact, one.apart(one.reference, ours), q, most, fair)
+            if found[name] <= 1:
+                del found[name]
+    return found
+
+
+def _moved_by(
+    made_of: Callable[[int, int | None], Iterator[tuple[str, Array | None]]],
+    seeds: Iterable[int],
+    stretches: Mapping[str, MadeBlob],
+) -> Iterator[tuple[str, Array | None, list[Array]]]:
+    """Blob, t(c'), and by how much each of some draws moves it in each row and channel."""
+    draws = [_until_it_fails(made_of(1, seed)) for seed in seeds]
+    for name, exact in made_of(1, None):
+        moves = list[Array]()
         for other, values in filter(None, [next(draw, None) for draw in draws]):
             assert other == name, "all runs give the same blobs in the same order"
             if values is not None and exact is not None:
                 with np.errstate(all="ignore"):
                     sound = np.isfinite(exact.sum() + values.sum())
                 still = exact if sound else np.where(np.isfinite(exact) & np.isfinite(values), exact, values)
-                moves.append(one.apart(still, values))
-        if ours is not None and exact is not None:
-            most = tolerance * _extent(one.channels(one.reference), (-2, -1))[:, np.newaxis]
-            q = _together(moves, again)
-            found[name] = one.share(exact, one.apart(one.reference, ours), q, most, fair)
-            if found[name] <= 1:
-                del found[name]
-    return found
+                moves.append(stretches[name].apart(still, values))
+        yield name, exact, moves
 
 
 def _together(moves: list[Array], again: bool) -> Array:
