@@ -202,7 +202,7 @@ def _straying(
     settled = {name: one.reference for name, one in whole.items() if np.array_equal(one.reference, one.candidate)}
 
     def made_of(place: int, seed: int | None) -> Iterator[tuple[str, Array | None]]:
-        blobs = {name: (one.reference, one.candidate)[place] for name, one in stretches.items()}
+        blobs = {name: _as_read((one.reference, one.candidate), place) for name, one in stretches.items()}
         random = np.random.default_rng(seed)
 
         def rounded(name: str, values: Array, op_type: str = "") -> Array:
@@ -214,7 +214,7 @@ def _straying(
         def summed(values: Array, size: Array) -> Array:
             return values + random.standard_normal(size.shape) * (HALF_UNIT * UNIT) * size
 
-        moved, known = dict(feeds), {name: _in_double(values[place]) for name, values in beside.items()}
+        moved, known = dict(feeds), {name: _in_double(_as_read(values, place)) for name, values in beside.items()}
         if seed is not None:
             moved, known = ({name: rounded(name, one) for name, one in some.items()} for some in (moved, known))
         by_chance = (None, None) if seed is None else (rounded, summed if again else None)
@@ -265,6 +265,15 @@ def _together(moves: list[Array], again: bool) -> Array:
     if not moves:
         return np.zeros((1, 1))
     return np.asarray(np.sqrt(np.mean(np.square(moves), axis=0)) if again else np.maximum.reduce(moves))
+
+
+def _as_read(values: tuple[Array, Array], place: int) -> Array:
+    """Values of either network, in the reference's kind of numbers: Caffe's indices are real, and ONNX's are not."""
+    kind, own = values[0].dtype, values[place].dtype
+    if kind.kind == own.kind or {kind.kind, own.kind}.isdisjoint("biu"):
+        return values[place]
+    with np.errstate(invalid="ignore"):
+        return values[place].astype(kind)
 
 
 def _in_double(values: Array) -> Array:

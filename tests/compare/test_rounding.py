@@ -1837,3 +1837,24 @@ def test_a_sum_that_ends_near_0_by_chance_is_rounded_as_its_partial_sums_are(
     assert [strays(wrong) for wrong in (1.0, 1.00001, 1.0001, 1.01)] == [False, True, True, True]
     monkeypatch.setattr(stretches, "NEAR", 0.0)
     assert strays(1.0)  # it would be without
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("kind", [np.int64, np.float32])
+def test_indices_of_a_caffe_candidate_are_whole_numbers_to_what_reads_them(kind: type, beside: bool) -> None:
+    """A real index that is moved by a unit is another one, and rows of a table are any distance apart."""
+    random = np.random.default_rng(0)
+    table, x = random.normal(size=(5, 64)).astype(np.float32), random.normal(size=(4, 5)).astype(np.float32)
+    nodes = [
+        helper.make_node("ArgMax", ["x"], ["k"], axis=1, keepdims=0),
+        helper.make_node("Gather", ["table", "k"], ["g"]),
+        helper.make_node("Softsign", ["g"], ["y"]),
+    ]
+    truth = Evaluator.of_model(model(nodes, {"x": (4, 5)}, ["y"], {"table": table}), (), None, ["k", "y"])
+    k = x.argmax(axis=1)
+    y = table[k] / (1 + np.abs(table[k]))
+    for wrong in (1, 1.0001):
+        off = MadeBlob.of(y, y * np.float32(wrong), 4, False)
+        held = {} if beside else {"k": MadeBlob.of(k, k.astype(kind), 4, False)}
+        known = {"k": (k, k.astype(kind))} if beside else {}
+        assert straying(truth, {"x": x}, {**held, "y": off}, 1e-4, beside=known) == ({"y"} if wrong != 1 else set())
