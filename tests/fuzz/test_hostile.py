@@ -270,7 +270,7 @@ CLAIMS_TAKE = 20
 
 
 def take_no_longer_than(sound: Run, ordered: Command, runs: dict[str, tuple[Command, Run]]) -> None:
-    """Whether no run takes far longer than that of a sound net, which `ordered` asks for again."""
+    """Fails when a run takes far longer than that of a sound net, which `ordered` asks for again."""
     for name, (command, run) in runs.items():
         if run.seconds >= CLAIMS_TAKE * sound.seconds:
             times = ratio(partial(one, ordered), partial(one, command), CLAIMS_TAKE)
@@ -282,7 +282,7 @@ def one(command: Command) -> float:
 
 
 @cache
-def inspected() -> Run:
+def sound_inspection() -> Run:
     """The run of a sound net, once for all claims."""
     with TemporaryDirectory() as folder:
         return several([["inspect", written(Path(folder), "sound", SOUND_NET)]])[0]
@@ -298,7 +298,7 @@ def written(folder: Path, name: str, text: str) -> Path:
 def test_a_claimed_size_takes_no_memory_to_plan_with(name: str, tmp_path: Path) -> None:
     claiming: Command = ["inspect", written(tmp_path, "net", CLAIMS[name])]
     (run,) = several([claiming])
-    take_no_longer_than(inspected(), ["inspect", written(tmp_path, "sound", SOUND_NET)], {name: (claiming, run)})
+    take_no_longer_than(sound_inspection(), ["inspect", written(tmp_path, "sound", SOUND_NET)], {name: (claiming, run)})
     answers(run)
     within_memory(run, 0, 0)
 
