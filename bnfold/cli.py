@@ -448,7 +448,7 @@ def diff(reference: str | None, candidate: str | None, **params: Any) -> int:
     """
     from bnfold.compare.measure import NamedProgress
     from bnfold.compare.pairs import compare_pairs, rows_of
-    from bnfold.loading import ONNX_TOO, is_onnx
+    from bnfold.loading import ONNX_TOO, is_onnx, piped_onnx
     from bnfold.pipeline import require_paths
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_run
@@ -458,7 +458,7 @@ def diff(reference: str | None, candidate: str | None, **params: Any) -> int:
     files = [file for row in rows for file in row.models]
     if all(map(is_onnx, files)):
         _refuse_idle([one.name for one in fields(ReadOptions) if one.name not in ONNX_TOO], "the models are ONNX")
-    if not any(map(is_onnx, files)):
+    if params["freeze_initializers"] and not any(is_onnx(file) or piped_onnx(file) is not None for file in files):
         _refuse_idle(["freeze_initializers"], "no model is ONNX")
     if params["bisect"]:
         _refuse_idle(["outputs_only"], "--bisect compares the outputs, and further blobs only where they differ")
@@ -519,14 +519,13 @@ def _own_reports(params: dict[str, Any], row: PairRow) -> dict[str, Path]:
 
 
 def _reading(prototxt: Path, caffemodel: str | None, params: dict[str, Any]) -> Reading:
-    from bnfold.loading import is_onnx, split_names
+    from bnfold.loading import is_onnx, joined_pair
     from bnfold.pipeline import Reading
 
     if prototxt.suffix.lower() in WEIGHTS and caffemodel and caffemodel.lower().endswith(".prototxt"):
         raise UsageError(f"the prototxt comes first: {visible(caffemodel)} {visible(str(prototxt))}")
-    network, *weights = split_names(str(prototxt))
-    if not caffemodel and weights and not prototxt.exists():
-        files = f"{visible(network)} {visible(','.join(weights))}"
+    if not caffemodel and (pair := joined_pair(str(prototxt))):
+        files = " ".join(map(visible, pair))
         raise UsageError(f"the prototxt and the caffemodel are two arguments here: {files}")
     if caffemodel and is_onnx(caffemodel) and not is_onnx(prototxt):
         way = "outputs are named with -o" if "paths" in params else "an ONNX model is inspected by itself"
@@ -558,8 +557,8 @@ def _require_one_name(output: Path) -> None:
 
     names = split_names(str(output))
     if len(split_names(output.name)) > 1 or (len(names) > 1 and not output.parent.is_dir()):
-        each = [f"-o {visible(name)}" for name in names if not name.lower().endswith(WEIGHTS)]
-        beside = "" if len(each) == len(names) else ", and a caffemodel goes beside its prototxt"
+        each = [f"-o {visible(name)}" for name in names if not name.lower().endswith((*WEIGHTS, ".data"))]
+        beside = ", and weights go beside their network" if len(each) < len(names) else ""
         instead = f"; write {' '.join(each)}" if each else ""
         raise UsageError(f"-o {visible(str(output))}: outputs are named one by one{beside}{instead}")
 

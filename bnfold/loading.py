@@ -14,7 +14,7 @@ from bnfold.io.files import descriptor_of, names_in, os_path
 from bnfold.io.formats import text_of, utf16_of
 from bnfold.io.mapping import map_file
 from bnfold.net import Net
-from bnfold.options import ReadOptions, changed, differing
+from bnfold.options import WEIGHTS, ReadOptions, changed, differing
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -64,10 +64,9 @@ def load(
     options = changed(ReadOptions, options, changes)
     contents = contents_of(model)
     name = os_path(cast("StrPath", model)) if contents is None else name_of(contents)
-    network, *more = split_names(name)
-    if contents is None and more and network.lower().endswith(".prototxt") and not os.path.exists(name):
-        raise UsageError(f"a prototxt and its caffemodel are two arguments: {network!r}, {','.join(more)!r}")
-    if contents is None and descriptor_of(name) is not None and is_onnx(name_of(piped := bytes(map_file(Path(name))))):
+    if contents is None and (pair := joined_pair(name)):
+        raise UsageError(f"a prototxt and its caffemodel are two arguments: {pair[0]!r}, {pair[1]!r}")
+    if contents is None and (piped := piped_onnx(name)) is not None:
         contents, name = piped, name_of(piped)
     if is_onnx(name):
         _require_alone(name, weights, options)
@@ -180,9 +179,24 @@ def split_names(text: str) -> list[str]:
     return [name for name in names if name]
 
 
+def joined_pair(name: str) -> tuple[str, str] | None:
+    """A prototxt and its caffemodels that are written as one word, which names no file; None for any other word."""
+    network, *weights = split_names(name) or [""]
+    is_pair = network.lower().endswith(".prototxt") and all(one.lower().endswith(WEIGHTS) for one in weights)
+    return (network, ",".join(weights)) if is_pair and weights and not os.path.exists(name) else None
+
+
 def is_onnx(model: StrPath) -> bool:
     """Whether a path's name says that it is an ONNX model."""
     return Path(model).suffix.lower() == ".onnx"
+
+
+def piped_onnx(path: StrPath) -> bytes | None:
+    """The ONNX model behind a name like `/dev/stdin`; None where another one is, and for any other name."""
+    if descriptor_of(path) is None:
+        return None
+    contents = bytes(map_file(Path(path)))
+    return contents if is_onnx(name_of(contents)) else None
 
 
 def likely_weights(prototxt: StrPath) -> str:

@@ -414,8 +414,9 @@ def _meant(path: Path) -> str:
         return f"; {path.stem} with --external-data has its weights there"
     if path.suffix.lower() in (".caffemodel", ".pbtxt", ".txt"):
         stem = path.with_suffix("")
-        beside = ", beside which the caffemodel goes" if path.suffix.lower() == ".caffemodel" else ""
-        return f"; write {stem if stem.suffix == '.prototxt' else path.with_suffix('.prototxt')}{beside}"
+        meant = stem if stem.suffix.lstrip(".") in FORMATS else path.with_suffix(".prototxt")
+        is_beside = path.suffix.lower() == ".caffemodel" and meant.suffix == ".prototxt"
+        return f"; write {meant}{', beside which the caffemodel goes' * is_beside}"
     suffix = path.suffix.lower()
     return f"; write {path.with_suffix(suffix)}" if suffix.lstrip(".") in FORMATS else ""
 

@@ -68,6 +68,23 @@ def test_a_model_that_is_piped_in_is_known_by_its_contents(run: Run, name: str, 
     assert piped.stdout.splitlines()[:1] == from_its_path.out.splitlines()[:1] != []
 
 
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="names descriptors as Linux and macOS do")
+def test_an_onnx_model_behind_a_descriptor_has_its_initialisers_frozen(run: Run) -> None:
+    assert run("export", *NET, "-o", "model.onnx").code == 0
+    for name, is_onnx in (("model.onnx", True), ("net.caffemodel", False)):
+        descriptor = os.open(name, os.O_RDONLY)
+        piped = f"/dev/fd/{descriptor}"
+        try:
+            done = run("diff", "--freeze-initializers", piped, piped)
+            mixed = run("diff", "--freeze-initializers", piped, "model.onnx")
+        finally:
+            os.close(descriptor)
+        assert (f"note: {piped}: --freeze-initializers changes nothing" in done.out) == is_onnx
+        assert ("--freeze-initializers would be ignored: no model is ONNX" in done.err) != is_onnx
+        assert (done.code, mixed.code) == (0 if is_onnx else 2, 0)
+        assert (f"{piped}: --freeze" in mixed.out) == is_onnx
+
+
 def test_a_caffemodel_is_compared_as_the_network_that_it_carries(run: Run) -> None:
     assert run("export", "net.caffemodel", "-o", "model.onnx").code == 0
     assert run("diff", "net.caffemodel", "model.onnx", "--caffemodel-dialect", "bvlc").code == 0

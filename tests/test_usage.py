@@ -59,8 +59,15 @@ NEARLY_RIGHT = {
     ),
     "an output and its weights joined": (
         (*FOLD[:-1], "a.prototxt:a.caffemodel"),
-        "outputs are named one by one, and a caffemodel goes beside its prototxt; write -o a.prototxt",
+        "outputs are named one by one, and weights go beside their network; write -o a.prototxt\n",
     ),
+    "an output and its data joined": (
+        (*FOLD[:-1], "o.onnx,o.onnx.data"),
+        "outputs are named one by one, and weights go beside their network; write -o o.onnx\n",
+    ),
+    "an ONNX model that is text by its name": ((*FOLD[:-1], "o.onnx.txt"), "; write o.onnx\n"),
+    "two models joined by a comma": (("fold", "a.onnx,b.onnx", "-o", "o.onnx"), "a.onnx,b.onnx: cannot be read"),
+    "two prototxts joined by a colon": (("inspect", "a.prototxt:b.prototxt"), "a.prototxt:b.prototxt: cannot be read"),
     "an output that is text by another name": ((*FOLD[:-1], "out.prototxt.txt"), "; write out.prototxt\n"),
     "weights of an output": ((*FOLD[:-1], "o.onnx.data"), "; o.onnx with --external-data has its weights there"),
     "a network and its weights joined by a comma": (

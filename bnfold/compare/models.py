@@ -425,7 +425,7 @@ def _opened(source: Source, role: str, options: CompareOptions) -> Model:
 
 
 def _from_path(path: str, role: str, options: CompareOptions) -> Model:
-    from bnfold.loading import is_onnx, load, require_weights
+    from bnfold.loading import is_onnx, load, piped_onnx, require_weights
 
     if is_onnx(path):
         from bnfold.onnx.file import read_onnx
@@ -448,7 +448,9 @@ def _from_path(path: str, role: str, options: CompareOptions) -> Model:
             f"the {role} '{path}' is neither an .onnx, nor a .prototxt with the .caffemodel of the same stem, "
             f"nor NET.prototxt:WEIGHTS.caffemodel, nor a caffemodel that carries its network{nearby(path)}"
         )
-    reading = replace(options.reading, freeze_initializers=False)  # which is of the other model, if that is ONNX
+    reading = options.reading
+    if reading.freeze_initializers and piped_onnx(network) is None:  # then it is of the other model
+        reading = replace(reading, freeze_initializers=False)
     if network.name.lower().endswith(TEXT):
         reading = replace(reading, caffemodel_dialect=None)
     net = load(network, weights, options=reading, batch=options.batch, input_shapes=options.input_shapes)
