@@ -964,6 +964,7 @@ class Own:
         ({"count": 2.5}, "its own: the count of samples takes int, and not float"),
         ({"description": None}, "samples of a class of its own, Own: the description takes str, and not NoneType"),
         ({"name": lambda own, number: number}, "its own: the name of a sample takes str, and not int"),
+        ({"name": "a.png"}, r"its own: name is a method, name\(number\), and not str"),
         ({"labels": [1] * 20}, "its own: labels are an array of one for each of 20 samples, and not list"),
         ({"labels": np.zeros(3, int)}, "its own: labels are an array of one for each of 20 samples, and not 3"),
         ({"class_names": None}, "its own: class_names takes Sequence.str., and not NoneType"),

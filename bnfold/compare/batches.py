@@ -233,6 +233,8 @@ def _own_samples(own: Samples) -> Samples:
     require_type(f"{own.description}: the count of samples", own.count, "int")
     if own.count < 1:
         raise UsageError(f"{own.description}: there are no samples")
+    if not callable(own.name):
+        raise UsageError(f"{own.description}: name is a method, name(number), and not {type(own.name).__name__}")
     require_type(f"{own.description}: the name of a sample", own.name(0), "str")
     if own.labels is not None and (not isinstance(own.labels, np.ndarray) or own.labels.shape != (own.count,)):
         given = sizes(own.labels.shape) if isinstance(own.labels, np.ndarray) else type(own.labels).__name__
