@@ -167,7 +167,7 @@ def picture_of_sample(samples: Samples, number: int) -> Array | None:
     Raises:
         UsageError: what that class makes is no picture.
     """
-    picture = samples.picture(number) if hasattr(samples, "picture") else None
+    picture = samples.picture(number) if getattr(samples, "picture", None) is not None else None
     if picture is not None and not (
         isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
     ):
