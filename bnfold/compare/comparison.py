@@ -7,6 +7,7 @@ Comparison(reference, samples)      reads, checks and exports the reference, and
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -48,9 +49,10 @@ from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_net
 from bnfold.data.samples import Data, Feed, Noise, Part, Samples, Subset, labels_misfit, part_of
 from bnfold.errors import ModelError, UsageError, counted, few, named
+from bnfold.io.files import os_path
 from bnfold.io.mapping import require_unchanged
 from bnfold.net import Array, Net, Shape, sizes
-from bnfold.options import TEXT, TOLERANCES, CompareOptions, ReadOptions, changed, require_type
+from bnfold.options import TEXT, TOLERANCES, WEIGHTS, CompareOptions, ReadOptions, changed, require_type
 from bnfold.runtime import TF32, give_back, require_provider
 
 if TYPE_CHECKING:
@@ -102,9 +104,12 @@ def compare(
         (True, 36, True)
     """
     options = changed(CompareOptions, options, changes)
-    paths = [split_pair(one)[0].name if isinstance(one, str) else "" for one in (reference, candidate)]
+    sources = (os_path(one) if isinstance(one, str | os.PathLike) else "" for one in (reference, candidate))
+    paths = [split_pair(one)[0].name for one in sources]
     if options.reading.caffemodel_dialect and all(path.lower().endswith((".onnx", *TEXT)) for path in paths):
         raise UsageError("--caffemodel-dialect would be ignored: neither model is a caffemodel alone")
+    if options.reading.freeze_initializers and all(path.lower().endswith((*TEXT, *WEIGHTS)) for path in paths):
+        raise UsageError("--freeze-initializers would be ignored: neither model is ONNX")
     return Comparison(reference, samples, options, labels=labels).against(candidate, progress)
 
 

@@ -15,7 +15,7 @@ from bnfold.compare.records import DiffReport, Gate
 from bnfold.errors import ParseError, UsageError, plural
 from bnfold.io.files import StrPath, absence, is_stream, os_path
 from bnfold.io.mapping import read_file
-from bnfold.options import WEIGHTS, CompareOptions
+from bnfold.options import TEXT, WEIGHTS, CompareOptions
 
 MAX_TABLE = 1 << 26  # bytes, of which a line takes some hundred
 
@@ -142,6 +142,8 @@ def compare_pairs(
     with _sharing(options) as shared:
         for row in rows:
             chosen = replace(shared, checkpoint=row.checkpoint(shared.checkpoint))
+            if all(path.suffix.lower() in (*TEXT, *WEIGHTS) for path in row.models):  # it is of other rows
+                chosen = replace(chosen, reading=replace(chosen.reading, freeze_initializers=False))
             try:
                 yield compare(row.reference, row.candidate, row.data or samples, chosen, progress=progress)
             except Exception as error:

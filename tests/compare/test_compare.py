@@ -18,9 +18,10 @@ from bnfold.compare import comparison
 from bnfold.compare.comparison import compare
 from bnfold.compare.gates import agreement_gate, top1_gate
 from bnfold.compare.models import Model
+from bnfold.compare.pairs import PairRow, compare_pairs
 from bnfold.data.preparation import Preparation
 from bnfold.errors import ModelError, UsageError
-from bnfold.options import ReadOptions
+from bnfold.options import CompareOptions, ReadOptions
 from bnfold.runtime import Provider, engine
 
 
@@ -279,6 +280,20 @@ def test_constants_of_an_onnx_model_are_frozen_beside_a_caffe_model(tmp_path: Pa
         UsageError, match=r"--freeze-initializers is for ONNX models, and .*a\.prototxt is none: a caffe"
     ):
         bnfold.load(paths[0], freeze_initializers=True)
+
+
+def test_freezing_constants_is_refused_where_neither_model_is_onnx(tmp_path: Path) -> None:
+    text = 'input: "x" input_shape { dim: 2 dim: 3 } layer { name: "r" type: "ReLU" bottom: "x" top: "y" }'
+    path = tmp_path / "a.prototxt"
+    path.write_text(text)
+    options = CompareOptions(reading=ReadOptions(freeze_initializers=True))
+    for model_of in (str, Path):
+        with pytest.raises(UsageError, match="--freeze-initializers would be ignored: neither model is ONNX"):
+            compare(model_of(path), model_of(path), options=options)
+    row = PairRow(0, str(path), str(path))  # of a table in which another row may have such models
+    assert [report.passed for report in compare_pairs([row], None, options, lambda _, error: str(error), None)] == [
+        True
+    ]
 
 
 def test_a_model_compared_with_itself_is_told_from_the_reference(tmp_path: Path) -> None:
