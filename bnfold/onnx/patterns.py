@@ -29,7 +29,7 @@ GELU, LAYER, MEAN_SQUARE, QUANTISED = "GELU", "LayerNormalization", "RMSNormaliz
 ATTENTION = "attention"
 SCALED_LAST = frozenset({LAYER, MEAN_SQUARE, QUANTISED})
 """Those that multiply data by a vector last, which takes affines from behind."""
-MOST = 8  # layers in front of a gate; of that by tanh six
+MOST = 8  # layers in a row in front of a product; of GELU by tanh six
 NEARLY = 2e-3
 """How far from GELU may be what is taken for it: its approximation by tanh is 5e-4 off, numbers in float16 as much."""
 
@@ -151,16 +151,19 @@ def _gelu(net: Net, gate: Layer) -> Pattern:
     raise _Different
 
 
-def _gather(net: Net, blob: str, root: str, layers: dict[int, Layer]) -> bool:
-    """Note the layers that make a blob of another one and numbers, each behind what it reads; whether these are all."""
+def _gather(net: Net, blob: str, root: str, layers: dict[int, Layer], most: int = MOST) -> bool:
+    """Note the layers that make a blob of another one and numbers, each behind what it reads; whether these are all.
+
+    Of more than `most` in a row they are not.
+    """
     layer = net.producer(blob)
     if blob == root or (layer is not None and id(layer) in layers):
         return True
-    if layer is None or layer.type not in COMPUTED or len(layers) > MOST:
+    if layer is None or layer.type not in COMPUTED or not most:
         return False
     if len(layer.bottoms) < len(layer.param.slots) and _number(layer) is None:
         return False
-    if not all(_gather(net, bottom, root, layers) for bottom in layer.bottoms):
+    if not all(_gather(net, bottom, root, layers, most - 1) for bottom in layer.bottoms):
         return False
     layers[id(layer)] = layer
     return True
@@ -197,8 +200,7 @@ def _normalisation(net: Net, root: Layer, shapes: Mapping[str, Shape | None]) ->
     added = _maker(net, root.bottoms[0], "Add")
     mean = _maker(net, added.bottoms[0], "ReduceMean")
     square = _maker(net, mean.bottoms[0], "Mul", "Pow")
-    is_square = _number(square) == 2 if square.type == "Pow" else len(set(square.bottoms)) == 1
-    if not is_square or _number(added) is None or not _is_of_last_axes(mean, shapes):
+    if not _is_square(square) or _number(added) is None or not _is_of_last_axes(mean, shapes):
         raise _Different
     divided, quotient = _divided_by(net, root)
     data, *centring = _centred(net, square.bottoms[0], shapes)
@@ -212,6 +214,13 @@ def _normalisation(net: Net, root: Layer, shapes: Mapping[str, Shape | None]) ->
             layers = [*centring, *centring_too, *layers, *_applied(net, layers[-1], "Add", mean)]
             return Pattern(LAYER, tuple({id(layer): layer for layer in layers}.values()))
     return Pattern(MEAN_SQUARE, tuple(layers))
+
+
+def _is_square(layer: Layer) -> bool:
+    """Whether a Pow or a Mul computes `x*x`."""
+    if layer.type == "Mul":
+        return len(layer.bottoms) == 2 and len(set(layer.bottoms)) == 1
+    return _number(layer) == 2 and isinstance(layer.param.slots[0], BottomInput)
 
 
 def _applied(net: Net, layer: Layer, op_type: str, mean: Layer) -> list[Layer]:

@@ -106,6 +106,8 @@ def test_a_function_of_several_nodes_stays_byte_for_byte(nodes: str) -> None:
         "d = Mul (x, q) e = Sigmoid (d) m = Mul (x, e) y = Mul (m, two)",
         f"{CENTRED} {SPREAD} n = Div (t, r) y = Mul (n, g)".replace("[2]", "[1]"),
         f"{SQUARES} n = Div (r, x) y = Mul (n, g)",
+        f"{SQUARES.replace('(x, two)', '(two, x)')} n = Div (x, r) y = Mul (n, g)",
+        f"{SQUARES.replace('Pow (x, two)', 'Mul (x, two)')} n = Div (x, r) y = Mul (n, g)",
     ],
 )
 def test_what_is_nearly_such_a_function_is_taken_apart(nodes: str) -> None:
@@ -186,3 +188,10 @@ def test_what_is_scaled_by_another_number_of_axes_is_no_normalisation(
         assert len(types(after)) == len(types(before)) - 1
     x = values(2, 3, 6, seed=5)
     np.testing.assert_allclose(run(after, {"x": x})["z"], run(before, {"x": x})["z"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_long_chain_of_gates_is_no_gelu() -> None:
+    """It is not followed to its start, which took as many calls inside each other."""
+    chain = " ".join(f"t{place + 1} = Tanh (t{place})" for place in range(1200)).replace("(t0)", "(x)")
+    made = model(f"{HEAD} g (float[n] x) => (float[n] y) {{ {chain} y = Mul (t1200, x) }}")
+    assert not fold(net_of(made)).report.notes
