@@ -149,7 +149,7 @@ class MadeBlob:
         explained += CHANCE_OF_MOVED * (moves if self.enlarges else np.minimum(moves, most))
         if not ((theirs <= explained) & np.isfinite(theirs)).all():
             with np.errstate(all="ignore"):
-                share = np.where(theirs <= explained, 0.0, theirs / explained)
+                share = np.where((theirs <= explained) & np.isfinite(theirs), 0.0, theirs / explained)
             return float(share.max()) if np.isfinite(share).all() else math.inf
         if self.masked is None:
             return 0.0

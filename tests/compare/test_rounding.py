@@ -1858,3 +1858,12 @@ def test_indices_of_a_caffe_candidate_are_whole_numbers_to_what_reads_them(kind:
         held = {} if beside else {"k": MadeBlob.of(k, k.astype(kind), 4, False)}
         known = {"k": (k, k.astype(kind))} if beside else {}
         assert straying(truth, {"x": x}, {**held, "y": off}, 1e-4, beside=known) == ({"y"} if wrong != 1 else set())
+
+
+def test_values_that_are_infinite_in_one_network_alone_are_not_explained_by_the_reference_being_so_elsewhere() -> None:
+    exact = np.arange(1.0, 41).reshape(1, 1, 40)
+    reference, candidate = exact.astype(np.float32), exact.astype(np.float32)
+    reference[0, 0, 0] = candidate[0, 0, 1] = np.inf
+    one = MadeBlob.of(reference, candidate, None, False)
+    ours, moves, most = one.apart(reference, exact), np.full((1, 1), 1e-6), np.full((1, 1), 1e-2)
+    assert one.strays(exact, ours, moves, most, np.inf)
