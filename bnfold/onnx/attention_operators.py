@@ -110,6 +110,9 @@ class MultiHeadAttention(_Microsoft):
         q, k, v = _with_bias(_heads(query, num_heads), k, v, bias, is_made)
         if past_key is not None and past_value is not None:
             k, v = np.concatenate([past_key, k], axis=2), np.concatenate([past_value, v], axis=2)
+        before = 0 if past_key is None else past_key.shape[2]
+        if unidirectional and k.shape[2] != before + q.shape[2]:
+            raise NotImplementedError("MultiHeadAttention hides later keys, which are not as many as its queries")
         shift = _masked(mask, len(q), k.shape[2], mask_filter_value)
         y, scores = attention(q, k, v, scale, [*shift, added], later=LOWEST if unidirectional else 0.0)
         return y, k, v, scores

@@ -134,6 +134,7 @@ def test_the_standard_s_operator_of_that_name_is_computed_in_float64_too(call: s
     [
         ("Attention <num_heads = 4, do_rotary = 1> (x, w24, bias24)", "Attention turns what it reads"),
         ("MultiHeadAttention <num_heads = 4> (qkv)", "keys and values in one"),
+        ("MultiHeadAttention <num_heads = 4, unidirectional = 1> (x, key, value)", "not as many as its queries"),
         ("RotaryEmbedding <is_packed_batching = 1> (x, places, cos, sin)", "samples of other lengths"),
     ],
 )
