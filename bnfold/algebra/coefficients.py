@@ -4,7 +4,7 @@
     behind      Given:  sum(x, y) -> t -> A -> u           Result:  sum(x, y) -> u, with s in all coefficients
 
 `c*(s*x)` is `(c*s)*x`, whose coefficient is rounded once, as a folded weight is. What is tried first, and costs nothing
-at inference, is to move the number into weights (`bnfold.algebra.plan`).
+at inference, is to move the number into weights (`backward`, `forward` and `factors`).
 """
 
 from __future__ import annotations
