@@ -14,7 +14,7 @@ from bnfold.io.files import descriptor_of, names_in, os_path
 from bnfold.io.formats import text_of, utf16_of
 from bnfold.io.mapping import map_file
 from bnfold.net import Net
-from bnfold.options import WEIGHTS, ReadOptions, changed, differing
+from bnfold.options import TEXT, ReadOptions, changed, differing
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -182,8 +182,9 @@ def split_names(text: str) -> list[str]:
 def joined_pair(name: str) -> tuple[str, str] | None:
     """A prototxt and its caffemodels that are written as one word, which names no file; None for any other word."""
     network, *weights = split_names(name) or [""]
-    is_pair = network.lower().endswith(".prototxt") and all(one.lower().endswith(WEIGHTS) for one in weights)
-    return (network, ",".join(weights)) if is_pair and weights and not os.path.exists(name) else None
+    networks = [one.lower().endswith((".onnx", *TEXT)) for one in weights]
+    is_pair = network.lower().endswith(".prototxt") and weights and not any(networks)
+    return (network, ",".join(weights)) if is_pair and not os.path.exists(name) else None
 
 
 def is_onnx(model: StrPath) -> bool:

@@ -66,6 +66,10 @@ NEARLY_RIGHT = {
         "outputs are named one by one, and weights go beside their network; write -o o.onnx\n",
     ),
     "an ONNX model that is text by its name": ((*FOLD[:-1], "o.onnx.txt"), "; write o.onnx\n"),
+    "a network and a stream of weights joined": (
+        ("inspect", "net.prototxt:/dev/stdin"),
+        "the prototxt and the caffemodel are two arguments here: net.prototxt /dev/stdin",
+    ),
     "two models joined by a comma": (("fold", "a.onnx,b.onnx", "-o", "o.onnx"), "a.onnx,b.onnx: cannot be read"),
     "two prototxts joined by a colon": (("inspect", "a.prototxt:b.prototxt"), "a.prototxt:b.prototxt: cannot be read"),
     "an output that is text by another name": ((*FOLD[:-1], "out.prototxt.txt"), "; write out.prototxt\n"),
