@@ -55,13 +55,14 @@ def _running(parts: Iterator[Array]) -> Iterator[Array]:
 
 
 def _of_conv(node: Any, read: Sequence[Any]) -> _Products:
-    """A part of them are those of some channels, the same of each group."""
+    """A part of them are those of some channels, the same of each group; the places of a window are one term."""
     x, weight = read[0], read[1]
     channels = weight.shape[1]
-    grouped = x.reshape(len(x), -1, channels, *x.shape[2:])
+    groups = x.shape[1] // channels
+    grouped = x.reshape(len(x), groups, channels, *x.shape[2:])
 
     def between(start: int, end: int) -> Array:
-        some = grouped[:, :, start:end].reshape(len(x), -1, *x.shape[2:])
+        some = grouped[:, :, start:end].reshape(len(x), groups * (end - start), *x.shape[2:])
         return np.asarray(node.run(some, weight[:, start:end])[0])
 
     return _Products(channels, between)

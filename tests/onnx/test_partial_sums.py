@@ -66,6 +66,10 @@ def test_a_convolution_adds_channel_by_channel_within_a_group() -> None:
     np.testing.assert_allclose(_summed("Conv", x, weight, group=2), wanted)
 
 
+def test_a_convolution_of_no_sample_has_no_sum() -> None:
+    assert _summed("Conv", _real(0, 6, 4, 4), _real(4, 3, 1, 1), group=2).shape == (0, 4, 4, 4)
+
+
 @pytest.mark.parametrize(("x", "weight"), [(_real(3, 1), _real(1, 2)), (np.ones((3, 8), int), np.ones((8, 2), int))])
 def test_a_sum_of_one_product_or_of_whole_numbers_is_not_rounded_on_its_way(x: Array, weight: Array) -> None:
     node, kind = helper.make_node("MatMul", ["x", "w"], ["y"]), helper.np_dtype_to_tensor_dtype(x.dtype)
