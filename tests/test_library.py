@@ -637,6 +637,7 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
             "and not list; its two files are two arguments",
         ),
         (lambda net: LIBRARY.compare(net, net, [np.zeros(3)]), "not list; np.stack makes an array of a list of them"),
+        (lambda net: LIBRARY.compare(net, net, []), "not list; np.stack makes an array of a list of them"),
         (
             lambda net: LIBRARY.compare(net, net, ["a.png", Path("b.png")]),
             "not list; of several images give their folder, or a text file with a path in each line",

@@ -208,7 +208,7 @@ def choose_samples(
         return _own_samples(cast("Samples", given))
     if not isinstance(given, Mapping | str | os.PathLike):
         inner = "; np.stack makes an array of a list of them" if isinstance(given, list | tuple) else ""
-        if inner and all(isinstance(one, str | os.PathLike) for one in given):
+        if inner and given and all(isinstance(one, str | os.PathLike) for one in given):
             inner = "; of several images give their folder, or a text file with a path in each line"
         raise UsageError(
             f"samples are an array, one array for each input, or a path, and not {type(given).__name__}{inner}"
