@@ -61,22 +61,16 @@ def find_patterns(net: Net, shapes: Mapping[str, Shape | None], fixed: Set[str])
         fixed: blobs that somebody outside of the net reads.
     """
     for layer in net.layers:
-        try:
-            if layer.type in GATES and layer.tops:
-                found = _gelu(net, layer)
-            elif layer.type == "Sqrt" and layer.tops:
-                found = _normalisation(net, layer, shapes)
-            elif layer.type == "MatMulInteger" and layer.tops:
-                found = _quantised(net, layer)
-            elif layer.type == "Softmax" and layer.tops:
-                found = _attention(net, layer)
-            else:
-                continue
-        except _Different:
-            continue
-        own, between = set(map(id, found.layers)), [layer.tops[0] for layer in found.layers[:-1]]
-        if fixed.isdisjoint(between) and all(id(use.layer) in own for blob in between for use in net.uses(blob)):
-            yield found
+        if layer.type in KINDS and layer.tops:
+            with suppress(_Different):
+                found = KINDS[layer.type](net, layer, shapes)
+                yield from [pattern for pattern in found if _is_closed(net, pattern, fixed)][:1]
+
+
+def _is_closed(net: Net, pattern: Pattern, fixed: Set[str]) -> bool:
+    """Whether nobody else reads what lies between the layers of a pattern."""
+    own, between = set(map(id, pattern.layers)), [layer.tops[0] for layer in pattern.layers[:-1]]
+    return fixed.isdisjoint(between) and all(id(use.layer) in own for blob in between for use in net.uses(blob))
 
 
 def _maker(net: Net, blob: str, *types: str) -> Layer:
@@ -127,8 +121,9 @@ COMPUTED: Mapping[str, Callable[..., Array]] = {
 """Operator -> the function of its operands."""
 
 
-def _gelu(net: Net, gate: Layer) -> Pattern:
+def _gelu(net: Net, gate: Layer, shapes: Mapping[str, Shape | None]) -> list[Pattern]:
     """What multiplies a blob, or a part of it, by a function of it, and perhaps by a number behind that."""
+    del shapes
     product = _reader(net, gate, *COMPUTED)
     last = gate
     while _number(product) is not None and product is not last:
@@ -147,7 +142,7 @@ def _gelu(net: Net, gate: Layer) -> Pattern:
         for end in (behind, []):
             pattern = (*layers.values(), product, *end)
             if all(layer.type in COMPUTED for layer in end) and _is_gelu(pattern, root):
-                return Pattern(GELU, pattern)
+                return [Pattern(GELU, pattern)]
     raise _Different
 
 
@@ -195,8 +190,8 @@ def _is_gelu(layers: tuple[Layer, ...], root: str) -> bool:
 # Of all values along the last axes.
 
 
-def _normalisation(net: Net, root: Layer, shapes: Mapping[str, Shape | None]) -> Pattern:
-    """What divides by the root of a mean of squares, with what it multiplies and adds last."""
+def _normalisation(net: Net, root: Layer, shapes: Mapping[str, Shape | None]) -> list[Pattern]:
+    """What divides by the root of a mean of squares, with what it multiplies last; first with what centres and adds."""
     added = _maker(net, root.bottoms[0], "Add")
     mean = _maker(net, added.bottoms[0], "ReduceMean")
     square = _maker(net, mean.bottoms[0], "Mul", "Pow")
@@ -209,11 +204,12 @@ def _normalisation(net: Net, root: Layer, shapes: Mapping[str, Shape | None]) ->
         raise _Different
     layers = [square, mean, added, root, *quotient]
     layers += _applied(net, layers[-1], "Mul", mean)
+    found = [Pattern(MEAN_SQUARE, tuple(layers))]
     if centring:
         with suppress(_Different):
             layers = [*centring, *centring_too, *layers, *_applied(net, layers[-1], "Add", mean)]
-            return Pattern(LAYER, tuple({id(layer): layer for layer in layers}.values()))
-    return Pattern(MEAN_SQUARE, tuple(layers))
+            found.insert(0, Pattern(LAYER, tuple({id(layer): layer for layer in layers}.values())))
+    return found
 
 
 def _is_square(layer: Layer) -> bool:
@@ -278,11 +274,12 @@ def _axes(mean: Layer) -> Sequence[int]:
 # Of whole numbers.
 
 
-def _quantised(net: Net, matmul: Layer) -> Pattern:
-    """What multiplies a product of whole numbers by the scale of both, `s*w`, and adds a bias.
+def _quantised(net: Net, matmul: Layer, shapes: Mapping[str, Shape | None]) -> list[Pattern]:
+    """What multiplies a product of whole numbers by the scale of both, `s*w`; first with the bias that is added.
 
     Of the two scales s is that of data that a DynamicQuantizeLinear makes.
     """
+    del shapes
     cast = _reader(net, matmul, "Cast")
     product = _reader(net, cast, "Mul")
     scales = [bottom for bottom in product.bottoms if bottom != cast.tops[0]]
@@ -300,23 +297,24 @@ def _quantised(net: Net, matmul: Layer) -> Pattern:
         bias = _reader(net, product, "Add")
         held = _constant(bias)
         sizes = bias.blobs.shapes[held.blob] if held is not None and held.blob >= 0 else ()
-        if len(sizes) == 1 < sizes[0] and product.tops[0] not in net.outputs:
-            return Pattern(QUANTISED, (*layers, bias))
-    return Pattern(QUANTISED, layers)
+        if len(sizes) == 1 < sizes[0]:
+            return [Pattern(QUANTISED, (*layers, bias)), Pattern(QUANTISED, layers)]
+    return [Pattern(QUANTISED, layers)]
 
 
 # Of what looks at what.
 
 
-def _attention(net: Net, softmax: Layer) -> Pattern:
+def _attention(net: Net, softmax: Layer, shapes: Mapping[str, Shape | None]) -> list[Pattern]:
     """What divides the products of queries and keys by a number and adds a mask to them."""
+    del shapes
     masked = _maker(net, softmax.bottoms[0], "Add")
     for scores, mask in (masked.bottoms, masked.bottoms[::-1]) if len(masked.bottoms) == 2 else ():
         with suppress(_Different):
             scale = _maker(net, scores, "Div", "Mul")
             product = _maker(net, scale.bottoms[0], "MatMul")
             if _number(scale) is not None and len(product.bottoms) == 2:
-                return Pattern(ATTENTION, (product, scale, masked, softmax), _mask(net, mask))
+                return [Pattern(ATTENTION, (product, scale, masked, softmax), _mask(net, mask))]
     raise _Different
 
 
@@ -328,3 +326,12 @@ def _mask(net: Net, blob: str) -> tuple[Layer, ...]:
         if _number(large) is not None and _number(inverse) is not None:
             return inverse, large
     return ()
+
+
+KINDS: Mapping[str, Callable[[Net, Layer, Mapping[str, Shape | None]], list[Pattern]]] = {
+    **dict.fromkeys(GATES, _gelu),
+    "MatMulInteger": _quantised,
+    "Softmax": _attention,
+    "Sqrt": _normalisation,
+}
+"""Operator -> the patterns around one, the largest first."""

@@ -195,3 +195,15 @@ def test_a_long_chain_of_gates_is_no_gelu() -> None:
     chain = " ".join(f"t{place + 1} = Tanh (t{place})" for place in range(1200)).replace("(t0)", "(x)")
     made = model(f"{HEAD} g (float[n] x) => (float[n] y) {{ {chain} y = Mul (t1200, x) }}")
     assert not fold(net_of(made)).report.notes
+
+
+@pytest.mark.parametrize("read", ["t", "u"])
+def test_a_normalisation_whose_centred_values_are_read_elsewhere_stays_one_without_a_mean(
+    read: str, tmp_path: Path
+) -> None:
+    nodes = f"{CENTRED} {SPREAD} n = Div (t, r) m = Mul (n, g) y = Add (m, b)"
+    before = between(nodes, more=f", float[n,3,d] {read}")
+    after = folded(before)
+    assert "SimplifiedLayerNormalization" in optimised(before, tmp_path)
+    assert optimised(after, tmp_path) == optimised(before, tmp_path)
+    np.testing.assert_allclose(run(after, {"data": X})["z"], run(before, {"data": X})["z"], rtol=1e-4, atol=1e-5)
