@@ -963,6 +963,7 @@ class Own:
     ("wrong", "said"),
     [
         ({"count": 2.5}, "its own: the count of samples takes int, and not float"),
+        ({"count": np.int64(20)}, r"its own: the count of samples is int64; give int\(count\)"),
         ({"description": None}, "samples of a class of its own, Own: the description takes str, and not NoneType"),
         ({"name": lambda own, number: number}, "its own: the name of a sample takes str, and not int"),
         ({"name": "a.png"}, r"its own: name is a method, name\(number\), and not str"),
@@ -1000,6 +1001,7 @@ def test_an_answer_that_flips_needs_no_picture_of_a_sample(net: bnfold.Net) -> N
             assert {flip.picture for flip in found.flips} == {None}
     for picture, said in (
         (np.zeros((8, 8), np.uint8), r"uint8 \(8, 8\)"),
+        (np.zeros((0, 0, 3), np.uint8), r"uint8 \(0, 0, 3\)"),
         (np.zeros((8, 8, 3)), "float64"),
         ([], "list"),
     ):

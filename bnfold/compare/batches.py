@@ -231,6 +231,8 @@ def _own_samples(own: Samples) -> Samples:
         raise UsageError(f"samples of a class of its own, {type(own).__name__}, have {quoted(missing)}, too")
     require_type(f"samples of a class of its own, {type(own).__name__}: the description", own.description, "str")
     require_type(f"{own.description}: the count of samples", own.count, "int")
+    if not isinstance(own.count, int):  # onnx takes no number of numpy's as a size
+        raise UsageError(f"{own.description}: the count of samples is {type(own.count).__name__}; give int(count)")
     if own.count < 1:
         raise UsageError(f"{own.description}: there are no samples")
     if not callable(own.name):

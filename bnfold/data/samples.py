@@ -169,7 +169,11 @@ def picture_of_sample(samples: Samples, number: int) -> Array | None:
     """
     picture = samples.picture(number) if getattr(samples, "picture", None) is not None else None
     if picture is not None and not (
-        isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+        isinstance(picture, np.ndarray)
+        and picture.dtype == np.uint8
+        and picture.ndim == 3
+        and picture.shape[2] == 3
+        and picture.size
     ):
         found = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
         raise UsageError(
