@@ -27,7 +27,7 @@ from bnfold.onnx.node import BottomInput, ConstantInput, Node
 
 GELU, LAYER, MEAN_SQUARE, QUANTISED = "GELU", "LayerNormalization", "RMSNormalization", "quantised MatMul"
 ATTENTION = "attention"
-SCALED_LAST = frozenset({LAYER, MEAN_SQUARE, QUANTISED})
+SCALED_LAST = frozenset({LAYER, MEAN_SQUARE})
 """Those that multiply data by a vector last, which takes affines from behind."""
 MOST = 8  # layers in a row in front of a product; of GELU by tanh six
 NEARLY = 2e-3
