@@ -179,8 +179,10 @@ def straying(
     found = _straying(truth, feeds, stretches, tolerance, fair, beside, again=False)
     values = {**{name: (one.reference, one.candidate) for name, one in stretches.items()}, **beside}
     for name in [name for name, share in found.items() if share <= NEAR]:  # each with what it begins at alone
-        known = {front: values[front] for front in truth.fronts([name], values.keys() - {name})}
-        if not _straying(truth, feeds, {name: stretches[name]}, tolerance, fair, known, again=True):
+        begins = truth.fronts([name], {*values, *feeds} - {name})
+        known = {front: values[front] for front in begins & values.keys()}
+        fed = {front: feeds[front] for front in begins & feeds.keys()}
+        if not _straying(truth, fed, {name: stretches[name]}, tolerance, fair, known, again=True):
             del found[name]
     return {*found}
 

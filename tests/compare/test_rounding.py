@@ -1867,3 +1867,24 @@ def test_values_that_are_infinite_in_one_network_alone_are_not_explained_by_the_
     one = MadeBlob.of(reference, candidate, None, False)
     ours, moves, most = one.apart(reference, exact), np.full((1, 1), 1e-6), np.full((1, 1), 1e-2)
     assert one.strays(exact, ours, moves, most, np.inf)
+
+
+def test_a_stretch_is_looked_at_again_without_inputs_that_it_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large one takes longer to round 16 times than a late layer to run."""
+    nodes = [helper.make_node("Softsign", [bottom], [top]) for bottom, top in (("x", "r"), ("r", "y"))]
+    x = np.random.default_rng(0).normal(size=(1, 2, 40)).astype(np.float32)
+    truth = Evaluator.of_model(model(nodes, {"x": x.shape}, ["y"]), (), None, ["r", "y"])
+    given = {name: values.astype(np.float32) for name, values in truth.run({"x": x}).items()}
+    held = {name: MadeBlob.of(given[name], given[name], 1, False) for name in given}
+    held["y"].candidate = held["y"].candidate * np.float32(1 + 3e-6)
+    fed, really = list[set[str]](), Evaluator.each
+
+    def each(self: Evaluator, feeds: Mapping[str, Array], *rest: Any) -> Iterator[tuple[str, Array]]:
+        fed.append({*feeds})
+        return really(self, feeds, *rest)
+
+    monkeypatch.setattr(Evaluator, "each", each)
+    assert straying(truth, {"x": x}, held, 1e-4) == {"y"}
+    assert fed[: 2 + MOVES] == [{"x"}] * (2 + MOVES)
+    assert len(fed) > stretches.AGAIN
+    assert not any(fed[2 + MOVES :])
