@@ -72,7 +72,6 @@ class EmbedLayerNormalization(_Microsoft):
         mask: Array | None = None,
         places: Array | None = None,
         epsilon: float = 1e-12,
-        mask_index_type: int = 1,
         **_: Any,
     ) -> tuple[Array, ...]:
         total = word_table[words] + place_table[np.arange(words.shape[1])[np.newaxis] if places is None else places]
@@ -81,7 +80,7 @@ class EmbedLayerNormalization(_Microsoft):
         centred = total - total.mean(axis=-1, keepdims=True)
         y = scale * centred / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + epsilon) + shift
         count = np.zeros(len(words), np.int32) if mask is None else (mask == 1).sum(axis=1).astype(np.int32)
-        return y, count if mask_index_type else np.zeros(0, np.int32), total
+        return y, count, total  # mask_index_type is for inferring shapes
 
 
 class MultiHeadAttention(_Microsoft):

@@ -71,6 +71,10 @@ TRIED = [
     ("EmbedLayerNormalization (words, segments, word_table, place_table, segment_table, scale6, shift6)", "y, i"),
     ("EmbedLayerNormalization <epsilon = 0.1> (words, , word_table, place_table, , scale6, shift6, mask2)", "y, i"),
     (
+        "EmbedLayerNormalization <mask_index_type = 0> (words, , word_table, place_table, , scale6, shift6, mask2)",
+        "y, i",
+    ),
+    (
         "EmbedLayerNormalization (words, segments, word_table, place_table, segment_table, scale6, shift6, , places32)",
         "y, i, z",
     ),
