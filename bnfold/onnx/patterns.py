@@ -200,7 +200,7 @@ def _normalisation(net: Net, root: Layer, shapes: Mapping[str, Shape | None]) ->
     divided, quotient = _divided_by(net, root)
     data, *centring = _centred(net, square.bottoms[0], shapes)
     same, *centring_too = _centred(net, divided, shapes)
-    if data != same or len(centring) != len(centring_too):
+    if data != same or bool(centring) != bool(centring_too):
         raise _Different
     layers = [square, mean, added, root, *quotient]
     layers += _applied(net, layers[-1], "Mul", mean)
@@ -245,13 +245,19 @@ def _divided_by(net: Net, root: Layer) -> tuple[str, list[Layer]]:
 
 
 def _centred(net: Net, blob: str, shapes: Mapping[str, Shape | None]) -> tuple[str, *tuple[Layer, ...]]:
-    """The blob whose mean a Sub has subtracted to make another, and the two layers; that itself, where none did."""
+    """The blob whose mean a Sub has subtracted to make another, and the layers; that itself, where none did.
+
+    Behind the Sub may be a Cast, which older exporters put in front of a Pow.
+    """
     try:
-        difference = _maker(net, blob, "Sub")
+        behind = _maker(net, blob, "Sub", "Cast")
+        casts = [behind] if behind.type == "Cast" else []
+        difference = _maker(net, behind.bottoms[0], "Sub") if casts else behind
         if len(difference.bottoms) == 2:
             mean = _maker(net, difference.bottoms[1], "ReduceMean")
             if mean.bottoms[:1] == difference.bottoms[:1] and _is_of_last_axes(mean, shapes):
-                return mean.bottoms[0], mean, difference
+                centring: tuple[Layer, ...] = (mean, difference, *casts)
+                return (mean.bottoms[0], *centring)
     except _Different:
         pass
     return (blob,)

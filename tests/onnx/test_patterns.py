@@ -207,3 +207,14 @@ def test_a_normalisation_whose_centred_values_are_read_elsewhere_stays_one_witho
     assert "SimplifiedLayerNormalization" in optimised(before, tmp_path)
     assert optimised(after, tmp_path) == optimised(before, tmp_path)
     np.testing.assert_allclose(run(after, {"data": X})["z"], run(before, {"data": X})["z"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_cast_in_front_of_the_squares_of_a_normalisation_is_part_of_it(tmp_path: Path) -> None:
+    """Older exporters put one there, which changes nothing where data are in float32 and is dropped."""
+    spread = SPREAD.replace("Pow (t", "Pow (wide")
+    nodes = f"{CENTRED} wide = Cast <to = 1> (t) {spread} n = Div (t, r) m = Mul (n, g) y = Add (m, b)"
+    before = between(nodes)
+    after = folded(before)
+    assert types(after) == [operator for operator in types(before) if operator != "Cast"]
+    assert "LayerNormalization" in optimised(before, tmp_path)
+    assert optimised(after, tmp_path) == optimised(before, tmp_path)
