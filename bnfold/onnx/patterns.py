@@ -81,6 +81,13 @@ def _maker(net: Net, blob: str, *types: str) -> Layer:
     return layer
 
 
+def _read(layer: Layer) -> str:
+    """The first blob that a layer reads, if it reads more than constants."""
+    if not layer.bottoms:
+        raise _Different
+    return layer.bottoms[0]
+
+
 def _reader(net: Net, layer: Layer, *types: str) -> Layer:
     """The layer that alone reads what another one makes, if it is of one of some types."""
     readers = {id(use.layer): use.layer for use in net.uses(layer.tops[0])}
@@ -192,13 +199,13 @@ def _is_gelu(layers: tuple[Layer, ...], root: str) -> bool:
 
 def _normalisation(net: Net, root: Layer, shapes: Mapping[str, Shape | None]) -> list[Pattern]:
     """What divides by the root of a mean of squares, with what it multiplies last; first with what centres and adds."""
-    added = _maker(net, root.bottoms[0], "Add")
-    mean = _maker(net, added.bottoms[0], "ReduceMean")
-    square = _maker(net, mean.bottoms[0], "Mul", "Pow")
+    added = _maker(net, _read(root), "Add")
+    mean = _maker(net, _read(added), "ReduceMean")
+    square = _maker(net, _read(mean), "Mul", "Pow")
     if not _is_square(square) or _number(added) is None or not _is_of_last_axes(mean, shapes):
         raise _Different
     divided, quotient = _divided_by(net, root)
-    data, *centring = _centred(net, square.bottoms[0], shapes)
+    data, *centring = _centred(net, _read(square), shapes)
     same, *centring_too = _centred(net, divided, shapes)
     if data != same or bool(centring) != bool(centring_too):
         raise _Different
@@ -252,7 +259,7 @@ def _centred(net: Net, blob: str, shapes: Mapping[str, Shape | None]) -> tuple[s
     try:
         behind = _maker(net, blob, "Sub", "Cast")
         casts = [behind] if behind.type == "Cast" else []
-        difference = _maker(net, behind.bottoms[0], "Sub") if casts else behind
+        difference = _maker(net, _read(behind), "Sub") if casts else behind
         if len(difference.bottoms) == 2:
             mean = _maker(net, difference.bottoms[1], "ReduceMean")
             if mean.bottoms[:1] == difference.bottoms[:1] and _is_of_last_axes(mean, shapes):
@@ -295,7 +302,7 @@ def _quantised(net: Net, matmul: Layer, shapes: Mapping[str, Shape | None]) -> l
     constant = _constant(scale)
     if constant is None or constant.blob < 0 or len(scale.bottoms) != 1:
         raise _Different
-    quantised = _maker(net, scale.bottoms[0], "DynamicQuantizeLinear")
+    quantised = _maker(net, _read(scale), "DynamicQuantizeLinear")
     if matmul.bottoms[:1] != quantised.tops[:1]:
         raise _Different
     layers = (scale, matmul, cast, product)
@@ -314,11 +321,11 @@ def _quantised(net: Net, matmul: Layer, shapes: Mapping[str, Shape | None]) -> l
 def _attention(net: Net, softmax: Layer, shapes: Mapping[str, Shape | None]) -> list[Pattern]:
     """What divides the products of queries and keys by a number and adds a mask to them."""
     del shapes
-    masked = _maker(net, softmax.bottoms[0], "Add")
+    masked = _maker(net, _read(softmax), "Add")
     for scores, mask in (masked.bottoms, masked.bottoms[::-1]) if len(masked.bottoms) == 2 else ():
         with suppress(_Different):
             scale = _maker(net, scores, "Div", "Mul")
-            product = _maker(net, scale.bottoms[0], "MatMul")
+            product = _maker(net, _read(scale), "MatMul")
             if _number(scale) is not None and len(product.bottoms) == 2:
                 return [Pattern(ATTENTION, (product, scale, masked, softmax), _mask(net, mask))]
     raise _Different
@@ -328,7 +335,7 @@ def _mask(net: Net, blob: str) -> tuple[Layer, ...]:
     """The layers that make a mask to be added of one to be multiplied by, if it is written so."""
     with suppress(_Different):
         large = _maker(net, blob, "Mul")
-        inverse = _maker(net, large.bottoms[0], "Sub")
+        inverse = _maker(net, _read(large), "Sub")
         if _number(large) is not None and _number(inverse) is not None:
             return inverse, large
     return ()

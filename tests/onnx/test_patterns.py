@@ -218,3 +218,24 @@ def test_a_cast_in_front_of_the_squares_of_a_normalisation_is_part_of_it(tmp_pat
     assert types(after) == [operator for operator in types(before) if operator != "Cast"]
     assert "LayerNormalization" in optimised(before, tmp_path)
     assert optimised(after, tmp_path) == optimised(before, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "a = Add (held, held) s = Softmax (a) y = MatMul (x, s)",
+        "k = Mul (held, held) v = ReduceMean <axes = [-1]> (k) e = Add (v, number) r = Sqrt (e) y = Div (x, r)",
+        "e = Add (held, number) r = Sqrt (e) y = Div (x, r)",
+        "r = Sqrt (held) y = Div (x, r)",
+        "y = Softmax (held)",
+    ],
+)
+def test_constants_that_nobody_can_compute_are_no_pattern(nodes: str) -> None:
+    """numpy has no bfloat16, so that what reads such constants alone stays a node that reads no blob."""
+    before = onnx.parser.parse_model(f"{HEAD} g (bfloat16[4,4] x) => (bfloat16[4,4] y) {{ {nodes} }}")
+    for name, shape in {"held": (4, 4), "number": ()}.items():
+        if name in nodes:
+            held = onnx.helper.make_tensor(name, onnx.TensorProto.BFLOAT16, shape, [1.5] * (16 if shape else 1))
+            before.graph.initializer.append(held)
+    assert types(folded(before)) == types(before)
+    assert not fold(net_of(before)).report.notes
