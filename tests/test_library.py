@@ -828,6 +828,10 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.RunReport(net, net, bnfold.fold(net)), "give the .report of what bnfold.fold gave"),
         (lambda net: LIBRARY.RunReport(proofs=bnfold.compare(net, net)), r"of one proof \(proof,\)"),
         (lambda net: LIBRARY.RunReport(proofs=[net]), "proofs is a tuple of what bnfold.compare gave"),
+        (lambda net: LIBRARY.RunReport(notes="abc"), "notes is a tuple of sentences, and not str 'abc'"),
+        (lambda net: LIBRARY.RunReport(notes=(1,)), r"notes is a tuple of sentences, and not tuple \(1,\)"),
+        (lambda net: LIBRARY.RunReport(written="a.onnx"), "written is a tuple of paths, and not str 'a.onnx'"),
+        (lambda net: LIBRARY.RunReport(rejected=None), "rejected is a tuple of paths, and not NoneType None"),
         (
             lambda net: LIBRARY.load("a.prototxt:b.caffemodel"),
             "a prototxt and its caffemodel are two arguments: 'a.prototxt', 'b.caffemodel'",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -66,6 +67,14 @@ class RunReport(Rendered):
         proofs = self.proofs if isinstance(self.proofs, tuple | list) else ()
         if proofs is not self.proofs or not all(hasattr(proof, "gates") for proof in proofs):
             raise UsageError("proofs is a tuple of what bnfold.compare gave, of one proof (proof,)")
+        for name, kinds, what in (
+            ("written", (str, os.PathLike), "paths"),
+            ("rejected", (str, os.PathLike), "paths"),
+            ("notes", (str,), "sentences"),
+        ):
+            said = getattr(self, name)
+            if not isinstance(said, tuple | list) or not all(isinstance(one, kinds) for one in said):
+                raise UsageError(f"{name} is a tuple of {what}, and not {type(said).__name__} {said!r:.60}")
 
     def __repr__(self) -> str:
         return f"<RunReport: {len(self.proofs)} proofs, {'passed' if self.passed else 'FAILED'}; {self.fold!r}>"
