@@ -195,6 +195,8 @@ class Journal:
                     plan.merged.append((layer, self._writable(layer, own, affine, self.direction.compose)))
         adding = [layer for layer, change in plan.changes if self._needs_layer(layer, change)]
         if len(adding) > 1:
+            for layer in adding:  # one may get a bias by another affine, and then take this one
+                self.scene.note_met(layer)
             raise Blocked(f"{adding[0]} and {len(adding) - 1} more {MORE_LAYERS}")
         return plan
 

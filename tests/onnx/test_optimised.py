@@ -71,6 +71,21 @@ def test_a_shift_stays_where_more_than_one_product_without_a_bias_would_take_it(
     )
 
 
+def test_a_shift_stays_in_front_of_two_products_until_one_of_them_has_a_bias() -> None:
+    """The Sub behind one is its bias; one Add more for the other is no more than the one that goes."""
+    head = '<ir_version: 8, opset_import: ["" : 17]> n (float[1,3,4] x) => (float[1,3,8] y)'
+    two = "a = Add (x, h) q = MatMul (a, u) k = MatMul (a, v)"
+    held = {"h": values(4, seed=2), "u": TRIPLE["u"], "v": TRIPLE["v"]}
+    alone = model(f"{head} {{ {two} y = Concat <axis = 2> (q, k) }}", **held)
+    assert types(folded(alone)) == types(alone)
+    before = model(f"{head} {{ {two} m = Sub (q, s) y = Concat <axis = 2> (m, k) }}", **held, s=values(4, seed=3))
+    after = folded(before)
+    assert Counter(types(after)) == {"MatMul": 2, "Add": 2, "Concat": 1}
+    assert folded(after).SerializeToString() == after.SerializeToString()
+    x = values(1, 3, 4, seed=5)
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-4, atol=1e-5)
+
+
 def test_a_shift_goes_into_products_that_have_a_bias(tmp_path: Path) -> None:
     """Or that get one at no cost, as a Gemm."""
     shifted = " ".join(f"{name}b = Add ({name}, {name}h)" for name in "qkm")
