@@ -13,6 +13,8 @@ import numpy as np
 from onnx.reference.op_run import OpRun
 
 from bnfold.net import Array
+from bnfold.onnx.fused_operators import standardised
+from bnfold.onnx.reference_operators import MicrosoftOperator, softmax, total
 
 FILTERED = -10000.0  # what is added where a mask is 0
 LOWEST = float(np.finfo(np.float32).min)  # what is added to what comes later, where that is left out
@@ -21,11 +23,7 @@ UNSAID = {"do_rotary": 0, "past_present_share_buffer": 0}
 """Attributes of which other values have no form here."""
 
 
-class _Microsoft(OpRun):
-    op_domain = "com.microsoft"
-
-
-class Attention(_Microsoft):
+class Attention(MicrosoftOperator):
     """Of `q, k, v = x @ W + b`; with what was there before, the keys and values of all."""
 
     def _run(
@@ -47,7 +45,7 @@ class Attention(_Microsoft):
     ) -> tuple[Array, ...]:
         if any(given.get(name, value) != value for name, value in UNSAID.items()):
             raise NotImplementedError("Attention turns what it reads, or shares memory with its past")
-        product = x @ weight if bias is None else x @ weight + bias
+        product = total(x @ weight, bias)
         sizes = qkv_hidden_sizes or [product.shape[2] // 3] * 3
         q, k, v = (_heads(one, num_heads) for one in np.split(product, np.cumsum(sizes)[:2], axis=2))
         if past is not None:
@@ -57,7 +55,7 @@ class Attention(_Microsoft):
         return (y, np.stack([k, v])) if q.shape[3] == v.shape[3] else (y,)
 
 
-class EmbedLayerNormalization(_Microsoft):
+class EmbedLayerNormalization(MicrosoftOperator):
     """The norm of the sum of rows of two or three tables; how many words there are, and the sum."""
 
     def _run(
@@ -74,16 +72,15 @@ class EmbedLayerNormalization(_Microsoft):
         epsilon: float = 1e-12,
         **_: Any,
     ) -> tuple[Array, ...]:
-        total = word_table[words] + place_table[np.arange(words.shape[1])[np.newaxis] if places is None else places]
-        if segments is not None and segment_table is not None:
-            total = total + segment_table[segments]
-        centred = total - total.mean(axis=-1, keepdims=True)
-        y = scale * centred / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + epsilon) + shift
+        of_places = place_table[np.arange(words.shape[1])[np.newaxis] if places is None else places]
+        of_segments = None if segments is None or segment_table is None else segment_table[segments]
+        z = total(word_table[words], of_places, of_segments)
+        y, *_rest = standardised(z, scale, shift, epsilon)
         count = np.zeros(len(words), np.int32) if mask is None else (mask == 1).sum(axis=1).astype(np.int32)
-        return y, count, total  # mask_index_type is for inferring shapes
+        return y, count, z  # mask_index_type is for inferring shapes
 
 
-class MultiHeadAttention(_Microsoft):
+class MultiHeadAttention(MicrosoftOperator):
     """Of q, k and v; with the keys and values of all, and the scores."""
 
     def _run(
@@ -117,7 +114,7 @@ class MultiHeadAttention(_Microsoft):
         return y, k, v, scores
 
 
-class RotaryEmbedding(_Microsoft):
+class RotaryEmbedding(MicrosoftOperator):
     """`(x1*cos - x2*sin, x1*sin + x2*cos)` of halves, or of each pair, by the angle of a place."""
 
     def _run(
@@ -137,7 +134,7 @@ class RotaryEmbedding(_Microsoft):
         turned = rotary_embedding_dim or 2 * cos.shape[1]
         if x.ndim == 3:  # (N, length, heads * size)
             heads = num_heads if rotary_embedding_dim else x.shape[2] // turned
-            y = np.swapaxes(_heads(x, heads), 1, 2)
+            y = x.reshape(*x.shape[:2], heads, -1)
         else:
             y = np.swapaxes(x, 1, 2)
         length = y.shape[1]
@@ -163,13 +160,11 @@ def attention(
         later: what is added where a key comes behind its query.
     """
     scores = (scale or 1 / np.sqrt(q.shape[3])) * (q @ np.swapaxes(k, 2, 3))
-    length, total = scores.shape[2:]
-    for shift in shifts:
-        scores = scores if shift is None else scores + shift
+    scores = total(scores, *shifts)
+    length, keys = scores.shape[2:]
     if later:
-        scores = scores + np.where(np.arange(total) > np.arange(length)[:, np.newaxis] + total - length, later, 0.0)
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    y = (powers / powers.sum(axis=-1, keepdims=True)) @ v
+        scores = scores + np.where(np.arange(keys) > np.arange(length)[:, np.newaxis] + keys - length, later, 0.0)
+    y = softmax(scores, axis=-1) @ v
     return np.swapaxes(y, 1, 2).reshape(len(y), length, -1), scores
 
 
@@ -187,12 +182,12 @@ def _with_bias(q: Array, k: Array, v: Array, bias: Array | None, is_made: bool) 
     return (q + q_bias, k, v) if is_made else (q + q_bias, k + k_bias, v + v_bias)
 
 
-def _masked(mask: Array | None, count: int, total: int, value: float) -> list[Array]:
+def _masked(mask: Array | None, count: int, keys: int, value: float) -> list[Array]:
     """What a mask adds: `value` where it is 0, or before the start and from the end on that it says of each sample."""
     if mask is None:
         return []
     if mask.ndim == 1:
-        places = np.arange(total)
+        places = np.arange(keys)
         kept = places < mask[:count, np.newaxis]
         if len(mask) == 2 * count:
             kept = kept & (places >= mask[count:, np.newaxis])

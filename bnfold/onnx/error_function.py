@@ -55,6 +55,12 @@ def erf(x: Array) -> Array:
     return y
 
 
+def gelu(x: Array, *, by_tanh: bool = False) -> Array:
+    """`x/2 * (1 + erf(x/sqrt(2)))`, or with `tanh(sqrt(2/pi)*(x + 0.044715*x^3))` in the place of erf."""
+    share = np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)) if by_tanh else erf(x / np.sqrt(2))
+    return np.asarray(x / 2 * (1 + share))
+
+
 def _ratio(of: Polynomials, x: Array) -> Array:
     made: list[Array] = []
     for first, *others in of:

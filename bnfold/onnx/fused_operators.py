@@ -13,28 +13,25 @@ from onnx.reference.op_run import OpRun
 
 from bnfold.net import Array
 from bnfold.onnx import recurrent
-from bnfold.onnx.reference_operators import Conv, Gelu, gelu
+from bnfold.onnx.error_function import gelu
+from bnfold.onnx.reference_operators import Conv, Gelu, MicrosoftOperator, total
 
 
-class _Fused(OpRun):
-    op_domain = "com.microsoft"
-
-
-class BiasGelu(_Fused):
+class BiasGelu(MicrosoftOperator):
     """`gelu(x + b)`."""
 
     def _run(self, x: Array, bias: Array) -> tuple[Array]:
         return (gelu(x + bias),)
 
 
-class FastGelu(_Fused):
+class FastGelu(MicrosoftOperator):
     """`gelu(x + b)` by a tanh; b may be left out."""
 
     def _run(self, x: Array, bias: Array | None = None) -> tuple[Array]:
-        return (gelu(x if bias is None else x + bias, by_tanh=True),)
+        return (gelu(total(x, bias), by_tanh=True),)
 
 
-class FusedConv(_Fused):
+class FusedConv(MicrosoftOperator):
     """`f(conv(x) + z)`; z and f may be left out."""
 
     def _run(
@@ -49,10 +46,10 @@ class FusedConv(_Fused):
     ) -> tuple[Array]:
         unsaid = {"auto_pad": "NOTSET", "group": 1, **dict.fromkeys(("dilations", "kernel_shape", "pads", "strides"))}
         (y,) = Conv._run(self, x, weight, bias, **{**unsaid, **given})  # type: ignore[arg-type]
-        return (_activated(y if added is None else y + added, activation, activation_params),)
+        return (_activated(total(y, added), activation, activation_params),)
 
 
-class FusedGemm(_Fused):
+class FusedGemm(MicrosoftOperator):
     """`f(alpha*A*B + beta*C)`, A and B transposed or not; C and f may be left out."""
 
     def _run(
@@ -63,7 +60,7 @@ class FusedGemm(_Fused):
         return (_activated(y if c is None else y + beta * c, given.get("activation", ""), params),)
 
 
-class FusedMatMul(_Fused):
+class FusedMatMul(MicrosoftOperator):
     """`alpha*A*B`, A or B transposed over the last two axes."""
 
     def _run(self, a: Array, b: Array, alpha: float = 1.0, **given: Any) -> tuple[Array]:
@@ -74,7 +71,7 @@ class FusedMatMul(_Fused):
         return (alpha * (a @ b),)
 
 
-class QuickGelu(_Fused):
+class QuickGelu(MicrosoftOperator):
     """`x * sigmoid(alpha*x)`."""
 
     def _run(self, x: Array, alpha: float = 1.702) -> tuple[Array]:
@@ -94,28 +91,32 @@ EPSILON = 1e-12
 """Of a norm of a sum that says none."""
 
 
-class SkipLayerNormalization(_Fused):
+class SkipLayerNormalization(MicrosoftOperator):
     """`scale*(z - mean)/sqrt(variance + epsilon) + B` of the sum z; then mean, factor and sum."""
 
     def _run(
         self, x: Array, skip: Array, scale: Array, shift: Any = None, bias: Any = None, epsilon: float = EPSILON
     ) -> tuple[Array, ...]:
-        total = x + skip if bias is None else x + skip + bias
-        mean = total.mean(axis=-1, keepdims=True)
-        factor = 1 / np.sqrt(total.var(axis=-1, keepdims=True) + epsilon)
-        y = scale * (total - mean) * factor
-        return y if shift is None else y + shift, mean, factor, total
+        z = total(x, skip, bias)
+        return (*standardised(z, scale, shift, epsilon), z)
 
 
-class SkipSimplifiedLayerNormalization(_Fused):
+class SkipSimplifiedLayerNormalization(MicrosoftOperator):
     """`scale*z/sqrt(mean of z^2 + epsilon)` of the sum z; then 0, factor and sum."""
 
     def _run(
         self, x: Array, skip: Array, scale: Array, bias: Array | None = None, epsilon: float = EPSILON
     ) -> tuple[Array, ...]:
-        total = x + skip if bias is None else x + skip + bias
-        y, factor = SimplifiedLayerNormalization._run(self, total, scale, epsilon=epsilon)  # type: ignore[arg-type]
-        return y, np.zeros_like(factor), factor, total
+        z = total(x, skip, bias)
+        y, factor = SimplifiedLayerNormalization._run(self, z, scale, epsilon=epsilon)  # type: ignore[arg-type]
+        return y, np.zeros_like(factor), factor, z
+
+
+def standardised(z: Array, scale: Array, shift: Array | None, epsilon: float) -> tuple[Array, Array, Array]:
+    """`scale*(z - mean)/sqrt(variance + epsilon) + shift` over the last axis; mean, and the factor of `z - mean`."""
+    mean = z.mean(axis=-1, keepdims=True)
+    factor = 1 / np.sqrt(z.var(axis=-1, keepdims=True) + epsilon)
+    return total(scale * (z - mean) * factor, shift), mean, factor
 
 
 def _activated(y: Array, name: str, params: Sequence[float]) -> Array:
@@ -130,7 +131,7 @@ ACTIVATIONS: Mapping[str, Callable[..., Array]] = {
 }
 """Activations of a FusedConv or a FusedGemm, by their names in small letters."""
 
-OWN_GELU: type[OpRun] = type("Gelu", (Gelu,), {"op_domain": _Fused.op_domain})
+OWN_GELU: type[OpRun] = type("Gelu", (Gelu,), {"op_domain": MicrosoftOperator.op_domain})
 """The standard operator without its attribute, of which onnx, by the name of the class, gives the default."""
 
 FUSED_OPERATORS: tuple[type[OpRun], ...] = (

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
+from functools import partial
 from math import log
 from typing import NamedTuple
 
 import numpy as np
 
 from bnfold.net import Array, Layer, Net, Shape
-from bnfold.onnx.error_function import erf
+from bnfold.onnx.error_function import erf, gelu
 from bnfold.onnx.node import BottomInput, ConstantInput, Node
 
 GELU, LAYER, MEAN_SQUARE, QUANTISED = "GELU", "LayerNormalization", "RMSNormalization", "quantised MatMul"
@@ -60,10 +61,14 @@ def find_patterns(net: Net, shapes: Mapping[str, Shape | None], fixed: Set[str])
         shapes: of its blobs, as far as they are known.
         fixed: blobs that somebody outside of the net reads.
     """
+    around: dict[str, Callable[[Net, Layer], list[Pattern]]] = {
+        **AROUND,
+        "Sqrt": partial(_normalisation, shapes=shapes),
+    }
     for layer in net.layers:
-        if layer.type in KINDS and layer.tops:
+        if layer.type in around and layer.tops:
             with suppress(_Different):
-                found = KINDS[layer.type](net, layer, shapes)
+                found = around[layer.type](net, layer)
                 yield from [pattern for pattern in found if _is_closed(net, pattern, fixed)][:1]
 
 
@@ -128,27 +133,29 @@ COMPUTED: Mapping[str, Callable[..., Array]] = {
 """Operator -> the function of its operands."""
 
 
-def _gelu(net: Net, gate: Layer, shapes: Mapping[str, Shape | None]) -> list[Pattern]:
+def _gelu(net: Net, gate: Layer) -> list[Pattern]:
     """What multiplies a blob, or a part of it, by a function of it, and perhaps by a number behind that."""
-    del shapes
     product = _reader(net, gate, *COMPUTED)
     last = gate
-    while _number(product) is not None and product is not last:
+    while _number(product) is not None:
         last, product = product, _reader(net, product, *COMPUTED)
     others = [bottom for bottom in product.bottoms if bottom != last.tops[0]]
     if product.type != "Mul" or len(others) != 1:
         raise _Different
     part = net.producer(others[0])
     roots = others if part is None or _number(part) is None else [*part.bottoms, *others]
-    readers = {id(use.layer): use.layer for use in net.uses(product.tops[0])}
-    behind = [reader for reader in readers.values() if len(readers) == 1 and _number(reader) is not None]
+    ends = [list[Layer]()]
+    with suppress(_Different):
+        behind = _reader(net, product, *COMPUTED)
+        if _number(behind) is not None:
+            ends.insert(0, [behind])
     for root in roots:
         layers = dict[int, Layer]()
         if not all(_gather(net, blob, root, layers) for blob in product.bottoms):
             continue
-        for end in (behind, []):
+        for end in ends:
             pattern = (*layers.values(), product, *end)
-            if all(layer.type in COMPUTED for layer in end) and _is_gelu(pattern, root):
+            if _is_gelu(pattern, root):
                 return [Pattern(GELU, pattern)]
     raise _Different
 
@@ -186,7 +193,7 @@ def _is_gelu(layers: tuple[Layer, ...], root: str) -> bool:
             )
             values[layer.tops[0]] = COMPUTED[layer.type](*operands)
         found = values[layers[-1].tops[0]]
-        wanted = x * (1 + erf(x / np.sqrt(2))) / 2
+        wanted = gelu(x)
         if any(layer.type == "Sigmoid" for layer in layers):
             at_end = float(found[-1]) / 3
             factor = log(at_end / (1 - at_end)) / 3 if 0 < at_end < 1 else 1.0
@@ -287,12 +294,11 @@ def _axes(mean: Layer) -> Sequence[int]:
 # Of whole numbers.
 
 
-def _quantised(net: Net, matmul: Layer, shapes: Mapping[str, Shape | None]) -> list[Pattern]:
+def _quantised(net: Net, matmul: Layer) -> list[Pattern]:
     """What multiplies a product of whole numbers by the scale of both, `s*w`; first with the bias that is added.
 
     Of the two scales s is that of data that a DynamicQuantizeLinear makes.
     """
-    del shapes
     cast = _reader(net, matmul, "Cast")
     product = _reader(net, cast, "Mul")
     scales = [bottom for bottom in product.bottoms if bottom != cast.tops[0]]
@@ -318,9 +324,8 @@ def _quantised(net: Net, matmul: Layer, shapes: Mapping[str, Shape | None]) -> l
 # Of what looks at what.
 
 
-def _attention(net: Net, softmax: Layer, shapes: Mapping[str, Shape | None]) -> list[Pattern]:
+def _attention(net: Net, softmax: Layer) -> list[Pattern]:
     """What divides the products of queries and keys by a number and adds a mask to them."""
-    del shapes
     masked = _maker(net, _read(softmax), "Add")
     for scores, mask in (masked.bottoms, masked.bottoms[::-1]) if len(masked.bottoms) == 2 else ():
         with suppress(_Different):
@@ -341,10 +346,9 @@ def _mask(net: Net, blob: str) -> tuple[Layer, ...]:
     return ()
 
 
-KINDS: Mapping[str, Callable[[Net, Layer, Mapping[str, Shape | None]], list[Pattern]]] = {
+AROUND: Mapping[str, Callable[[Net, Layer], list[Pattern]]] = {
     **dict.fromkeys(GATES, _gelu),
     "MatMulInteger": _quantised,
     "Softmax": _attention,
-    "Sqrt": _normalisation,
 }
-"""Operator -> the patterns around one, the largest first."""
+"""Operator -> the patterns around one, the largest first; around a Sqrt a normalisation, which shapes tell, too."""

@@ -12,7 +12,7 @@ import numpy as np
 from onnx.reference.op_run import OpRun
 
 from bnfold.net import Array
-from bnfold.onnx.reference_operators import Conv
+from bnfold.onnx.reference_operators import Conv, MicrosoftOperator, total
 
 STEPS_OF_BYTE = 255  # of 8 bits, unsigned
 
@@ -32,15 +32,13 @@ class DynamicQuantizeLinear(OpRun):
         return _in_own_steps(x)
 
 
-class DynamicQuantizeMatMul(OpRun):
+class DynamicQuantizeMatMul(MicrosoftOperator):
     """`a` in steps of its own range, times B in its steps, plus bias."""
-
-    op_domain = "com.microsoft"
 
     def _run(self, a: Array, b: Array, b_scale: Array, b_zero: Any = None, bias: Any = None) -> tuple[Array]:
         steps, scale, zero = _in_own_steps(a)
         product = _centred(steps, zero) @ _centred(b, b_zero) * (scale * b_scale)
-        return (product if bias is None else product + bias,)
+        return (total(product, bias),)
 
 
 class MatMulInteger(OpRun):
@@ -50,10 +48,8 @@ class MatMulInteger(OpRun):
         return (_whole(_centred(a, _of_rows(a_zero)) @ _centred(b, b_zero)),)
 
 
-class MatMulIntegerToFloat(OpRun):
+class MatMulIntegerToFloat(MicrosoftOperator):
     """The same times both scales, plus bias."""
-
-    op_domain = "com.microsoft"
 
     def _run(
         self,
@@ -66,17 +62,15 @@ class MatMulIntegerToFloat(OpRun):
         bias: Any = None,
     ) -> tuple[Array]:
         product = _centred(a, a_zero) @ _centred(b, b_zero) * (a_scale * b_scale)
-        return (product if bias is None else product + bias,)
+        return (total(product, bias),)
 
 
-class MatMulNBits(OpRun):
+class MatMulNBits(MicrosoftOperator):
     """`a @ w.T + bias`, with `w = (code - zero)*scale` of codes of few bits, the first in the lowest bits of a byte.
 
     `block_size` of them along the last axis share scale and zero, which is half of the codes unless it is given: as
     codes of as few bits, or as numbers of a's type.
     """
-
-    op_domain = "com.microsoft"
 
     def _run(
         self,
@@ -105,7 +99,7 @@ class MatMulNBits(OpRun):
         scale, zero = (one[:, :K] for one in spread)
         weight = (_unpacked(codes.reshape(N, -1), bits)[:, :K] - zero) * scale
         product = a @ weight.T
-        return (product if bias is None else product + bias,)
+        return (total(product, bias),)
 
 
 class QLinearConv(OpRun):

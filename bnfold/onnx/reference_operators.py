@@ -8,6 +8,7 @@ reads between pixels, and `fused_operators` what onnxruntime makes of several no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from itertools import product
 from math import prod
 from typing import Any
@@ -25,7 +26,7 @@ from onnx.reference.ops.aionnxml._op_run_aionnxml import OpRunAiOnnxMl
 from bnfold.net import Array
 from bnfold.onnx.arithmetic import on_at, over_norm, places_along, scattered
 from bnfold.onnx.detection_operators import MaxRoiPool, NonMaxSuppression, RoiAlign
-from bnfold.onnx.error_function import erf
+from bnfold.onnx.error_function import erf, gelu
 from bnfold.onnx.recurrent import GRU, LSTM, RNN
 from bnfold.onnx.sampling_operators import DeformConv, GridSample, sliding, with_bias
 
@@ -176,12 +177,6 @@ class Gelu(OpRun):
 
     def _run(self, x: Array, *, approximate: str) -> tuple[Array]:
         return (gelu(x, by_tanh=approximate == "tanh"),)
-
-
-def gelu(x: Array, *, by_tanh: bool = False) -> Array:
-    """`x/2 * (1 + erf(x/sqrt(2)))`, or with `tanh(sqrt(2/pi)*(x + 0.044715*x^3))` in the place of erf."""
-    share = np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)) if by_tanh else erf(x / np.sqrt(2))
-    return np.asarray(x / 2 * (1 + share))
 
 
 class LRN(OpRun):
@@ -501,16 +496,28 @@ class Upsample(OpRun):
         return (x,)
 
 
-def _softmax(scores: Array) -> Array:
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+class MicrosoftOperator(OpRun):
+    """An operator of onnxruntime's own domain."""
+
+    op_domain = "com.microsoft"
+
+
+def total(first: Array, *others: Array | None) -> Array:
+    """The sum of one and of what else is given."""
+    return reduce(np.add, (one for one in others if one is not None), first)
+
+
+def softmax(scores: Array, axis: int = 1) -> Array:
+    """`e^x` of each value along an axis, as a share of their sum."""
+    powers = np.exp(scores - scores.max(axis=axis, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=axis, keepdims=True))
 
 
 POST_TRANSFORMS: Mapping[str, Callable[[Array], Array]] = {
     "LOGISTIC": lambda scores: 1 / (1 + np.exp(-scores)),
     "NONE": lambda scores: scores,
     "PROBIT": _common_classifier.probit,
-    "SOFTMAX": _softmax,
+    "SOFTMAX": softmax,
     "SOFTMAX_ZERO": _common_classifier.softmax_zero,
 }
 
