@@ -123,10 +123,6 @@ class MadeBlob:
                 total[part], count[part] = np.square(np.where(counts, errors, 0)).sum(axis=-1), counts.sum(axis=-1)
         return np.asarray(np.sqrt(total / np.maximum(count, 1))).reshape(first.shape[:2])
 
-    def strays(self, exact: Array, ours: Array, moves: Array, most: Array, fair: float) -> bool:
-        """Whether rounding does not explain how far the candidate is off, see `share`."""
-        return self.share(exact, ours, moves, most, fair) > 1
-
     def share(self, exact: Array, ours: Array, moves: Array, most: Array, fair: float) -> float:
         """How far the candidate is off, as a share of what rounding explains: the largest of all channels.
 

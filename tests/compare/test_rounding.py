@@ -1357,7 +1357,7 @@ def strays(ours: float, theirs: float, moves: float, *, enlarges: bool = False, 
     off = np.resize([1, -1], 16).reshape(1, 1, 16)
     stretch = MadeBlob.of(exact + ours * off, exact + theirs * off, 1, enlarges)
     each = np.full((1, 1), moves)
-    return stretch.strays(exact, np.full((1, 1), ours), each, np.full((1, 1), 1e-4), fair)
+    return stretch.share(exact, np.full((1, 1), ours), each, np.full((1, 1), 1e-4), fair) > 1
 
 
 def test_rounding_explains_of_a_stretch_what_its_own_arithmetic_loses() -> None:
@@ -1378,7 +1378,7 @@ def test_a_constant_channel_of_the_reference_may_meet_the_truth_by_chance() -> N
     for theirs, wrong in ((9e-7, False), (3e-6, True)):
         off = np.array([0, theirs, 0]).reshape(1, 3, 1)
         stretch = MadeBlob.of(exact + ours[..., np.newaxis], exact + off, 1, False)
-        assert stretch.strays(exact, ours, np.full((1, 3), 1e-7), np.full((1, 1), 1e-4), FAIR) == wrong
+        assert (stretch.share(exact, ours, np.full((1, 3), 1e-7), np.full((1, 1), 1e-4), FAIR) > 1) == wrong
 
 
 @pytest.mark.parametrize("enlarges", [False, True])
@@ -1389,7 +1389,7 @@ def test_a_channel_whose_sums_cancel_is_not_excused_by_another_one(enlarges: boo
     for wrong in (0.0, 1e-3):
         candidate = exact * (1 + np.array([0, wrong]).reshape(1, 2, 1))
         stretch = MadeBlob.of(exact, candidate, 1, enlarges)
-        assert stretch.strays(exact, ours, moves, np.full((1, 1), 2e-4), FAIR) == bool(wrong)
+        assert (stretch.share(exact, ours, moves, np.full((1, 1), 2e-4), FAIR) > 1) == bool(wrong)
 
 
 def multiplied(
@@ -1449,7 +1449,7 @@ def test_what_stands_beside_a_mask_is_not_judged_by_it() -> None:
         found = np.where(scores < -1e8, scores, scores * np.float32(factor))
         stretch = MadeBlob.of(scores, found, 1, False)
         nothing = np.zeros((1, 2))
-        assert stretch.strays(exact, nothing, nothing + 1e-7, np.ones((1, 1)), FAIR) == wrong
+        assert (stretch.share(exact, nothing, nothing + 1e-7, np.ones((1, 1)), FAIR) > 1) == wrong
 
 
 @pytest.mark.parametrize("mask", [-1e9, -1e4])
@@ -1866,7 +1866,7 @@ def test_values_that_are_infinite_in_one_network_alone_are_not_explained_by_the_
     reference[0, 0, 0] = candidate[0, 0, 1] = np.inf
     one = MadeBlob.of(reference, candidate, None, False)
     ours, moves, most = one.apart(reference, exact), np.full((1, 1), 1e-6), np.full((1, 1), 1e-2)
-    assert one.strays(exact, ours, moves, most, np.inf)
+    assert one.share(exact, ours, moves, most, np.inf) > 1
 
 
 def test_a_stretch_is_looked_at_again_without_inputs_that_it_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
