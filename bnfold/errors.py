@@ -162,6 +162,17 @@ def first_of(alike: Sequence[str]) -> str:
     return alike[0] + (f" (and {len(alike) - 1:,} more like this)" if len(alike) > 1 else "")
 
 
+def listed(words: Sequence[str]) -> str:
+    """Words in a sentence, the last one behind "and".
+
+    Examples:
+        >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+        ('a', 'a and b', 'a, b and c')
+    """
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def as_subject(paths: Sequence[Path]) -> str:
     """Some files as the beginning of a sentence on what became of them."""
     return f"{', '.join(map(str, paths))} {'was' if len(paths) == 1 else 'were'}"

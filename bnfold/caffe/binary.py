@@ -36,7 +36,7 @@ from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.caffe.text import Foreign, PrototxtDocument
 from bnfold.caffe.weights import WeightsFile, decode_name
-from bnfold.errors import Guesses, ParseError, UsageError, few, quoted
+from bnfold.errors import Guesses, ParseError, UsageError, few, listed, quoted
 from bnfold.io.wire import (
     FIXED32,
     FIXED64,
@@ -193,8 +193,8 @@ def difference(readings: Sequence[DialectReading]) -> str:
     ways = []
     for effects, reading in zip(apart, readings, strict=True):
         words = " ".join(f"{field}: {value}" for other, _, field, value in effects if other == position)
-        ways.append(f"{f'`{words}`' if words else 'nothing'} in {_listed(reading.dialects)}")
-    return f"{who}: a number in its parameters means {', '.join(ways[:-1])} and {ways[-1]}"
+        ways.append(f"{f'`{words}`' if words else 'nothing'} in {_names_of(reading.dialects)}")
+    return f"{who}: a number in its parameters means {listed(ways)}"
 
 
 def _effects(net: NetParameter) -> Iterable[Effect]:
@@ -219,7 +219,7 @@ def _effects(net: NetParameter) -> Iterable[Effect]:
                     yield position, who, field.name, " ".join(text.split())
 
 
-def _listed(dialects: Dialects) -> str:
+def _names_of(dialects: Dialects) -> str:
     """Dialects in the order of `DIALECTS`, three at the most by name."""
     return few([one for one in DIALECTS if one in dialects], 3)
 

@@ -16,7 +16,7 @@ from bnfold.algebra.frontend import FoldContext, FrontEnd, InnerNet
 from bnfold.algebra.operators import Alias, Clip, Constant, Move, Opaque, Operator, Pass, Window
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import Rounded, exact_values, why_unstorable
-from bnfold.errors import counted
+from bnfold.errors import counted, listed
 from bnfold.net import Array, Blobs, DType, Layer, LazyArray, Net, Shape, blobs_of
 from bnfold.onnx.biases import fuse_biases, part_biases
 from bnfold.onnx.bodies import bodies_of
@@ -94,8 +94,7 @@ class OnnxFrontEnd(FrontEnd):
         }
         if found:
             counts = Counter(pattern.name for pattern in found)
-            *names, last = [counted(count, name) for name, count in counts.items()]
-            named = f"{', '.join(names)} and {last}" if names else last
+            named = listed([counted(count, name) for name, count in counts.items()])
             each, stay, them = (" each", "stay", "them") if len(found) > 1 else ("", "stays", "it")
             context.notes.append(
                 f"{named}, written as several nodes{each}, {stay} so: runtimes recognise {them} and compute "

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved
-from bnfold.errors import counted, few
+from bnfold.errors import counted, few, listed
 from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.cost import COSTS, changes
 from bnfold.report.figures import answers, class_name, ordinary, percent, same_answer, small
@@ -107,8 +107,7 @@ def fold_lines(report: FoldReport, verbosity: int) -> Iterator[Part]:
 
 def _by_type(numbers: Counter[str]) -> str:
     """`15 BatchNorm, 14 Scale and 2 Bias`."""
-    *others, last = (f"{number:,} {layer_type}" for layer_type, number in numbers.most_common())
-    return f"{', '.join(others)} and {last}" if others else last
+    return listed([f"{number:,} {layer_type}" for layer_type, number in numbers.most_common()])
 
 
 def _cost_table(run: RunReport, verbosity: int) -> Iterator[Grid]:
