@@ -77,12 +77,17 @@ LINEAR = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 PREPARING = "transform_param"
 
 
-def hidden_differences(ours: Model, theirs: Model, pairs: Mapping[str, str], errors: Mapping[str, float]) -> list[str]:
-    """A note on the layers that read the same blobs in both networks and hold other values, of which nothing is seen.
+def hidden_differences(
+    ours: Model, theirs: Model, pairs: Mapping[str, str], errors: Mapping[str, float]
+) -> dict[str, tuple[str, float]]:
+    """The layers that read the same blobs in both networks and hold other values, of which nothing is seen.
 
     Args:
         ours, theirs, pairs: the networks, and their blobs and inputs.
         errors: blob of the reference that was compared -> its largest error, of its range.
+
+    Returns:
+        layer of the candidate -> what it holds otherwise, and the largest error of what was compared behind it.
     """
     unit = max(ROUNDING[model.stored_type] for model in (ours, theirs))
     seen = _seen(theirs, {pairs[name]: error for name, error in errors.items()}, unit)
@@ -97,16 +102,21 @@ def hidden_differences(ours: Model, theirs: Model, pairs: Mapping[str, str], err
     found = _other_layers(ours, theirs, pairs, seen, same) | found
     for model in (ours, theirs):
         model.release_pages()
+    return found
+
+
+def hidden_note(found: Mapping[str, tuple[str, float]]) -> Iterator[str]:
+    """The note on `hidden_differences`, where there are any."""
     if not found:
-        return []
+        return
     first, *others = found
     where = f"{found[first][0]} of '{first}'" if others else found[first][0]
     have, it, are = ("have", "them", "they are") if others else ("has", "it", "it is")
     shown = "differs by rounding alone" if any(error for _, error in found.values()) else "is equal bit for bit"
-    return [
+    yield (
         f"{named('layer', list(found))} {have} other values in the candidate ({where}), and what was compared behind "
         f"{it} {shown}, so {are} not proved; give data that tells the two apart by --data"
-    ]
+    )
 
 
 def _seen(model: Model, errors: Mapping[str, float], unit: float) -> dict[str, float]:

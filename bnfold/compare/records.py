@@ -357,6 +357,7 @@ class DiffReport(Rendered):
         unpaired: outputs and blobs of the reference without a partner; `extra` those of the candidate.
         uncompared: the outputs of the reference that could not be compared.
         as_exact: blobs beyond the tolerance that are no farther from a float64 run of the reference than the reference.
+        unproved: layers that hold other values in the candidate, of which the data showed nothing.
         equal: the networks are the same to the last weight, and nothing was run.
         classifier, detector: how far both recognise and detect the same; None where no output is of that kind.
         first_divergent: None where no layer's error grows out of line.
@@ -384,6 +385,7 @@ class DiffReport(Rendered):
     notes: tuple[str, ...] = ()
     uncompared: tuple[Uncompared, ...] = ()
     as_exact: tuple[str, ...] = ()
+    unproved: tuple[str, ...] = ()
     equal: bool = False
     sample_count: int = 0
     reference_on: Execution | None = None
@@ -470,4 +472,9 @@ class DiffReport(Rendered):
         if self.as_exact:
             names = few([f"'{name}'" for name in self.as_exact], 3)
             rounded = f"; beyond the tolerance by rounding alone, as a float64 run shows: {names}"
-        return f"The networks compute the same{same}{rounded}{covered}."
+        unseen = ""
+        if self.unproved:
+            layers, hold = ("layers", "hold") if len(self.unproved) > 1 else ("layer", "holds")
+            names = few([f"'{name}'" for name in self.unproved], 3)
+            unseen = f"; of {layers} {names}, which {hold} other values, the data shows nothing"
+        return f"The networks compute the same{same}{rounded}{unseen}{covered}."

@@ -13,6 +13,7 @@ from bnfold.compare import gates
 from bnfold.compare.detect import same_detector
 from bnfold.compare.divergence import first_divergent_layer, upstream
 from bnfold.compare.exact import same_makers
+from bnfold.compare.hidden_differences import hidden_differences
 from bnfold.compare.incomparable_nodes import nodes_made_otherwise
 from bnfold.compare.matched import MatchedCandidate
 from bnfold.compare.measure import Measurement, Spans
@@ -107,6 +108,7 @@ class _Report:
             notes=tuple(notes),
             uncompared=self.uncompared,
             as_exact=tuple(rounded),
+            unproved=tuple(self.hidden),
             sample_count=found.count,
             reference_on=self.ran[0],
             candidate_on=self.ran[1],
@@ -137,7 +139,7 @@ class _Report:
     def _notes(self, decided: Mapping[str, bool]) -> Iterator[str]:
         """What is not proved, and why; `decided`: blob beyond the tolerance -> whether by rounding."""
         found = self.found
-        yield from unproved(self.matched, found, self.blobs, self.classifier)
+        yield from unproved(self.matched, found, self.blobs, self.classifier, self.hidden)
         if inner := [*self._inner(by_user=True).values()]:
             yield gates.computed_alone(inner)
         if self.bare:
@@ -150,6 +152,12 @@ class _Report:
         yield from (rounding_note(name, found.distances[name], one) for name, one in decided.items())
         if any(execution is not None and execution.tf32 for execution in self.ran):
             yield TF32_NOTE
+
+    @cached_property
+    def hidden(self) -> dict[str, tuple[str, float]]:
+        """The layers that hold other values in the candidate, of which nothing is seen."""
+        matched, errors = self.matched, {blob.blob: blob.judged for blob in self.blobs}
+        return hidden_differences(matched.ours, matched.theirs, matched.partners, errors)
 
     @cached_property
     def hiding(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import numpy as np
 from bnfold.compare.batches import BatchLayout
 from bnfold.compare.classify import near_chance
 from bnfold.compare.gates import beside, is_blank
-from bnfold.compare.hidden_differences import hidden_differences, prepared_otherwise, unguarded_exponentials
+from bnfold.compare.hidden_differences import hidden_note, prepared_otherwise, unguarded_exponentials
 from bnfold.compare.measure import Measurement, Spans
 from bnfold.compare.metrics import magnitude
 from bnfold.compare.models import Model
@@ -31,9 +31,15 @@ BY_CHANNEL = ("Conv", "ConvTranspose", "Gemm", "Convolution", "Deconvolution", "
 
 
 def unproved(
-    matched: MatchedCandidate, found: Measurement, blobs: Sequence[BlobDiff], classifier: ClassifierDiff | None
+    matched: MatchedCandidate,
+    found: Measurement,
+    blobs: Sequence[BlobDiff],
+    classifier: ClassifierDiff | None,
+    hidden: Mapping[str, tuple[str, float]],
 ) -> Iterator[str]:
-    """The notes on one candidate, given what was found in all samples and what is reported of it."""
+    """The notes on one candidate, given what was found in all samples, what is reported of it, and its
+    `hidden_differences`.
+    """
     if classifier is not None:
         yield from _unanswered(found.count, classifier)
     yield from _not_finite(blobs)
@@ -44,8 +50,7 @@ def unproved(
     yield from _small_channels(matched, found, blobs)
     yield from _beside_masks(found, blobs, matched.options.limit)
     yield from _overflowing(matched, found)
-    errors = {blob.blob: blob.judged for blob in blobs}
-    yield from hidden_differences(matched.ours, matched.theirs, matched.partners, errors)
+    yield from hidden_note(hidden)
     yield from prepared_otherwise(matched.ours, matched.theirs)
     yield from unguarded_exponentials(matched.ours, matched.theirs)
     yield from replace(matched.ties, counts=found.ties).notes()

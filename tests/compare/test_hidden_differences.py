@@ -71,6 +71,9 @@ def test_a_value_that_nothing_reached_is_said_not_to_be_proved(
     report = bnfold.compare(reference, candidate, np.abs(X), layers=layers)
     assert report.passed
     assert any(said in note and "not proved" in note for note in report.notes)
+    assert report.unproved == ("c",)
+    assert "; of layer 'c', which holds other values, the data shows nothing" in report.verdict
+    assert "the data shows nothing" not in bnfold.compare(reference, reference, np.abs(X), layers=layers).verdict
 
 
 def summed(found: onnx.ModelProto) -> onnx.ModelProto:
