@@ -19,7 +19,7 @@ from bnfold.onnx.double import in_double, input_types
 from bnfold.onnx.fused_operators import FUSED_OPERATORS
 from bnfold.onnx.graph import further_outputs
 from bnfold.onnx.node import attribute_value, opset_of, reads_of
-from bnfold.onnx.partial_sums import size_of_partial_sums
+from bnfold.onnx.partial_sums import rounded_terms, size_of_partial_sums
 from bnfold.onnx.quantised_operators import QUANTISED_OPERATORS
 from bnfold.onnx.reference_operators import BELOW, OWN_OPERATORS
 from bnfold.onnx.weight import Weight
@@ -185,6 +185,8 @@ class Evaluator:
                         for name, value in zip(node.input, read, strict=True)
                     ]
                 made = node.run(*read, context=values) if node.need_context() else node.run(*read)
+                if rounded is not None and (terms := rounded_terms(node, read)) is not None:
+                    made = [sum(rounded(node.output[0], term, "") for term in terms)]
                 if summed is not None and (size := size_of_partial_sums(node, read)) is not None:
                     made = [summed(made[0], size), *made[1:]]
                 if rounded is not None:

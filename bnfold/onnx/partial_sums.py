@@ -6,6 +6,13 @@ With the partial sums `S_k` of K products, in the order in which they are stored
 
 times what it moves a value of 1 by. A sum may end near 0 whose partial sums are far from it. The mean is taken at the
 ends of PARTS equal parts of the products.
+
+An InstanceNormalization is a sum of two terms, as onnxruntime computes it (instance_norm.cc). With
+a = scale/sqrt(variance + epsilon)
+
+    y = x*a + (bias - mean*a)
+
+Either term is rounded at its own size. In a plane of one value, x = mean, their sum is the bias, however x is moved.
 """
 
 from __future__ import annotations
@@ -44,6 +51,16 @@ def size_of_partial_sums(node: Any, read: Sequence[Any]) -> Array | None:
     for total in _running(products.between(*ends) for ends in pairwise(places)):
         squares = squares + np.square(total)
     return np.asarray(np.sqrt(products.terms / (len(places) - 1) * squares))
+
+
+def rounded_terms(node: Any, read: Sequence[Any]) -> tuple[Array, Array] | None:
+    """The two terms of an InstanceNormalization, which are rounded before they are added; None of other operators."""
+    if node.op_type != "InstanceNormalization" or read[0].dtype.kind != "f":
+        return None
+    x, scale, bias = read
+    plane, along = tuple(range(2, x.ndim)), (-1, *[1] * (x.ndim - 2))
+    a = scale.reshape(along) / np.sqrt(x.var(axis=plane, keepdims=True) + node.epsilon)
+    return x * a, bias.reshape(along) - x.mean(axis=plane, keepdims=True) * a
 
 
 def _running(parts: Iterator[Array]) -> Iterator[Array]:

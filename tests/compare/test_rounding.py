@@ -1285,6 +1285,33 @@ def test_what_rounding_left_of_a_constant_plane_is_no_fault_and_hides_none(kind:
         assert [report.passed for report in reports] == [True] + [False] * len(wrong)
 
 
+def of_one_value(seed: int, **faults: float) -> ModelProto:
+    """pool -> a normalisation of planes of one value, which leaves its shift -> bn.
+
+    Args:
+        faults: weight -> the factor of what it holds of the last channel.
+    """
+    random = np.random.default_rng(seed)
+    held = {name: 1 + random.random(6) for name in ("scale", "shift", "gamma", "beta", "mean", "variance")}
+    for name, factor in faults.items():
+        held[name][-1] *= factor
+    nodes = [
+        helper.make_node("GlobalMaxPool", ["data"], ["most"], "most"),
+        helper.make_node("InstanceNormalization", ["most", "scale", "shift"], ["normal"], "normal"),
+        helper.make_node("BatchNormalization", ["normal", "gamma", "beta", "mean", "variance"], ["y"], "bn"),
+    ]
+    return model(nodes, {"data": (2, 6, 3, 3)}, ["y"], {name: one.astype(np.float32) for name, one in held.items()}, 17)
+
+
+def test_an_instance_normalisation_of_one_value_is_rounded_as_its_two_terms_are() -> None:
+    """In float32 x*a - mean*a is not 0, however small the shift: a is 1/sqrt(epsilon), and x some hundreds."""
+    for seed in range(8):
+        wrong = [of_one_value(seed, **{name: 0.9}) for name in ("shift", "beta")]
+        nets = [bnfold.fold(bnfold.load(one)).net for one in (of_one_value(seed), *wrong)]
+        reports = Comparison(of_one_value(seed)).against_all(nets)
+        assert [report.passed for report in reports] == [True, False, False]
+
+
 def with_more(made: ModelProto, seed: int, channel: int, factor: float, *between: str) -> ModelProto:
     """A normalisation behind which layers without weights, and perhaps a Conv, stand in front of another BatchNorm.
 

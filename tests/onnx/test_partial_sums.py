@@ -86,3 +86,26 @@ def test_of_many_products_some_partial_sums_stand_for_all() -> None:
     x, weight = np.ones((1, 1600), np.float32), np.ones((1600, 1), np.float32)
     found = _summed("MatMul", x, weight)
     assert found == pytest.approx(_rooted(np.ones((1, 1, 1600))), rel=0.05)
+
+
+def test_an_instance_normalisation_is_rounded_term_by_term() -> None:
+    x, scale, bias = _real(2, 3, 4, 5), _real(3), _real(3)
+    made = model(
+        [helper.make_node("InstanceNormalization", ["x", "scale", "bias"], ["y"], epsilon=0.1)],
+        *({"x": x.shape}, ["y"], {"scale": scale, "bias": bias}, 17),
+    )
+    truth = Evaluator.of_model(made, (), None, ["y"])
+    terms: list[Array] = []
+
+    def take(name: str, values: Array, op_type: str) -> Array:
+        terms.extend([values] if name == "y" and not op_type else [])
+        return values
+
+    ((_, rounded),) = truth.each({"x": x}, rounded=take)
+    ((_, exact),) = truth.each({"x": x})
+    factor = scale[:, np.newaxis, np.newaxis] / np.sqrt(
+        x.astype(float).var(axis=(2, 3), keepdims=True) + np.float32(0.1)
+    )
+    np.testing.assert_allclose(terms[0], x * factor)
+    np.testing.assert_allclose(terms[0] + terms[1], exact, atol=1e-12)
+    np.testing.assert_allclose(rounded, exact, atol=1e-12)
