@@ -301,6 +301,25 @@ def test_sizes_that_one_network_alone_leaves_open_or_the_data_alone_have_are_sai
     assert compare(odd, odd, given).notes == (seen,)
 
 
+@pytest.mark.parametrize(
+    ("start", "scale", "failed"),
+    [(1, 1.0, []), (-2, 1.0, ["sizes"]), (1, 1.01, ["tolerance"])],
+    ids=["the same", "other rows of one sample", "another weight"],
+)
+def test_outputs_without_an_element_at_other_sizes_say_nothing_there(
+    start: int, scale: float, failed: list[str]
+) -> None:
+    """All samples but the first: of one sample none is left."""
+
+    def rest(start: int, scale: float = 1.0) -> ModelProto:
+        ends = {"start": np.array([start]), "end": np.array([1 << 40]), "zero": ZERO}
+        text = "p = MatMul (x, k) y = Slice (p, start, end, zero)"
+        return net("float[n,4] x", text, k=values(4, 3) * np.float32(scale), **ends)
+
+    report = compare(rest(1), rest(start, scale))
+    assert [gate.name for gate in report.gates if not gate.passed] == failed
+
+
 def test_other_sizes_bring_no_other_values_than_those_of_given_data() -> None:
     bounded = net("float[n,t] x", "y = Clip (x, , most)", most=np.array(2, np.float32))
     report = compare(net("float[n,t] x", "y = Identity (x)"), bounded, values(3, 5))
