@@ -302,11 +302,10 @@ def _quantised(net: Net, matmul: Layer) -> list[Pattern]:
     cast = _reader(net, matmul, "Cast")
     product = _reader(net, cast, "Mul")
     scales = [bottom for bottom in product.bottoms if bottom != cast.tops[0]]
-    if len(scales) != 1 or len(product.bottoms) != 2:
+    if len(scales) != 1:
         raise _Different
     scale = _maker(net, scales[0], "Mul")
-    constant = _constant(scale)
-    if constant is None or constant.blob < 0 or len(scale.bottoms) != 1:
+    if _constant(scale) is None:
         raise _Different
     quantised = _maker(net, _read(scale), "DynamicQuantizeLinear")
     if matmul.bottoms[:1] != quantised.tops[:1]:

@@ -207,6 +207,21 @@ def test_a_product_whose_parts_are_read_elsewhere_is_no_such_pattern(behind: str
     assert not any("quantised MatMul" in note for note in fold(net_of(before)).report.notes)
 
 
+def test_a_product_of_other_data_than_its_scale_is_of_is_no_such_pattern() -> None:
+    quantised = QUANTISED.replace("MatMulInteger (q, ", "MatMulInteger (o, ")
+    before = model(
+        f'<ir_version: 8, opset_import: ["" : 17]> n (float[1,3,4] x, uint8[1,3,4] o) => (float[1,3,4] y) '
+        f"{{ {quantised} g = Mul (f, k) c = Mul (g, u) y = Sin (c) }}",
+        n=WHOLE,
+        t=np.array(0.02, np.float32),
+        u=values(4, seed=3),
+    )
+    assert not fold(net_of(before)).report.notes
+    after, o = folded(before), np.random.default_rng(1).integers(0, 255, (1, 3, 4), dtype=np.uint8)
+    feeds = {"x": values(1, 3, 4, seed=7), "o": o}
+    np.testing.assert_allclose(run(after, feeds)["y"], run(before, feeds)["y"], rtol=1e-4, atol=1e-4)
+
+
 def _projected(name: str, axes: str) -> str:
     """Queries, keys or values, one for each of two heads."""
     return f"""
@@ -257,6 +272,32 @@ def test_the_scale_of_an_attention_stays_in_front_of_a_mask_that_is_given(tmp_pa
         after = folded(before)
         assert types(after) == types(before)
         assert_no_more_nodes(before, after, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("scores", "mask", "left"),
+    [
+        ("t = MatMul (x, x) d = Div (t, two)", "i = Sub (one, m) k = Mul (i, v)", "MatMul Div Sub Mul Add Softmax"),
+        ("t = MatMul (x, x) d = Div (t, two)", "i = Sub (m, v) k = Mul (i, three)", "MatMul Div Add Mul Add Softmax"),
+        ("t = MatMul (x, x) d = Mul (t, v)", "k = Neg (m)", "MatMul Mul Mul Add Softmax"),
+        ("t = MatMul (x, w) d = Div (t, two)", "k = Neg (m)", "MatMul Mul Add Softmax"),
+    ],
+)
+def test_what_is_built_nearly_as_an_attention_with_a_mask_is_folded(scores: str, mask: str, left: str) -> None:
+    """The mask is made with a vector, the scale is one, or the product is of a weight."""
+    nodes = f"{scores} m = Mul (mask, three) {mask} l = Add (d, k) y = Softmax (l)"
+    text = f"n (float[1,4,4] x, float[1,1,4] mask) => (float[1,4,4] y) {{ {nodes} }}"
+    held = {"v": values(4, seed=3), "w": values(4, 4)}
+    held |= {name: np.array(value, np.float32) for name, value in {"one": 1, "two": 2, "three": -3}.items()}
+    before = model(
+        f'<ir_version: 7, opset_import: ["" : 17]> {text}',
+        **{name: value for name, value in held.items() if f"{name})" in nodes or f"({name}" in nodes},
+    )
+    after = folded(before)
+    assert types(after) == left.split()
+    assert bool(fold(net_of(before)).report.notes) == ("MatMul Div" in left)
+    feeds = {"x": values(1, 4, 4, seed=7), "mask": values(1, 1, 4, seed=8)}
+    np.testing.assert_allclose(run(after, feeds)["y"], run(before, feeds)["y"], rtol=1e-4, atol=1e-5)
 
 
 def test_the_scale_of_an_attention_without_a_mask_goes_into_the_queries(tmp_path: Path) -> None:

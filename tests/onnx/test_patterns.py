@@ -106,6 +106,8 @@ def test_a_function_of_several_nodes_stays_byte_for_byte(nodes: str) -> None:
         "d = Mul (x, q) e = Sigmoid (d) m = Mul (x, e) y = Mul (m, two)",
         f"{CENTRED} {SPREAD} n = Div (t, r) y = Mul (n, g)".replace("[2]", "[1]"),
         f"{SQUARES} n = Div (r, x) y = Mul (n, g)",
+        f"{CENTRED} {SPREAD} n = Div (x, r) y = Mul (n, g)",
+        f"{CENTRED} {SQUARES} n = Div (t, r) y = Mul (n, g)",
         f"{SQUARES.replace('(x, two)', '(two, x)')} n = Div (x, r) y = Mul (n, g)",
         f"{SQUARES.replace('Pow (x, two)', 'Mul (x, two)')} n = Div (x, r) y = Mul (n, g)",
     ],
@@ -116,6 +118,57 @@ def test_what_is_nearly_such_a_function_is_taken_apart(nodes: str) -> None:
     after = folded(before)
     assert len(types(after)) < len(types(before))
     np.testing.assert_allclose(run(after, {"data": X})["z"], run(before, {"data": X})["z"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("nodes", ["e = Sigmoid (x) y = Mul (x, e)", "e = Sigmoid (x) m = Mul (x, e) y = Mul (m, two)"])
+def test_a_swish_is_no_pattern(nodes: str) -> None:
+    """There is no number in it that could go elsewhere, and one behind it may."""
+    before = between(nodes)
+    after = folded(before)
+    assert types(after) == ["MatMul", "Sigmoid", "Mul", "MatMul"]
+    assert not fold(net_of(before)).report.notes
+    np.testing.assert_allclose(run(after, {"data": X})["z"], run(before, {"data": X})["z"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "left"),
+    [
+        ("d = Mul (x, g) e = Erf (d) a = Add (e, one) m = Mul (x, a) y = Mul (m, half)", ""),
+        ("d = Mul (x, q) e = Sigmoid (d) i = Div (one, e) y = Div (x, i)", ""),
+        (f"o = Neg (x) {SPREAD.replace('(t', '(o')} n = Div (x, r) y = Mul (n, g)", ""),
+        (f"{SQUARES.replace('(v, eps)', '(v, v)')} n = Div (x, r) y = Mul (n, g)", ""),
+        (f"{SQUARES} i = Div (r, one) n = Mul (x, i) y = Mul (n, g)", ""),
+        (f"{SQUARES} i = Div (two, r) n = Mul (x, i) y = Mul (n, g)", ""),
+        (f"t = Sub (x, b) {SPREAD} n = Div (t, r) y = Mul (n, g)", "RMSNormalization"),
+        (f"{CENTRED.replace('[-1]', '[1]')} {SPREAD} n = Div (t, r) m = Mul (n, g) y = Add (m, b)", "RMSNormalization"),
+        (
+            f"o = Neg (x) {CENTRED.replace('(x)', '(o)')} {SPREAD} n = Div (t, r) m = Mul (n, g) y = Add (m, b)",
+            "RMSNormalization",
+        ),
+    ],
+)
+def test_what_is_built_nearly_as_a_pattern_is_none_or_a_smaller_one(nodes: str, left: str) -> None:
+    before = between(nodes)
+    after = folded(before)
+    notes = fold(net_of(before)).report.notes
+    assert [note.split(",")[0] for note in notes] == ([f"1 {left}"] if left else [])
+    np.testing.assert_allclose(run(after, {"data": X})["z"], run(before, {"data": X})["z"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_a_mean_that_loses_its_axis_makes_no_normalisation(keepdims: int) -> None:
+    """Of a square matrix it divides the columns by what it is of the rows."""
+    nodes = f"{SQUARES} n = Div (x, r) m = Mul (n, g) y = Mul (m, f)".replace("[2]>", f"[1], keepdims = {keepdims}>")
+    before = model(
+        f"{HEAD} g (float[4,4] x) => (float[4,4] y) {{ {nodes} }}",
+        g=values(4, seed=3),
+        f=values(4, seed=4),
+        **{name: np.array(NUMBERS[name], np.float32) for name in ("eps", "two")},
+    )
+    after, x = folded(before), values(4, 4, seed=5)
+    assert len(types(after)) == len(types(before)) - 1
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], rtol=1e-4, atol=1e-5)
+    assert bool(fold(net_of(before)).report.notes) == bool(keepdims)
 
 
 @pytest.mark.parametrize("read", ["d", "a", "m"])
