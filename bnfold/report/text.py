@@ -177,7 +177,8 @@ def _found(proof: DiffReport) -> str:
     if proof.worst is not None and proof.worst.max_abs == 0:
         text = "; equal bit for bit" if proof.passed else ""
     elif proof.worst is not None:
-        text = f"; worst blob '{proof.worst.blob}', {small(proof.worst.judged)} of its range"
+        rounded = ", by rounding alone" if proof.passed and proof.worst.blob in proof.as_exact else ""
+        text = f"; worst blob '{proof.worst.blob}', {small(proof.worst.judged)} of its range{rounded}"
     found, boxes = proof.classifier, proof.detector
     if found is not None and found.labelled:
         text += f"; top-1 {percent(found.reference_top1)} -> {percent(found.candidate_top1)}"

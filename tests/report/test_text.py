@@ -239,6 +239,17 @@ def test_of_many_blobs_that_differ_by_rounding_the_verdict_names_three() -> None
     assert exact.verdict == "The networks compute the same, bit for bit."
 
 
+def test_a_worst_blob_that_rounding_explains_is_called_so() -> None:
+    net, result = folded("digits_train_test")
+    proof = bnfold.compare(net, result.net)
+    worst = proof.worst
+    assert worst is not None
+    assert "by rounding alone" not in text(proof)
+    assert "of its range, by rounding alone" in " ".join(
+        text(dataclasses.replace(proof, as_exact=(worst.blob,))).split()
+    )
+
+
 def test_a_failed_proof_is_not_called_equal_and_no_equal_one_told_twice() -> None:
     equal = DiffReport("a.onnx", "b.onnx", "no data was needed", 0, 1e-4, equal=True)
     assert text(equal) == "The networks are the same to the last weight, so nothing had to be run.\n"
