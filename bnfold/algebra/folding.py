@@ -88,11 +88,12 @@ class _FoldOptions(NamedTuple):
     join: bool
 
 
-def _folded(net: Net, asked: _FoldOptions) -> tuple[FoldResult, bool]:
+def _folded(net: Net, asked: _FoldOptions, whole: str = "network") -> tuple[FoldResult, bool]:
     """A net folded with its bodies, and whether a normalisation of it was taken by its stored statistics."""
     assert net.front is not None
     own, report = net.with_layers(net.layers), FoldReport()
-    context = FoldContext(own, report.shapes, asked.assume_global_stats, keep=_matching(blobs_of(own), asked.keep))
+    keep = _matching(blobs_of(own), asked.keep)
+    context = FoldContext(own, report.shapes, asked.assume_global_stats, whole=whole, keep=keep)
     left_alone = set(_matching([layer.name for layer in own.layers], asked.exclude))
     context.excluded = {id(layer) for layer in own.layers if layer.name in left_alone}
     sweep = Sweep(own, net.front, context, asked.join, report)
@@ -100,7 +101,7 @@ def _folded(net: Net, asked: _FoldOptions) -> tuple[FoldResult, bool]:
     assumed = bool(context.assumed)
     for body in net.front.bodies(sweep.net):
         if body.net is not None and id(body.layer) not in context.excluded:
-            result, inside = _folded(body.net, asked)
+            result, inside = _folded(body.net, asked, "body")
             _fold_inside(body, result, report)
             assumed |= inside
         report.notes += filter(None, [body.why])

@@ -41,6 +41,7 @@ class FoldContext:
         stored_type: the type that the values of a kept affine are stored in; the widest of the net's, at least float32.
         assume_global_stats: take a normalisation that follows its batch as if it used its stored statistics.
         assumed: the layers for which that was done.
+        whole: what the net is in a reason: the network, or a body of one of its layers.
         keep: blobs that the user keeps.
         excluded: layers that must stay exactly as they are, by identity.
         settled: whether every affine that stays has been tried both ways; only then may two of them become one node.
@@ -57,6 +58,7 @@ class FoldContext:
     assume_global_stats: bool = False
     stored_type: npt.DTypeLike = "float32"
     assumed: list[Layer] = field(default_factory=list)
+    whole: str = "network"
     keep: Collection[str] = ()
     excluded: Collection[int] = ()
     settled: bool = False

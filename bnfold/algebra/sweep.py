@@ -90,8 +90,8 @@ class Sweep:
         self.names = Names((*self.report.shapes, *self.net.public.values(), *self.front.taken_names(self.net)), "_")
 
     def _scene(self, layers: Sequence[Layer]) -> Scene:
-        protected = {blob: f"'{blob}' is an output of the network" for blob in self.net.outputs}
-        protected |= {blob: f"'{blob}' is an input of the network" for blob in self.net.inputs}
+        protected = {blob: f"'{blob}' is an output of the {self.context.whole}" for blob in self.net.outputs}
+        protected |= {blob: f"'{blob}' is an input of the {self.context.whole}" for blob in self.net.inputs}
         for blob in self.context.keep:
             protected.setdefault(blob, f"'{blob}' is named by --keep")
         return Scene(

@@ -109,7 +109,7 @@ def test_a_large_weight_that_others_read_is_not_stored_twice() -> None:
     before = made(BRANCHES)
     with mock.patch("bnfold.onnx.bodies.MAX_COPIED", 100):
         after = folded(before)
-        assert [reason for reason in reasons(before) if "'w' is an input of the network" in reason]
+        assert [reason for reason in reasons(before) if "'w' is an input of the body" in reason]
     assert inner_types(after)["then_branch"] == ["Conv", "BatchNormalization"]
     assert inner_types(after)["else_branch"] == inner_types(folded(before))["else_branch"]
 
