@@ -194,7 +194,7 @@ def _why_data(context: NodeContext, blob: str) -> str:
         )
     maker = net.producer(blob)
     if maker is None:
-        return f"'{blob}' is an input of the network"
+        return f"'{blob}' is an input of the {context.fold.whole}"
     if maker.type in QUANTISED:
         return f"'{blob}' is quantised: it comes from {maker}"
     return f"'{blob}' is computed by {maker}"
