@@ -22,6 +22,7 @@ from bnfold.onnx.biases import fuse_biases, part_biases
 from bnfold.onnx.bodies import bodies_of
 from bnfold.onnx.casts import drop_casts, pair_casts
 from bnfold.onnx.constants import ELEMENTWISE, shape_alone
+from bnfold.onnx.detached_constants import attach_constants, detach_constants
 from bnfold.onnx.edition import types_of
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import (
@@ -42,7 +43,6 @@ from bnfold.onnx.operators.context import DEQUANTISING, NodeContext, Unfit
 from bnfold.onnx.operators.linear import in_pattern
 from bnfold.onnx.operators.quantised import STORED, finish_rescaled, rescale
 from bnfold.onnx.origin import OnnxOrigin
-from bnfold.onnx.parts import join_constants, part_constants
 from bnfold.onnx.patterns import SCALED_LAST, find_patterns
 from bnfold.onnx.shapes import Types
 from bnfold.onnx.sizes import MOVING
@@ -82,7 +82,7 @@ class OnnxFrontEnd(FrontEnd):
         context.casts = pair_casts(context)
         named = set(blobs_of(context.net))
         fuse_biases(context)
-        part_constants(context)
+        detach_constants(context)
         context.shapes |= {blob: types.shapes.get(blob) for blob in blobs_of(context.net) if blob in named}
 
     def _find_patterns(self, context: FoldContext, types: Types) -> None:
@@ -293,7 +293,7 @@ class OnnxFrontEnd(FrontEnd):
 
     def finish(self, context: FoldContext) -> None:
         """What `prepare` did is undone; what was assumed is said once; kept constants stay."""
-        join_constants(context.net)
+        attach_constants(context.net)
         finish_rescaled(context.net)
         part_biases(context)
         for layer in context.net.layers:

@@ -25,9 +25,9 @@ MOST_ZEROS = 1 << 20
 """Zeros that are written out with a shift: models say by a shape how many there are."""
 
 
-def part_constants(context: FoldContext) -> None:
+def detach_constants(context: FoldContext) -> None:
     """Make a layer of each constant of a float type that stands beside data, but for zeros under a factor."""
-    net, parts = context.net, list[Layer]()
+    net, detached = context.net, list[Layer]()
     names = Names((*net.origin.names, *blobs_of(net)), "_")
     for layer in net.layers:
         node: Node = layer.param
@@ -44,8 +44,8 @@ def part_constants(context: FoldContext) -> None:
         slots = tuple(BottomInput(next(places)) if _is_read(slot) else slot for slot in node.slots)
         net.reads(layer, read)
         layer.param, layer.blobs = replace(node, slots=slots, whole=node), Blobs()
-        parts += held.values()
-    net.insert_first(parts)
+        detached += held.values()
+    net.insert_first(detached)
 
 
 def _is_shifted(layer: Layer, net: Net) -> bool:
@@ -81,7 +81,7 @@ def _holding(constant: ConstantInput, layer: Layer, names: Names) -> Layer:
     return Layer(layer.name, "Identity", [], [top], Blobs((layer.blobs.stored[constant.blob],)), param)
 
 
-def join_constants(net: Net) -> None:
+def attach_constants(net: Net) -> None:
     """Make each node what it was, with the values that its constants have by now."""
     for layer in [layer for layer in net.layers if layer.param.whole is not None]:
         node: Node = layer.param.whole
