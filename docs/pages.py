@@ -164,7 +164,7 @@ def rules() -> str:
         looks_for = " ".join([summary, *details]).replace("\n", " ")
         in_short = summary.replace("\n", " ").removesuffix(".").replace("|", r"\|")
         table.append(f"| [{name}](#{name}) | {rule.severity} | {in_short} |")
-        sections.append(f"## {name}\n\n{looks_for}\n\n**Why:** {rule.why}.\n\n**Instead:** {rule.instead}.")
+        sections.append(f"### {name}\n\n{looks_for}\n\n**Why:** {rule.why}.\n\n**Instead:** {rule.instead}.")
     return "\n".join(table) + "\n\n" + "\n\n".join(sections) + "\n"
 
 
