@@ -73,6 +73,12 @@ CHOOSING = frozenset(("GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMin"))
 SAFE = ("LogSoftmax", "ReduceLogSumExp", "Softmax")  # which subtract the largest value before exp
 BOUNDING = CHOOSING | {"Abs", "Clip", "Max", "Min", "Relu", "Sigmoid", "Tanh", "TopK"}  # what keeps exp from it, mostly
 MOST_OF_EXP = {"float16": 11, "float64": 709}
+SELECTING = frozenset(("ArgMax", "ArgMin", "MaxRoiPool", "NonMaxSuppression", "RoiAlign", "TopK"))
+"""Operators that no fold gives other settings, so that these are compared though blobs of other names are read."""
+DETECTING = frozenset(
+    ("DetectionOutput", "DetectionOutputRefine", "PSROIPooling", "Proposal", "ROIAlign", "ROIPooling")
+)
+"""Likewise layer types of Caffe."""
 LINEAR = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 PREPARING = "transform_param"
 
@@ -371,7 +377,9 @@ def _other_layers(
     for layer in ours.net.layers:
         partner = next((others[pairs[top]] for top in layer.tops if pairs.get(top) in others), None)
         read = [pairs.get(bottom) for bottom in layer.bottoms]
-        if partner is None or partner.type != layer.type or partner.bottoms != read or partner.param is layer.param:
+        if partner is None or partner.type != layer.type or partner.param is layer.param:
+            continue
+        if partner.bottoms != read and layer.type not in DETECTING:
             continue
         settings, changed = layer_settings(layer), layer_settings(partner)
         unlike = {name for name in settings | changed if settings.get(name) != changed.get(name)} - {PREPARING}
@@ -456,8 +464,12 @@ def _difference(
     ours += [""] * (len(theirs) - len(ours))
     theirs += [""] * (len(ours) - len(theirs))
     known = [(one, other, stored[0].get(one), stored[1].get(other)) for one, other in zip(ours, theirs, strict=True)]
-    if any(
+    reads_others = any(
         (one and mine is None) or (other and its is None) for one, other, mine, its in known if pairs.get(one) != other
+    )
+    if reads_others and not (
+        node.op_type in SELECTING
+        and all((bool(one), mine is None) == (bool(other), its is None) for one, other, mine, its in known)
     ):
         return None
     if node.op_type != partner.op_type:
@@ -468,7 +480,8 @@ def _difference(
         if settings.get(name) != others.get(name)
     ]
     found += [(f"'{one or other}'", _apart_stored(mine, its)) for one, other, mine, its in known if one + other]
-    return Difference(*max(found, key=lambda one: one[1], default=("", 0.0)), UNITS)
+    most = Difference(*max(found, key=lambda one: one[1], default=("", 0.0)), UNITS)
+    return None if reads_others and not most.size else most
 
 
 def _called_otherwise(

@@ -390,6 +390,59 @@ def test_settings_of_a_layer_that_is_many_nodes_are_said_not_to_be_proved(tmp_pa
     assert any("layer 'out'" in note and "detection_output_param" in note for note in report.notes)
 
 
+def test_settings_of_a_detector_that_reads_other_names_are_said_not_to_be_proved(tmp_path: Path) -> None:
+    """A fold changes none of them, whatever it does with the layers in front."""
+    text = DETECTOR.replace('"loc" input_shape', '"l" input_shape').replace(
+        "layer {", 'layer { name: "p" type: "Power" bottom: "l" top: "loc" power_param { scale: 0.5 } } layer {'
+    )
+    other = text.replace('"loc"', '"boxes"')
+    paths = [tmp_path / "a.prototxt", tmp_path / "b.prototxt", tmp_path / "c.prototxt"]
+    for path, written in zip(paths, (text, other, other.replace("top_k: 30", "top_k: 31")), strict=True):
+        path.write_text(written)
+    prior = np.array([[[0.1, 0.1, 0.3, 0.3, 0.5, 0.5, 0.9, 0.9], [0.1, 0.1, 0.2, 0.2] * 2]], np.float32)
+    scores = np.array([[0.2, 0.8, 0.4, 0.6]], np.float32)
+    data = {"l": np.zeros((1, 8), np.float32), "conf": scores, "prior": prior}
+    reference, same, changed = (bnfold.load(path) for path in paths)
+    assert not bnfold.compare(reference, same, data).unproved
+    report = bnfold.compare(reference, changed, data)
+    assert report.passed
+    assert report.unproved == ("out",)
+    assert "detection_output_param" in " ".join(report.notes)
+
+
+CHOSEN = """<ir_version: 8, opset_import: ["" : 17]> net (float[2,5] x) => (float[2,3] y, int64[2,3] i)
+<int64[1] k = {3}, float low = {0}, float high = {100}> { %s }"""
+
+
+def test_what_a_layer_that_chooses_reads_and_how_many_may_be_written_otherwise() -> None:
+    reference = onnx.parser.parse_model(CHOSEN % "a = Relu (x) y, i = TopK (a, k)")
+    counted = onnx.parser.parse_model(
+        CHOSEN % "b = Relu (x) n = Shape <start = 1> (x) m = Min (k, n) y, i = TopK (b, m)"
+    )
+    bounded = onnx.parser.parse_model(CHOSEN % "b = Clip (x, low, high) y, i = TopK (b, k)")
+    assert not bnfold.compare(reference, counted).unproved
+    assert any("(Clip where the reference has Relu)" in note for note in bnfold.compare(reference, bounded).notes)
+
+
+def test_a_layer_that_reads_another_blob_takes_a_bias_over(tmp_path: Path) -> None:
+    """What a fold does with a Bias in front of it."""
+    convolution = """layer { name: "c" type: "Convolution" bottom: "%s" top: "c"
+      convolution_param { num_output: 2 kernel_size: 1 bias_term: %s } }"""
+    bias = 'layer { name: "b" type: "Bias" bottom: "x" top: "b" }'
+    weight, shift = np.array([[0.5, -1.5, 2], [3, 0.25, -1]], np.float32), np.array([1, -2, 0.5], np.float32)
+    nets: list[bnfold.Net] = []
+    for text in (bias + convolution % ("b", "false"), convolution % ("x", "true")):
+        path = tmp_path / f"{len(nets)}.prototxt"
+        path.write_text('input: "x" input_shape { dim: 1 dim: 3 dim: 4 dim: 4 } ' + text)
+        nets.append(bnfold.load(path))
+    nets[0]["b"].blobs = bnfold.Blobs([shift])
+    nets[0]["c"].blobs = bnfold.Blobs([weight[:, :, None, None]])
+    nets[1]["c"].blobs = bnfold.Blobs([weight[:, :, None, None], weight @ shift])
+    report = bnfold.compare(nets[0], nets[1])
+    assert report.passed
+    assert not report.unproved
+
+
 def test_settings_of_caffe_that_are_only_written_otherwise_need_no_word(tmp_path: Path) -> None:
     text = """input: "x" input_shape { dim: 1 dim: 3 dim: 4 dim: 4 }
     layer { name: "p" type: "Pooling" bottom: "x" top: "p" pooling_param { kernel_size: 2 } }

@@ -771,8 +771,11 @@ def test_a_wrong_filter_that_is_too_small_for_the_tolerance_is_said() -> None:
     assert not any("of itself" in note for note in compare(spread(1.0), spread(1.0, 1.5)).notes)
 
 
-def finding(threshold: float, wrong: float = 0.0, suppressing: float = 0.5) -> ModelProto:
-    """Scores and boxes of a convolution each, and those of the boxes that are left; none of a large threshold."""
+def finding(threshold: float, wrong: float = 0.0, suppressing: float = 0.5, said: str = "") -> ModelProto:
+    """Scores and boxes of a convolution each, and those of the boxes that are left; none of a large threshold.
+
+    What is said stands behind the names of what is no output.
+    """
     random = np.random.default_rng(2)
     weights = {
         "ws": random.normal(0, 0.3, (6, 3, 6, 6)).astype(np.float32),
@@ -785,14 +788,15 @@ def finding(threshold: float, wrong: float = 0.0, suppressing: float = 0.5) -> M
         "place": np.array(2),
     }
     weights["ws"][1] += np.float32(wrong)
+    read = ["boxes" + said, "scores" + said]
     nodes = [
-        helper.make_node("Conv", ["x", "ws"], ["s"], "s"),
-        helper.make_node("Reshape", ["s", "one_row"], ["scores"], "scores"),
-        helper.make_node("Conv", ["x", "wb"], ["b"], "b"),
-        helper.make_node("Reshape", ["b", "boxes_of_4"], ["boxes"], "boxes"),
-        helper.make_node("NonMaxSuppression", ["boxes", "scores", "most", "overlap", "threshold"], ["left"], "left"),
-        helper.make_node("Gather", ["left", "place"], ["places"], "places", axis=1),
-        helper.make_node("Gather", ["boxes", "places"], ["y"], "y", axis=1),
+        helper.make_node("Conv", ["x", "ws"], ["s" + said], "s"),
+        helper.make_node("Reshape", ["s" + said, "one_row"], ["scores" + said], "scores"),
+        helper.make_node("Conv", ["x", "wb"], ["b" + said], "b"),
+        helper.make_node("Reshape", ["b" + said, "boxes_of_4"], ["boxes" + said], "boxes"),
+        helper.make_node("NonMaxSuppression", [*read, "most", "overlap", "threshold"], ["left"], "left"),
+        helper.make_node("Gather", ["left", "place"], ["places" + said], "places", axis=1),
+        helper.make_node("Gather", [read[0], "places" + said], ["y"], "y", axis=1),
     ]
     return model(nodes, {"x": (1, 3, 6, 6)}, ["y", "left"], weights)
 
@@ -806,6 +810,21 @@ def test_a_detector_that_finds_nothing_is_proved_by_what_its_equal_layers_read()
     assert compare(nothing, finding(1e9, suppressing=0.4)).verdict.startswith("Nothing is proved: ")
     by_outputs = compare(nothing, change(nothing, "wb", (0,), 1.0), options=OUTPUTS)
     assert "blob 'boxes' differs" in by_outputs.verdict  # what makes the boxes is another layer
+
+
+@pytest.mark.parametrize("said", ["", "_1"])
+def test_a_threshold_that_no_box_reached_is_named_whatever_the_boxes_are_called(said: str) -> None:
+    some = finding(0.0)
+    assert not compare(some, finding(0.0, said=said)).unproved
+    for changed, where in (
+        (finding(0.001, said=said), "threshold"),
+        (finding(0.0, suppressing=0.51, said=said), "overlap"),
+    ):
+        report = compare(some, changed)
+        assert report.passed
+        assert "; of layer 'left', which holds other values, the data shows nothing" in report.verdict
+        assert any(f"has other values in the candidate ('{where}')" in note for note in report.notes)
+    assert not compare(some, finding(1e9, said=said)).passed
 
 
 def test_scores_that_only_choose_boxes_are_compared_with_the_outputs() -> None:
