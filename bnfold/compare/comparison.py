@@ -557,7 +557,9 @@ class Comparison:
                 return data, engine.shapes(data), []
             sparing = self.options.memory is not None  # the allocator holds what trials of noise took
             if self._noise is None:
-                self._noise = choose_noise(data, engine.layout, ours, engine.session, sparing=sparing)
+                telling = engine.telling_largest()
+                self._noise = choose_noise(data, engine.layout, ours, engine.session, telling, sparing=sparing)
+                del telling
             drawn = self._noise.scaled(data)
             saturated = saturated_blobs(drawn, engine.layout, hiding, engine.session, self._noise)
             if sparing:

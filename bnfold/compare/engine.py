@@ -127,6 +127,15 @@ class Engine:
             sessions[0] = self._session(self.segments[0], 0, self.networks.further)
         return sessions[0]
 
+    def telling_largest(self) -> Session | None:
+        """The reference, which gives the largest magnitude of each of its blobs of float16; None without such."""
+        from bnfold.onnx.graph import telling_largest
+
+        reference = self.networks.reference
+        if names := reference.float16_blobs():
+            return self._opened(0, replace(reference, proto=telling_largest(reference.proto, names)), ())
+        return None
+
     @property
     def compiled(self) -> bool:
         """Whether compiled code measures, as was decided with the plans."""

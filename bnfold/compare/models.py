@@ -172,6 +172,15 @@ class Model:
         names = {FLOATS[number] for number in numbers if number in FLOATS}
         return names | {weight.dtype.name for weight in self.weights if weight.name in read}
 
+    def float16_blobs(self) -> list[str]:
+        """Its blobs of float16, in order of execution."""
+        from bnfold.onnx.graph import inferred
+
+        if "float16" not in self.float_types:
+            return []
+        types, _ = inferred(self.proto, self.weights, {name: feed.shape for name, feed in self.feeds.items()})
+        return [name for name in self.writers if FLOATS.get(types.elements.get(name, 0)) == "float16"]
+
     @property
     def stored_type(self) -> str:
         """The coarsest of its float types."""

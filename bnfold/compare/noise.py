@@ -2,13 +2,16 @@
 
 The rule: of 64, 8, 1, 1/8 and 1/64 the first s is taken at which, for one sample drawn from N(0, s^2),
 
-    every output of the reference has a finite value, and
-    in each blob behind a Softmax, Sigmoid or TanH less than half of the positions are saturated (`saturation`);
+    every output of the reference has a finite value,
+    in each blob behind a Softmax, Sigmoid or TanH less than half of the positions are saturated (`saturation`), and
+    no blob of float16 reaches half of where float16 ends: beyond that end one network may round to infinity
+    what the other does not, and what is infinite in both is not compared;
 
-if there is none, the first at which the outputs have finite values: what saturates at any magnitude does so by its
-biases, and is judged by what stands in front. The samples are then drawn with s/64, s/8 and s in turn: 1, 8, 64 unless
-the network says otherwise. Where no s gives finite values in every output, the same is tried with magnitudes |x| (a Log
-or a root in front). The reference alone decides, once, from the seed: neither the candidate nor the batch.
+if there is none, the first two count for more than the last, and the first for most: what saturates at any magnitude
+does so by its biases, and is judged by what stands in front, and what is large at any magnitude is a mask. The samples
+are then drawn with s/64, s/8 and s in turn: 1, 8, 64 unless the network says otherwise. Where no s gives finite values
+in every output, the same is tried with magnitudes |x| (a Log or a root in front). The reference alone decides, once,
+from the seed: neither the candidate nor the batch.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from bnfold.compare.models import Model
 from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, sources, type_of
 from bnfold.data.samples import Noise
 from bnfold.errors import ModelError, named
+from bnfold.options import MOST_OF_FLOAT16
 from bnfold.runtime import AnyArray, Session, give_back, to_host
 
 if TYPE_CHECKING:
@@ -32,18 +36,27 @@ if TYPE_CHECKING:
 MAGNITUDES = (64.0, 8.0, 1.0, 1 / 8, 1 / 64)
 SATURATED = "saturated by the noise, whatever its magnitude, so outputs show little of what stands in front"
 STEPS = (1 / 64, 1 / 8, 1.0)
+NEAR_THE_END = MOST_OF_FLOAT16 / 2
 
 
 class _Trial(NamedTuple):
-    """What one magnitude gave: whether it is finite, and the share of each watched blob that is saturated."""
+    """What one magnitude gave: whether it is finite, the share of each watched blob that is saturated, and whether
+    values of float16 are near the end of that type.
+    """
 
     finite: bool
     shares: Mapping[str, float]
+    is_near_the_end: bool = False
 
     @property
     def is_alive(self) -> bool:
         """Whether it tells one value from another."""
         return self.finite and max(self.shares.values(), default=0.0) < MOSTLY
+
+    @property
+    def rank(self) -> tuple[bool, bool, bool]:
+        """What is better is larger."""
+        return self.is_alive, self.finite and not self.is_near_the_end, self.finite
 
 
 class ChosenNoise(NamedTuple):
@@ -71,12 +84,23 @@ def watched_blobs(reference: Model) -> dict[str, str]:
 
 
 def choose_noise(
-    noise: Noise, layout: BatchLayout, reference: Model, session: Session, *, sparing: bool = True
+    noise: Noise,
+    layout: BatchLayout,
+    reference: Model,
+    session: Session,
+    telling: Session | None = None,
+    *,
+    sparing: bool = True,
 ) -> ChosenNoise:
-    """The noise with scales and sign as the reference needs them, whose session gives its `watched_blobs`, too.
+    """The noise with scales and sign as the reference needs them.
 
-    With `sparing` what the allocator holds of each trial is given back before the next one, which then asks the system
-    for every page again.
+    Args:
+        noise, layout: how many samples of what, and how they are run.
+        reference: decides.
+        session: gives its outputs and `watched_blobs`.
+        telling: gives the largest magnitude of each of its blobs of float16; None where it has none.
+        sparing: give back what the allocator holds of each trial before the next one, which then asks the system for
+            every page again.
     """
     outputs, watched = reference.outputs, watched_blobs(reference)
     if not outputs or all(meaning is not None for _, meaning in noise.feeds.values()):
@@ -92,13 +116,16 @@ def choose_noise(
             tried = replace(noise, count=1, scales=(magnitude,), signed=signed)
             if sparing:
                 give_back()
-            found[magnitude, signed] = _try(tried, layout, session, outputs, watched)
-            if found[magnitude, signed].is_alive:
+            trial = _try(tried, layout, session, outputs, watched)
+            if trial.finite and telling is not None:
+                trial = trial._replace(is_near_the_end=_is_near_the_end(tried, layout, telling))
+            found[magnitude, signed] = trial
+            if all(trial.rank):
                 return chosen(magnitude, signed)
         if any(trial.finite for trial in found.values()):
             break
     # What saturates at any magnitude does so by its biases, and smaller noise would only say less of the weights.
-    return chosen(*max(found, key=lambda tried: found[tried].finite))
+    return chosen(*max(found, key=lambda tried: found[tried].rank))
 
 
 def hiding_blobs(reference: Model, candidates: Sequence[MatchedCandidate]) -> dict[str, str]:
@@ -151,6 +178,12 @@ def _try(
         return _Trial(False, {})
     shares = {name: _saturated(values[name], layer_type) for name, layer_type in watched.items()}
     return _Trial(all(np.isfinite(values[name]).any() or not values[name].size for name in outputs), shares)
+
+
+def _is_near_the_end(noise: Noise, layout: BatchLayout, telling: Session) -> bool:
+    """Whether a value of one sample is beyond `NEAR_THE_END`, or not finite."""
+    largest = telling.run(next(runs(noise, layout)).feeds)
+    return not all(to_host(value) <= NEAR_THE_END for value in largest.values())
 
 
 def _saturated(values: AnyArray, layer_type: str) -> float:

@@ -19,12 +19,11 @@ from bnfold.compare.models import Model
 from bnfold.compare.records import BlobDiff, ClassifierDiff
 from bnfold.compare.saturation import sources
 from bnfold.errors import named
-from bnfold.options import ROUNDING
+from bnfold.options import MOST_OF_FLOAT16, ROUNDING
 
 if TYPE_CHECKING:
     from bnfold.compare.matched import MatchedCandidate
 
-HALF, HIGHEST = 10, 65_504  # onnx's number of float16, and the largest of that
 NEAR = 16.0  # times as large as the samples are inputs of which an overflow is said
 FARTHER = 2.0  # times what the reference's blobs reach: what both reach overflows in both
 BY_CHANNEL = ("Conv", "ConvTranspose", "Gemm", "Convolution", "Deconvolution", "InnerProduct")  # axis 1 of what is read
@@ -153,27 +152,21 @@ def _overflowing(matched: MatchedCandidate, found: Measurement) -> Iterator[str]
         return
     ours, theirs = found.spans(matched.pairs)
     most, large = _largest(matched.ours, ours)[0], _largest(matched.theirs, theirs)
-    if HIGHEST / NEAR < large[0] < HIGHEST and large[0] > FARTHER * most:
-        beyond = f"{large[0]:,.0f}, of the {HIGHEST:,} where float16 ends"
+    if MOST_OF_FLOAT16 / NEAR < large[0] < MOST_OF_FLOAT16 and large[0] > FARTHER * most:
+        beyond = f"{large[0]:,.0f}, of the {MOST_OF_FLOAT16:,} where float16 ends"
         beside_it = (
             f"the reference's blobs of float16 reach {most:,.0f}" if most else "the reference has none of float16"
         )
+        times = f"{MOST_OF_FLOAT16 / large[0]:.2g}"
         yield (
-            f"blob '{large[1]}' of the candidate reaches {beyond}, and {beside_it}: inputs {HIGHEST / large[0]:.2g} "
+            f"blob '{large[1]}' of the candidate reaches {beyond}, and {beside_it}: inputs {times} "
             "times as large may overflow in the candidate alone, which is not proved; give the largest by --data"
         )
 
 
 def _largest(model: Model, spans: Spans) -> tuple[float, str]:
     """The largest magnitude of a network's blobs of float16, and the blob; 0 where it has none."""
-    from bnfold.onnx.graph import inferred
-
-    if "float16" not in model.float_types:
-        return 0.0, ""
-    types, _ = inferred(model.proto, model.weights, {name: feed.shape for name, feed in model.feeds.items()})
-    sizes = [
-        (magnitude(*spans[name]), name) for name in model.writers if types.elements.get(name) == HALF and name in spans
-    ]
+    sizes = [(magnitude(*spans[name]), name) for name in model.float16_blobs() if name in spans]
     return max((one for one in sizes if isfinite(one[0])), default=(0.0, ""))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from copy import deepcopy
 from io import BytesIO
@@ -131,22 +131,51 @@ SHAPE = "@shape"
 """Suffix of the output that holds the shape of a tensor."""
 
 
+LARGEST = "@largest"
+"""Suffix of the output that holds the largest magnitude of a tensor."""
+
+
 def telling_shapes(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
     """The model with nothing but the shapes of some tensors as outputs, called `name@shape`.
-
-    Nodes that nobody reads run by their place, the last one first: so each tensor goes as soon as it would without.
 
     Args:
         model: its own message is not changed.
         tensors: in the order in which they are made.
     """
-    cut = deepcopy(model)
-    names = [name + SHAPE for name in tensors]
-    cut.graph.node.extend(
-        onnx.helper.make_node("Shape", [name.removesuffix(SHAPE)], [name]) for name in reversed(names)
-    )
+    return _telling(model, tensors, SHAPE, lambda name, told: [onnx.helper.make_node("Shape", [name], [told])])
+
+
+def telling_largest(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
+    """The model with nothing but `max |x|` of some tensors x as outputs, float32 numbers called `name@largest`.
+
+    Args:
+        model: its own message is not changed.
+        tensors: of floats, in the order in which they are made.
+    """
+
+    def nodes(name: str, told: str) -> list[onnx.NodeProto]:
+        cast, magnitudes = f"{told}@cast", f"{told}@magnitudes"
+        return [
+            onnx.helper.make_node("Cast", [name], [cast], to=onnx.TensorProto.FLOAT),
+            onnx.helper.make_node("Abs", [cast], [magnitudes]),
+            onnx.helper.make_node("ReduceMax", [magnitudes], [told], keepdims=0),
+        ]
+
+    return _telling(model, tensors, LARGEST, nodes)
+
+
+def _telling(
+    model: onnx.ModelProto, tensors: Iterable[str], suffix: str, nodes: Callable[[str, str], list[onnx.NodeProto]]
+) -> onnx.ModelProto:
+    """The model with nothing as outputs but what some nodes tell of each of some tensors.
+
+    Nodes that nobody reads run by their place, the last one first: so each tensor goes as soon as it would without.
+    """
+    cut, names = deepcopy(model), list(tensors)
+    for name in reversed(names):
+        cut.graph.node.extend(nodes(name, name + suffix))
     del cut.graph.output[:]
-    cut.graph.output.extend(further_outputs(cut, names))
+    cut.graph.output.extend(further_outputs(cut, [name + suffix for name in names]))
     return cut
 
 

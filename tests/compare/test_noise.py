@@ -4,10 +4,13 @@ import tracemalloc
 from typing import Any
 
 import numpy as np
+import onnx_texts
 import pytest
 from nets import net
 from onnx import TensorProto, helper, parser
 from onnx_models import change, classifier, model
+from onnx_texts import model as text_model
+from onnx_texts import net_of
 
 import bnfold
 from bnfold.compare import comparison, noise
@@ -86,6 +89,38 @@ def test_a_root_or_a_log_in_front_gets_no_negative_noise() -> None:
         conv = next(layer for layer in wrong.layers if layer.name == "conv")
         conv.blobs = Blobs([conv.blobs[0] * 1.01, *conv.blobs.stored[1:]])
         assert not compare(made, wrong).passed
+
+
+HALVES = """<ir_version: 8, opset_import: ["" : 17]> net (float16[1,3,8,8] x) => (float16[1,3,8,8] y) {
+    larger = Mul (x, many) sum = Add (larger, shift) r = Relu (sum) y = Mul (r, few) }"""
+
+
+@pytest.mark.parametrize(
+    ("many", "shift", "largest"),
+    [(100, 0, 64), (1000, 0, 8), (2500, 0, 1), (20000, 0, 0.125), (2500, -65504, 64), (1, np.inf, 64)],
+)
+def test_values_of_float16_stay_off_the_end_of_their_type(many: float, shift: float, largest: float) -> None:
+    """But for what is there at any magnitude, as a mask is."""
+    numbers = {"many": many, "shift": shift, "few": 1 / many}
+    made = text_model(HALVES, **{name: np.asarray(number, np.float16) for name, number in numbers.items()})
+    assert f", {largest:g} in turn" in compare(made, made).data
+    widened = text_model(
+        HALVES.replace("float16", "float"), **{name: np.asarray(number, np.float32) for name, number in numbers.items()}
+    )
+    assert ", 64 in turn" in compare(widened, widened).data
+
+
+def test_a_fold_of_what_large_noise_makes_infinite_in_float16_is_proved() -> None:
+    """Near the end of their type one network rounds values to infinity that the other does not."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float16[1,3,40,40] x) => (float16[1,4,38,38] y)
+        { c = Conv (x, w) d = Mul (c, by) y = Elu (d) }"""
+    by, weight = (onnx_texts.values(*shape, dtype=np.float16) for shape in ((4, 1, 1), (4, 3, 3, 3)))
+    reference = text_model(text, w=weight * np.float16(400), by=by)
+    folded = bnfold.fold(net_of(reference)).net
+    report = compare(net_of(reference), folded)
+    assert report.passed, report.verdict
+    assert not report.as_exact
+    assert "d" in {blob.blob for blob in report.blobs}
 
 
 def test_a_net_that_no_noise_gives_finite_values_proves_nothing() -> None:
