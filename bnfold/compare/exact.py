@@ -37,6 +37,7 @@ from math import prod
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from bnfold.compare.backends import Float64
 from bnfold.compare.divergence import upstream
@@ -124,8 +125,7 @@ class Distances:
         flat = [one.reshape(len(one), -1) for one in values]
         still, *others = flat[3:]
         reference, candidate = _apart(flat[:3], size)
-        moved = np.maximum.reduce([_apart([still, still, other], size)[1] for other in others])
-        moved, few = np.minimum(moved, coarse.tolerance), flat[0].shape[1] < FEW
+        moved, few = np.minimum(_moved(still, others, size), coarse.tolerance), flat[0].shape[1] < FEW
         largest = np.abs(np.where(np.isfinite(flat[1]), flat[1], 0.0)).max(axis=1).astype(np.float64)
         units = (UNITS_OF_ONE if few else 1 / math.sqrt(12)) * 2 * coarse.rounding * largest / size
         if few:
@@ -138,9 +138,11 @@ class Distances:
         ours, _, chance, most = found[-1]
         explained = CHANCE * ours + CHANCE_OF_MOVED * most + chance
         shares = np.divide(explained, lengths, out=np.zeros_like(explained), where=lengths > 0)
-        rows = (channel for one in found for channel in np.transpose(one).tolist())
-        channels = (cls(ours, theirs, unit, most, coarse.too_far) for ours, theirs, unit, most in rows)
-        return replace(max(channels, key=lambda one: one.weight), unseen=float(min(shares.max(), 1.0)))
+        ours, theirs, units, most = np.concatenate(found, axis=1)
+        tells = _tells(ours, units, coarse.too_far)
+        worst = np.lexsort((theirs, tells, _excess(ours, theirs, units, most, tells) > 0))[-1]  # as by `weight`
+        farthest = cls(float(ours[worst]), float(theirs[worst]), float(units[worst]), float(most[worst]))
+        return replace(farthest, too_far=coarse.too_far, unseen=float(min(shares.max(), 1.0)))
 
     def joined(self, other: Distances) -> Distances:
         """Of two samples the one that speaks more against the candidate."""
@@ -150,21 +152,36 @@ class Distances:
     @property
     def excess(self) -> float:
         """By how much the candidate is farther away than chance explains; at most 0 where it is as exact."""
-        if self.candidate == self.reference < math.inf:
-            return 0.0
-        if not self.tells:
-            return self.candidate
-        return self.candidate - CHANCE * self.reference - CHANCE_OF_MOVED * self.moved - self.unit
+        return float(_excess(self.reference, self.candidate, self.unit, self.moved, self.tells))
 
     @property
     def tells(self) -> bool:
         """Whether the float64 run is a truth to the reference: not behind a jump that rounding decides otherwise."""
-        return self.reference <= max(self.too_far, UNITS_TOO_FAR * self.unit)
+        return bool(_tells(self.reference, self.unit, self.too_far))
 
     @property
     def weight(self) -> tuple[bool, bool, float]:
         """Of two samples the larger speaks more against the candidate."""
         return self.excess > 0, self.tells, self.candidate
+
+
+def _tells(reference: float | Float64, unit: float | Float64, too_far: float) -> npt.NDArray[np.bool_]:
+    """`Distances.tells`, of one channel or of each of some."""
+    return np.less_equal(reference, np.maximum(too_far, np.multiply(UNITS_TOO_FAR, unit)))
+
+
+def _excess(
+    reference: float | Float64,
+    candidate: float | Float64,
+    unit: float | Float64,
+    moved: float | Float64,
+    tells: bool | npt.NDArray[np.bool_],
+) -> Float64:
+    """`Distances.excess`, of one channel or of each of some."""
+    with np.errstate(invalid="ignore"):  # of an infinite reference and candidate
+        beyond = np.asarray(candidate) - np.multiply(CHANCE, reference) - np.multiply(CHANCE_OF_MOVED, moved) - unit
+    exact = np.equal(candidate, reference) & np.isfinite(reference)
+    return np.where(exact, 0.0, np.where(tells, beyond, candidate))
 
 
 def _apart(values: Sequence[Array], size: float) -> Float64:
@@ -181,6 +198,24 @@ def _apart(values: Sequence[Array], size: float) -> Float64:
                 errors = np.where(sound, (one - exact) / size, 0.0)  # whose squares would pass float64 sooner
                 squared[side, rows] += np.square(errors).sum(axis=1)
     return np.where(lost, np.inf, np.sqrt(squared / np.maximum(count, 1.0)))
+
+
+def _moved(still: Array, others: Sequence[Array], size: float) -> Float64:
+    """Of each row the largest root mean square difference of others from `still`, as a share of `size`; infinite where
+    one alone is finite.
+    """
+    squared, count = np.zeros((len(others), len(still))), np.zeros(len(still))
+    lost = np.zeros(squared.shape, bool)
+    for rows, (first, *found) in _in_blocks([still, *others]):
+        sound = np.isfinite(first)
+        count[rows] += sound.sum(axis=1)
+        for place, one in enumerate(found):
+            lost[place, rows] |= (np.isfinite(one) != sound).any(axis=1)
+            with np.errstate(over="ignore", invalid="ignore"):
+                errors = np.where(sound, (one - first) / size, 0.0)
+                squared[place, rows] += np.einsum("rc,rc->r", errors, errors)
+    distances: Float64 = np.where(lost, np.inf, np.sqrt(squared / np.maximum(count, 1.0))).max(axis=0)
+    return distances
 
 
 def _in_blocks(values: Sequence[Array]) -> Iterator[tuple[slice, list[Float64]]]:

@@ -186,8 +186,9 @@ class RoundingJudge:
         shares = {name: one.unseen for name, one in self.found.distances.items() if one.tells and one.unseen}
         if shares:
             worst = max(shares, key=lambda name: shares[name])
+            percent = float(f"{shares[worst] * 100:.2g}")
             yield (
-                f"a channel of blob '{worst}' may be {shares[worst] * 100:.2g} % off as a whole, and pass for rounding "
+                f"a channel of blob '{worst}' may be {percent:g} % off as a whole, and pass for rounding "
                 f"to {self.matched.theirs.own.stored_type}, and a part of its weights by more: closer it is not proved"
             )
 

@@ -792,6 +792,43 @@ def test_the_share_that_passes_for_rounding_in_float16_is_said(seed: int) -> Non
     assert not any("closer it is not proved" in note for note in compare(classifier(), classifier()).notes)
 
 
+def held_against(
+    truth: Array, reference: Array, candidate: Array, *others: Array, tolerance: float = 0.01
+) -> Distances:
+    """Of channels of which 1 is the range; the others are the candidate in float32, as it is and with other weights."""
+    still, *moved = others or (candidate, candidate)
+    return Distances.by_channel(
+        [truth, reference, candidate, still, *moved], 1.0, Coarse(2.0**-11, tolerance, 10 * tolerance)
+    )
+
+
+def test_of_channels_that_are_off_the_farthest_counts_of_those_whose_truth_tells() -> None:
+    truth = np.linspace(0.5, 1, 8, dtype=np.float32) * np.ones((4, 1), np.float32)
+    reference = truth + np.array([[0], [0], [0], [0.5]], np.float32)  # of the last the truth says nothing
+    candidate = truth + np.array([[0.02], [0.05], [0.03], [0.9]], np.float32)
+    found = held_against(truth, reference, candidate)
+    assert found.candidate == pytest.approx(0.05, rel=1e-4)
+    assert found.excess > 0
+    for last in (0, 1, 2):
+        order = [*({0, 1, 2, 3} - {last}), last]
+        assert held_against(truth[order], reference[order], candidate[order]).candidate == found.candidate
+    untold = held_against(truth[3:], reference[3:], candidate[3:])
+    assert not untold.tells
+    assert untold.excess == untold.candidate == pytest.approx(0.9, rel=1e-4)
+
+
+def test_what_other_roundings_move_is_taken_where_both_are_finite() -> None:
+    truth = np.linspace(0.5, 1, 4, dtype=np.float32)[np.newaxis]  # so few that they are judged by themselves alone
+    by_one, by_two, lost = truth + np.float32(0.001), truth - np.float32(0.002), truth.copy()
+    assert held_against(truth, truth, truth, truth, by_two, by_one).moved == pytest.approx(0.002, rel=1e-3)
+    lost[0, 0] = np.nan
+    assert held_against(truth, truth, truth, truth, by_one, lost).moved == 0.01  # the tolerance
+    there = by_two.copy()
+    there[0, :2] = np.inf, np.nan
+    still = np.where(np.isfinite(there), truth, there)
+    assert held_against(truth, truth, truth, still, there, there).moved == pytest.approx(0.002, rel=1e-3)
+
+
 def peaks(seed: int) -> ModelProto:
     """The largest of each neighbourhood of a heat map in float16, which may be two equal ones where it is rounded."""
     random = np.random.default_rng(seed)
