@@ -5,7 +5,8 @@ What is compared
     unrunnable_layers              layers of Caffe that cannot be run, and those behind them
     assumed_shapes                 shapes of what unknown layers make
     incomparable_nodes             nodes of ONNX that draw, or make no numbers
-    pairing, matched               which blob is the partner of which; a candidate beside the reference
+    pairing, layer_names           which blob is the partner of which: by its name, and by the layers around it
+    matched                        a candidate beside the reference
     bodies                         bodies of If, Loop and Scan, as networks of their own
     pairs                          tables of models
 

@@ -26,6 +26,7 @@ from bnfold.compare.engine import Engine
 from bnfold.compare.exact import open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.hidden_channels import hidden_channels
+from bnfold.compare.layer_names import misleading_names
 from bnfold.compare.matched import MatchedCandidate
 from bnfold.compare.measure import Measurement, Progress, require_progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
@@ -442,7 +443,8 @@ class Comparison:
             inputs = match_inputs(_brought(ours), _brought(theirs), named) | fed
             blobs = {blob: partner for blob, partner in named.items() if blob not in ours.feeds}
             is_fold, tops = known or _is_fold_of(ours, theirs), (ours.tops, theirs.tops)
-            pairs = pair(ours.writers, theirs.writers, blobs, folded=is_fold, whole=tops)
+            misleading = misleading_names(ours, theirs)
+            pairs = pair(ours.writers, theirs.writers, blobs, folded=is_fold, whole=tops, misleading=misleading)
             pairs |= read_alike(ours.unrunnable, theirs.unrunnable, inputs | pairs)
             pairs = {blob: pairs[blob] for blob in ours.writers if pairs.get(blob) in theirs.writers}
             agreed = agreeing(ours.unrunnable, theirs.unrunnable, {**inputs, **pairs})

@@ -79,6 +79,12 @@ DETECTING = frozenset(
     ("DetectionOutput", "DetectionOutputRefine", "PSROIPooling", "Proposal", "ROIAlign", "ROIPooling")
 )
 """Likewise layer types of Caffe."""
+WINDOWS = frozenset(
+    ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "output_padding", "output_shape", "pads", "strides")
+)
+"""Attributes that say which values are read together. Any values show that, and it can be written in several ways."""
+SHAPING = frozenset(("Expand", "Flatten", "Reshape", "Squeeze", "Unsqueeze"))
+"""Operators of which the shape of the result says all."""
 LINEAR = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 PREPARING = "transform_param"
 
@@ -472,11 +478,13 @@ def _difference(
         and all((bool(one), mine is None) == (bool(other), its is None) for one, other, mine, its in known)
     ):
         return None
+    if node.op_type in SHAPING and not reads_others:
+        return Difference("", 0.0, UNITS)
     if node.op_type != partner.op_type:
         return Difference(f"{partner.op_type} in the place of {node.op_type}", 1.0, UNITS)
     found = [
         (f"attribute '{name}'", _apart(*(floats_said(held.get(name)) for held in (settings, others))))
-        for name in sorted((settings.keys() | others.keys()) - inner)
+        for name in sorted((settings.keys() | others.keys()) - inner - WINDOWS)
         if settings.get(name) != others.get(name)
     ]
     found += [(f"'{one or other}'", _apart_stored(mine, its)) for one, other, mine, its in known if one + other]

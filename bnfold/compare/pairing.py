@@ -18,6 +18,7 @@ def pair(
     *,
     folded: bool,
     whole: tuple[Iterable[str], Iterable[str]] | None = None,
+    misleading: Mapping[str, str | None] | None = None,
 ) -> dict[str, str]:
     """Reference blob -> candidate blob, in the reference's order.
 
@@ -26,6 +27,7 @@ def pair(
         named: the user's own pairs, which go first.
         folded: whether the candidate was folded from this very reference in memory, where equal names are equal blobs.
         whole: the names with those of blobs that layers make which cannot be run; the same by default.
+        misleading: reference blobs whose partner is not the one of the same name -> that partner, or None.
 
     An in-place version is called `public@writer`. Two files may use one such name for two things: in
     `conv, bn, relu` on one blob `c`, `c@conv` comes before the normalisation, and in the folded `conv, relu` after
@@ -43,13 +45,17 @@ def pair(
         if name not in blobs
     ]:
         raise UsageError("; ".join(unknown))
-    taken = set(named.values())
+    otherwise = {name: partner for name, partner in (misleading or {}).items() if name not in named}
+    taken = {*named.values(), *filter(None, otherwise.values())}
     chains: Chains = {}
     after, after_right = (later_writers(names, chains) for names in whole or (left, right))
     pairs, there = {}, set(right)
     for name in left:
         if name in named:
             pairs[name] = named[name]
+        elif name in otherwise:
+            if (partner := otherwise[name]) is not None and partner not in named.values():
+                pairs[name] = partner
         elif name in there and name not in taken and (folded or after[name] == after_right[name]):
             pairs[name] = name
     return pairs
@@ -57,9 +63,12 @@ def pair(
 
 def further_outputs(reference: Iterable[str], candidate: Iterable[str], pairs: Mapping[str, str]) -> Iterator[str]:
     """The note on outputs of the candidate that are none of the reference's; blobs are paired as `pair` does it."""
-    known = {pairs.get(name) for name in reference}
-    if further := [name for name in candidate if name not in known]:
+    known = {name: pairs.get(name) for name in reference}
+    if further := [name for name in candidate if name not in known.values()]:
         uncompared = "" if {*pairs.values()}.issuperset(further) else ", so not all of them are compared"
+        alone = [name for name, partner in known.items() if partner is None]
+        if len(alone) == len(further) == 1:
+            uncompared += f"; --map {alone[0]}={further[0]} compares them"
         yield f"the candidate has {named('output', further)}, and the reference no such output{uncompared}"
 
 
@@ -78,6 +87,20 @@ def named_as(read: Net, written: Net) -> Net:
         return read
     names = {top: name for layer in read.layers for top, name in zip(layer.tops, known[layer.name].tops, strict=True)}
     return read.called(names)
+
+
+def versions(blobs: Iterable[str]) -> dict[str, list[str]]:
+    """Blob -> its in-place versions in order of execution, itself last.
+
+    Examples:
+        >>> versions(["c@conv", "c@bn", "c", "d"])
+        {'c': ['c@conv', 'c@bn', 'c'], 'd': ['d']}
+    """
+    names = list(blobs)
+    known, found = set(names), dict[str, list[str]]()
+    for name in names:
+        found.setdefault(_public(name, known)[0], []).append(name)
+    return found
 
 
 def later_writers(blobs: Iterable[str], chains: Chains) -> dict[str, int]:

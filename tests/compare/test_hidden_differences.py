@@ -410,6 +410,20 @@ def test_settings_of_a_detector_that_reads_other_names_are_said_not_to_be_proved
     assert "detection_output_param" in " ".join(report.notes)
 
 
+WINDOWED = """<ir_version: 8, opset_import: ["" : 17]> net (float[1,3,8,8] x) => (float[1,2,6,3] y)
+<int64[4] shape = {1, 2, 6, 3}, int64[4] other = {0, 2, -1, 3}> { c = Conv <strides = [1, 2]%s> (x, w) y = %s }"""
+
+
+@pytest.mark.parametrize("attributes", [", dilations = [1, 1], pads = [0, 0, 0, 0]", ', auto_pad = "VALID"', ""])
+@pytest.mark.parametrize("reshape", ["Reshape (c, shape)", "Reshape (c, other)"])
+def test_windows_and_shapes_that_are_only_written_otherwise_need_no_word(attributes: str, reshape: str) -> None:
+    weight = np.linspace(-1, 1.5, 54, dtype=np.float32).reshape(2, 3, 3, 3)
+    reference = text_model(WINDOWED % ("", "Reshape (c, shape)"), w=weight)
+    report = bnfold.compare(reference, text_model(WINDOWED % (attributes, reshape), w=weight))
+    assert report.passed
+    assert not report.unproved
+
+
 CHOSEN = """<ir_version: 8, opset_import: ["" : 17]> net (float[2,5] x) => (float[2,3] y, int64[2,3] i)
 <int64[1] k = {3}, float low = {0}, float high = {100}> { %s }"""
 

@@ -11,6 +11,14 @@ def test_equal_names_are_partners_and_the_rest_stays_alone() -> None:
     assert pair(["a", "b", "c"], ["a", "c", "d"], {}, folded=False) == {"a": "a", "c": "c"}
 
 
+def test_names_that_mislead_give_way_to_what_is_known_and_to_the_user() -> None:
+    names, misleading = (["c@conv", "c", "d"], ["c", "r"]), {"c@conv": "c", "c": "r"}
+    assert pair(*names, {}, folded=False, misleading=misleading) == misleading
+    assert pair(*names, {"d": "r"}, folded=False, misleading=misleading) == {"c@conv": "c", "d": "r"}
+    assert pair(*names, {"c": "c"}, folded=False, misleading=misleading) == {"c": "c"}
+    assert pair(["a", "b"], ["a", "b"], {}, folded=False, misleading={"a": None}) == {"b": "b"}
+
+
 def test_an_in_place_version_is_no_partner_of_the_same_name_in_a_folded_file() -> None:
     original = ["c@conv", "c@bn", "c", "prob"]
     folded = ["c@conv", "c", "prob"]  # here c@conv is what c@bn was there
@@ -37,10 +45,17 @@ def test_the_users_pairs_go_first_and_use_up_their_partner() -> None:
         (["z", "y"], {"b": "b", "y": "z"}, ["'y', and the reference no such output, so not all of them are compared"]),
         (["y", "b"], {"b": "b", "y": "y"}, ["'b', and the reference no such output"]),
         (["y"], {"b": "b", "y": "y"}, []),
+        (
+            ["z"],
+            {"b": "b"},
+            ["'z', and the reference no such output, so not all of them are compared; --map y=z compares them"],
+        ),
+        (["z", "w"], {}, ["'z', 'w', and the reference no such output, so not all of them are compared"]),
     ],
 )
 def test_an_output_of_the_candidate_alone_is_said(candidate: list[str], pairs: dict[str, str], said: list[str]) -> None:
-    assert list(further_outputs(["y"], candidate, pairs)) == [f"the candidate has output {one}" for one in said]
+    several = "outputs" if len(candidate) > 1 and "y" not in candidate else "output"
+    assert list(further_outputs(["y"], candidate, pairs)) == [f"the candidate has {several} {one}" for one in said]
 
 
 def test_a_pair_of_unknown_blobs_is_refused_with_all_names() -> None:

@@ -1,0 +1,86 @@
+"""Which value a name means in a network that calls what each layer makes by the layer, beside one that works in place.
+
+    Caffe, in place: conv1 -> bn1 -> relu1, all on the blob 'conv1'
+    converted:       Conv -> 'conv1' -> BatchNormalization -> 'bn1' -> Relu -> 'relu1'
+
+Of the three values that Caffe calls 'conv1' the last one has the name, and most converters give it to the first. Layers
+that are in both networks tell: what such a layer reads in the one and in the other is the same value, whatever was left
+out or merged in front of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from bnfold.compare.pairing import versions
+
+if TYPE_CHECKING:
+    from bnfold.compare.models import Model
+
+LINEAR = frozenset(("Conv", "ConvTranspose", "Convolution", "Deconvolution", "Gemm", "InnerProduct", "MatMul"))
+"""What a converter may have folded affines into, but no activation."""
+
+
+def misleading_names(ours: Model, theirs: Model) -> dict[str, str | None]:
+    """Blobs of the reference whose partner is not the one of the same name -> that partner; None where there is none.
+
+    One of the networks works in place, and the other calls what each layer makes by the layer.
+    """
+    found = _named_by_layers(ours, theirs)
+    other = _named_by_layers(theirs, ours)
+    found |= dict.fromkeys(other.keys() & ours.writers.keys())
+    return found | {name: blob for blob, name in other.items() if name is not None}
+
+
+class _Step(NamedTuple):
+    """A layer of the chain, by its place there, that the other network has, too, and what it makes there."""
+
+    place: int
+    blob: str
+
+
+def _named_by_layers(ours: Model, theirs: Model) -> dict[str, str | None]:
+    """Blobs of a network that works in place -> their partners in one that does not, or None; where names mislead."""
+    found: dict[str, str | None] = {}
+    blobs = {writer.layer: blob for blob, writer in theirs.writers.items()}
+    for public, chain in versions(ours.writers).items():
+        if len(chain) > 1 and public in theirs.writers and not any(name in theirs.writers for name in chain[:-1]):
+            layers = [ours.writers[name].layer for name in chain]
+            steps = list(_steps(public, layers, blobs, theirs))
+            if len(steps) > 1 or (steps and _keeps_out(ours, theirs, chain, steps[0])):
+                found |= _partners(chain, steps, ours, theirs)
+    return found
+
+
+def _steps(public: str, layers: Sequence[str], blobs: Mapping[str, str], theirs: Model) -> Iterator[_Step]:
+    """The layers of a chain that the other network has, from the one on whose result has the chain's name there."""
+    maker = theirs.writers[public].layer
+    first = maker if maker in layers else public
+    if first in layers[:-1]:
+        start = layers.index(first)
+        yield _Step(start, public)
+        for place, layer in enumerate(layers[start + 1 :], start + 1):
+            blob = blobs.get(layer, layer)
+            if blob in theirs.writers:
+                yield _Step(place, blob)
+
+
+def _keeps_out(ours: Model, theirs: Model, chain: Sequence[str], step: _Step) -> bool:
+    """Whether the layer of a step cannot have taken in all of the chain behind it, since an activation is there."""
+    from bnfold.caffe.layers.activation import ROWS as ACTIVATIONS
+
+    behind = (ours.writers[name].type for name in chain[step.place + 1 :])
+    return theirs.writers[step.blob].type in LINEAR and any(one in ACTIVATIONS for one in behind)
+
+
+def _partners(chain: Sequence[str], steps: Sequence[_Step], ours: Model, theirs: Model) -> dict[str, str | None]:
+    """The partners in one chain: what each of its layers reads, and what the last one makes."""
+    found: dict[str, str | None] = {chain[-1]: None}
+    for one, after in pairwise(steps):
+        if one.blob in theirs.reads[after.blob]:
+            found[chain[after.place - 1]] = one.blob
+    if all(ours.writers[name].type == "Dropout" for name in chain[steps[-1].place + 1 :]):
+        found[chain[-1]] = steps[-1].blob
+    return found
