@@ -398,6 +398,7 @@ class Comparison:
             pairs=pairs,
             layout=layout,
             unsized=stated if self._samples is None else layout,
+            is_fold=known or _is_fold_of(ours, theirs),
             data=data,
             labels=self._known(data),
             options=self.options,

@@ -80,7 +80,10 @@ DETECTING = frozenset(
 )
 """Likewise layer types of Caffe."""
 WINDOWS = frozenset(
-    ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "output_padding", "output_shape", "pads", "strides")
+    (
+        *("auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "output_padding", "output_shape"),
+        *("pads", "strides"),
+    )
 )
 """Attributes that say which values are read together. Any values show that, and it can be written in several ways."""
 SHAPING = frozenset(("Expand", "Flatten", "Reshape", "Squeeze", "Unsqueeze"))

@@ -46,7 +46,7 @@ def _named_by_layers(ours: Model, theirs: Model) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     blobs = {writer.layer: blob for blob, writer in theirs.writers.items()}
     for public, chain in versions(ours.writers).items():
-        if len(chain) > 1 and public in theirs.writers and not any(name in theirs.writers for name in chain[:-1]):
+        if len(chain) > 1 and not any(name in theirs.writers for name in chain[:-1]):
             layers = [ours.writers[name].layer for name in chain]
             steps = list(_steps(public, layers, blobs, theirs))
             if len(steps) > 1 or (steps and _keeps_out(ours, theirs, chain, steps[0])):
@@ -56,15 +56,18 @@ def _named_by_layers(ours: Model, theirs: Model) -> dict[str, str | None]:
 
 def _steps(public: str, layers: Sequence[str], blobs: Mapping[str, str], theirs: Model) -> Iterator[_Step]:
     """The layers of a chain that the other network has, from the one on whose result has the chain's name there."""
-    maker = theirs.writers[public].layer
-    first = maker if maker in layers else public
-    if first in layers[:-1]:
-        start = layers.index(first)
-        yield _Step(start, public)
-        for place, layer in enumerate(layers[start + 1 :], start + 1):
-            blob = blobs.get(layer, layer)
-            if blob in theirs.writers:
-                yield _Step(place, blob)
+    behind = 0
+    if public in theirs.writers:
+        maker = theirs.writers[public].layer
+        first = maker if maker in layers else public
+        if first not in layers[:-1]:
+            return
+        behind = layers.index(first) + 1
+        yield _Step(behind - 1, public)
+    for place, layer in enumerate(layers[behind:], behind):
+        blob = blobs.get(layer, layer)
+        if blob in theirs.writers:
+            yield _Step(place, blob)
 
 
 def _keeps_out(ours: Model, theirs: Model, chain: Sequence[str], step: _Step) -> bool:

@@ -34,6 +34,7 @@ class MatchedCandidate:
         options: what is compared, and what may differ.
         notes: sentences for the report.
         unsized: what both networks take, with the sizes that they leave open.
+        is_fold: whether the candidate is known to be a fold of the reference, in which equal names are equal blobs.
         saturating: output, or what layers read that cannot be run -> what saturates it.
         fronts: what is compared only in case the output behind it hides its errors.
         tops: layer -> own top, of the weighted layers whose activation range is reported, in either network.
@@ -53,6 +54,7 @@ class MatchedCandidate:
     options: CompareOptions
     notes: list[str]
     unsized: BatchLayout
+    is_fold: bool
     saturating: dict[str, Saturating] = field(init=False)
     fronts: set[str] = field(init=False, default_factory=set)
     tops: tuple[dict[str, str], dict[str, str]] = field(init=False, default=({}, {}))

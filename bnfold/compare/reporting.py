@@ -47,6 +47,11 @@ UNLIKE = (
     "behind what cannot be run the layers are not the same in both networks, or read what was not compared, so that is "
     "not proved"
 )
+OTHER_VALUE = 100.0  # times the tolerance: a blob that is so far off is another value, or wrong, and not imprecise
+MEANT = (
+    "another tool may have left the name to another value: --map A=B pairs that with what it is, and --outputs-only "
+    "compares the outputs alone"
+)
 TF32_NOTE = (
     "products had the 10 bits of TF32 (--tf32): with it 42 of 208 networks differed by more than 1e-4 on an H200, "
     "without it none but an ArgMax of ties"
@@ -149,9 +154,21 @@ class _Report:
             yield f"{named('output', unlike)}: {UNLIKE}"
         yield from self._port_notes()
         yield from (self._hidden(name, found.positions[name].share) for name in self.hiding)
+        if differing := self._far_apart_inside:
+            do = "does" if len(differing) == 1 else "do"
+            yield f"all outputs agree, and {named('blob', differing)} inside {do} not; {MEANT}"
         yield from (rounding_note(name, found.distances[name], one) for name, one in decided.items())
         if any(execution is not None and execution.tf32 for execution in self.ran):
             yield TF32_NOTE
+
+    @property
+    def _far_apart_inside(self) -> list[str]:
+        """Blobs of other values in a candidate that somebody else made, if all outputs agree and say something."""
+        limit = self.matched.options.limit
+        differ = any(one.judged > limit for one in self.blobs if one.is_output)
+        if self.matched.is_fold or differ or self.uncompared or self.hiding:
+            return []
+        return [one.blob for one in self.judged if one.judged > OTHER_VALUE * limit]
 
     @cached_property
     def hidden(self) -> dict[str, tuple[str, float]]:

@@ -12,7 +12,7 @@ from onnx_models import model
 
 import bnfold
 from bnfold.compare.comparison import Comparison
-from bnfold.net import Array, Net
+from bnfold.net import Array, Blobs, Net
 
 IN_PLACE = """input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "CONV"
@@ -116,6 +116,18 @@ def test_a_converted_model_whose_convolution_has_the_affines_is_compared_behind_
     assert report.first_divergent.blob == "conv@scale"
 
 
+def test_a_model_that_was_simplified_after_it_was_converted_is_compared_by_what_its_layers_read() -> None:
+    """The convolution makes what the BatchNormalization made, and no value has the name of the chain."""
+    made = in_place()
+    expected = {"conv@scale": "bn", "conv": "relu", "fc": "fc", "prob": "prob"}
+    assert pairs(made, converted(made, folded=True, names={"conv": "bn"})) == expected
+    assert pairs(converted(made, folded=True, names={"conv": "bn"}), made) == {
+        one: name for name, one in expected.items()
+    }
+    other = converted(made, folded=True, names={"conv": "1", "relu": "2"}, nodes={"conv": "n1", "relu": "n2"})
+    assert pairs(made, other) == {"fc": "fc", "prob": "prob"}
+
+
 def test_a_normalisation_that_a_converter_left_out_is_found() -> None:
     made = in_place()
     bare = converted(made, folded=True)
@@ -172,6 +184,34 @@ def test_what_the_users_pairs_say_goes_before_the_names_of_layers() -> None:
     report = bnfold.compare(made, converted(made), map={"conv": "conv"})
     assert not report.passed
     assert {blob.blob: blob.partner for blob in report.blobs}["conv"] == "conv"
+
+
+def test_inner_names_of_other_values_are_said_where_all_outputs_agree() -> None:
+    """As tools leave them that fold and keep the name of what a convolution makes."""
+    text = IN_PLACE.replace("CONV", "bn").replace('top: "bn"', 'top: "conv"', 1)
+    apart = net(text.replace('"BatchNorm" bottom: "bn"', '"BatchNorm" bottom: "conv"'))
+    named = bnfold.compare(apart, converted(apart, folded=True))
+    assert not named.passed
+    notes = [note for note in named.notes if note.startswith("all outputs agree, and blob 'conv' inside does not; ")]
+    assert len(notes) == 1
+    assert bnfold.compare(apart, converted(apart, folded=True), layers=False).passed
+    mapped = bnfold.compare(apart, converted(apart, folded=True), map={"bn@scale": "conv"})
+    assert mapped.passed
+    for report in (bnfold.compare(apart, wrong(converted(apart, folded=True), "b")), mapped):
+        assert not any("all outputs agree" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(("factor", "is_far"), [(2.0, True), (1.002, False)])
+def test_inner_names_of_a_fold_are_no_other_values_however_far_they_are_off(factor: float, is_far: bool) -> None:
+    made = in_place()
+    wrong = bnfold.fold(made).net
+    wrong["conv"].blobs = Blobs([blob * np.float32(factor) for blob in wrong["conv"].blobs])
+    weight, bias = list(wrong["fc"].blobs)
+    wrong["fc"].blobs = Blobs([weight / np.float32(factor), bias])
+    for candidate, is_said in ((wrong, False), (bnfold.to_onnx(wrong), is_far)):
+        report = bnfold.compare(made, candidate)
+        assert not report.passed
+        assert any("all outputs agree" in note for note in report.notes) == is_said
 
 
 def test_the_result_of_a_fold_keeps_equal_names() -> None:
