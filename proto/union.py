@@ -261,6 +261,7 @@ BASES = {
     "genet": "bvlc",
     "gait": "bvlc",
     "pvanet": "bvlc",
+    "brocolli": "ssd",
 }
 # What texts alone tell: no file is known to have these numbers.
 TEXTS = frozenset({"texts", "c3d"})
@@ -452,6 +453,37 @@ ADDED_FIELDS = (
         ("smooth_l1_loss", 8266712, "SmoothL1Loss"),
         ("proposal", 8266713, "Proposal"),
     ),
+    # The Caffe that the converter brocolli writes for (inisis/brocolli-caffe, version 9).
+    *_parameters(
+        "brocolli",
+        ("psroi_pooling", 149, "PSROIPooling"),
+        ("upsample", 500, "Upsample"),
+        ("hardsigmoid", 501, "HardSigmoid"),
+        ("relu6", 503, "ReLU6"),
+        ("pixelshuffle", 507, "PixelShuffle"),
+        ("proposal", 1000, "Proposal"),
+        ("bn", 1111, "BN"),
+    ),
+    *(
+        Fact(f"{message}Parameter", name, number, "optional", kind, False, default, ("brocolli",))
+        for message, name, number, kind, default in (
+            ("BN", "slope_filler", 1, "FillerParameter", ""),
+            ("BN", "bias_filler", 2, "FillerParameter", ""),
+            ("BN", "momentum", 3, "float", "0.9"),
+            ("BN", "eps", 4, "float", "1e-5"),
+            ("BN", "frozen", 5, "bool", "false"),
+            ("HardSigmoid", "alpha", 1, "float", "0.2"),
+            ("HardSigmoid", "beta", 2, "float", "0.5"),
+            ("PixelShuffle", "upscale_factor", 1, "uint32", ""),
+            ("Pooling", "ceil_mode", 13, "bool", "true"),
+            ("PSROIPooling", "spatial_scale", 1, "float", ""),
+            ("PSROIPooling", "output_dim", 2, "int32", ""),
+            ("PSROIPooling", "group_size", 3, "int32", ""),
+            ("Upsample", "scale", 1, "int32", "1"),
+        )
+    ),
+    # The bound of its ReLU6, in a message of that name; its converter writes no engine, which is 2 in ReLUParameter.
+    Fact("ReLUParameter", "threshold", 2, "optional", "float", False, "6", ("brocolli",)),
     # Vitis' Caffe as it was published (Xilinx/Vitis-AI, AI-Model-Zoo/caffe-xilinx); the facts are of an older one.
     *_parameters(
         "vitis",

@@ -88,6 +88,7 @@ def test_the_dialects_of_a_layer_are_those_of_the_facts(layer_type: str) -> None
         *SPELLED.values(),
         "SENet",
         "GENet",
+        "brocolli",
         "C3D",
         "PVANet",
         "CRNN",

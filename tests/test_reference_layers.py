@@ -127,6 +127,10 @@ def test_pointwise_layers_that_no_golden_has() -> None:
     np.testing.assert_allclose(selu, [[-1.520166468595695, 0, 3.152102961866441, 7.354907]], rtol=1e-7)
     (leaky,) = run('type: "ReLU6" relu6_param { negative_slope: 0.5 }', x)
     assert leaky.tolist() == [[-1, 0, 3, 6]]
+    (bounded,) = run('type: "ReLU6" relu6_param { negative_slope: 0.5 threshold: 2.5 }', x)
+    assert bounded.tolist() == [[-1, 0, 2.5, 2.5]]
+    (line,) = run('type: "HardSigmoid" hardsigmoid_param { alpha: 0.25 beta: 0.375 }', x)
+    assert line.tolist() == [[0, 0.375, 1, 1]]
     (scaled,) = run('type: "Dropout" dropout_param { dropout_ratio: 0.25 scale_train: false }', x)
     assert scaled.tolist() == [[-1.5, 0, 2.25, 5.25]]
 

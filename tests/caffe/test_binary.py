@@ -168,16 +168,31 @@ def test_a_field_that_would_change_nothing_yields_to_one_that_does(tmp_path: Pat
     net = read(tmp_path, message(**POOL) + encode_field(121, kernel))
     assert net.layers[1].param.pooling_param.HasField("ceil_mode")
     (note,) = net.notes
-    assert "means `ceil_mode: false` in soeaver, pull3057, nothing in bvlc" in note
+    assert "means `ceil_mode: false` in soeaver, pull3057, brocolli, nothing in bvlc" in note
     assert "--caffemodel-dialect sets another" in note
 
 
 def test_an_average_that_rounds_down_or_leaves_padding_out_is_refused(tmp_path: Path) -> None:
     kernel = varint_field(1, 1) + varint_field(2, 2) + varint_field(13, 0)
     with pytest.raises(
-        ParseError, match=r"`avg_include_pad: false` in intel and `ceil_mode: false` in soeaver, pull3057"
+        ParseError, match=r"`avg_include_pad: false` in intel and `ceil_mode: false` in soeaver, pull3057, brocolli"
     ):
         read(tmp_path, message(**POOL) + encode_field(121, kernel))
+
+
+def test_a_bound_of_brocolli_is_no_engine(tmp_path: Path) -> None:
+    """Its ReLU6 has the bound where a ReLU of others has its engine, and MobileNet-YOLO's ReLU6 has that, too."""
+    relu: dict[str, Any] = {"name": "r", "type": "ReLU6", "bottom": ["data"], "top": ["r"]}
+    bound = encode_field(503, encode_tag(2, FIXED32) + struct.pack("<f", 4.5))
+    hard: dict[str, Any] = {"name": "h", "type": "HardSigmoid", "bottom": ["r"], "top": ["h"]}
+    slope = encode_field(501, encode_tag(1, FIXED32) + struct.pack("<f", 0.25))
+    first, second = read(tmp_path, message(**relu) + bound, message(**hard) + slope).layers[-2:]
+    assert first.param.relu6_param.threshold == 4.5
+    assert not first.param.relu6_param.HasField("engine")
+    assert second.param.hardsigmoid_param.alpha == 0.25
+    other = read(tmp_path, message(**relu) + encode_field(211, varint_field(2, 1))).layers[-1]
+    assert other.param.relu6_param.engine == 1
+    assert other.param.relu6_param.threshold == 6
 
 
 def test_the_same_holds_for_a_file_of_the_first_version(tmp_path: Path) -> None:

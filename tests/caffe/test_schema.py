@@ -190,6 +190,8 @@ def test_schema_can_live_beside_pycaffes() -> None:
         'type: "Upsample" upsample_param { scale: 1.5 }',
         'type: "ReLU6" relu6_param { negative_slope: 0.1 }',
         'type: "ReLU6" relu6_param { engine: CAFFE }',
+        'type: "ReLU6" relu6_param { threshold: 4.5 }',
+        'type: "HardSigmoid" hardsigmoid_param { alpha: 0.25 beta: 0.4 }',
         'type: "Pooling" pooling_param { ceil_mode: false }',
         'type: "Pooling" pooling_param { round_mode: FLOOR }',
         'type: "SoftmaxWithLoss" loss_param { normalization: PRE_FIXED }',

@@ -309,6 +309,14 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         1,
     ),
     "relu6": ('type: "ReLU6"', [IMAGE], 1),
+    "relu6 of another bound": ('type: "ReLU6" relu6_param { threshold: 0.4 }', [IMAGE], 1),
+    "relu6 with a slope and another bound": (
+        'type: "ReLU6" relu6_param { negative_slope: 0.3 threshold: 0.4 }',
+        [IMAGE],
+        1,
+    ),
+    "relu6 whose bound is below 0": ('type: "ReLU6" relu6_param { threshold: -0.2 }', [IMAGE], 1),
+    "hard sigmoid of brocolli": ('type: "HardSigmoid" hardsigmoid_param { alpha: 0.7 beta: 0.4 }', [IMAGE], 1),
     "relux whose bound is below 0": (
         'type: "ReLUX" relux_param { maximal_value: -0.5 negative_slope: 0.3 }',
         [IMAGE],

@@ -149,7 +149,7 @@ def grn(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]
 
 
 def hard_sigmoid(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    param = layer.sub("hard_sigmoid_param")
+    param = layer.sub("hardsigmoid_param" if "hardsigmoid_param" in layer else "hard_sigmoid_param")
     return [np.clip(param.number("alpha", 0.2) * bottoms[0] + param.number("beta", 0.5), 0, 1)]
 
 

@@ -168,8 +168,9 @@ def relu(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array
 
 
 def relu6(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    slope = layer.sub("relu6_param").number("negative_slope", 0)
-    return [np.clip(bottoms[0], 0, 6) + slope * np.minimum(bottoms[0], 0)]
+    param = layer.sub("relu6_param")
+    slope, threshold = param.number("negative_slope", 0), param.number("threshold", 6)
+    return [np.minimum(np.maximum(bottoms[0], 0) + slope * np.minimum(bottoms[0], 0), threshold)]
 
 
 def selu(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:

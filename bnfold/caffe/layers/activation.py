@@ -133,10 +133,13 @@ ROWS: Mapping[str, LayerType] = {
     "Exp": LayerType(same, reads={"exp_param": "base scale shift"}, aligned=True, gradient="top"),
     "Floor": LayerType(same, dialects="Synopsys"),
     "HardSigmoid": LayerType(
-        same, reads={"hard_sigmoid_param": "alpha beta"}, dialects="Synopsys", note="slope 0.2 unless said"
+        same,
+        reads=dict.fromkeys(("hard_sigmoid_param", "hardsigmoid_param"), "alpha beta"),
+        dialects="Synopsys, brocolli",
+        note="slope 0.2 unless said",
     ),
     "HardTanH": LayerType(same, dialects="Synopsys"),
-    "HardSwish": LayerType(same, dialects="Synopsys"),
+    "HardSwish": LayerType(same, dialects="Synopsys, brocolli"),
     "Log": LayerType(same, reads={"log_param": "base scale shift"}, aligned=True),
     "Mish": LayerType(same, dialects="Synopsys"),
     "PReLU": LayerType(
@@ -167,8 +170,9 @@ ROWS: Mapping[str, LayerType] = {
     ),
     "ReLU6": LayerType(
         same,
-        reads={"relu6_param": "negative_slope", "relu_param": "negative_slope"},
-        dialects="MobileNet-YOLO, Vitis, Tengine, TI",
+        reads={"relu6_param": "negative_slope threshold", "relu_param": "negative_slope"},
+        dialects="MobileNet-YOLO, Vitis, Tengine, TI, brocolli",
+        note="brocolli's `threshold` too",
     ),
     "ReLUX": LayerType(same, reads={"relux_param": "negative_slope maximal_value"}, dialects="soeaver's"),
     "Round": LayerType(same, dialects="Synopsys", note="halves to the even number"),

@@ -12,6 +12,7 @@ import numpy as np
 
 from bnfold.caffe.layers import ReLU, canonical_axis, clip_bounds, log_of_base
 from bnfold.caffe.layers.activation import tanh_factors
+from bnfold.caffe.layers.table import LAYERS
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import clip, rectified, reduce, reshape, scaled, shifted, unsqueeze
 
@@ -54,7 +55,7 @@ def exponential(block: Block) -> str:
 
 def hard_sigmoid(block: Block) -> str:
     """`min(max(alpha*x + beta, 0), 1)`, 0.2 and 0.5 unless said: HardSigmoid."""
-    param = block.layer.param.hard_sigmoid_param
+    param = LAYERS["HardSigmoid"].parameters(block.layer)
     return block("HardSigmoid", block.bottom, alpha=float(param.alpha), beta=float(param.beta))
 
 
@@ -144,14 +145,14 @@ def relux(block: Block) -> str:
 
 
 def relu6(block: Block) -> str:
-    """`min(max(x, 0), 6) + negative_slope*min(x, 0)`: Clip(x, 0, 6), or Min(LeakyRelu(x), 6)."""
-    layer = block.layer.param
-    slope = (layer.relu6_param if layer.HasField("relu6_param") else layer.relu_param).negative_slope
-    if slope == 0:
-        return clip(block, block.bottom, 0.0, 6.0)
+    """`min(max(x, 0), threshold) + negative_slope*min(x, 0)`, a threshold of 6 unless said: Clip, or Min(LeakyRelu)."""
+    param = LAYERS["ReLU6"].parameters(block.layer)
+    slope, bound = param.negative_slope, float(param.threshold)
+    if slope == 0 and bound >= 0:
+        return clip(block, block.bottom, 0.0, bound)
     if slope < 0:
         raise Refused(f"negative_slope {slope:g} is below 0, and no dialect says which bound comes first")
-    return block("Min", rectified(block, block.bottom, slope), block.floats(6.0, "bound"))
+    return block("Min", rectified(block, block.bottom, slope), block.floats(bound, "bound"))
 
 
 def selu(block: Block) -> str:
