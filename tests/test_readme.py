@@ -60,3 +60,16 @@ def test_a_page_explains_each_option(name: str) -> None:
     words = set(re.findall(r"--[a-z0-9][\w-]*", said))
     options = [param for param in main.commands[name].params if not getattr(param, "hidden", True)]
     assert [one.name for one in options if words.isdisjoint([*one.opts, *one.secondary_opts])] == []
+
+
+def test_the_table_of_tools_says_what_the_measured_one_does() -> None:
+    def table(text: str, heading: str) -> dict[str, list[str]]:
+        rows = [row.strip("| ").split(" | ") for row in text.partition(heading)[2].partition("\n\n")[0].splitlines()]
+        return {name: figures for name, *figures in rows[2:]}
+
+    page = (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8")
+    measured = table(page, "| tool | models | affines | left | wrong | failed | names with another value | seconds |")
+    wanted = {name: figures[2:6] for name, figures in measured.items()}
+    shown = table(README, "| | affines left | models with wrong results | models that fail |")
+    assert len(wanted) == 6
+    assert shown == wanted
