@@ -5,7 +5,7 @@ Examples:
     >>> result = bnfold.fold(net)
     >>> bnfold.compare(net, result.net, "images/").passed
     True
-    >>> bnfold.save_onnx(result.net, "folded.onnx")
+    >>> files = bnfold.save_onnx(result.net, "folded.onnx")
 
 `help(bnfold.fold)` and its like say more; `bnfold --help` is about the command.
 """

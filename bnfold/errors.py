@@ -84,7 +84,7 @@ class WriteError(BnfoldError):
 
 
 class LeftoverWarning(UserWarning):
-    """All outputs are whole, and beside them something is left that could not be removed, or that a disk did not do."""
+    """All outputs are whole; something beside them could not be removed, or is of no more use, or a disk did not do."""
 
 
 # What their sentences are made of.

@@ -209,6 +209,7 @@ class OutputSet:
         self._outputs: dict[Path, Output] = {}
         self._staging: dict[Path, tuple[Path, _Lock | None]] = {}  # folder of a target -> hidden folder in it, its lock
         self._left: list[str] = []  # what a `LeftoverWarning` says in the end
+        self._idle: list[str] = []  # what it says besides, if the files get their names
         # Ctrl-C may come before `discard` has begun, or between a folder and its place in the table.
         weakref.finalize(self, _remove_left, self._staging, os.getpid())
 
@@ -241,6 +242,13 @@ class OutputSet:
             _write_stream(Path(path), content)
         else:
             self.open(path).write(content)
+
+    def open_alone(self, path: Path) -> Output:
+        """As `open`, for an ONNX model that has its weights itself; warns where those of another stay beside it."""
+        output = self.open(path)
+        if os.path.lexists(data := data_file(path)):
+            self._idle.append(f"{data}: stays as it was; {path} has its weights itself now and does not read it")
+        return output
 
     def staged(self, path: StrPath) -> Path:
         """Where the file that was opened as `path` lies until it has its name; it has the suffix of `path`."""
@@ -323,6 +331,7 @@ class OutputSet:
                 self._left += _sync(self._staging)
             elif outputs:
                 self._left += _replace_together(outputs)
+        self._left += self._idle
 
 
 def require_writable(paths: Iterable[StrPath], inputs: Iterable[StrPath], *, in_place: bool) -> None:

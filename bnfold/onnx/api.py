@@ -53,7 +53,7 @@ def to_onnx(net: Net, *, options: OnnxOptions = OnnxOptions(), **changes: object
     return fill(model, weights)
 
 
-def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOptions(), **changes: object) -> None:
+def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOptions(), **changes: object) -> list[Path]:
     """Write the net as an ONNX file, without ever holding all its weights in memory.
 
     Args:
@@ -62,6 +62,10 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
         options: opset, types and form.
         changes: fields of `OnnxOptions` that replace those of `options`.
 
+    Returns:
+        The files, as `save_caffe` does: the model, and its weights where they are a file of their own; none for an
+        open file.
+
     Raises:
         UnsupportedError, ModelError, UsageError: as `to_onnx`; or `file` has the suffix of another format, is no
             path where a second file must be written, or is open and what the net was read from; or the weights would
@@ -69,7 +73,8 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
         WriteError: the file cannot be written.
 
     Examples:
-        >>> bnfold.save_onnx(bnfold.load("model.onnx"), "same.onnx")
+        >>> [path.name for path in bnfold.save_onnx(bnfold.load("model.onnx"), "same.onnx")]
+        ['same.onnx']
         >>> bnfold.compare("model.onnx", "same.onnx").passed
         True
     """
@@ -79,14 +84,14 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
         path = Path(os_path(file))
         require_suffix(path, "an ONNX model", (".prototxt", ".caffemodel"))
         with OutputSet() as own:
-            add_onnx(net, path, own, options)
-        return
+            return add_onnx(net, path, own, options)
     if not hasattr(file, "write") or isinstance(file, TextIOBase) or getattr(file, "closed", False):
         raise UsageError(f"a model is written to a path or an open binary file, and not to {type(file).__name__}")
     try:
         _write_stream(net, file, options)
     except OSError as error:
         raise WriteError(f"the open file cannot be written: {error.strerror or error}") from None
+    return []
 
 
 def _write_stream(net: Net, file: Sink, options: OnnxOptions) -> None:
@@ -110,7 +115,7 @@ def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions) -> li
         return write_net(net, path, files, external_data=options.external_data)
     model, weights = _model(net, options)
     if not options.external_data and (whole := WholeModel(model, weights)).size <= MAX_MESSAGE:
-        whole.write(files.open(path))
+        whole.write(files.open_alone(path))
         return [path]
     data = named_data_file(path)
     require_no_others(path, data)

@@ -53,10 +53,10 @@ def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool) ->
     edited = _differences(net)
     document, pieces = edited.document, list(_pieces(edited))
     _require_left_whole(document, path, path)
-    sink = files.open(path)
     if not (external_data or document.keeps_outside) and _size(document, pieces) <= MAX_MESSAGE:
-        _emit(sink, document, pieces)
+        _emit(files.open_alone(path), document, pieces)
         return [path]
+    sink = files.open(path)
     data_path = named_data_file(path)
     _require_left_whole(document, path, data_path)
     require_no_others(path, data_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import onnx
 import pytest
 from cases import golden, goldens
 
-from bnfold.errors import UnsupportedError, UsageError, WriteError
+from bnfold.errors import LeftoverWarning, UnsupportedError, UsageError, WriteError
+from bnfold.io.files import OutputSet
+from bnfold.loading import load
 from bnfold.net import Array, Blobs, Shape
 from bnfold.onnx import save, save_onnx, to_onnx
 from bnfold.onnx.export.network import build
@@ -104,6 +107,27 @@ def test_external_data_lies_beside_the_model_and_runs(tmp_path: Path) -> None:
     x = np.ones((1, 64, 2, 2), np.float32)
     inside, beside = Session(to_onnx(net)), Session(tmp_path / "net.onnx")
     np.testing.assert_array_equal(beside.run({"x": x})["ip"], inside.run({"x": x})["ip"])
+
+
+@pytest.mark.parametrize("language", ["Caffe", "ONNX"])
+def test_the_files_are_told_and_weights_that_an_older_model_left_beside(tmp_path: Path, language: str) -> None:
+    net = nets.net(TEXT) if language == "Caffe" else load(to_onnx(nets.net(TEXT)).SerializeToString())
+    path, data = tmp_path / "net.onnx", tmp_path / "net.onnx.data"
+    assert save_onnx(net, path, external_data=True) == [path, data]
+    before = data.read_bytes()
+    with pytest.warns(LeftoverWarning, match=r"net\.onnx\.data: stays as it was; .*net\.onnx has its weights itself"):
+        assert save_onnx(net, path) == [path]
+    assert data.read_bytes() == before
+    data.unlink()
+    assert save_onnx(net, path) == [path]
+    assert save_onnx(net, io.BytesIO()) == []
+
+
+def test_nothing_is_said_of_what_lies_beside_a_model_that_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx.data").touch()
+    with suppress(KeyError), OutputSet() as files:
+        files.open_alone(tmp_path / "net.onnx")
+        raise KeyError
 
 
 def test_external_data_is_aligned_and_small_weights_stay_inside(tmp_path: Path) -> None:
