@@ -195,7 +195,9 @@ report_options = options(
 )
 verbosity_options = options(
     click.option("-v", "--verbose", "verbosity", flag_value=1, type=int, help="Show tables of all layers."),
-    click.option("-q", "--quiet", "verbosity", flag_value=-1, type=int, help="The verdict alone."),
+    click.option(
+        "-q", "--quiet", "verbosity", flag_value=-1, type=int, help="The verdict alone; the last of -v and -q counts."
+    ),
     group="Report",
 )
 
