@@ -371,9 +371,23 @@ def test_blobs_are_kept_by_pattern_as_layers_are_excluded_by_one(run: Run) -> No
 
     assert run(*FOLD, "--keep", "res2a_*").code == 0
     net, folded = bnfold.load(*NET), bnfold.load("out.prototxt", "out.caffemodel")
-    wanted = {top for layer in net.layers for top in layer.tops if top.startswith("res2a_")}
+    wanted = {top for layer in net.layers for top in layer.tops if top.startswith("res2a_")} - set(net.public)
     assert len(wanted) > 1
     assert wanted <= {top for layer in folded.layers for top in layer.tops}
+
+
+@pytest.mark.usefixtures("run")
+def test_a_pattern_keeps_a_version_made_in_place_only_by_its_at_sign() -> None:
+    import bnfold
+
+    net = bnfold.load(*NET)
+    version = "res2a_branch2a@res2a_branch2a"
+    assert version in net.public
+
+    def kept(pattern: str) -> bool:
+        return bool(bnfold.fold(net, keep=pattern).report.kept)
+
+    assert [*map(kept, ("res2a_branch2a*", version, "res2a_branch2a@*"))] == [False, True, True]
 
 
 def test_a_default_that_is_not_written_is_no_option_that_would_be_ignored(run: Run) -> None:

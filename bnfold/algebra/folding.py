@@ -92,7 +92,7 @@ def _folded(net: Net, asked: _FoldOptions, whole: str = "network") -> tuple[Fold
     """A net folded with its bodies, and whether a normalisation of it was taken by its stored statistics."""
     assert net.front is not None
     own, report = net.with_layers(net.layers), FoldReport()
-    keep = _matching(blobs_of(own), asked.keep)
+    keep = _blobs_matching(own, asked.keep)
     context = FoldContext(own, report.shapes, asked.assume_global_stats, whole=whole, keep=keep)
     left_alone = set(_matching([layer.name for layer in own.layers], asked.exclude))
     context.excluded = {id(layer) for layer in own.layers if layer.name in left_alone}
@@ -128,7 +128,7 @@ def _patterns(name: str, value: str | Iterable[str]) -> tuple[str, ...]:
 def _require_named(net: Net, asked: _FoldOptions) -> None:
     """Raises UsageError where a pattern names no blob, or no layer, in a net or in one of its bodies."""
     for pattern in asked.keep:
-        if not any(_matching(blobs_of(inner), [pattern]) for inner in _with_inner(net)):
+        if not any(_blobs_matching(inner, [pattern]) for inner in _with_inner(net)):
             if net.front is not None and pattern in net.front.taken_names(net):
                 raise UsageError(
                     f"--keep {pattern}: that is a weight, another value that is known before anything runs, inside a "
@@ -155,6 +155,17 @@ def _with_inner(net: Net) -> Iterator[Net]:
     for body in net.front.bodies(net) if net.front is not None else ():
         if body.net is not None:
             yield from _with_inner(body.net)
+
+
+def _blobs_matching(net: Net, patterns: Iterable[str]) -> list[str]:
+    """The blobs that patterns mean, each once.
+
+    A version made in place, `conv1@conv1`, is meant by a pattern with an @ alone: `conv1*` is about names of the file,
+    of which one stands for all versions, and to keep those in between would stop every fold in place.
+    """
+    plain = [blob for blob in blobs_of(net) if blob not in net.public]
+    found = [_matching(blobs_of(net) if "@" in pattern else plain, [pattern]) for pattern in patterns]
+    return list(dict.fromkeys(blob for blobs in found for blob in blobs))
 
 
 def _matching(names: Sequence[str], patterns: Iterable[str]) -> list[str]:
