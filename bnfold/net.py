@@ -258,12 +258,16 @@ class Net:
     def __getitem__(self, name: str) -> Layer:
         """The layer of that name: `net["conv1"]`. Raises KeyError, with the names that are close."""
         found = next((layer for layer in self.layers if isinstance(name, str) and layer.name == name), None)
-        if isinstance(name, int):
-            raise KeyError(f"there is no layer '{name}'; net.layers[{name}] is one by its place")
+        if not isinstance(name, str):
+            is_place = type(name) is int and -len(self.layers) <= name < len(self.layers)
+            by_place = f"; net.layers[{name}] is one by its place" * is_place
+            raise KeyError(
+                f"there is no layer '{name!s:.60}': a name is a str, and not {type(name).__name__}{by_place}"
+            )
         if found is None:
             from difflib import get_close_matches
 
-            close = get_close_matches(str(name), [layer.name for layer in self.layers])
+            close = get_close_matches(name, [layer.name for layer in self.layers])
             raise KeyError(f"there is no layer '{name}'" + (f"; did you mean {' or '.join(close)}?" if close else ""))
         return found
 

@@ -217,7 +217,8 @@ def changed(kind: type[Options], options: Options, changes: Mapping[str, object]
     if unknown := [name for name in changes if name not in known]:
         meant = MEANT.get(unknown[0], "")
         is_there = meant in known or (meant == "samples" and kind is CompareOptions)
-        guess = f" (did you mean '{meant}'?)" if is_there else did_you_mean(unknown[0], known)
+        near = "" if meant else did_you_mean(unknown[0], known)  # whose letters say less than what is meant by it
+        guess = f" (did you mean '{meant}'?)" if is_there else near
         guess = guess or f"; there are {', '.join(known)}"
         raise UsageError(f"there is no option '{unknown[0]}'{guess}")
     if changes:

@@ -127,6 +127,17 @@ def test_a_layer_is_had_by_its_name(net: bnfold.Net) -> None:
     assert net["conv1"].type == "Convolution"
     with pytest.raises(KeyError, match=r"no layer 'conv_1'; did you mean conv1"):
         net["conv_1"]
+    wrong: dict[Any, str] = {
+        1: r"'1': a name is a str, and not int; net\.layers\[1\] is one by its place",
+        -1: r"and not int; net\.layers\[-1\] is one",
+        400: r"'400': a name is a str, and not int\W*$",
+        1.5: r"and not float\W*$",
+        b"conv1": r"and not bytes\W*$",
+        False: r"'False': a name is a str, and not bool\W*$",
+    }
+    for key, said in wrong.items():
+        with pytest.raises(KeyError, match=said):
+            net[key]
     assert "conv1" in net
     assert "conv_1" not in net
     with pytest.raises(TypeError, match="not iterable"):

@@ -446,6 +446,7 @@ def test_an_exact_run_that_fails_costs_its_column_and_not_the_proof(monkeypatch:
         (lambda net: compare(net, net, data="images/"), r" \(did you mean 'samples'\?\)$"),
         (lambda net: compare(net, net, limit=3), r" \(did you mean 'sample_limit'\?\)$"),
         (lambda net: to_onnx(net, images=3), "; there are opset, outputs, dtype, "),
+        (lambda net: bnfold.load(CASE.prototxt, images=3), "; there are input_shapes, batch, "),
         (lambda net: to_onnx(net, atol=3), "; there are opset, outputs, dtype, "),
     ],
 )
