@@ -114,8 +114,9 @@ def _alone(path: Path, caffemodels: Sequence[Path], options: ReadOptions) -> Net
             infer_shapes(net)
         except MissingShapes as error:
             beside = path.with_suffix(".prototxt")
-            if beside.is_file():
-                error.args = (f"{error}; or give the prototxt beside it too, {beside}",)
+            pair = f"its prototxt too, to bnfold diff as NET.prototxt:{path.name}"
+            instead = f"the prototxt beside it too, {beside}" if beside.is_file() else pair
+            error.args = (f"{error}; or give {instead}",)
             raise
         except ModelError as error:
             problems.append(error)
