@@ -70,6 +70,7 @@ CLEAR = 100.0  # times what is seen: a setting that is so far off would show it,
 UNITS = 4.0  # in the last place: what two roundings of one number differ by
 COMPUTED = 256.0  # likewise: what a few operations differ by, of which some cancel
 CHOOSING = frozenset(("GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMin"))
+COMMUTATIVE = frozenset(("Add", "Max", "Mean", "Min", "Mul", "Sum"))
 SAFE = ("LogSoftmax", "ReduceLogSumExp", "Softmax")  # which subtract the largest value before exp
 BOUNDING = CHOOSING | {"Abs", "Clip", "Max", "Min", "Relu", "Sigmoid", "Tanh", "TopK"}  # what keeps exp from it, mostly
 MOST_OF_EXP = {"float16": 11, "float64": 709}
@@ -311,7 +312,7 @@ def _beside_layers(
         chooses = nodes[0].op_type in CHOOSING and (mine.front, its.front) == (nodes[0].output[0], nodes[1].output[0])
         mine, its = mine.then(after[0]), its.then(after[1])
         is_judged = False
-        for read in zip(nodes[0].input, nodes[1].input, strict=False):
+        for read in _operands(ours, theirs, nodes[0], nodes[1], pairs):
             if pairs.get(read[0]) == read[1]:
                 continue
             if (common := _made_of_one(ours, theirs, read, pairs, partners)) is not None:
@@ -330,6 +331,24 @@ def _beside_layers(
         if not is_judged:
             couples.append(Couple(name, mine, its))
     return behind, between, front, across
+
+
+def _operands(
+    ours: Model, theirs: Model, node: NodeProto, partner: NodeProto, pairs: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """What two alike nodes read, side by side; of two operands that may be turned round, as more of them are alike."""
+
+    def made_by(model: Model, name: str) -> str:
+        while (made := model.makers.get(name)) is not None and made.op_type in SHAPING:
+            name = made.input[0]
+        return made.op_type if made is not None else ""
+
+    def alike(one: tuple[str, str]) -> bool:
+        return pairs.get(one[0]) == one[1] or made_by(ours, one[0]) == made_by(theirs, one[1])
+
+    given, turned = (list(zip(node.input, read, strict=False)) for read in (partner.input, partner.input[::-1]))
+    may_turn = node.op_type in COMMUTATIVE and len(node.input) == len(partner.input) == 2
+    return turned if may_turn and sum(map(alike, turned)) > sum(map(alike, given)) else given
 
 
 def _probed(

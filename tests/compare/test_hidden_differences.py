@@ -424,6 +424,29 @@ def test_windows_and_shapes_that_are_only_written_otherwise_need_no_word(attribu
     assert not report.unproved
 
 
+GATED = """<ir_version: 8, opset_import: ["" : 17]> net (float[1,3,8,8] x) => (float[1,2,8,8] y)
+<float zero = {0}, int64[4] size = {1, 4, 8, 8}>
+{ Xa = Conv (x, w) Xg = GATE Xc = Conv (x, v) Xd = Relu (Xc) PRODUCT y = Conv (Xz, u) }"""
+
+
+@pytest.mark.parametrize("gate", ["HardSigmoid (Xa)", "Relu (Xa)"])
+@pytest.mark.parametrize(
+    "product",
+    ["Xz = Mul (Xg, Xd)", "Xz = Mul (Xd, Xg)", "Xf = Reshape (Xg, size) Xb = Max (Xc, zero) Xz = Mul (Xb, Xf)"],
+)
+def test_operands_that_are_turned_round_are_no_other_values(gate: str, product: str) -> None:
+    shapes = {"w": (4, 3, 1, 1), "v": (4, 3, 1, 1), "u": (2, 4, 1, 1)}
+    weights = {
+        name: np.linspace(-1, 1 + place / 4, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+        for place, (name, shape) in enumerate(shapes.items())
+    }
+    text = GATED.replace("GATE", gate)
+    reference = text_model(text.replace("PRODUCT", "Xz = Mul (Xg, Xd)").replace("X", "p"), **weights)
+    report = bnfold.compare(reference, text_model(text.replace("PRODUCT", product).replace("X", "q"), **weights))
+    assert report.passed
+    assert not report.unproved
+
+
 CHOSEN = """<ir_version: 8, opset_import: ["" : 17]> net (float[2,5] x) => (float[2,3] y, int64[2,3] i)
 <int64[1] k = {3}, float low = {0}, float high = {100}> { %s }"""
 
