@@ -281,6 +281,7 @@ def _saying_what_is_left() -> Iterator[None]:
                 say(message, category, *more, **named)
 
         warnings.showwarning = show
+        warnings.simplefilter("always", LeftoverWarning)  # under python -W error, too: the outputs are whole
         yield
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +69,16 @@ def test_short_help_fits_on_a_screen_and_names_every_option(
 
 def test_of_quiet_and_verbose_the_last_counts(run: Run) -> None:
     assert len(run(*FOLD, "-v", "-q").out) < len(run(*FOLD).out) < len(run(*FOLD, "-q", "-v").out)
+
+
+def test_what_is_left_beside_an_output_is_a_line_even_where_warnings_are_errors(run: Run) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run("export", *NET, "-o", "net.onnx", "--external-data").code == 0
+        outcome = run("export", *NET, "-o", "net.onnx")
+    assert outcome.code == 0
+    assert outcome.out == "wrote net.onnx\n"
+    assert outcome.err.startswith("bnfold: warning: net.onnx.data: stays as it was; net.onnx has its weights itself")
 
 
 def test_a_pipe_gets_no_colours_no_progress_and_no_cut_names(run: Run) -> None:
