@@ -76,7 +76,7 @@ def _open_what_is_closed() -> None:
     """Give a process that was started without a standard stream an empty one, or the next file would take its place."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), mode))  # noqa: SIM115 - as long as the process
+            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), mode, closefd=False))  # noqa: SIM115 - as Python's own
 
 
 def _heed_limits() -> None:

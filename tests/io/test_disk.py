@@ -8,9 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cases import golden
+
+from bnfold import __main__
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = golden("seed_resnet_bn_scale")
@@ -159,6 +162,14 @@ def test_a_command_under_a_limit_of_size_keeps_no_code_cut_off(tmp_path: Path) -
 def test_streams_that_are_closed_or_full_change_no_exit_code(shell: str) -> None:
     assert say(shell, "inspect", str(GOLDEN.prototxt)).returncode == 0
     assert say(shell, "inspect", "nothing.prototxt").returncode == 2
+
+
+def test_a_stream_put_in_the_place_of_a_closed_one_is_left_open_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    __main__._open_what_is_closed()
+    opened: Any = sys.stdout
+    os.close(opened.fileno())
+    assert not opened.buffer.raw.closefd  # or Python's -X dev warns, when the process ends, that nobody closed it
 
 
 def test_a_file_never_takes_the_place_of_a_closed_stream(tmp_path: Path) -> None:
