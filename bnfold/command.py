@@ -36,7 +36,7 @@ PROVING = (*COMPARING, *PREPARING, "data", "keep_failed", "outputs_only")
 
 MEANT: Mapping[str, Sequence[str]] = {
     **{f"--{word}": (f"--{meant}",) for word, meant in ELSEWHERE.items()},
-    **dict.fromkeys(("--dataset", "--images", "--inputs", "--samples"), ("--data",)),
+    **dict.fromkeys(("--dataset", "--images", "--inputs", "--labels", "--samples"), ("--data",)),
     **dict.fromkeys(("--force", "--overwrite"), ("--in-place",)),
     **dict.fromkeys(("--ignore", "--skip"), ("--exclude",)),
     "--report": ("--html", "--json", "--markdown"),

@@ -141,6 +141,7 @@ NEARLY_RIGHT = {
         ("diff", "a.onnx", "b.onnx", "--atol", "1e-3"),
         "No such option '--atol'. Did you mean '--tolerance'?",
     ),
+    "labels, which the data have": (("diff", "a.onnx", "b.onnx", "--labels", "l.txt"), "Did you mean '--data'?"),
     "a word for an option that the command lacks": (("inspect", "a.onnx", "--gpu"), "No such option '--gpu' ("),
     "the function's name": (("compare", *NET), "No such command 'compare'. Did you mean 'diff'?"),
     "two caffemodels": (("inspect", *NET, "more.caffemodel"), "joined by commas, as in a.caffemodel,b.caffemodel"),
