@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -114,12 +114,10 @@ def layout_of(
         if not (ours.ranked and theirs.ranked):
             feeds[name] = replace(theirs if theirs.ranked else ours, dtype=ours.dtype, meaning=meaning)
             continue
-        if len(ours.shape) != len(theirs.shape) or any(
-            None not in sizes and sizes[0] != sizes[1] for sizes in zip(ours.shape, theirs.shape, strict=True)
-        ):
+        if not _fit(ours.shape, theirs.shape):
             raise UsageError(
                 f"input '{name}' has shape {sizes(ours.shape)} in the reference and "
-                f"{sizes(theirs.shape)} in the candidate; --batch or --input-shape sets another for a net of a prototxt"
+                f"{sizes(theirs.shape)} in the candidate{_way_out(ours.shape, theirs.shape)}"
             )
         shape = tuple(a if a is not None else b for a, b in zip(ours.shape, theirs.shape, strict=True))
         feeds[name] = Feed(shape, ours.dtype, meaning, unmade=ours.unmade)
@@ -129,6 +127,20 @@ def layout_of(
     batched = len(known) <= 1 and 0 not in first and not joint and _are_samples(next(iter(known), None), feeds, made)
     batch = next(iter(known), None) or DEFAULT_BATCH if batched else 1
     return BatchLayout(feeds, batch, batched)
+
+
+def _fit(one: Sequence[int | None], other: Sequence[int | None]) -> bool:
+    """Whether two shapes may be the same, None being any size."""
+    return len(one) == len(other) and all(None in sides or len({*sides}) == 1 for sides in zip(one, other, strict=True))
+
+
+def _way_out(ours: Sequence[int | None], theirs: Sequence[int | None]) -> str:
+    """What to do about inputs of different shapes, to end the sentence with."""
+    for last, first, whose in ((theirs, ours, "candidate"), (ours, theirs, "reference")):
+        if len(first) == len(last) == 4 and _fit([first[axis] for axis in (0, 2, 3, 1)], last):
+            behind = "compare what is behind its Transpose, as onnx.utils.extract_model takes it out"
+            return f": the channels of the {whose} stand last; {behind}"
+    return "; --batch or --input-shape sets another for a net of a prototxt"
 
 
 def _are_samples(rows: int | None, feeds: Mapping[str, Feed], made: Collection[tuple[int | None, ...]]) -> bool:

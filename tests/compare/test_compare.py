@@ -497,6 +497,12 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
         UsageError, match=r"2x3x8x8 in the reference and 2x3x9x9 in the candidate; --batch or --input-shape"
     ):
         compare(classifier(), other)
+    last = model([helper.make_node("Relu", ["data"], ["prob"], "r")], {"data": (2, 8, 8, 3)}, ["prob"])
+    for networks, whose in (((classifier(), last), "candidate"), ((last, classifier()), "reference")):
+        with pytest.raises(
+            UsageError, match=rf"in the candidate: the channels of the {whose} stand last; compare what"
+        ):
+            compare(*networks)
     with pytest.raises(
         UsageError,
         match=r"^2 samples of given arrays: input 'data' takes 2x3x8x8, and the data is 2x3x4x4; --input-shape sets an",
