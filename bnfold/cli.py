@@ -65,7 +65,7 @@ PIPE_WIDTH = 240  # columns of a table that nobody sees in a terminal
 SHAPE = Word("BLOB=N,C,H,W", partial(parse_pair, parse_sizes), "data=1,3,224,224")
 PAIR = Word("A=B", partial(parse_pair, str), "conv1=conv1_relu")
 PLANE = Word("H,W", parse_plane, "256,256")
-BYTES = Word("SIZE", parse_bytes, "500M or 4G")
+BYTES = Word("SIZE", parse_bytes, "500M or 4G, 1M at least")
 PATH = FilePath(path_type=Path, readable=False)
 ONE_OF = {name: click.Choice(words) for name, words in CHOICES.items()}
 

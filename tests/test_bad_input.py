@@ -130,8 +130,12 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
         {},
         "the command line: the mean and",
     ),
-    "a memory without a unit": ((*FOLD, "--memory", "4"), {}, "expected SIZE like 500M or 4G, got '4'"),
-    "a memory without end": ((*FOLD, "--memory", "1e400"), {}, "expected SIZE like 500M or 4G, got '1e400'"),
+    "a memory without a unit": ((*FOLD, "--memory", "4"), {}, "expected SIZE like 500M or 4G, 1M at least, got '4'"),
+    "a memory without end": (
+        (*FOLD, "--memory", "1e400"),
+        {},
+        "expected SIZE like 500M or 4G, 1M at least, got '1e400'",
+    ),
     "a scale that is not finite": (
         (*FOLD, "--data", "x.npy", "--scale", "inf"),
         {},

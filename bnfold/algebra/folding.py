@@ -44,7 +44,8 @@ def fold(
     Args:
         net: a loaded net; it is not changed.
         keep: blobs, by name or pattern (or one of either), that must survive with their values, besides the outputs;
-            those in bodies of If, Loop and Scan among them.
+            those in bodies of If, Loop and Scan among them. Only a pattern with an @ means versions made in place too,
+            `conv1@bn1`.
         exclude: layer names, or patterns with `*` and `?`, that are left exactly as they are, likewise.
         assume_global_stats: fold a BatchNorm with `use_global_stats: false` as if it used its stored statistics.
         join: make one convolution of parallel ones that are summed, where that costs no more (RepVGG, MobileOne).
