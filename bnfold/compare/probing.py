@@ -6,9 +6,9 @@ Either is run in its own opset on the same numbers: powers of 2 of either sign, 
 slopes, thresholds), a little less and more of that, and what lies between any two of these. Where the functions are
 f and g, they are apart by the largest
 
-    abs(f(x) - g(x)) / max over abs(w) <= max(abs(x), 1) of max(abs(f(w)), abs(g(w)))
+    abs(f(x) - g(x)) / max over abs(w) <= max(2*abs(x), 1) of max(abs(f(w)), abs(g(w)))
 
-since what cancels at x was rounded at the size that it has around 0.
+since what cancels at x was rounded at the size that it has around 0, or behind x where a Relu begins there.
 
 Of stretches in front of or behind a layer that computes otherwise in the two, a fold may have moved an affine into that
 layer. Then they are held against each other but for an affine, see `bent` and `bounded_otherwise`.
@@ -46,7 +46,7 @@ def apart(probes: Array, first: Array, second: Array) -> float:
         sizes = np.fmax(np.abs(first), np.abs(second))
         order = np.argsort(np.abs(probes), kind="stable")
         sorted_sizes = np.where(np.isfinite(sizes), sizes, 0)[order]
-        reach = np.searchsorted(np.abs(probes)[order], np.maximum(np.abs(probes), 1), side="right") - 1
+        reach = np.searchsorted(np.abs(probes)[order], np.maximum(2 * np.abs(probes), 1), side="right") - 1
         size = np.maximum.accumulate(sorted_sizes)[reach]
         distance = np.abs(first - second) / np.where(size > 0, size, 1)
     return float(

@@ -447,6 +447,28 @@ def test_operands_that_are_turned_round_are_no_other_values(gate: str, product: 
     assert not report.unproved
 
 
+@pytest.mark.parametrize(("slope", "is_same"), [(1.0, True), (1.01, False)])
+@pytest.mark.parametrize("kink", [-1.926, -2.3, -3.1, -4.7])
+def test_a_kink_off_zero_may_be_rounded_otherwise(kink: float, slope: float, is_same: bool) -> None:
+    """Where a Relu begins, one network has 0 and the other what its product and its sum were rounded by."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[2,3,4] x) => (float[2,3,4] y) { %s }"""
+    reference = text_model(
+        text % "d = Sub (by, x) r = Relu (d) y = Div (r, over)",
+        by=np.array(kink, np.float32),
+        over=np.array(1.5, np.float32),
+    )
+    folded = text_model(
+        text % "e = BatchNormalization (x, scale, bias, mean, variance) y = Relu (e)",
+        scale=np.full(3, -slope / 1.5, np.float32) / np.float32(np.sqrt(1 / (1 + 1e-5))),
+        bias=np.full(3, kink / 1.5, np.float32),
+        mean=np.zeros(3, np.float32),
+        variance=np.ones(3, np.float32),
+    )
+    for candidate in (reference, folded):
+        report = bnfold.compare(reference, candidate, np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4))
+        assert report.unproved == (() if is_same or candidate is reference else ("y",))
+
+
 CHOSEN = """<ir_version: 8, opset_import: ["" : 17]> net (float[2,5] x) => (float[2,3] y, int64[2,3] i)
 <int64[1] k = {3}, float low = {0}, float high = {100}> { %s }"""
 
