@@ -221,14 +221,13 @@ def _functions(
 ) -> Iterator[tuple[str, tuple[str, float]]]:
     """Of some blobs of the candidate, with their partners: what makes them value by value, how far that is apart."""
     from bnfold.compare.probing import apart
-    from bnfold.onnx.pointwise import stretch_behind
+    from bnfold.onnx.pointwise import stretches_behind
 
     fronts = set(pairs.values())
     couples: list[Couple] = []
     for name, blob in blobs.items():
-        mine, its = stretch_behind(ours.makers, blob, pairs), stretch_behind(theirs.makers, name, fronts)
-        if mine is not None and its is not None and pairs[mine.front] == its.front:
-            couples.append(Couple(name, mine, its))
+        ways = product(stretches_behind(ours.makers, blob, pairs), stretches_behind(theirs.makers, name, fronts))
+        couples += [Couple(name, mine, its) for mine, its in ways if pairs[mine.front] == its.front]
     for (name, mine, its), size in _probed(ours, theirs, couples, apart):
         yield name, (_said(mine, its, "in the place of"), size)
 

@@ -5,7 +5,7 @@ x -> Mul -> Add -> Clip -> y          x -> HardSigmoid -> y          x -> BatchN
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from onnx import AttributeProto, ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper
@@ -82,6 +82,26 @@ def stretch_behind(
         fronts: where it may begin.
         others: operators that may be in it besides `POINTWISE`.
     """
+    nodes, read = _made_of(makers, blob, fronts, others)
+    return Stretch(nodes, read.pop(), blob) if len(read) == 1 else None
+
+
+def stretches_behind(makers: Mapping[str, NodeProto], blob: str, fronts: Collection[str]) -> Iterator[Stretch]:
+    """The same; of several of the fronts, each stretch that makes the blob of one of them alone.
+
+    As `x * erf(x)` of x, where erf(x) is one of them, too.
+    """
+    nodes, read = _made_of(makers, blob, fronts)
+    if len(read) == 1:
+        yield Stretch(nodes, next(iter(read)), blob)
+    else:
+        yield from filter(None, (stretch_behind(makers, blob, {front}) for front in sorted(read)))
+
+
+def _made_of(
+    makers: Mapping[str, NodeProto], blob: str, fronts: Collection[str], others: Collection[str] = ()
+) -> tuple[tuple[NodeProto, ...], set[str]]:
+    """The nodes that make a blob of the nearest of some fronts, and those; nothing where other nodes do."""
     nodes: dict[str, NodeProto] = {}
     read: set[str] = set()
 
@@ -99,7 +119,7 @@ def stretch_behind(
             nodes[name] = nodes.pop(name)  # behind what it reads
         return True
 
-    return Stretch(tuple(nodes.values()), read.pop(), blob) if walk(blob) and len(read) == 1 else None
+    return (tuple(nodes.values()), read) if walk(blob) else ((), set())
 
 
 def joints(makers: Mapping[str, NodeProto], inputs: Collection[str]) -> tuple[set[str], set[str]]:

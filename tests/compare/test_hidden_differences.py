@@ -469,6 +469,27 @@ def test_a_kink_off_zero_may_be_rounded_otherwise(kink: float, slope: float, is_
         assert report.unproved == (() if is_same or candidate is reference else ("y",))
 
 
+TWICE = """<ir_version: 8, opset_import: ["" : 17]> net (float[2,3] x) => (float[2,3] y)
+<float k = {1.5}, float one = {1}, float half = {0.5}, float low = {-0.1}>
+{ m = Sum (x, x) e = Div (m, k) f = Erf (e) %s }"""
+
+
+@pytest.mark.parametrize(
+    ("nodes", "unproved"),
+    [
+        ("p = Mul (f, half) q = Add (p, half) y = Mul (m, q)", ()),
+        ("p = Mul (f, half) q = Add (p, half) r = Mul (m, q) y = Max (r, low)", ("y",)),
+    ],
+)
+def test_what_is_made_of_a_blob_twice_is_one_function_of_it(nodes: str, unproved: tuple[str, ...]) -> None:
+    """Of m, and of what both networks make of m and call alike."""
+    reference = onnx.parser.parse_model(TWICE % "g = Add (f, one) h = Mul (m, g) y = Mul (h, half)")
+    candidate = onnx.parser.parse_model(TWICE % nodes)
+    report = bnfold.compare(reference, candidate, np.linspace(0.1, 1, 6, dtype=np.float32).reshape(2, 3))
+    assert report.passed
+    assert report.unproved == unproved
+
+
 CHOSEN = """<ir_version: 8, opset_import: ["" : 17]> net (float[2,5] x) => (float[2,3] y, int64[2,3] i)
 <int64[1] k = {3}, float low = {0}, float high = {100}> { %s }"""
 
