@@ -12,7 +12,7 @@ would have been measured. So would one whose values differ by less than CLEAR ti
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
@@ -105,6 +105,7 @@ def hidden_differences(
     Returns:
         layer of the candidate -> what it holds otherwise, and the largest error of what was compared behind it.
     """
+    pairs = dict(_meant_alike(ours, theirs, pairs, errors))
     unit = max(ROUNDING[model.stored_type] for model in (ours, theirs))
     seen = _seen(theirs, {pairs[name]: error for name, error in errors.items()}, unit)
     found: dict[str, tuple[str, float]] = {}
@@ -183,6 +184,31 @@ def _differences(
             yield partner, Difference(types if found is None else found.where, size, COMPUTED)
         elif found is not None:
             yield partner, found
+
+
+def _meant_alike(
+    ours: Model, theirs: Model, pairs: Mapping[str, str], compared: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """The pairs but for blobs that were not compared and may be other values, as tools leave it that fold and keep the
+    name: a linear layer makes them, and an affine reads them in one of the networks alone.
+    """
+    from bnfold.onnx.pointwise import AFFINE
+
+    read = _readers(ours), _readers(theirs)
+    for blob, name in pairs.items():
+        makers = ours.makers.get(blob), theirs.makers.get(name)
+        linear = all(node is not None and node.op_type in LINEAR for node in makers)
+        if blob in compared or not linear or AFFINE.isdisjoint(read[0][blob] ^ read[1][name]):
+            yield blob, name
+
+
+def _readers(model: Model) -> Mapping[str, set[str]]:
+    """Value -> the operators that read it."""
+    found = defaultdict[str, set[str]](set)
+    for node in model.proto.graph.node:
+        for name in node.input:
+            found[name].add(node.op_type)
+    return found
 
 
 def _couples(

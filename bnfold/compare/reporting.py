@@ -164,9 +164,10 @@ class _Report:
     @property
     def _far_apart_inside(self) -> list[str]:
         """Blobs of other values in a candidate that somebody else made, if all outputs agree and say something."""
-        limit = self.matched.options.limit
-        differ = any(one.judged > limit for one in self.blobs if one.is_output)
-        if self.matched.is_fold or differ or self.uncompared or self.hiding:
+        limit, saturating = self.matched.options.limit, self.matched.saturating
+        telling = {*self.matched.ours.outputs}.union(*(saturating[name].fronts for name in self.hiding))
+        differ = any(one.judged > limit for one in self.blobs if one.blob in telling)
+        if self.matched.is_fold or differ or self.uncompared:
             return []
         return [one.blob for one in self.judged if one.judged > OTHER_VALUE * limit]
 

@@ -194,7 +194,9 @@ def test_inner_names_of_other_values_are_said_where_all_outputs_agree() -> None:
     assert not named.passed
     notes = [note for note in named.notes if note.startswith("all outputs agree, and blob 'conv' inside does not; ")]
     assert len(notes) == 1
-    assert bnfold.compare(apart, converted(apart, folded=True), layers=False).passed
+    outputs = bnfold.compare(apart, converted(apart, folded=True), layers=False)
+    assert outputs.passed
+    assert not outputs.unproved
     mapped = bnfold.compare(apart, converted(apart, folded=True), map={"bn@scale": "conv"})
     assert mapped.passed
     for report in (bnfold.compare(apart, wrong(converted(apart, folded=True), "b")), mapped):
@@ -212,6 +214,19 @@ def test_inner_names_of_a_fold_are_no_other_values_however_far_they_are_off(fact
         report = bnfold.compare(made, candidate)
         assert not report.passed
         assert any("all outputs agree" in note for note in report.notes) == is_said
+
+
+def test_inner_names_of_other_values_are_said_behind_an_output_that_is_saturated() -> None:
+    """By what stands in front of it, which agrees, too."""
+    text = IN_PLACE.replace("CONV", "bn").replace('top: "bn"', 'top: "conv"', 1)
+    apart = net(text.replace('"BatchNorm" bottom: "bn"', '"BatchNorm" bottom: "conv"'))
+    weight, _ = list(apart["fc"].blobs)
+    apart["fc"].blobs = Blobs([weight, np.array([1e5, 0, 0, 0, 0], np.float32)])
+    report = bnfold.compare(apart, converted(apart, folded=True))
+    assert any("is saturated by Softmax" in note for note in report.notes)
+    assert any("all outputs agree, and blob 'conv' inside does not" in note for note in report.notes)
+    wrong_fc = bnfold.compare(apart, wrong(converted(apart, folded=True), "fc_b"))
+    assert not any("all outputs agree" in note for note in wrong_fc.notes)
 
 
 def test_the_result_of_a_fold_keeps_equal_names() -> None:
