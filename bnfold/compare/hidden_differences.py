@@ -12,7 +12,7 @@ would have been measured. So would one whose values differ by less than CLEAR ti
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
@@ -25,6 +25,7 @@ from bnfold.compare.divergence import AMPLIFIED, FLOOR, GROWTH, upstream
 from bnfold.compare.models import Model, same_stored, values_stored
 from bnfold.compare.pointers import known_values
 from bnfold.compare.saturation import COUNTS
+from bnfold.compare.standins import readers_of
 from bnfold.compare.unrunnable_layers import layer_settings
 from bnfold.errors import named
 from bnfold.net import Array, Net
@@ -87,8 +88,6 @@ WINDOWS = frozenset(
     )
 )
 """Attributes that say which values are read together. Any values show that, and it can be written in several ways."""
-SHAPING = frozenset(("Expand", "Flatten", "Reshape", "Squeeze", "Unsqueeze"))
-"""Operators of which the shape of the result says all."""
 LINEAR = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 PREPARING = "transform_param"
 
@@ -194,21 +193,15 @@ def _meant_alike(
     """
     from bnfold.onnx.pointwise import AFFINE
 
-    read = _readers(ours), _readers(theirs)
+    read = readers_of(ours.proto), readers_of(theirs.proto)
     for blob, name in pairs.items():
         makers = ours.makers.get(blob), theirs.makers.get(name)
         linear = all(node is not None and node.op_type in LINEAR for node in makers)
-        if blob in compared or not linear or AFFINE.isdisjoint(read[0][blob] ^ read[1][name]):
+        types = [
+            {node.op_type for node, _ in known.get(one, ())} for known, one in zip(read, (blob, name), strict=True)
+        ]
+        if blob in compared or not linear or AFFINE.isdisjoint(types[0] ^ types[1]):
             yield blob, name
-
-
-def _readers(model: Model) -> Mapping[str, set[str]]:
-    """Value -> the operators that read it."""
-    found = defaultdict[str, set[str]](set)
-    for node in model.proto.graph.node:
-        for name in node.input:
-            found[name].add(node.op_type)
-    return found
 
 
 def _couples(
@@ -362,9 +355,10 @@ def _operands(
     ours: Model, theirs: Model, node: NodeProto, partner: NodeProto, pairs: Mapping[str, str]
 ) -> list[tuple[str, str]]:
     """What two alike nodes read, side by side; of two operands that may be turned round, as more of them are alike."""
+    from bnfold.onnx.node import RESHAPING
 
     def made_by(model: Model, name: str) -> str:
-        while (made := model.makers.get(name)) is not None and made.op_type in SHAPING:
+        while (made := model.makers.get(name)) is not None and made.op_type in RESHAPING | {"Expand"}:
             name = made.input[0]
         return made.op_type if made is not None else ""
 
@@ -505,7 +499,7 @@ def _difference(
     node: NodeProto, partner: NodeProto, stored: Sequence[Stored], pairs: Mapping[str, str], opsets: Sequence[int]
 ) -> Difference | None:
     """What two nodes hold most otherwise; None where they read other blobs, or cannot be compared by what they hold."""
-    from bnfold.onnx.node import floats_said, reads_by_place, same_places, settings_of
+    from bnfold.onnx.node import RESHAPING, floats_said, reads_by_place, same_places, settings_of
 
     squashes = node.op_type != partner.op_type and COUNTS.keys() >= {node.op_type, partner.op_type}
     if node.domain != partner.domain or not (squashes or same_places(node, opsets[0], partner, opsets[1])):
@@ -525,10 +519,10 @@ def _difference(
         and all((bool(one), mine is None) == (bool(other), its is None) for one, other, mine, its in known)
     ):
         return None
-    if node.op_type in SHAPING and not reads_others:
-        return Difference("", 0.0, UNITS)
     if node.op_type != partner.op_type:
         return Difference(f"{partner.op_type} in the place of {node.op_type}", 1.0, UNITS)
+    if node.op_type in RESHAPING | {"Expand"}:  # the shape of the result says all but what is shaped
+        known, settings, others = known[:1], {}, {}
     found = [
         (f"attribute '{name}'", _apart(*(floats_said(held.get(name)) for held in (settings, others))))
         for name in sorted((settings.keys() | others.keys()) - inner - WINDOWS)

@@ -121,7 +121,7 @@ def onnx_stand_ins(
     shapes |= {tensor.name: tensor.dims for tensor in proto.graph.initializer}
     shapes |= {weight.name: weight.shape for weight in weights}
     found: dict[str, StandIn] = {}
-    readers = _readers(proto)
+    readers = readers_of(proto)
     for blob, feed in inputs.items():
         for node, index in _readings(blob, readers):
             if (node.op_type, index) not in ONNX_READERS:
@@ -160,7 +160,8 @@ Readers = Mapping[str, Sequence[tuple["NodeProto", int]]]
 """Tensor -> the nodes that read it, and as which of their inputs."""
 
 
-def _readers(proto: ModelProto) -> Readers:
+def readers_of(proto: ModelProto) -> Readers:
+    """What reads each tensor of a model's own nodes."""
     found: dict[str, list[tuple[NodeProto, int]]] = {}
     for node in proto.graph.node:
         for index, name in enumerate(node.input):

@@ -490,6 +490,21 @@ def test_what_is_made_of_a_blob_twice_is_one_function_of_it(nodes: str, unproved
     assert report.unproved == unproved
 
 
+SHAPED = """<ir_version: 8, opset_import: ["" : 17]> net (int64[2,2] i) => (float[2,2,2] y)
+<int64[2] shape = {4, 2}, int64[2] other = {-1, 2}> { t = Reshape (k, %s) y = Gather (t, i) }"""
+
+
+@pytest.mark.parametrize("shape", ["shape", "other"])
+def test_what_is_shaped_counts_though_the_shape_does_not(shape: str) -> None:
+    rows = np.arange(8, dtype=np.float32)
+    data = np.array([[0, 1], [2, 0]])
+    reference = text_model(SHAPED % "shape", k=rows)
+    assert not bnfold.compare(reference, text_model(SHAPED % shape, k=rows), data, layers=False).unproved
+    report = bnfold.compare(reference, text_model(SHAPED % shape, k=rows + 9 * (rows > 5)), data, layers=False)
+    assert report.passed
+    assert report.unproved
+
+
 CHOSEN = """<ir_version: 8, opset_import: ["" : 17]> net (float[2,5] x) => (float[2,3] y, int64[2,3] i)
 <int64[1] k = {3}, float low = {0}, float high = {100}> { %s }"""
 
