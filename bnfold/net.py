@@ -257,13 +257,13 @@ class Net:
 
     def __getitem__(self, name: str) -> Layer:
         """The layer of that name: `net["conv1"]`. Raises KeyError, with the names that are close."""
-        found = next((layer for layer in self.layers if isinstance(name, str) and layer.name == name), None)
         if not isinstance(name, str):
             is_place = type(name) is int and -len(self.layers) <= name < len(self.layers)
             by_place = f"; net.layers[{name}] is one by its place" * is_place
             raise KeyError(
                 f"there is no layer '{name!s:.60}': a name is a str, and not {type(name).__name__}{by_place}"
             )
+        found = next((layer for layer in self.layers if layer.name == name), None)
         if found is None:
             from difflib import get_close_matches
 

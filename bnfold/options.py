@@ -28,6 +28,7 @@ and in float32 a thousand, since there the sums of a deep network differ by more
 ROUNDING = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
 """Type of values -> half a unit in their last place, relative."""
 MOST_OF_FLOAT16 = 65_504
+"""The largest number of float16."""
 
 BatchNormLayout = Literal["bvlc", "cudnn", "ducha", "intel", "nvcaffe", "nvcaffe015", "pspnet", "segnet", "tsn"]
 ZeroScaleFactor = Literal["caffe", "one"]

@@ -379,7 +379,8 @@ class Comparison:
     def _open(self, theirs: Model, known: bool) -> MatchedCandidate:
         """One candidate beside the reference; `known` says that equal names are equal blobs."""
         require_numbers(self.reference)
-        ours, theirs, inputs, pairs = self._matched(theirs, known)
+        is_fold = known or _is_fold_of(self.reference, theirs)
+        ours, theirs, inputs, pairs = self._matched(theirs, is_fold)
         stated = self._layout(ours, theirs.feeds, inputs)
         layout, chosen_sizes = self._with_every_size(stated)
         data = self._data(layout)
@@ -398,7 +399,7 @@ class Comparison:
             pairs=pairs,
             layout=layout,
             unsized=stated if self._samples is None else layout,
-            is_fold=known or _is_fold_of(ours, theirs),
+            is_fold=is_fold,
             data=data,
             labels=self._known(data),
             options=self.options,
@@ -428,7 +429,7 @@ class Comparison:
         if self.options.seed and self._samples is not None:
             yield f"--seed {self.options.seed} changes nothing: it is of noise, and samples are given"
 
-    def _matched(self, theirs: Model, known: bool) -> tuple[Model, Model, dict[str, str], dict[str, str]]:
+    def _matched(self, theirs: Model, is_fold: bool) -> tuple[Model, Model, dict[str, str], dict[str, str]]:
         """The networks, the partner of each input and of each blob that both have.
 
         Where a layer of Caffe cannot be run, both are fed the same in the place of what it makes, if it is the same
@@ -443,8 +444,7 @@ class Comparison:
             theirs = theirs.feeding({partner: shapes[top] for top, partner in fed.items()})
             inputs = match_inputs(_brought(ours), _brought(theirs), named) | fed
             blobs = {blob: partner for blob, partner in named.items() if blob not in ours.feeds}
-            is_fold, tops = known or _is_fold_of(ours, theirs), (ours.tops, theirs.tops)
-            misleading = misleading_names(ours, theirs)
+            tops, misleading = (ours.tops, theirs.tops), misleading_names(ours, theirs)
             pairs = pair(ours.writers, theirs.writers, blobs, folded=is_fold, whole=tops, misleading=misleading)
             pairs |= read_alike(ours.unrunnable, theirs.unrunnable, inputs | pairs)
             pairs = {blob: pairs[blob] for blob in ours.writers if pairs.get(blob) in theirs.writers}

@@ -141,8 +141,14 @@ class Distances:
         ours, theirs, units, most = np.concatenate(found, axis=1)
         tells = _tells(ours, units, coarse.too_far)
         worst = np.lexsort((theirs, tells, _excess(ours, theirs, units, most, tells) > 0))[-1]  # as by `weight`
-        farthest = cls(float(ours[worst]), float(theirs[worst]), float(units[worst]), float(most[worst]))
-        return replace(farthest, too_far=coarse.too_far, unseen=float(min(shares.max(), 1.0)))
+        return cls(
+            reference=float(ours[worst]),
+            candidate=float(theirs[worst]),
+            unit=float(units[worst]),
+            moved=float(most[worst]),
+            too_far=coarse.too_far,
+            unseen=float(min(shares.max(), 1.0)),
+        )
 
     def joined(self, other: Distances) -> Distances:
         """Of two samples the one that speaks more against the candidate."""

@@ -14,12 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from bnfold.compare.hidden_differences import LINEAR
 from bnfold.compare.pairing import versions
+from bnfold.compare.unproved import BY_CHANNEL
 
 if TYPE_CHECKING:
     from bnfold.compare.models import Model
 
-LINEAR = frozenset(("Conv", "ConvTranspose", "Convolution", "Deconvolution", "Gemm", "InnerProduct", "MatMul"))
+ABSORBING = LINEAR.union(BY_CHANNEL)
 """What a converter may have folded affines into, but no activation."""
 
 
@@ -75,7 +77,7 @@ def _keeps_out(ours: Model, theirs: Model, chain: Sequence[str], step: _Step) ->
     from bnfold.caffe.layers.activation import ROWS as ACTIVATIONS
 
     behind = (ours.writers[name].type for name in chain[step.place + 1 :])
-    return theirs.writers[step.blob].type in LINEAR and any(one in ACTIVATIONS for one in behind)
+    return theirs.writers[step.blob].type in ABSORBING and any(one in ACTIVATIONS for one in behind)
 
 
 def _partners(chain: Sequence[str], steps: Sequence[_Step], ours: Model, theirs: Model) -> dict[str, str | None]:

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bnfold.caffe.layers import ReLU, canonical_axis, clip_bounds, log_of_base
+from bnfold.caffe.layers import LAYERS, ReLU, canonical_axis, clip_bounds, log_of_base
 from bnfold.caffe.layers.activation import tanh_factors
-from bnfold.caffe.layers.table import LAYERS
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import clip, rectified, reduce, reshape, scaled, shifted, unsqueeze
 
