@@ -444,7 +444,7 @@ class Comparison:
             theirs = theirs.feeding({partner: shapes[top] for top, partner in fed.items()})
             inputs = match_inputs(_brought(ours), _brought(theirs), named) | fed
             blobs = {blob: partner for blob, partner in named.items() if blob not in ours.feeds}
-            tops, misleading = (ours.tops, theirs.tops), misleading_names(ours, theirs)
+            tops, misleading = (ours.tops, theirs.tops), None if is_fold else misleading_names(ours, theirs)
             pairs = pair(ours.writers, theirs.writers, blobs, folded=is_fold, whole=tops, misleading=misleading)
             pairs |= read_alike(ours.unrunnable, theirs.unrunnable, inputs | pairs)
             pairs = {blob: pairs[blob] for blob in ours.writers if pairs.get(blob) in theirs.writers}

@@ -6,6 +6,9 @@
 Of the three values that Caffe calls 'conv1' the last one has the name, and most converters give it to the first. Layers
 that are in both networks tell: what such a layer reads in the one and in the other is the same value, whatever was left
 out or merged in front of it.
+
+Of a fold this is not true, where an affine may have been moved through the layer; but there, a blob that keeps its name
+keeps its value.
 """
 
 from __future__ import annotations
@@ -30,10 +33,22 @@ def misleading_names(ours: Model, theirs: Model) -> dict[str, str | None]:
 
     One of the networks works in place, and the other calls what each layer makes by the layer.
     """
+    if _has_moved_blobs(ours, theirs) or _has_moved_blobs(theirs, ours):
+        return {}
     found = _named_by_layers(ours, theirs)
     other = _named_by_layers(theirs, ours)
     found |= dict.fromkeys(other.keys() & ours.writers.keys())
     return found | {name: blob for blob, name in other.items() if name is not None}
+
+
+def _has_moved_blobs(folded: Model, original: Model) -> bool:
+    """Whether one network was folded from the other: `blob/affine` is a blob that an affine was moved through."""
+    layers = {writer.layer for writer in original.writers.values()}
+    for name in folded.writers:
+        blob, _, affine = name.rpartition("/")
+        if affine in layers and blob in original.writers and name not in original.writers:
+            return True
+    return False
 
 
 class _Step(NamedTuple):

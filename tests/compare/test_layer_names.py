@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -237,3 +238,23 @@ def test_the_result_of_a_fold_keeps_equal_names() -> None:
         report = bnfold.compare(made, candidate)
         assert report.passed
         assert {"conv", "fc", "prob"} <= {blob.blob for blob in report.blobs if blob.blob == blob.partner}
+
+
+MOVED = """input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+        convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "relu" type: "ReLU" bottom: "pool" top: "pool" }
+layer { name: "double" type: "Power" bottom: "pool" top: "double" power_param { scale: 2 } }"""
+"""The factor is moved through both layers of `pool`, and into the convolution."""
+
+
+def test_layers_that_an_affine_was_moved_through_read_other_values(tmp_path: Path) -> None:
+    made = net(MOVED)
+    folded = bnfold.fold(made).net
+    assert {"conv/double", "pool@pool/double"} <= {top for layer in folded.layers for top in layer.tops}
+    bnfold.save_caffe(folded, tmp_path / "f.prototxt", tmp_path / "f.caffemodel")
+    files = bnfold.load(tmp_path / "f.prototxt", tmp_path / "f.caffemodel")
+    for candidate in (folded, files, bnfold.to_onnx(folded)):
+        assert pairs(made, candidate) == {"double": "double"}
+        assert pairs(candidate, made) == {"double": "double"}
