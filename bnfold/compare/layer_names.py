@@ -31,14 +31,33 @@ ABSORBING = LINEAR.union(BY_CHANNEL)
 def misleading_names(ours: Model, theirs: Model) -> dict[str, str | None]:
     """Blobs of the reference whose partner is not the one of the same name -> that partner; None where there is none.
 
-    One of the networks works in place, and the other calls what each layer makes by the layer.
+    One of the networks works in place, and the other calls what each layer makes by the layer; or both were exported
+    from Caffe, and the steps within a layer have the layer's name, even if a fold changed the layer.
     """
+    known, there = _steps_within_layers(ours), _steps_within_layers(theirs)
+    steps = dict.fromkeys(step for step, blobs in known.items() if there.get(step, blobs) != blobs)
     if _has_moved_blobs(ours, theirs) or _has_moved_blobs(theirs, ours):
-        return {}
-    found = _named_by_layers(ours, theirs)
+        return steps
+    found = steps | _named_by_layers(ours, theirs)
     other = _named_by_layers(theirs, ours)
     found |= dict.fromkeys(other.keys() & ours.writers.keys())
     return found | {name: blob for blob, name in other.items() if name is not None}
+
+
+def _steps_within_layers(model: Model) -> dict[str, frozenset[str]]:
+    """Values of an exported network on the way to what one layer of Caffe gives -> all that the layer reads and makes.
+
+    A node says of which layer it is. As long as the names of all these are the same, the layer computes the same.
+    """
+    values: dict[str, set[str]] = {}
+    steps: dict[str, set[str]] = {}
+    for node in model.proto.graph.node if model.net is None else ():
+        layer = node.doc_string
+        values.setdefault(layer, set()).update(model.reads.get(node.output[0], ()), node.output)
+        if layer.startswith(f"layer '{node.name.rpartition('/')[0]}' ("):
+            steps.setdefault(layer, set()).update(one for one in node.output if one.startswith(node.name))
+    blobs = {layer: frozenset(values[layer]) for layer in steps}
+    return {step: blobs[layer] for layer, made in steps.items() for step in made}
 
 
 def _has_moved_blobs(folded: Model, original: Model) -> bool:

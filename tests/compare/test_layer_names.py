@@ -258,3 +258,40 @@ def test_layers_that_an_affine_was_moved_through_read_other_values(tmp_path: Pat
     for candidate in (folded, files, bnfold.to_onnx(folded)):
         assert pairs(made, candidate) == {"double": "double"}
         assert pairs(candidate, made) == {"double": "double"}
+        assert pairs(bnfold.to_onnx(made), candidate) == {"double": "double"}
+
+
+@pytest.mark.parametrize("tail", ["", 'layer { name: "fc" type: "Sigmoid" bottom: "fc" top: "fc" }'])
+def test_steps_within_a_layer_are_no_partners_where_a_fold_changed_what_it_reads(tail: str) -> None:
+    """The Flatten in front of the Gemm has the layer's name, and reads another value since the shift is in the Gemm."""
+    made = net(
+        """input: "data" input_shape { dim: 1 dim: 3 dim: 2 dim: 2 }
+        layer { name: "tanh" type: "TanH" bottom: "data" top: "tanh" }
+        layer { name: "bias" type: "Bias" bottom: "tanh" top: "bias" }
+        layer { name: "fc" type: "InnerProduct" bottom: "bias" top: "fc" inner_product_param { num_output: 5 } }"""
+        + tail
+    )
+    reference, candidate = bnfold.to_onnx(made), bnfold.to_onnx(bnfold.fold(made).net)
+    assert "fc/flatten" in {one for node in reference.graph.node for one in node.output}
+    assert pairs(reference, candidate).keys() == ({"tanh", "fc@fc", "fc"} if tail else {"tanh", "fc"})
+    # Names of an ONNX network are kept when that itself is folded.
+    (known,) = Comparison(reference).against_all([reference], folded=[True])
+    assert "fc/flatten" in {blob.blob for blob in known.blobs}
+    for node in candidate.graph.node:
+        node.ClearField("doc_string")  # which says that the layer was Caffe's
+    report = bnfold.compare(reference, candidate)
+    assert [blob.blob for blob in report.blobs if blob.judged > 1e-3] == ["fc/flatten"]
+    assert not bnfold.compare(reference, wrong(bnfold.to_onnx(bnfold.fold(made).net), "fc/bias")).passed
+
+
+def test_a_step_within_a_layer_that_took_in_an_affine_from_behind_is_no_partner() -> None:
+    """The Gemm in front of the Reshape has the scale in it, and the layer gives what the Scale gave."""
+    made = net(
+        """input: "data" input_shape { dim: 1 dim: 3 dim: 4 }
+        layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 5 axis: 2 } }
+        layer { name: "scale" type: "Scale" bottom: "fc" top: "scale" scale_param { axis: 2 bias_term: true } }"""
+    )
+    reference, candidate = bnfold.to_onnx(made), bnfold.to_onnx(bnfold.fold(made).net)
+    steps = [{one for node in model.graph.node for one in node.output} for model in (reference, candidate)]
+    assert "fc/gemm" in steps[0] & steps[1]
+    assert pairs(reference, candidate) == {"scale": "scale"}
