@@ -154,7 +154,7 @@ class _Report:
             yield f"{named('output', unlike)}: {UNLIKE}"
         yield from self._port_notes()
         yield from (self._hidden(name, found.positions[name].share) for name in self.hiding)
-        if differing := self._far_apart_inside:
+        if differing := [name for name in self._far_apart_inside if not decided.get(name)]:
             do = "does" if len(differing) == 1 else "do"
             yield f"all outputs agree, and {named('blob', differing)} inside {do} not; {MEANT}"
         yield from (rounding_note(name, found.distances[name], one) for name, one in decided.items())

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from algebra.random_nets import prototxt
+from algebra.running import net_of
 from nets import net
 from onnx import ModelProto, helper, numpy_helper
 from onnx_models import model
+from seeds import seeded
 
 import bnfold
 from bnfold.compare.comparison import Comparison
@@ -295,3 +298,14 @@ def test_a_step_within_a_layer_that_took_in_an_affine_from_behind_is_no_partner(
     steps = [{one for node in model.graph.node for one in node.output} for model in (reference, candidate)]
     assert "fc/gemm" in steps[0] & steps[1]
     assert pairs(reference, candidate) == {"scale": "scale"}
+
+
+@seeded(30)
+def test_a_fold_of_a_random_net_is_proved_whatever_form_it_has(seed: int) -> None:
+    made = net_of(prototxt(seed), seed)
+    folded = bnfold.fold(made).net
+    exported = bnfold.to_onnx(made), bnfold.to_onnx(folded)
+    for reference, candidate in ((made, folded), (made, exported[1]), exported, (folded, exported[0])):
+        report = bnfold.compare(reference, candidate)
+        assert report.passed, report.verdict
+        assert not any("inside" in note for note in report.notes)
