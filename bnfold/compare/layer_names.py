@@ -61,12 +61,16 @@ def _steps_within_layers(model: Model) -> dict[str, frozenset[str]]:
 
 
 def _has_moved_blobs(folded: Model, original: Model) -> bool:
-    """Whether one network was folded from the other: `blob/affine` is a blob that an affine was moved through."""
+    """Whether one network was folded from the other: `blob/affine` is a blob that an affine was moved through.
+
+    The affine is a layer, or a node of one (`layer/step`) where what was folded is the layer's ONNX.
+    """
     layers = {writer.layer for writer in original.writers.values()}
-    for name in folded.writers:
-        blob, _, affine = name.rpartition("/")
-        if affine in layers and blob in original.writers and name not in original.writers:
-            return True
+    for name in folded.writers.keys() - original.writers.keys():
+        for cut in (place for place, letter in enumerate(name) if letter == "/"):
+            affine = name[cut + 1 :]
+            if name[:cut] in original.writers and not layers.isdisjoint((affine, affine.rpartition("/")[0])):
+                return True
     return False
 
 

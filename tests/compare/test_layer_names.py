@@ -264,6 +264,20 @@ def test_layers_that_an_affine_was_moved_through_read_other_values(tmp_path: Pat
         assert pairs(bnfold.to_onnx(made), candidate) == {"double": "double"}
 
 
+def test_steps_of_layers_that_were_moved_are_known_too() -> None:
+    """The ONNX of the net is folded, in which the Scale is a Mul and an Add, and the Mul is moved behind the Add."""
+    made = net(
+        """input: "data" input_shape { dim: 1 dim: 3 dim: 2 dim: 2 }
+        layer { name: "tanh" type: "TanH" bottom: "data" top: "tanh" }
+        layer { name: "s" type: "Scale" bottom: "tanh" top: "s" scale_param { axis: -1 bias_term: true } }
+        layer { name: "drop" type: "Dropout" bottom: "s" top: "s" dropout_param { scale_train: false } }
+        layer { name: "last" type: "Slice" bottom: "s" top: "last" }"""
+    )
+    candidate = bnfold.to_onnx(bnfold.fold(bnfold.load(bnfold.to_onnx(made))).net)
+    assert "s@s/s/mul" in {one for node in candidate.graph.node for one in node.output}
+    assert pairs(made, candidate) == pairs(candidate, made) == {"tanh": "tanh", "last": "last"}
+
+
 @pytest.mark.parametrize("tail", ["", 'layer { name: "fc" type: "Sigmoid" bottom: "fc" top: "fc" }'])
 def test_steps_within_a_layer_are_no_partners_where_a_fold_changed_what_it_reads(tail: str) -> None:
     """The Flatten in front of the Gemm has the layer's name, and reads another value since the shift is in the Gemm."""
