@@ -151,7 +151,8 @@ class Steps(NamedTuple):
 def pointer_of(model: Model, blob: str) -> Pointer | None:
     """What a blob points into, if it holds indices: ArgMax, TopK, the mask of a MAX pooling, steps; else None."""
     writer = model.writers.get(blob)
-    if writer is None or not model.reads[blob] or not {*model.writers, *model.feeds}.issuperset(model.reads[blob]):
+    read = model.reads.get(blob, ())
+    if writer is None or not read or not all(name in model.writers or name in model.feeds for name in read):
         return None
     if model.net is None:
         rule = ONNX_POINTERS.get(writer.type)

@@ -237,7 +237,7 @@ class RoundingJudge:
     def _stretch(self, blob: str) -> set[str]:
         """A blob of the reference, and those that it is made of from compared ones on."""
         ours, pairs = self.matched.ours, self.matched.pairs
-        return {blob, *upstream(blob, ours.inputs, pairs)} - (pairs.keys() - {blob})
+        return {blob, *(name for name in upstream(blob, ours.inputs, pairs) if name not in pairs)}
 
     def _is_coarse(self) -> bool:
         """Whether the float64 run decides unasked: the tolerance of 2 bytes hides faults of a few per cent."""
